@@ -1,0 +1,83 @@
+"""Errors that wsipsm raises on purpose.
+
+WsipsmError                      exit 1
+├── UsageError (ValueError)      exit 2   options, configuration, ROI, manifest
+│   ├── RoiError
+│   └── ModelError               weights or card unusable
+├── SlideError (OSError)         exit 3   a slide cannot be used
+│   ├── SlideOpenError           no reader opens it
+│   ├── SlideReadError           it opened, then pixels failed
+│   ├── MissingMppError          no pixel size, or an implausible one
+│   └── UnsupportedSlideError    opened, but of a kind that cannot be scored (fluorescence)
+├── BudgetError (MemoryError)    exit 4   would not fit memory or disk
+└── OutputError (OSError)        exit 6   results cannot be written
+
+A cohort in which some slides failed exits with 5, a run that finished with failed tiles with 7.
+Messages read `<subject>: <what was found>; <what is needed>. <what to do>`.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_UNEXPECTED = 1
+EXIT_USAGE = 2
+EXIT_SLIDE = 3
+EXIT_BUDGET = 4
+EXIT_COHORT_PARTIAL = 5
+EXIT_OUTPUT = 6
+EXIT_INCOMPLETE = 7
+EXIT_INTERRUPTED = 130
+
+
+class WsipsmError(Exception):
+    """Root of every error that wsipsm raises on purpose."""
+
+    exit_code = EXIT_UNEXPECTED
+
+
+class UsageError(WsipsmError, ValueError):
+    """An option, a configuration or an input file that the user can put right."""
+
+    exit_code = EXIT_USAGE
+
+
+class RoiError(UsageError):
+    """A region of interest that cannot be read, is invalid, or misses the slide."""
+
+
+class ModelError(UsageError):
+    """Weights or a model card that cannot be used."""
+
+
+class SlideError(WsipsmError, OSError):
+    """A slide that cannot be used."""
+
+    exit_code = EXIT_SLIDE
+
+
+class SlideOpenError(SlideError):
+    """No reader opens the file; the message tells every reader's reason."""
+
+
+class SlideReadError(SlideError):
+    """The slide opened, but pixels could not be decoded."""
+
+
+class MissingMppError(SlideError):
+    """The slide states no pixel size, or one that cannot show nuclei."""
+
+
+class UnsupportedSlideError(SlideError):
+    """The slide opens, but is of a kind that cannot be scored."""
+
+
+class BudgetError(WsipsmError, MemoryError):
+    """The run would not fit in memory or on disk."""
+
+    exit_code = EXIT_BUDGET
+
+
+class OutputError(WsipsmError, OSError):
+    """Results cannot be written where they were asked for."""
+
+    exit_code = EXIT_OUTPUT

@@ -1,0 +1,106 @@
+"""Sizes, boxes and the change between pixel frames: pure arithmetic.
+
+Two frames are used. *Level-0 pixels* (suffix ``_px0``) is the frame of everything that is stored.
+*Working pixels* (suffix ``_px``) is the model's grid: working pixel (i, j) covers the level-0 square
+[i * scale, (i + 1) * scale) x [j * scale, (j + 1) * scale). Both use the corner convention:
+the first pixel spans 0..1, so a change of frame is a multiplication and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels of a named frame."""
+
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Half-open rectangle of whole pixels: columns x..x+width-1, rows y..y+height-1."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 0 or self.height < 0:
+            raise ValueError(f"box: width {self.width}, height {self.height}; both must be 0 or more.")
+
+    @property
+    def right(self) -> int:
+        """First column past the box."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> int:
+        """First row past the box."""
+        return self.y + self.height
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.width * self.height
+
+    @classmethod
+    def from_edges(cls, left: int, top: int, right: int, bottom: int) -> Box:
+        """Box between edges; empty where an edge pair is out of order."""
+        return cls(left, top, max(0, right - left), max(0, bottom - top))
+
+    def expand(self, margin: int) -> Box:
+        """Box grown by ``margin`` pixels on every side."""
+        return Box(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
+
+    def intersect(self, other: Box) -> Box:
+        """Common part; its area is 0 when there is none."""
+        return Box.from_edges(
+            max(self.x, other.x), max(self.y, other.y), min(self.right, other.right), min(self.bottom, other.bottom)
+        )
+
+    def shift(self, dx: int, dy: int) -> Box:
+        """Box moved by whole pixels."""
+        return Box(self.x + dx, self.y + dy, self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingGrid:
+    """The model's pixel grid laid over a slide."""
+
+    slide_size: Size
+    """Level-0 size of the slide."""
+    slide_mpp: float
+    """Level-0 pixel size, um/px."""
+    mpp: float
+    """Pixel size of the working grid, um/px."""
+
+    @property
+    def scale(self) -> float:
+        """Level-0 pixels per working pixel."""
+        return self.mpp / self.slide_mpp
+
+    @property
+    def size_px(self) -> Size:
+        """Working pixels needed to cover the slide."""
+        # The tolerance keeps a size that divides evenly from gaining an empty row to float error.
+        return Size(
+            max(1, math.ceil(self.slide_size.width / self.scale - 1e-6)),
+            max(1, math.ceil(self.slide_size.height / self.scale - 1e-6)),
+        )
+
+    def box_px0(self, box_px: Box) -> Box:
+        """Smallest whole-pixel level-0 box that covers a working-pixel box."""
+        s = self.scale
+        return Box.from_edges(
+            math.floor(box_px.x * s), math.floor(box_px.y * s), math.ceil(box_px.right * s), math.ceil(box_px.bottom * s)
+        )

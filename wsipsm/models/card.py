@@ -1,0 +1,67 @@
+"""Model card: what a set of weights is, and what must be known to use it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wsipsm.keys import Stain
+
+
+class DecodeSettings(BaseModel):
+    """How score maps become instances; part of the card because it was chosen with the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    foreground: float = Field(0.5, gt=0, lt=1)
+    """Nucleus probability from which a pixel belongs to a nucleus."""
+    distance_sigma_px: float = Field(1.5, ge=0)
+    """Gaussian smoothing of the distance map before peaks are sought, working pixels."""
+    peak_radius_px: int = Field(4, ge=1)
+    """A seed is the maximum of the distance map within this radius, working pixels."""
+    peak_min: float = Field(0.25, ge=0, lt=1)
+    """Smallest smoothed distance at a seed; the map is 1 at a nucleus' centre."""
+    min_area_um2: float = Field(4.0, gt=0)
+    """Smaller instances are dropped."""
+    max_area_um2: float = Field(400.0, gt=0)
+    """Larger instances are dropped and counted. Also sets the halo."""
+    min_mean_probability: float = Field(0.0, ge=0, lt=1)
+    """Instances whose mean nucleus probability is lower are dropped."""
+
+
+class DataSource(BaseModel):
+    """Pixels that a model was trained on, and their terms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    n_images: int
+    terms: str
+
+
+class ModelCard(BaseModel):
+    """Everything about a model but its weights; stored as JSON beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    architecture: Literal["nucleus-unet"] = "nucleus-unet"
+    stain: Stain
+    mpp: float = Field(gt=0)
+    """Working pixel size, um/px."""
+    stride: int = Field(ge=1)
+    """Tile origins must be multiples of it for a position-independent result, working pixels."""
+    reach_px: int = Field(ge=0)
+    """Farthest input pixel that can change an output pixel, measured, working pixels."""
+    outputs: tuple[str, ...]
+    """Channels: 'nucleus' and 'distance', then 'positive' where the model scores Ki-67."""
+    decode: DecodeSettings = DecodeSettings()
+    sha256: str
+    """Of the safetensors file."""
+    licence: str = "BSD-3-Clause"
+    data: tuple[DataSource, ...] = ()
+    training: dict[str, str | int | float | bool] = {}
+    """Settings of the recipe that made it."""
+    scores: dict[str, float] = {}
+    """Scores, by 'set/metric'; how they were made stands in the README."""

@@ -1,0 +1,89 @@
+"""What a slide is to the rest of wsipsm: facts about it, and pixels of one level.
+
+Readers supply raw level reads only; resampling exists once, in ``slide/read.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.geometry import Box, Size
+
+PLAUSIBLE_MPP = (0.05, 1.2)
+"""Pixel sizes, um/px, at which nuclei can be outlined; outside it a file's statement is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideInfo:
+    """Facts about a slide, read without touching its pixels."""
+
+    path: str
+    """Where it was opened from; a name in brackets for arrays in memory."""
+    reader: str
+    """Reader that opened it: openslide, tiff, tiatoolbox, image or array."""
+    level_sizes: tuple[Size, ...]
+    """Size of every level, level 0 first, each smaller than the last."""
+    mpp: float | None
+    """Level-0 pixel size, um/px, as the file states it or the user gave it; None when unknown."""
+    fingerprint: str
+    """Hex digest that names the pixels: of file size and of sampled bytes of every file of the slide."""
+    bounds: Box | None = None
+    """Non-empty part in level-0 pixels, only when all four ``openslide.bounds-*`` properties exist."""
+    vendor: str | None = None
+    objective_power: float | None = None
+    """Shown, never computed with."""
+
+    @property
+    def size(self) -> Size:
+        """Level-0 size."""
+        return self.level_sizes[0]
+
+    def downsample(self, level: int) -> float:
+        """Level-0 pixels per pixel of ``level``: the mean of both axes, at least 1."""
+        size, full = self.level_sizes[level], self.level_sizes[0]
+        return max(1.0, (full.width / size.width + full.height / size.height) / 2)
+
+
+class Slide(Protocol):
+    """An open slide. Not shared between threads or processes: a task carries the path."""
+
+    @property
+    def info(self) -> SlideInfo:
+        """Facts about the slide."""
+        ...
+
+    def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
+        """Read RGB pixels of one level, without resampling.
+
+        Parameters
+        ----------
+        level
+            Index into ``info.level_sizes``.
+        box
+            In pixels of that level; parts outside the level come back white.
+
+        Returns
+        -------
+        Array of shape (box.height, box.width, 3), uint8, transparent pixels composed over white.
+
+        Raises
+        ------
+        SlideReadError
+            When pixels cannot be decoded. The slide stays usable for other boxes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file; reading afterwards raises SlideReadError."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
