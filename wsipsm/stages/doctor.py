@@ -1,0 +1,205 @@
+"""What works on this machine: libraries, processors, memory, models, the current folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from wsipsm.errors import WsipsmError
+
+State = Literal["ok", "note", "fail"]
+
+TIATOOLBOX_INSTALL = (
+    'pip install --no-deps tiatoolbox==2.1.3 && pip install -c constraints.txt "wsipsm[tiatoolbox-needs]"'
+)
+"""Without its own requirements: they ask for an older torch than wsipsm takes."""
+
+LIBRARIES = (
+    ("numpy", "numpy"),
+    ("scipy", "scipy"),
+    ("scikit-image", "skimage"),
+    ("scikit-learn", "sklearn"),
+    ("opencv-python-headless", "cv2"),
+    ("pillow", "PIL"),
+    ("tifffile", "tifffile"),
+    ("imagecodecs", "imagecodecs"),
+    ("safetensors", "safetensors"),
+    ("dask", "dask"),
+    ("distributed", "distributed"),
+    ("shapely", "shapely"),
+    ("geopandas", "geopandas"),
+    ("pyarrow", "pyarrow"),
+    ("pandas", "pandas"),
+    ("pydantic", "pydantic"),
+    ("orjson", "orjson"),
+)
+"""Distribution and module of the libraries about which only the version is of interest."""
+
+# What a library that is absent, broken or built for another machine raises when it is loaded.
+_LOAD_ERRORS = (ImportError, OSError, RuntimeError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    state: State
+    """'fail' is what a run cannot do without."""
+    found: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Fields as JSON takes them."""
+        return {"subject": self.subject, "state": self.state, "found": self.found, "remedy": self.remedy}
+
+
+def examine_machine() -> list[Finding]:
+    """Look at everything that a run depends on; no finding stops the others."""
+    checks: tuple[Callable[[], Finding], ...] = (
+        _check_python,
+        _check_openslide,
+        _check_torch,
+        _check_torchvision,
+        _check_openvino,
+        _check_tiatoolbox,
+        _check_cpus,
+        _check_memory,
+        _check_models,
+        _check_folder,
+        _check_temporary_folder,
+    )
+    return [*(_check_library(name, module) for name, module in LIBRARIES), *(check() for check in checks)]
+
+
+def _check_library(distribution: str, module: str) -> Finding:
+    try:
+        import_module(module)
+        return Finding(distribution, "ok", version(distribution))
+    except PackageNotFoundError:
+        # Conda and system packages can name their metadata otherwise; the module loads, which is what matters.
+        return Finding(distribution, "ok", "loads; version unknown")
+    except _LOAD_ERRORS as error:
+        return Finding(distribution, "fail", f"does not load: {error}", f"pip install --force-reinstall {distribution}")
+
+
+def _check_python() -> Finding:
+    state: State = "ok" if sys.version_info >= (3, 11) else "fail"
+    return Finding("python", state, f"{platform.python_version()} on {platform.platform()}")
+
+
+def _check_openslide() -> Finding:
+    try:
+        module = import_module("openslide")
+    except _LOAD_ERRORS as error:
+        return Finding("openslide", "fail", f"does not load: {error}", "pip install openslide-python openslide-bin")
+    return Finding("openslide", "ok", f"{module.__version__}, library {module.__library_version__}")
+
+
+def _check_torch() -> Finding:
+    try:
+        torch = import_module("torch")
+    except _LOAD_ERRORS as error:
+        return Finding("torch", "fail", f"does not load: {error}", 'pip install "torch>=2.6,<2.14"')
+    devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding(
+        "torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads, devices: {', '.join(devices)}"
+    )
+
+
+def _check_torchvision() -> Finding:
+    try:
+        import_module("torchvision.ops")
+        return Finding("torchvision", "ok", f"{version('torchvision')}, compiled operators load")
+    except _LOAD_ERRORS as error:
+        found = f"compiled operators do not load beside this torch ({str(error).splitlines()[0]})"
+        return Finding("torchvision", "note", found, "Nothing to do: wsipsm uses none of them.")
+
+
+def _check_openvino() -> Finding:
+    try:
+        core = import_module("openvino").Core()
+        devices = ", ".join(
+            f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices
+        )
+    except _LOAD_ERRORS as error:
+        return Finding("openvino", "note", f"does not load: {error}", "pip install openvino; torch is used until then.")
+    return Finding("openvino", "ok", f"{version('openvino')}, devices: {', '.join(devices)}")
+
+
+def _check_tiatoolbox() -> Finding:
+    adds = "would add NGFF (OME-Zarr) and JP2 slides"
+    try:
+        installed = version("tiatoolbox")
+    except PackageNotFoundError:
+        return Finding("tiatoolbox", "note", f"not installed; {adds}", TIATOOLBOX_INSTALL)
+    try:
+        import_module("tiatoolbox.wsicore.wsireader")
+    except _LOAD_ERRORS as error:
+        return Finding("tiatoolbox", "note", f"{installed} does not load: {error}; {adds}", TIATOOLBOX_INSTALL)
+    return Finding("tiatoolbox", "ok", f"{installed}, reads NGFF (OME-Zarr) and JP2 slides")
+
+
+def _check_cpus() -> Finding:
+    # Dask's count respects both the affinity mask and the cgroup's quota.
+    usable = int(import_module("dask.system").cpu_count())
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Finding("processors", "ok", f"{usable} usable (affinity {affinity}, machine {os.cpu_count()})")
+
+
+def _check_memory() -> Finding:
+    # Dask's limit is the smaller of the machine's memory, the cgroup's and the resource limit.
+    usable = int(import_module("distributed.system").memory_limit())
+    total = int(import_module("psutil").virtual_memory().total)
+    found = f"{usable / 1e9:.1f} GB usable of {total / 1e9:.1f} GB"
+    if usable < 4e9:
+        return Finding("memory", "note", found, "Pass --workers 1, or --workers 0, on little memory.")
+    return Finding("memory", "ok", found)
+
+
+def _check_models() -> Finding:
+    from wsipsm.models.registry import list_models, resolve_model
+
+    try:
+        names = [card.name for card in list_models()]
+        for name in names:
+            resolve_model(name)
+    except WsipsmError as error:
+        return Finding("models", "fail", str(error), "Install wsipsm again.")
+    if not names:
+        return Finding("models", "fail", "none in the package", "Install wsipsm again.")
+    return Finding("models", "ok", ", ".join(names))
+
+
+def _check_folder() -> Finding:
+    folder = Path.cwd()
+    free = f"{shutil.disk_usage(folder).free / 1e9:.1f} GB free"
+    if _can_write(folder):
+        return Finding("current folder", "ok", f"{folder} can be written, {free}")
+    return Finding("current folder", "fail", f"{folder} cannot be written", "Change to another folder, or pass --out.")
+
+
+def _check_temporary_folder() -> Finding:
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        return Finding("temporary folder", "fail", str(error), "Set TMPDIR to a folder that can be written.")
+    return Finding("temporary folder", "ok", f"{folder}, {shutil.disk_usage(folder).free / 1e9:.1f} GB free")
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        # Tried, because permission bits say nothing on read-only mounts or for root.
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

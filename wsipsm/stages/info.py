@@ -1,0 +1,96 @@
+"""What a slide is, and what a run would do with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsipsm.errors import SlideReadError, UnsupportedSlideError
+from wsipsm.models.registry import list_models
+from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
+from wsipsm.slide.open import open_slide
+from wsipsm.slide.read import read_thumbnail
+from wsipsm.stain import detect_stain
+from wsipsm.tissue import find_tissue, sample_tissue_pixels
+
+N_SAMPLED_PIXELS = 50_000
+"""Fewer than a run samples: enough to tell stains apart, and quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideReport:
+    """Facts from the file, and what the thumbnail shows."""
+
+    info: SlideInfo
+    tissue_fraction: float | None
+    """Part of the thumbnail that is tissue; None when the pixels cannot be read."""
+    stain: str | None
+    model: str | None
+    """Model that a run takes when none is named."""
+    notes: tuple[str, ...]
+
+    @property
+    def mpp_is_plausible(self) -> bool:
+        """Whether nuclei can be outlined at the stated pixel size."""
+        low, high = PLAUSIBLE_MPP
+        return self.info.mpp is not None and low <= self.info.mpp <= high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON takes them."""
+        info = self.info
+        bounds = info.bounds
+        return {
+            "path": info.path,
+            "reader": info.reader,
+            "vendor": info.vendor,
+            "fingerprint": info.fingerprint,
+            "width_px0": info.size.width,
+            "height_px0": info.size.height,
+            "mpp": info.mpp,
+            "mpp_is_plausible": self.mpp_is_plausible,
+            "objective_power": info.objective_power,
+            "levels": [
+                {"width": size.width, "height": size.height, "downsample": info.downsample(level)}
+                for level, size in enumerate(info.level_sizes)
+            ],
+            "bounds_px0": None if bounds is None else [bounds.x, bounds.y, bounds.width, bounds.height],
+            "tissue_fraction": self.tissue_fraction,
+            "stain": self.stain,
+            "model": self.model,
+            "notes": list(self.notes),
+        }
+
+
+def describe_slide(path: Path, mpp: float | None = None) -> SlideReport:
+    """Describe a slide; unreadable pixels and an unusable stain are notes, not errors.
+
+    Parameters
+    ----------
+    path
+        Slide or image file.
+    mpp
+        Level-0 pixel size in um/px, instead of the file's.
+
+    Raises
+    ------
+    SlideOpenError
+        When no reader opens the file.
+    """
+    with open_slide(path, mpp) as slide:
+        try:
+            return _look_at_pixels(slide)
+        except (SlideReadError, UnsupportedSlideError) as error:
+            return SlideReport(slide.info, None, None, None, (str(error),))
+
+
+def _look_at_pixels(slide: Slide) -> SlideReport:
+    thumbnail, px0_per_pixel = read_thumbnail(slide)
+    tissue = find_tissue(thumbnail, px0_per_pixel, slide.info.size)
+    notes = () if tissue.note is None else (tissue.note,)
+    pixels = sample_tissue_pixels(slide, tissue, seed=0, n_pixels=N_SAMPLED_PIXELS)
+    if len(pixels) == 0:
+        return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))
+    decision = detect_stain(pixels)
+    model = next((card.name for card in list_models() if card.stain == decision.stain), None)
+    return SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason))
