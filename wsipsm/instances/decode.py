@@ -1,0 +1,230 @@
+"""Score maps to instances: one label a nucleus, by rules that look no farther than a nucleus and its neighbours.
+
+Everything after quantisation is integer arithmetic, so where an array was cut changes neither a sum nor a tie:
+a nucleus farther from the cut than the largest nucleus and a margin comes out the same pixel for pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from skimage.segmentation import watershed
+
+from wsipsm.models.card import DecodeSettings
+
+_LEVELS = 1024
+"""Steps that maps are rounded to: differences of 1e-6 between tilings vanish, 0.001 matters to no nucleus."""
+_KERNEL_SUM = 128
+"""1024 * 128 * 128 is 2**24: every partial sum of the separable filter is a whole number that float32 holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Instances of one array, and what was refused for its size."""
+
+    labels: NDArray[np.int32]
+    """Shape (h, w), 0 = background, every label one 4-connected part without holes."""
+    too_large_xy_px: NDArray[np.float64]
+    """Centroids of instances above the largest area, shape (n, 2), corner convention, pixels of the array."""
+
+
+def decode_instances(
+    maps: NDArray[np.float32], outputs: tuple[str, ...], settings: DecodeSettings, mpp: float
+) -> NDArray[np.int32]:
+    """Separate the nuclei of one array of score maps.
+
+    See :func:`decode` for parameters and errors; this leaves out what was refused.
+
+    Returns
+    -------
+    Label image, shape (h, w), 0 = background, labels 1..n without gaps, each one 4-connected part without holes.
+    """
+    return decode(maps, outputs, settings, mpp).labels
+
+
+def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: DecodeSettings, mpp: float) -> Decoded:
+    """Separate the nuclei of one array of score maps, and tell which were refused as too large.
+
+    Foreground is thresholded and its small holes are filled; seeds are the maxima of the smoothed distance map;
+    a foreground part with several seeds is divided by a watershed on the distance map. A part without any seed
+    stays one nucleus: ``peak_min`` says what may divide a part, ``min_mean_probability`` what may be kept,
+    and small or blurred nuclei whose distance map stays low would be lost otherwise.
+
+    Parameters
+    ----------
+    maps
+        Scores in 0..1, shape (c, h, w), in the order of ``outputs``.
+    outputs
+        Names of the channels; 'nucleus' and 'distance' are used.
+    settings
+        Thresholds from the model's card.
+    mpp
+        Pixel size of the maps, um/px.
+
+    Raises
+    ------
+    ValueError
+        When a channel is missing, the shape does not fit, or a score is not finite.
+    """
+    nucleus = _quantised(_channel(maps, outputs, "nucleus"))
+    distance = _smoothed(_quantised(_channel(maps, outputs, "distance")), settings.distance_sigma_px)
+    px_per_um2 = 1.0 / (mpp * mpp)
+    foreground = (nucleus > math.floor(settings.foreground * _LEVELS)).astype(np.uint8)
+    _fill_small_holes(foreground, settings.min_area_um2 * px_per_um2)
+    labels = _divide(foreground, distance, settings)
+    _fill_label_holes(labels)
+    return _within_limits(labels, nucleus, settings, px_per_um2)
+
+
+def _channel(maps: NDArray[np.float32], outputs: tuple[str, ...], name: str) -> NDArray[np.float32]:
+    if maps.ndim != 3 or len(maps) != len(outputs):
+        raise ValueError(f"maps: shape {maps.shape}; one plane for each of {outputs} is needed.")
+    if name not in outputs:
+        raise ValueError(f"outputs: {outputs}; '{name}' is needed to decode nuclei.")
+    plane: NDArray[np.float32] = maps[outputs.index(name)]
+    return plane
+
+
+def _quantised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores as whole steps 0..1024, held as float32."""
+    if not np.isfinite(scores).all():
+        raise ValueError("maps: a score is not finite; scores in 0..1 are needed.")
+    return np.clip(np.rint(scores * np.float32(_LEVELS)), 0, _LEVELS).astype(np.float32, copy=False)
+
+
+def _smoothed(steps: NDArray[np.float32], sigma_px: float) -> NDArray[np.int32]:
+    """Gaussian smoothing with whole-number weights: exact, so no tie depends on the position in the array."""
+    radius = max(0, math.ceil(2.5 * sigma_px))
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / max(sigma_px, 1e-6)) ** 2)
+    kernel = np.rint(weights / weights.sum() * _KERNEL_SUM).astype(np.float32)
+    kernel[radius] += _KERNEL_SUM - kernel.sum()
+    filtered = cv2.sepFilter2D(steps, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+    return filtered.astype(np.int32)
+
+
+def _fill_small_holes(foreground: NDArray[np.uint8], max_hole_px: float) -> None:
+    """Fill background parts of at most ``max_hole_px`` pixels that do not reach the border, in place."""
+    n, parts, stats, _ = cv2.connectedComponentsWithStats(1 - foreground, connectivity=4)
+    height, width = foreground.shape
+    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
+    inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
+    fill = inside & (stats[:, cv2.CC_STAT_AREA] <= max_hole_px)
+    fill[0] = False
+    if n > 1 and fill.any():
+        foreground[fill[parts]] = 1
+
+
+def _divide(foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: DecodeSettings) -> NDArray[np.int32]:
+    """Label foreground parts, and divide those that hold several seeds."""
+    n_parts, parts = cv2.connectedComponents(foreground, connectivity=4, ltype=cv2.CV_32S)
+    rows, columns = _find_seeds(foreground, distance, settings)
+    part_of_seed = parts[rows, columns]
+    shared = np.bincount(part_of_seed, minlength=n_parts) > 1
+    shared[0] = False
+    if not shared.any():
+        return np.asarray(parts, dtype=np.int32)
+    # A watershed of a part with one seed is the part itself, so only the others are flooded.
+    keep = shared[part_of_seed]
+    markers = np.zeros_like(parts)
+    markers[rows[keep], columns[keep]] = np.arange(n_parts, n_parts + np.count_nonzero(keep), dtype=np.int32)
+    flooded = watershed(-distance, markers, mask=shared[parts])  # type: ignore[no-untyped-call]
+    return np.asarray(np.where(flooded > 0, flooded, parts), dtype=np.int32)
+
+
+def _find_seeds(
+    foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: DecodeSettings
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of seeds: maxima within the peak radius, one pixel for all that tie within it."""
+    values = distance.astype(np.float32)
+    peak_min = max(1.0, settings.peak_min * _LEVELS * _KERNEL_SUM**2)
+    is_peak = (values >= cv2.dilate(values, np.ones((3, 3), np.uint8))) & (values >= peak_min) & (foreground > 0)
+    rows, columns = np.nonzero(is_peak)
+    radius = settings.peak_radius_px
+    dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = dy * dy + dx * dx <= radius * radius
+    height, width = foreground.shape
+    # Few pixels pass the 3 x 3 test, so the wide one is a look-up at each and not a filter of the image.
+    near_rows = np.clip(rows[:, None] + dy[disc], 0, height - 1)
+    near_columns = np.clip(columns[:, None] + dx[disc], 0, width - 1)
+    highest = distance[rows, columns] >= distance[near_rows, near_columns].max(axis=1, initial=0)
+    rows, columns = rows[highest], columns[highest]
+    if len(rows) < 2:
+        return rows, columns
+    pairs = cKDTree(np.column_stack([rows, columns])).query_pairs(radius, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(rows), len(rows)))
+    _, group = connected_components(links, directed=False)
+    _, first = np.unique(group, return_index=True)  # np.nonzero is in scan order: the first pixel stands for its group
+    return rows[first], columns[first]
+
+
+def _fill_label_holes(labels: NDArray[np.int32]) -> None:
+    """Give every label the pixels it encloses, in place; a label inside another is absorbed.
+
+    Enclosed means not 4-connected to the outside: a pocket that is open at a corner only is filled too,
+    since the outline would touch itself there.
+    """
+    pierced = np.flatnonzero(_hole_counts(labels))
+    if not len(pierced):
+        return
+    boxes = ndimage.find_objects(labels)
+    for label in pierced:
+        box = boxes[label - 1]
+        if box is not None:
+            crop = labels[box]
+            crop[ndimage.binary_fill_holes(crop == label)] = label
+
+
+def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Holes of each label, counted from 2 x 2 windows (Gray 1971; Pratt, Digital Image Processing, section 18.2).
+
+    For one 8-connected part, holes (4-connected) = 1 - (Q1 - Q3 - 2 QD) / 4, where Q1, Q3 and QD are the
+    windows with one pixel, three pixels and two diagonal pixels of the label.
+    """
+    padded = np.pad(labels, 1)
+    quads = [padded[:-1, :-1], padded[:-1, 1:], padded[1:, 1:], padded[1:, :-1]]
+    mixed = (quads[0] != quads[1]) | (quads[1] != quads[2]) | (quads[2] != quads[3])
+    corners = np.stack([quad[mixed] for quad in quads])
+    n_labels = int(labels.max(initial=0)) + 1
+    twelfths = np.zeros(n_labels, np.int64)
+    for position in range(4):
+        label = corners[position]
+        following, opposite, previous = (corners[(position + k) % 4] == label for k in (1, 2, 3))
+        n_same = 1 + following.astype(np.int8) + opposite + previous
+        # A window of three counts once for each of its three pixels, one of two diagonal pixels twice.
+        for weight, chosen in (
+            (3, n_same == 1),
+            (-1, n_same == 3),
+            (-3, (n_same == 2) & opposite),
+        ):
+            twelfths += weight * np.bincount(label[chosen], minlength=n_labels)
+    holes = np.where(np.bincount(labels.ravel(), minlength=n_labels) > 0, 1 - twelfths // 12, 0)
+    holes[0] = 0
+    return holes
+
+
+def _within_limits(
+    labels: NDArray[np.int32], nucleus: NDArray[np.float32], settings: DecodeSettings, px_per_um2: float
+) -> Decoded:
+    """Drop instances by area and mean probability, and number the rest 1..n."""
+    flat = labels.ravel()
+    area_px = np.bincount(flat)
+    # Sums of whole numbers: exact in any order, so the mean does not depend on the position in the array.
+    mean = np.bincount(flat, weights=nucleus.ravel()) / np.maximum(area_px, 1) / _LEVELS
+    too_large = area_px > settings.max_area_um2 * px_per_um2
+    keep = (area_px >= settings.min_area_um2 * px_per_um2) & ~too_large & (mean >= settings.min_mean_probability)
+    keep[0] = too_large[0] = False
+    renumbered = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    refused = np.flatnonzero(too_large)
+    centres = ndimage.center_of_mass(labels > 0, labels, refused) if len(refused) else []
+    xy_px = np.array(centres, dtype=np.float64).reshape(-1, 2)[:, ::-1] + 0.5
+    return Decoded(labels=renumbered[labels], too_large_xy_px=xy_px)
