@@ -1,0 +1,1 @@
+"""Pure scores: label images, points, and how outlines become labels."""

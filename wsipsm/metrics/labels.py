@@ -1,0 +1,182 @@
+"""Outlines to label images: Aperio XML by MATLAB's rules, shapely polygons by pixel centres."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from wsipsm.errors import UsageError
+from wsipsm.geometry import Size
+
+_SUBPIXELS = 5
+"""poly2mask rounds vertices to a fifth of a pixel."""
+
+
+def read_aperio_xml(path: str | Path) -> list[NDArray[np.float64]]:
+    """Read the outlines of an Aperio ImageScope annotation file.
+
+    Parameters
+    ----------
+    path
+        XML file; the regions of all its layers are read.
+
+    Returns
+    -------
+    Vertices of each region as they stand in the file, shape (n, 2), x before y, in file order.
+
+    Raises
+    ------
+    UsageError
+        When the file is no XML, or a vertex has no numeric X and Y.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+        return [
+            np.array([(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]).reshape(-1, 2)
+            for region in root.iter("Region")
+        ]
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise UsageError(f"{path}: {error}; Aperio annotation XML is needed. Export it from ImageScope.") from error
+
+
+def aperio_labels(regions: Iterable[NDArray[np.float64]], size: Size) -> NDArray[np.int32]:
+    """Draw Aperio regions as the MoNuSeg organisers' MATLAB script does.
+
+    X and Y are taken unchanged as MATLAB's coordinates, in which the first pixel's centre is 1. A pixel in several
+    regions belongs to the earliest; regions without a pixel are dropped and not numbered.
+
+    Parameters
+    ----------
+    regions
+        From `read_aperio_xml`.
+    size
+        Of the image.
+
+    Returns
+    -------
+    Label image, shape (height, width), 1..n in the order of the regions.
+    """
+    labels = np.zeros((size.height, size.width), np.int32)
+    n = 0
+    for vertices in regions:
+        rows, columns = poly2mask_pixels(vertices, size)
+        free = labels[rows, columns] == 0
+        # A region wholly under earlier ones has no pixel of its own, so it has no number either.
+        if free.any():
+            n += 1
+            labels[rows[free], columns[free]] = n
+    return labels
+
+
+def poly2mask_pixels(vertices: NDArray[np.float64], size: Size) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pixels of a polygon by the rule of MATLAB's ``poly2mask``.
+
+    Vertices are rounded to a fifth of a pixel and joined by integer lines. Where a line passes the centre of a pixel
+    column, the pixels below it change between in and out.
+
+    Parameters
+    ----------
+    vertices
+        MATLAB coordinates (the first pixel's centre is 1), shape (n, 2), x before y; closed if it is not.
+    size
+        Of the image; parts outside are cut off.
+
+    Returns
+    -------
+    Rows and columns of the pixels, from 0.
+    """
+    none = np.empty(0, np.intp)
+    if len(vertices) < 3:
+        return none, none
+    # 0-based fifths of a pixel; MATLAB rounds halves up (coordinates are positive).
+    points = np.floor(_SUBPIXELS * (vertices - 0.5) + 0.5).astype(np.int64)
+    x, y = _trace_ring(np.concatenate([points, points[:1]]))
+    steps = np.flatnonzero(np.diff(x))
+    # The edge between two subpixel columns bears the lower one's number.
+    edge_x = np.minimum(x[steps], x[steps + 1])
+    at_centre = edge_x % _SUBPIXELS == _SUBPIXELS // 2
+    column = edge_x[at_centre] // _SUBPIXELS
+    edge_y = np.minimum(y[steps], y[steps + 1])[at_centre]
+    # First row whose centre is on or below the crossing: ceil((y + 0.5) / 5 - 0.5).
+    row = np.clip(-((_SUBPIXELS // 2 - edge_y) // _SUBPIXELS), 0, size.height)
+    inside = (column >= 0) & (column < size.width)
+    column, row = column[inside], row[inside]
+    if column.size == 0:
+        return none, none
+    left, top = int(column.min()), int(row.min())
+    toggles = np.zeros((int(row.max()) - top + 1, int(column.max()) - left + 1), np.int64)
+    np.add.at(toggles, (row - top, column - left), 1)
+    rows, columns = np.nonzero(np.cumsum(toggles, axis=0) % 2)
+    keep = rows + top < size.height
+    return rows[keep] + top, columns[keep] + left
+
+
+def polygon_labels(polygons: Sequence[shapely.Polygon | shapely.MultiPolygon], size: Size) -> NDArray[np.int32]:
+    """Draw polygons by pixel centres.
+
+    A pixel belongs to a polygon that contains its centre, (column + 0.5, row + 0.5); outlines of whole pixels come
+    back exactly. In several polygons it belongs to the first.
+
+    Parameters
+    ----------
+    polygons
+        Polygons or multipolygons in pixels, corner convention (the first pixel spans 0..1).
+    size
+        Of the image; parts outside are cut off.
+
+    Returns
+    -------
+    Label image, shape (height, width): polygon i has label i + 1, also when others have no pixel.
+    """
+    labels = np.zeros((size.height, size.width), np.int32)
+    for label, polygon in enumerate(polygons, start=1):
+        if polygon.is_empty:
+            continue
+        left, top, right, bottom = polygon.bounds
+        x0, y0 = max(0, int(np.floor(left))), max(0, int(np.floor(top)))
+        x1, y1 = min(size.width, int(np.ceil(right))), min(size.height, int(np.ceil(bottom)))
+        if x0 >= x1 or y0 >= y1:
+            continue
+        shapely.prepare(polygon)
+        x, y = np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5)
+        window = labels[y0:y1, x0:x1]
+        window[shapely.contains_xy(polygon, x, y) & (window == 0)] = label
+    return labels
+
+
+def _trace_ring(points: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Integer points along a closed ring, each segment with both its ends."""
+    xs, ys = [], []
+    for (x0, y0), (x1, y1) in zip(points[:-1].tolist(), points[1:].tolist(), strict=True):
+        x, y = _integer_line(x0, y0, x1, y1)
+        xs.append(x)
+        ys.append(y)
+    return np.concatenate(xs), np.concatenate(ys)
+
+
+def _integer_line(x0: int, y0: int, x1: int, y1: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Points of one segment, one for each step along its longer axis, by MATLAB's ``intline``."""
+    dx, dy = abs(x1 - x0), abs(y1 - y0)
+    if dx == 0 and dy == 0:
+        return np.array([x0]), np.array([y0])
+    if dx >= dy:
+        y, x = _along(y0, x0, y1, x1)
+    else:
+        x, y = _along(x0, y0, x1, y1)
+    return x, y
+
+
+def _along(minor0: int, major0: int, minor1: int, major1: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Minor and major coordinates along a segment; halves are rounded as seen from its lower end on the major axis."""
+    flip = major0 > major1
+    if flip:
+        minor0, major0, minor1, major1 = minor1, major1, minor0, major0
+    major = np.arange(major0, major1 + 1)
+    slope = (minor1 - minor0) / (major1 - major0)
+    minor = np.floor(minor0 + slope * (major - major0) + 0.5).astype(np.int64)
+    return (minor[::-1], major[::-1]) if flip else (minor, major)
