@@ -1,0 +1,1 @@
+"""Runs tasks, here or on Dask workers; knows no pathology."""

@@ -1,0 +1,1 @@
+"""Thin joints, one a step."""

@@ -1,0 +1,120 @@
+"""Memory and disk that a run will need, computed before the first pixel is read."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsipsm.errors import BudgetError
+
+_PROCESS_BYTES = 450 * 2**20
+"""Python with numpy, OpenCV, shapely, pyarrow, a slide's cache and a loaded network."""
+_CLIENT_BYTES = 400 * 2**20
+"""This process beside its workers: thumbnail, scheduler, one shard at a time."""
+_BYTES_PER_BLOCK_PX = 80
+"""Read pixels and their resampling, score maps, optical densities, label images and their intermediates."""
+_BYTES_PER_TILE_PX = 700
+"""Feature maps of the network alive at once, a pixel of the tile."""
+_NUCLEI_PER_MM2 = 10_000
+"""A dense slide."""
+_BYTES_PER_NUCLEUS = 900
+"""In a shard, in cells.parquet and in cells.geojson.gz together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a run will need at most."""
+
+    worker_bytes: int
+    client_bytes: int
+    disk_bytes: int
+
+    def total_bytes(self, n_workers: int) -> int:
+        """Memory of all processes; with 0 workers this process does their work."""
+        return self.client_bytes + max(1, n_workers) * self.worker_bytes
+
+
+def project_budget(block_px: int, halo_px: int, tile_px: int, margin_px: int, area_mm2: float) -> Budget:
+    """Project memory and disk of a run.
+
+    Parameters
+    ----------
+    block_px, halo_px
+        Side of a core and margin read around it, working pixels.
+    tile_px, margin_px
+        Side of a tile and margin given to the network around it, working pixels.
+    area_mm2
+        Area that the planned blocks cover.
+    """
+    block = (block_px + 2 * halo_px) ** 2 * _BYTES_PER_BLOCK_PX
+    tile = (min(tile_px, block_px + 2 * halo_px) + 2 * margin_px) ** 2 * _BYTES_PER_TILE_PX
+    return Budget(
+        worker_bytes=_PROCESS_BYTES + block + tile,
+        client_bytes=_CLIENT_BYTES,
+        disk_bytes=round(area_mm2 * _NUCLEI_PER_MM2 * _BYTES_PER_NUCLEUS) + 2**20,
+    )
+
+
+def available_bytes() -> int:
+    """Memory that may still be taken: of the machine, and of the cgroup where it is bounded."""
+    import psutil  # type: ignore[import-untyped]  # comes with distributed
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = _cgroup_bytes()
+    return free if limit is None else max(0, min(free, limit - used))
+
+
+def _cgroup_bytes(root: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int]:
+    try:
+        limit = (root / "memory.max").read_text().strip()
+        used = int((root / "memory.current").read_text())
+        # Page cache counts as used there, yet it gives way.
+        statistics = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None, 0
+    return (int(limit), max(0, used - int(statistics.get("file", 0)))) if limit.isdigit() else (None, 0)
+
+
+def workers_that_fit(budget: Budget, n_wanted: int, free_bytes: int) -> int:
+    """Count the workers, at least 1, that memory holds out of those wanted."""
+    return max(1, min(n_wanted, (free_bytes - budget.client_bytes) // budget.worker_bytes))
+
+
+def check_budget(budget: Budget, n_workers: int, free_bytes: int, folder: Path) -> None:
+    """Refuse a run that would not fit.
+
+    Parameters
+    ----------
+    budget
+        From :func:`project_budget`.
+    n_workers
+        Worker processes on this machine; 0 for work in this process.
+    free_bytes
+        From :func:`available_bytes`.
+    folder
+        Where results go; it exists.
+
+    Raises
+    ------
+    BudgetError
+        With the numbers and what would help.
+    """
+    needed = budget.total_bytes(n_workers)
+    if needed > free_bytes:
+        raise BudgetError(
+            f"memory: {max(1, n_workers)} worker(s) of {_mib(budget.worker_bytes)} and {_mib(budget.client_bytes)} "
+            f"beside them need {_mib(needed)}; {_mib(free_bytes)} are free. "
+            f"Use fewer --workers ({workers_that_fit(budget, max(1, n_workers), free_bytes)}), "
+            "a smaller --block-px or a smaller --tile-px."
+        )
+    free_disk = shutil.disk_usage(folder).free
+    if budget.disk_bytes > free_disk:
+        raise BudgetError(
+            f"{folder}: results may take {_mib(budget.disk_bytes)}; {_mib(free_disk)} are free on that disk. "
+            "Free some, or choose another disk with --out."
+        )
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.0f} MiB"

@@ -1,0 +1,227 @@
+"""Tasks as Dask futures: the only module that imports Dask."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+import dask.config
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+
+from wsipsm.engine.task import Outcome, R, T
+from wsipsm.errors import UsageError, WsipsmError
+
+ALLOWED_FAILURES = 3
+"""Workers that a task may be lost with before it is set aside."""
+_CONNECT_TIMEOUT_S = 15
+_CLOSE_TIMEOUT_S = 3
+_QUIET = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core")
+_SETTINGS = {
+    "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+    # Work is short-lived and results are small: no profile, no spill, no pause.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.comm.timeouts.connect": f"{_CONNECT_TIMEOUT_S}s",
+    # A long native call keeps a worker's heartbeat waiting; that is no reason to give it up.
+    "distributed.scheduler.worker-ttl": None,
+}
+
+
+class DaskExecutor:
+    """Runs tasks on worker processes of one thread each.
+
+    Parameters
+    ----------
+    n_workers
+        Processes of a local cluster; unused with ``address``.
+    address
+        A running scheduler, e.g. ``tcp://host:8786``.
+    fingerprint
+        Says what code a process runs; called on every worker of a running scheduler, whose answer must equal
+        this process's.
+
+    Raises
+    ------
+    UsageError
+        When the scheduler does not answer, has no workers, or has workers that cannot be used.
+    """
+
+    def __init__(
+        self, n_workers: int = 1, address: str | None = None, fingerprint: Callable[[], str] | None = None
+    ) -> None:
+        self._cluster: Any = None
+        self._folder: TemporaryDirectory[str] | None = None
+        self._settings: Any = dask.config.set(_SETTINGS)
+        self._address = address
+        for name in _QUIET:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            self._client: Any = self._start(n_workers) if address is None else self._connect(address)
+            if address is not None:
+                n_workers = _checked_workers(self._client, address, fingerprint)
+        except BaseException:
+            self.close()
+            raise
+        self._n_workers = n_workers
+
+    def _start(self, n_workers: int) -> Any:
+        self._folder = TemporaryDirectory(prefix="wsipsm-dask-", ignore_cleanup_errors=True)
+        self._cluster = LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+            local_directory=self._folder.name,
+        )
+        return Client(self._cluster, set_as_default=False)  # type: ignore[no-untyped-call]
+
+    def _connect(self, address: str) -> Any:
+        try:
+            return Client(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UsageError(
+                f"--scheduler {address}: no scheduler answers ({str(error) or type(error).__name__}); a running one is "
+                "needed. Start one with 'dask scheduler', or leave the flag out to work on this machine."
+            ) from error
+
+    @property
+    def n_workers(self) -> int:
+        """Worker processes."""
+        return self._n_workers
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
+        """Yield outcomes as they come; at most twice the workers and two tasks are in flight.
+
+        Dask tries a task again when its worker is lost. A task that was lost too often is tried once more alone,
+        after all others: it may only have waited beside the one that took the worker down.
+
+        Raises
+        ------
+        WsipsmError
+            When the scheduler goes away.
+        """
+        lost: list[T] = []
+        for outcome in self._run_bounded(function, tasks, 2 * self._n_workers + 2):
+            if isinstance(outcome.error, KilledWorker):
+                lost.append(outcome.task)
+            else:
+                yield outcome
+        for task in lost:
+            for outcome in self._run_bounded(function, [task], 1):
+                yield Outcome[T, R](task, outcome.result, _in_own_words(outcome.error))
+
+    def _run_bounded(self, function: Callable[[T], R], tasks: Sequence[T], limit: int) -> Iterator[Outcome[T, R]]:
+        waiting = iter(tasks)
+        flying: dict[Future[Any], T] = {}
+        completed: Any = as_completed(loop=self._client.loop)  # type: ignore[no-untyped-call]
+
+        def launch() -> None:
+            for task in waiting:
+                future = self._client.submit(function, task, pure=False)
+                flying[future] = task
+                completed.add(future)
+                return
+
+        try:
+            for _ in range(min(limit, len(tasks))):
+                launch()
+            for future in completed:
+                task = flying.pop(future)
+                outcome: Outcome[T, R] = self._outcome(task, future)
+                future.release()
+                launch()
+                yield outcome
+        finally:
+            if flying:
+                with suppress(OSError, TimeoutError, RuntimeError):
+                    self._client.cancel(list(flying), force=True)
+
+    def _outcome(self, task: T, future: Any) -> Outcome[T, R]:
+        if future.status == "finished":
+            return Outcome[T, R](task, result=future.result(timeout=_CONNECT_TIMEOUT_S))
+        if future.status == "error":
+            error = future.exception(timeout=_CONNECT_TIMEOUT_S)
+            if isinstance(error, Exception):
+                return Outcome[T, R](task, error=error)
+            raise error  # KeyboardInterrupt or SystemExit out of a task
+        raise WsipsmError(
+            f"{self._address or 'local cluster'}: the scheduler went away; it is needed until the run ends. "
+            "Run the same command again: finished blocks are kept."
+        )
+
+    def close(self) -> None:
+        """End the client and, if it was started here, the cluster, within seconds."""
+        for part in (getattr(self, "_client", None), self._cluster):
+            if part is not None:
+                with suppress(OSError, TimeoutError, RuntimeError):
+                    part.close(timeout=_CLOSE_TIMEOUT_S)
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._settings.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _in_own_words(error: Exception | None) -> Exception | None:
+    if isinstance(error, KilledWorker):
+        return WsipsmError(
+            f"worker lost {ALLOWED_FAILURES + 1} times with this block alone; "
+            "memory may have run out. Try fewer --workers or a smaller --block-px."
+        )
+    return error
+
+
+def _checked_workers(client: Any, address: str, fingerprint: Callable[[], str] | None) -> int:
+    """Count workers, and refuse those that would give other results or fail."""
+    workers: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise UsageError(
+            f"--scheduler {address}: it has no workers; at least one is needed. "
+            f"Start some with 'dask worker {address} --nthreads 1'."
+        )
+    crowded = sorted(name for name, facts in workers.items() if facts["nthreads"] != 1)
+    if crowded:
+        raise UsageError(
+            f"--scheduler {address}: worker {crowded[0]} runs {workers[crowded[0]]['nthreads']} threads; an open slide "
+            "belongs to one thread. Start workers with '--nthreads 1', and more of them with '--nworkers'."
+        )
+    if fingerprint is not None:
+        _check_same_code(client, address, fingerprint)
+    return len(workers)
+
+
+def _check_same_code(client: Any, address: str, fingerprint: Callable[[], str]) -> None:
+    own = fingerprint()
+    advice = "Install the same version on every worker and start them again."
+    try:
+        answers: dict[str, str] = client.run(functools.partial(_answer, fingerprint))
+    except ImportError as error:
+        raise UsageError(
+            f"--scheduler {address}: its workers lack wsipsm ({error}); {own} is needed. {advice}"
+        ) from error
+    other = sorted((worker, answer) for worker, answer in answers.items() if answer != own)
+    if other:
+        worker, answer = other[0]
+        raise UsageError(f"--scheduler {address}: worker {worker} has {answer}; {own} is needed. {advice}")
+
+
+def _answer(fingerprint: Callable[[], str]) -> str:
+    return fingerprint()

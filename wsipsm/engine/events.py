@@ -1,0 +1,102 @@
+"""What a run tells while it works. Listeners are called in the process that started the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from wsipsm.geometry import Box
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReport:
+    """What one block came to."""
+
+    index: int
+    n_nuclei: int
+    """Nuclei that the block owns, before seams are resolved and the region is asked."""
+    n_tiles: int
+    n_too_large: int
+    """Instances refused because they were above the largest area."""
+    failed: tuple[Box, ...] = ()
+    """Level-0 boxes inside the core whose pixels could not be read."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By step: read, predict, decode, write."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage of a slide began: 'plan', 'segment' or 'write'."""
+
+    name: str
+    slide: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlanned:
+    """It is known what will be done."""
+
+    slide: str
+    n_blocks: int
+    n_done_before: int
+    """Blocks whose shards an earlier run left."""
+    n_tiles: int
+    """Tiles of all blocks, those done before included."""
+    n_tiles_before: int = 0
+    n_nuclei_before: int = 0
+    """Tiles and nuclei of the blocks done before."""
+    n_workers: int = 0
+    """Processes that will work; 0: this one."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the user, and why: stain, model, tissue."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDone:
+    """A block has its shard."""
+
+    slide: str
+    report: BlockReport
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFailed:
+    """A block has no shard: its worker was lost, or its task raised."""
+
+    slide: str
+    index: int
+    n_tiles: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlideDone:
+    """A slide's results are in place; also told of one that was finished before."""
+
+    slide: str
+    summary: Any
+    """The run's summary, as ``run_slide`` returns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFailed:
+    """A slide of a cohort has no results."""
+
+    slide: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CohortPlanned:
+    """The slides of a cohort are listed."""
+
+    slides: tuple[str, ...]
+
+
+Event: TypeAlias = StageStarted | RunPlanned | BlockDone | BlockFailed | SlideDone | SlideFailed | CohortPlanned
+Listener: TypeAlias = Callable[[Event], None]
+
+
+def ignore_events(event: Event) -> None:
+    """Listen and do nothing."""

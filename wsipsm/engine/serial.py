@@ -1,0 +1,38 @@
+"""The reference executor: every task in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from wsipsm.engine.task import Outcome, R, T
+
+
+class SerialExecutor:
+    """Runs tasks in order, in this process."""
+
+    @property
+    def n_workers(self) -> int:
+        """Always 0: no other process works."""
+        return 0
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
+        """Yield outcomes in the order of the tasks."""
+        for task in tasks:
+            try:
+                outcome = Outcome[T, R](task, result=function(task))
+            except Exception as error:  # noqa: BLE001  the boundary of a task: whatever ends it is its outcome
+                outcome = Outcome[T, R](task, error=error)
+            yield outcome
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,79 @@
+"""What an executor is: one function, many tasks, outcomes in any order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T, R]):
+    """What became of one task: a result, or the error that it ended with."""
+
+    task: T
+    result: R | None = None
+    error: Exception | None = None
+
+
+class Executor(Protocol):
+    """Runs one function on many tasks. Whoever opened it closes it; it may run several batches before."""
+
+    @property
+    def n_workers(self) -> int:
+        """Processes that work beside this one; 0 when the work is done in this process."""
+        ...
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
+        """Yield an outcome for every task, in any order, with a bounded number in flight."""
+        ...
+
+    def close(self) -> None:
+        """Let the workers go, within seconds."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def granted_cpus() -> int:
+    """Count the processors that this process may use.
+
+    The machine's count misleads on shared machines: affinity, the cgroup's quota and SLURM's grant bound it.
+
+    Returns
+    -------
+    At least 1.
+    """
+    counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    quota = _cgroup_cpus()
+    if quota is not None:
+        counts.append(quota)
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdigit():
+        counts.append(int(slurm))
+    return max(1, min(counts))
+
+
+def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Whole processors of the cgroup's quota, rounded down but at least 1; None without a quota."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()[:2]
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if not (quota.isdigit() and period.isdigit() and int(period) > 0):
+        return None
+    return max(1, int(quota) // int(period))

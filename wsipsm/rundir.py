@@ -1,0 +1,224 @@
+"""The output folder of one slide: where things lie, and how they get there whole.
+
+Nothing is ever written under a final name: :func:`write_aside` writes a temporary sibling, flushes it to the disk
+and renames it. Temporary names carry host and process, so that what a killed run left behind is known as such.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from wsipsm.errors import OutputError
+from wsipsm.keys import Artefact
+
+if TYPE_CHECKING:  # a block is only looked at here, and tiling stands above this room
+    from typing import Protocol
+
+    class _Placed(Protocol):
+        @property
+        def row(self) -> int: ...
+        @property
+        def column(self) -> int: ...
+
+
+TEMPORARY_PREFIX = ".wsipsm-"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR})
+
+
+def digest(value: Any) -> str:
+    """Name a value: the first 16 hex digits of the SHA-256 of its JSON with sorted keys."""
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Say in the user's words why a file could not be written.
+
+    Parameters
+    ----------
+    path
+        What was to be written.
+    error
+        What the operating system answered.
+    """
+    if error.errno in _FULL:
+        try:
+            free = shutil.disk_usage(_existing_parent(path)).free
+        except OSError:
+            free = 0
+        return OutputError(
+            f"{path}: the disk is full ({free / 2**20:.1f} MiB free); results need more room. "
+            "Free some, or choose another disk with --out, then run the same command again: finished blocks are kept."
+        )
+    reason = error.strerror or str(error)
+    return OutputError(f"{path}: cannot be written ({reason}); a writable folder is needed. Choose another with --out.")
+
+
+def _existing_parent(path: Path) -> Path:
+    for folder in (path, *path.parents):
+        if folder.is_dir():
+            return folder
+    return Path.cwd()
+
+
+def _temporary_sibling(path: Path) -> Path:
+    # The final name stays at the end, so that writers which look at the suffix still see it.
+    return path.with_name(f"{TEMPORARY_PREFIX}{socket.gethostname()}-{os.getpid()}-{path.name}")
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems do not flush folders
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Write a file so that its final name only ever shows it whole.
+
+    Parameters
+    ----------
+    path
+        Final name; its folder exists.
+
+    Yields
+    ------
+    Temporary name in the same folder, to be written by the body. After the body it is flushed to the disk and renamed;
+    when the body raises it is removed and ``path`` stays as it was.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or the place is not writable. Other errors pass through.
+    """
+    temporary = _temporary_sibling(path)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+        if os.name == "posix":
+            _flush_to_disk(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno in _FULL or error.errno in _REFUSED:
+            raise output_error(path, error) from error
+        raise
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _left_by_dead_run(name: str) -> bool:
+    """Tell whether a temporary name belongs to a process of this host that is gone."""
+    host = f"{TEMPORARY_PREFIX}{socket.gethostname()}-"
+    if not name.startswith(host):
+        return False  # ours on another host may be alive: left alone
+    process = name[len(host) :].split("-", 1)[0]
+    if not process.isdigit():
+        return False
+    if int(process) == os.getpid():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class RunDir:
+    """Folder of one slide's results.
+
+    Parameters
+    ----------
+    path
+        The folder; made by :meth:`create`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.root = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.root)!r})"
+
+    def path(self, artefact: Artefact) -> Path:
+        """Where an artefact lies, whether or not it exists."""
+        return self.root / artefact.value
+
+    def shard_path(self, key: str, block: _Placed) -> Path:
+        """Where the shard of a block lies for a run key."""
+        return self.path(Artefact.SHARDS) / f"{block.row:05d}-{block.column:05d}-{key}.parquet"
+
+    def create(self) -> None:
+        """Make the folders, prove that they can be written, and clear what dead runs left.
+
+        Raises
+        ------
+        OutputError
+            Before any work, when results could not be written here.
+        """
+        shards = self.path(Artefact.SHARDS)
+        probe = _temporary_sibling(self.root / "probe")
+        try:
+            shards.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"wsipsm")
+            probe.unlink()
+            for folder in (self.root, shards):
+                for entry in folder.iterdir():
+                    if entry.name.startswith(TEMPORARY_PREFIX) and _left_by_dead_run(entry.name):
+                        entry.unlink(missing_ok=True)
+        except OSError as error:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+            raise output_error(self.root, error) from error
+
+    def write_json(self, artefact: Artefact, value: dict[str, Any]) -> None:
+        """Write a JSON artefact aside, indented for people."""
+        path = self.path(artefact)
+        options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+        with write_aside(path) as temporary:
+            temporary.write_bytes(orjson.dumps(value, option=options))
+
+    def read_json(self, artefact: Artefact) -> dict[str, Any] | None:
+        """Read a JSON artefact; None when it is absent or not a JSON object."""
+        try:
+            value = orjson.loads(self.path(artefact).read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def remove(self, *artefacts: Artefact) -> None:
+        """Remove artefacts that exist."""
+        for artefact in artefacts:
+            self.path(artefact).unlink(missing_ok=True)
+
+    def remove_shards(self, keep: Iterable[Path] = ()) -> None:
+        """Remove every shard but those named; the folder too once it is empty."""
+        folder = self.path(Artefact.SHARDS)
+        kept = set(keep)
+        if not folder.is_dir():
+            return
+        for entry in folder.iterdir():
+            if entry.suffix == ".parquet" and not entry.name.startswith(TEMPORARY_PREFIX) and entry not in kept:
+                entry.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: something of another run
+            folder.rmdir()
