@@ -97,7 +97,8 @@ def _quantised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores as whole steps 0..1024, held as float32."""
     if not np.isfinite(scores).all():
         raise ValueError("maps: a score is not finite; scores in 0..1 are needed.")
-    return np.clip(np.rint(scores * np.float32(_LEVELS)), 0, _LEVELS).astype(np.float32, copy=False)
+    steps: NDArray[np.float32] = np.clip(np.rint(scores * np.float32(_LEVELS)), 0, _LEVELS)
+    return steps
 
 
 def _smoothed(steps: NDArray[np.float32], sigma_px: float) -> NDArray[np.int32]:

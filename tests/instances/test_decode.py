@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import euler_number
+
+from wsipsm.instances.decode import decode, decode_instances
+from wsipsm.models.card import DecodeSettings
+
+OUTPUTS = ("nucleus", "distance")
+MPP = 0.5
+SETTINGS = DecodeSettings()
+
+
+def nuclei_maps(
+    height: int, width: int, nuclei: list[tuple[float, float, float]], noise: float = 0.0, seed: int = 0
+) -> NDArray[np.float32]:
+    """Maps as a good network would give them, of discs (row, column, radius)."""
+    maps = np.zeros((2, height, width))
+    for row, column, radius in nuclei:
+        top, left = max(0, int(row - 1.5 * radius)), max(0, int(column - 1.5 * radius))
+        patch = maps[:, top : int(row + 1.5 * radius), left : int(column + 1.5 * radius)]
+        rows, columns = np.mgrid[top : top + patch.shape[1], left : left + patch.shape[2]] + 0.5
+        inward = 1 - np.hypot(rows - row, columns - column) / radius
+        patch[0] = np.maximum(patch[0], 1 / (1 + np.exp(-20 * inward)))
+        patch[1] = np.maximum(patch[1], np.clip(inward, 0, 1))
+    maps += np.random.default_rng(seed).normal(0, noise, maps.shape)
+    return maps.clip(0, 1).astype(np.float32)
+
+
+def scattered(seed: int, n: int, size: int) -> list[tuple[float, float, float]]:
+    rng = np.random.default_rng(seed)
+    return [(*rng.uniform(0, size, 2), rng.uniform(4, 10)) for _ in range(n)]  # type: ignore[misc]
+
+
+def test_lone_nuclei_keep_their_pixels() -> None:
+    maps = nuclei_maps(60, 80, [(20, 20, 8), (40, 60, 6)])
+    labels = decode_instances(maps, OUTPUTS, SETTINGS, MPP)
+    assert labels.dtype == np.int32
+    assert np.array_equal(labels > 0, maps[0] > 0.501)
+    assert set(np.unique(labels)) == {0, 1, 2}
+
+
+def test_touching_nuclei_are_divided_halfway() -> None:
+    labels = decode_instances(nuclei_maps(40, 60, [(20, 20, 8), (20, 34, 8)]), OUTPUTS, SETTINGS, MPP)
+    assert labels.max() == 2
+    left, right = labels[20, 20], labels[20, 34]
+    assert left != right
+    assert abs(np.sum(labels == left) - np.sum(labels == right)) <= 8
+    assert set(np.unique(labels[20, 14:25])) == {left}
+
+
+def test_wide_plateau_gives_one_seed() -> None:
+    maps = np.zeros((2, 30, 40), np.float32)
+    maps[:, 8:22, 8:32] = 1.0
+    assert decode_instances(maps, OUTPUTS, SETTINGS, MPP).max() == 1
+
+
+def test_part_without_a_seed_stays_one_nucleus() -> None:
+    maps = nuclei_maps(40, 40, [(20, 20, 7)])
+    maps[1] = 0.1
+    labels = decode_instances(maps, OUTPUTS, SETTINGS, MPP)
+    assert labels.max() == 1
+    assert np.array_equal(labels > 0, maps[0] > 0.501)
+
+
+def test_small_hole_is_filled_and_large_one_in_a_nucleus_too() -> None:
+    maps = nuclei_maps(60, 60, [(30, 30, 16)])
+    whole = decode_instances(maps, OUTPUTS, SETTINGS, MPP)
+    maps[0, 28:30, 28:30] = 0
+    maps[0, 32:40, 30:38] = 0
+    assert np.array_equal(decode_instances(maps, OUTPUTS, SETTINGS, MPP), whole)
+
+
+def test_pocket_open_at_a_corner_is_filled() -> None:
+    maps = np.zeros((2, 20, 20), np.float32)
+    maps[0, 4:14, 4:14] = 1
+    maps[0, 5:8, 5:8] = 0
+    maps[0, 4, 4] = 0  # background meets the pocket at one corner
+    labels = decode_instances(maps, OUTPUTS, SETTINGS, 0.5)
+    assert labels[6, 6] == 1
+    assert labels[4, 4] == 0
+
+
+def test_limits_in_um2() -> None:
+    maps = nuclei_maps(80, 120, [(20, 20, 2), (40, 40, 8), (40, 90, 25)])
+    decoded = decode(maps, OUTPUTS, DecodeSettings(min_area_um2=5, max_area_um2=300), MPP)
+    assert decoded.labels.max() == 1
+    assert decoded.labels[40, 40] == 1
+    np.testing.assert_allclose(decoded.too_large_xy_px, [[90, 40]], atol=0.1)
+
+
+def test_mean_probability_drops_faint_nuclei() -> None:
+    maps = nuclei_maps(40, 80, [(20, 20, 8), (20, 60, 8)])
+    maps[0, :, 40:] *= 0.7
+    strict = DecodeSettings(min_mean_probability=0.7)
+    assert decode_instances(maps, OUTPUTS, SETTINGS, MPP).max() == 2
+    labels = decode_instances(maps, OUTPUTS, strict, MPP)
+    assert labels.max() == 1
+    assert labels[20, 20] == 1
+
+
+def test_channels_are_found_by_name() -> None:
+    maps = nuclei_maps(40, 60, [(20, 20, 8), (20, 34, 8)])
+    swapped = np.stack([np.zeros_like(maps[0]), maps[1], maps[0]])
+    expected = decode_instances(maps, OUTPUTS, SETTINGS, MPP)
+    assert np.array_equal(decode_instances(swapped, ("positive", "distance", "nucleus"), SETTINGS, MPP), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 3, 200), (2, 50, 50)])
+def test_empty_maps_hold_nothing(shape: tuple[int, int, int]) -> None:
+    labels = decode_instances(np.zeros(shape, np.float32), OUTPUTS, SETTINGS, MPP)
+    assert labels.shape == shape[1:]
+    assert not labels.any()
+
+
+def test_unusable_maps_are_refused() -> None:
+    with pytest.raises(ValueError, match="'distance' is needed"):
+        decode_instances(np.zeros((1, 9, 9), np.float32), ("nucleus",), SETTINGS, MPP)
+    with pytest.raises(ValueError, match="one plane for each"):
+        decode_instances(np.zeros((3, 9, 9), np.float32), OUTPUTS, SETTINGS, MPP)
+    with pytest.raises(ValueError, match="not finite"):
+        decode_instances(np.full((2, 9, 9), np.nan, np.float32), OUTPUTS, SETTINGS, MPP)
+
+
+@given(seed=st.integers(0, 2**32 - 1), noise=st.sampled_from([0.02, 0.2, 0.4]))
+@settings(max_examples=15, deadline=None)
+def test_every_label_is_one_part_without_holes(seed: int, noise: float) -> None:
+    maps = nuclei_maps(120, 120, scattered(seed, 40, 120), noise, seed)
+    labels = decode_instances(maps, OUTPUTS, SETTINGS, MPP)
+    for label in range(1, labels.max() + 1):
+        mask = np.pad(labels == label, 1)
+        assert ndimage.label(mask)[1] == 1
+        assert euler_number(mask, connectivity=2) == 1
+        assert np.array_equal(ndimage.binary_fill_holes(mask), mask)
+        assert 4.0 <= mask.sum() * MPP**2 <= 400.0
+
+
+def nuclei_away_from_border(labels: NDArray[np.int32], margin: int) -> set[bytes]:
+    """Pixels of every nucleus that lies wholly inside the margin."""
+    inner = labels[margin:-margin, margin:-margin]
+    whole = np.bincount(inner.ravel(), minlength=labels.max() + 1) == np.bincount(labels.ravel())
+    boxes = ndimage.find_objects(labels)
+    return {
+        (np.argwhere(labels[boxes[lab - 1]] == lab) + [axis.start for axis in boxes[lab - 1]]).tobytes()
+        for lab in np.unique(inner)
+        if lab and whole[lab]
+    }
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    noise=st.sampled_from([0.0, 0.02, 0.1]),
+    cut=st.tuples(st.integers(0, 80), st.integers(0, 80)),
+)
+@settings(max_examples=20, deadline=None)
+def test_crop_gives_the_same_nuclei_as_the_whole(seed: int, noise: float, cut: tuple[int, int]) -> None:
+    maps = nuclei_maps(300, 300, scattered(seed, 190, 300), noise, seed)
+    crop = (slice(cut[0], cut[0] + 220), slice(cut[1], cut[1] + 220))
+    whole = decode_instances(maps, OUTPUTS, SETTINGS, MPP)[crop]
+    part = decode_instances(maps[:, *crop], OUTPUTS, SETTINGS, MPP)
+    margin = 48  # a largest nucleus of 400 um2 is 45 px wide at 0.5 um/px
+    nuclei = nuclei_away_from_border(part, margin)
+    assert nuclei_away_from_border(whole, margin) == nuclei
+    assert len(nuclei) > 5
+
+
+def test_network_rounding_changes_next_to_nothing() -> None:
+    maps = nuclei_maps(600, 600, scattered(1, 700, 600), 0.02)
+    jitter = np.random.default_rng(2).uniform(-1e-6, 1e-6, maps.shape).astype(np.float32)
+    first = nuclei_away_from_border(decode_instances(maps, OUTPUTS, SETTINGS, MPP), 1)
+    second = nuclei_away_from_border(decode_instances(maps + jitter, OUTPUTS, SETTINGS, MPP), 1)
+    assert len(first & second) > 0.98 * len(first)
