@@ -1,0 +1,133 @@
+"""Shards: what one block found, as one Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from wsipsm.geometry import Box
+from wsipsm.instances.table import OWNED, SEAM, shard_schema
+from wsipsm.rundir import write_aside
+
+_METADATA_KEY = b"wsipsm"
+_READ_ERRORS = (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What a shard says about its block, in its footer."""
+
+    n_owned: int
+    n_tiles: int
+    n_too_large: int
+    failed: tuple[Box, ...] = ()
+    """Level-0 boxes inside the core whose pixels could not be read."""
+
+
+def write_shard(path: Path, table: pa.Table, failed: Sequence[Box], n_too_large: int, n_tiles: int = 0) -> ShardFacts:
+    """Write a shard aside and rename it.
+
+    Parameters
+    ----------
+    path
+        Final name; its folder exists.
+    table
+        Of ``shard_schema()``.
+    failed
+        Level-0 boxes inside the core whose pixels could not be read.
+    n_too_large
+        Instances refused for their size.
+    n_tiles
+        Tiles the block was cut into.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or the folder is not writable.
+    """
+    n_owned = int(pc.sum(table.column(OWNED)).as_py() or 0)
+    facts = ShardFacts(n_owned=n_owned, n_tiles=n_tiles, n_too_large=n_too_large, failed=tuple(failed))
+    text = orjson.dumps(
+        {
+            "n_owned": facts.n_owned,
+            "n_tiles": facts.n_tiles,
+            "n_too_large": facts.n_too_large,
+            "failed": [[box.x, box.y, box.width, box.height] for box in facts.failed],
+        }
+    )
+    with write_aside(path) as temporary:
+        told = table.replace_schema_metadata({_METADATA_KEY: text})
+        pq.write_table(told, temporary, compression="zstd", write_page_checksum=True)
+    return facts
+
+
+def read_facts(path: Path) -> ShardFacts | None:
+    """Read what a shard's footer says; None when the file is absent, cut off or no shard."""
+    try:
+        schema = pq.read_schema(path)
+        if not schema.remove_metadata().equals(shard_schema()):
+            return None
+        value = orjson.loads(schema.metadata[_METADATA_KEY])
+        return ShardFacts(
+            n_owned=value["n_owned"],
+            n_tiles=value["n_tiles"],
+            n_too_large=value["n_too_large"],
+            failed=tuple(Box(*numbers) for numbers in value["failed"]),
+        )
+    except _READ_ERRORS:
+        return None
+
+
+def check_shard(path: Path) -> ShardFacts | None:
+    """Read a whole shard of an earlier run; None when it is absent or damaged anywhere."""
+    facts = read_facts(path)
+    if facts is None:
+        return None
+    try:
+        pq.read_table(path, memory_map=False, page_checksum_verification=True)
+    except _READ_ERRORS:
+        return None
+    return facts
+
+
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the nuclei of a shard.
+
+    Parameters
+    ----------
+    path
+        A shard that was written or checked by this run.
+    columns
+        Those wanted; None for all.
+
+    Raises
+    ------
+    OSError, pyarrow.ArrowInvalid
+        When the file is absent or damaged.
+    """
+    table = pq.read_table(path, columns=None if columns is None else list(columns), memory_map=False)
+    return table.replace_schema_metadata()
+
+
+def read_seam_rows(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Read the nuclei that one of another block may overlap.
+
+    Parameters
+    ----------
+    path
+        A shard.
+    columns
+        Those wanted.
+
+    Returns
+    -------
+    Table of those columns and ``row``, the position in the shard.
+    """
+    rows = pa.array(read_shard(path, [SEAM]).column(SEAM).to_numpy().nonzero()[0], pa.int64())
+    return read_shard(path, columns).take(rows).append_column("row", rows)

@@ -1,0 +1,373 @@
+"""One block: pixels to nuclei to a shard. The function that executors run, here or on a worker."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from wsipsm.engine.events import BlockReport
+from wsipsm.errors import SlideOpenError, SlideReadError
+from wsipsm.geometry import Box, WorkingGrid
+from wsipsm.instances.decode import decode
+from wsipsm.instances.shard import write_shard
+from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroids_px0, shard_schema
+from wsipsm.instances.trace import trace_outlines
+from wsipsm.keys import Stain
+from wsipsm.ki67.measure import measure_nuclei
+from wsipsm.models.card import ModelCard
+from wsipsm.rundir import RunDir
+from wsipsm.slide.base import Slide
+from wsipsm.slide.open import open_slide
+from wsipsm.slide.read import read_box
+from wsipsm.stain import StainProfile, separate
+from wsipsm.tiling import Block, round_up
+
+if TYPE_CHECKING:
+    from wsipsm.models.predict import Predictor
+
+RETRY_BOX_PX = 512
+"""Side of the boxes that are read one by one where a block cannot be read whole; anchored at the slide's origin, so
+that the same pixels fail whatever the blocks are."""
+_WHITE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class SlideJob:
+    """What a worker must know of a slide's run; plain and small, since every task carries it."""
+
+    slide_path: str
+    mpp: float | None
+    """The user's pixel size, in place of the file's."""
+    fingerprint: str
+    grid: WorkingGrid
+    weights: str
+    card: ModelCard
+    profile: StainProfile
+    halo_px: int
+    """Read around a core: the margin given to the network and the context for whole nuclei."""
+    margin_px: int
+    """Given to the network around what is kept of its output: its reach, rounded up to the stride."""
+    strip_px: int
+    """Around a core, in which centroids make candidates for the seam step."""
+    tile_px: int
+    backend: str
+    threads: int
+    key: str
+    """Names all that shapes a shard."""
+    folder: str
+    """Of the slide's results."""
+
+    @property
+    def context_px(self) -> int:
+        """Decoded around a core."""
+        return self.halo_px - self.margin_px
+
+    def decoded_box(self, core: Box) -> Box:
+        """Working pixels that are decoded for a core: whole strides, with context around."""
+        stride = self.card.stride
+        whole = Box(core.x, core.y, round_up(core.width, stride), round_up(core.height, stride))
+        return whole.expand(self.context_px)
+
+    def count_tiles(self, core: Box) -> int:
+        """Tiles that the network sees for a core."""
+        box = self.decoded_box(core)
+        return -(-box.width // self.tile_px) * -(-box.height // self.tile_px)
+
+    def slide_box(self) -> Box:
+        """Working pixels that lie wholly on the slide; nothing outside is decoded."""
+        size, scale = self.grid.slide_size, self.grid.scale
+        # The tolerance keeps a size that divides evenly from losing a row to float error.
+        return Box(0, 0, int(size.width / scale + 1e-6), int(size.height / scale + 1e-6))
+
+
+@dataclass(slots=True)
+class _Steps:
+    """Seconds by step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
+
+
+class _Opened:
+    """A slide that is closed when nothing holds it any more."""
+
+    def __init__(self, slide: Slide) -> None:
+        self.slide = slide
+        self._closing = weakref.finalize(self, slide.close)
+
+
+def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) -> Predictor:
+    """Open a network. The one place where a run meets one, and where torch or OpenVINO load."""
+    from pathlib import Path
+
+    from wsipsm.models.predict import open_predictor
+
+    return open_predictor(Path(weights), card, backend=backend, threads=threads)
+
+
+@lru_cache(maxsize=1)
+def _opened_slide(path: str, mpp: float | None, fingerprint: str) -> _Opened:
+    slide = open_slide(path, mpp)
+    if slide.info.fingerprint != fingerprint:
+        slide.close()
+        raise SlideOpenError(
+            f"{path}: its content is not what the run was planned on; the same file is needed until the run ends. "
+            "Run the command again."
+        )
+    return _Opened(slide)
+
+
+@lru_cache(maxsize=1)
+def _opened_predictor(weights: str, card_json: str, backend: str, threads: int) -> Predictor:
+    return load_predictor(weights, ModelCard.model_validate_json(card_json), backend, threads)
+
+
+def release_worker() -> None:
+    """Let go of the slide and the network that this process keeps open between blocks."""
+    _opened_slide.cache_clear()
+    _opened_predictor.cache_clear()
+
+
+@contextmanager
+def _limited_threads(n_threads: int) -> Iterator[None]:
+    """Keep native libraries to the threads that the job was given, so that workers do not fight."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(n_threads)
+    try:
+        with threadpool_limits(limits=n_threads):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def segment_block(job: SlideJob, block: Block) -> BlockReport:
+    """Find the nuclei of one block and write its shard.
+
+    Parameters
+    ----------
+    job
+        Of the slide.
+    block
+        Which core.
+
+    Raises
+    ------
+    SlideOpenError, ModelError
+        When slide or network cannot be opened.
+    OutputError
+        When the shard cannot be written. Pixels that cannot be read raise nothing: they are reported.
+    """
+    steps = _Steps()
+    with _limited_threads(job.threads):
+        decoded = job.decoded_box(block.core)
+        with steps.timed("read"):
+            slide = _opened_slide(job.slide_path, job.mpp, job.fingerprint).slide
+            rgb, failed = read_robustly(slide, decoded.expand(job.margin_px), job)
+        if rgb is None:
+            table, n_too_large = shard_schema().empty_table(), 0
+        else:
+            with steps.timed("predict"):
+                maps = _predict(job, rgb)
+            with steps.timed("decode"):
+                table, n_too_large = find_nuclei(job, block, rgb, maps, failed)
+        lost = tuple(
+            job.grid.box_px0(part)
+            for part in (block.core.intersect(box) for box in ([block.core] if rgb is None else failed))
+            if part.area
+        )
+        with steps.timed("write"):
+            path = RunDir(job.folder).shard_path(job.key, block)
+            facts = write_shard(path, table, lost, n_too_large, job.count_tiles(block.core))
+    return BlockReport(
+        index=block.index,
+        n_nuclei=facts.n_owned,
+        n_tiles=facts.n_tiles,
+        n_too_large=n_too_large,
+        failed=lost,
+        seconds=steps.seconds,
+    )
+
+
+def _predict(job: SlideJob, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    from wsipsm.models.predict import predict_tiled
+
+    predictor = _opened_predictor(job.weights, job.card.model_dump_json(), job.backend, job.threads)
+    return predict_tiled(predictor, rgb, job.margin_px, job.tile_px)
+
+
+def read_robustly(slide: Slide, box_px: Box, job: SlideJob) -> tuple[NDArray[np.uint8] | None, list[Box]]:
+    """Read a box whole, or what can be read of it.
+
+    Parameters
+    ----------
+    slide
+        Open slide.
+    box_px
+        Working pixels.
+    job
+        Gives the grid.
+
+    Returns
+    -------
+    Pixels, shape (height, width, 3), white where they could not be read, or None when none could; and the boxes of
+    the retry grid that could not be read, working pixels.
+    """
+    scale = job.grid.scale
+    try:
+        return read_box(slide, box_px, scale), []
+    except SlideReadError:
+        pass  # told by the boxes that fail alone
+    rgb = np.full((box_px.height, box_px.width, 3), _WHITE, dtype=np.uint8)
+    failed: list[Box] = []
+    n_read = 0
+    size = job.grid.size_px
+    inside = box_px.intersect(Box(0, 0, size.width, size.height))
+    for top in range(inside.y // RETRY_BOX_PX * RETRY_BOX_PX, inside.bottom, RETRY_BOX_PX):
+        for left in range(inside.x // RETRY_BOX_PX * RETRY_BOX_PX, inside.right, RETRY_BOX_PX):
+            whole = Box(left, top, min(RETRY_BOX_PX, size.width - left), min(RETRY_BOX_PX, size.height - top))
+            try:
+                pixels = read_box(slide, whole, scale)
+            except SlideReadError:
+                failed.append(whole)
+                continue
+            n_read += 1
+            part = whole.intersect(inside)
+            rgb[_slices(part, box_px)] = pixels[_slices(part, whole)]
+    return (rgb if n_read else None), failed
+
+
+def _slices(part: Box, whole: Box) -> tuple[slice, slice]:
+    """Rows and columns of ``part`` in an array of ``whole``, clipped to it."""
+    common = part.intersect(whole)
+    top, left = common.y - whole.y, common.x - whole.x
+    return slice(top, top + common.height), slice(left, left + common.width)
+
+
+def find_nuclei(
+    job: SlideJob, block: Block, rgb: NDArray[np.uint8], maps: NDArray[np.float32], failed: list[Box]
+) -> tuple[pa.Table, int]:
+    """Decode, trace and measure the nuclei that a block owns or offers to the seam step.
+
+    Parameters
+    ----------
+    job, block
+        What and where.
+    rgb
+        Pixels of the decoded box and the network's margin, shape (height, width, 3).
+    maps
+        Scores of the decoded box, shape (outputs, height, width).
+    failed
+        Working-pixel boxes that could not be read.
+
+    Returns
+    -------
+    Table of ``shard_schema()``, sorted by centroid; and how many instances of the core were refused for their size.
+    """
+    box, card = job.decoded_box(block.core), job.card
+    maps = _without_unreadable(job, maps, box, failed)
+    decoded = decode(maps, card.outputs, card.decode, card.mpp)
+    labels = _drop_cut(job, decoded.labels, box, failed)
+    outlines = trace_outlines(labels, (box.x, box.y), job.grid.scale)
+    centroids = shapely.get_coordinates(shapely.centroid(outlines.polygons)).reshape(-1, 2)
+    chosen = np.flatnonzero(_depth_px(job, block.core, centroids) >= -job.strip_px)
+    # Bytes of a shard must not depend on how instances were numbered.
+    chosen = chosen[np.lexsort((centroids[chosen, 0], centroids[chosen, 1]))]
+    renumber = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int32)
+    renumber[outlines.labels[chosen]] = np.arange(1, len(chosen) + 1)
+    table = _measured_table(job, renumber[labels], outlines.polygons[chosen], _crop(rgb, job.margin_px), maps)
+    n_too_large = int(np.count_nonzero(_inside(block.core, np.add(decoded.too_large_xy_px, [box.x, box.y]))))
+    return _with_seam_columns(job, block.core, table, outlines.polygons[chosen]), n_too_large
+
+
+def _crop(rgb: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
+    return rgb[margin_px : rgb.shape[0] - margin_px, margin_px : rgb.shape[1] - margin_px]
+
+
+def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, failed: list[Box]) -> NDArray[np.float32]:
+    """Score 0 outside the slide and where no pixel was read: there is nothing to find there."""
+    masked = np.zeros_like(maps)
+    on_slide = _slices(job.slide_box(), box)
+    masked[(slice(None), *on_slide)] = maps[(slice(None), *on_slide)]
+    for lost in failed:
+        masked[(slice(None), *_slices(lost, box))] = 0
+    return masked
+
+
+def _drop_cut(job: SlideJob, labels: NDArray[np.int32], box: Box, failed: list[Box]) -> NDArray[np.int32]:
+    """Drop instances that the decoded box or an unreadable box may have cut; the slide's own edge cuts none."""
+    slide = job.slide_box()
+    touching = [
+        labels[:, :1] if box.x > slide.x else labels[:0],
+        labels[:1] if box.y > slide.y else labels[:0],
+        labels[:, -1:] if box.right < slide.right else labels[:0],
+        labels[-1:] if box.bottom < slide.bottom else labels[:0],
+        *(labels[_slices(lost.expand(1), box)] for lost in failed),
+    ]
+    cut = np.zeros(int(labels.max(initial=0)) + 1, dtype=bool)
+    cut[np.concatenate([part.ravel() for part in touching])] = True
+    return np.where(cut[labels], 0, labels).astype(np.int32) if cut[1:].any() else labels
+
+
+def _inside(core: Box, xy_px: NDArray[np.float64]) -> NDArray[np.bool_]:
+    x, y = xy_px[:, 0], xy_px[:, 1]
+    return (x >= core.x) & (x < core.right) & (y >= core.y) & (y < core.bottom)
+
+
+def _depth_px(job: SlideJob, core: Box, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How deep inside the core points lie, working pixels; negative outside."""
+    x, y = (xy_px0 / job.grid.scale).T
+    return np.minimum.reduce([x - core.x, core.right - x, y - core.y, core.bottom - y])
+
+
+def _measured_table(
+    job: SlideJob,
+    labels: NDArray[np.int32],
+    polygons: NDArray[np.object_],
+    rgb: NDArray[np.uint8],
+    maps: NDArray[np.float32],
+) -> pa.Table:
+    hematoxylin, counterstain = separate(rgb, job.profile)
+    is_ihc = job.profile.stain == Stain.IHC
+    measured = measure_nuclei(labels, hematoxylin, counterstain if is_ihc else None, maps, job.card.outputs)
+    return build_table(
+        polygons,
+        measured,
+        mpp_px0=job.grid.slide_mpp,
+        fingerprint=job.fingerprint,
+        dab_cut_od=job.profile.dab_cut_od if is_ihc else None,
+    )
+
+
+def _with_seam_columns(job: SlideJob, core: Box, table: pa.Table, polygons: NDArray[np.object_]) -> pa.Table:
+    """Add what the seam step needs to know."""
+    centroids = centroids_px0(table)
+    owned = _inside(core, centroids / job.grid.scale)
+    # Other blocks decode that far into this core, so no nucleus of theirs meets one whose outline stays deeper.
+    left, top, right, bottom = shapely.bounds(polygons).reshape(-1, 4).T / job.grid.scale
+    margin = job.context_px
+    deep = (left >= core.x + margin) & (top >= core.y + margin)
+    deep &= (right <= core.right - margin) & (bottom <= core.bottom - margin)
+    seam = ~owned | ~deep
+    columns = (pa.array(owned), pa.array(seam), pa.array(_depth_px(job, core, centroids)))
+    for name, values in zip((OWNED, SEAM, BORDER_PX), columns, strict=True):
+        table = table.append_column(shard_schema().field(name), values)
+    return table
