@@ -37,6 +37,8 @@ class SlideInfo:
     vendor: str | None = None
     objective_power: float | None = None
     """Shown, never computed with."""
+    notes: tuple[str, ...] = ()
+    """What was put right or left out when the slide was opened, a sentence each; shown to the user."""
 
     @property
     def size(self) -> Size:

@@ -1,0 +1,95 @@
+"""Plain images as slides of one level, through Pillow."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from wsipsm.errors import SlideOpenError
+from wsipsm.geometry import Box
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.fingerprint import fingerprint_slide
+from wsipsm.slide.reader import ReaderSlide, compose_over_white, to_sizes
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""By name as well as by content: an MRXS index is a JPEG, and a VSI a TIFF, of a slide's label."""
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+
+MAX_IMAGE_PX = 150_000_000
+"""Larger plain images are refused: they are decoded whole, at 3 bytes a pixel."""
+
+_WITH_ALPHA = ("RGBA", "LA", "PA")
+_PLAIN = ("RGB", "L", "P", "1")
+
+
+class ImageSlide(ReaderSlide):
+    """A PNG, JPEG, BMP or simple TIFF image, decoded when opened.
+
+    Parameters
+    ----------
+    path
+        The image.
+    mpp
+        Pixel size in um/px. Images state none that could be trusted: their resolution is for printing.
+
+    Raises
+    ------
+    SlideOpenError
+        When it is no such image, is too large, or does not decode; the message is the reason alone.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise SlideOpenError(f"reads {', '.join(SUFFIXES)} only")
+        self._pixels: NDArray[np.uint8] | None = _decode(path)
+        height, width = self._pixels.shape[:2]
+        super().__init__(SlideInfo(str(path), "image", to_sizes([(width, height)]), mpp, fingerprint_slide(path)))
+
+    def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
+        assert self._pixels is not None  # released by close alone, after which nothing is read
+        return self._pixels[box.y : box.bottom, box.x : box.right].copy()
+
+    def _release(self) -> None:
+        self._pixels = None
+
+
+def _decode(path: Path) -> NDArray[np.uint8]:
+    try:
+        # Pillow's own warning about size is replaced by the check below, its error is kept.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise SlideOpenError("no PNG, JPEG, BMP or TIFF image by its content") from error
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError, struct.error) as error:
+        raise SlideOpenError(str(error)) from error
+    with image, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        width, height = image.size
+        if width * height > MAX_IMAGE_PX:
+            raise SlideOpenError(
+                f"{width} x {height} px; a plain image may have {MAX_IMAGE_PX:,} px, larger ones must be tiled TIFF"
+            )
+        try:
+            n_pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            if n_pages > 1:
+                raise SlideOpenError(f"{n_pages} pages; a plain image has one")
+            return _to_rgb(image)
+        except SlideOpenError:
+            raise
+        except (OSError, ValueError, SyntaxError, IndexError, MemoryError, struct.error, EOFError) as error:
+            raise SlideOpenError(f"the image does not decode: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in _WITH_ALPHA or (image.mode in _PLAIN and "transparency" in image.info):
+        return compose_over_white(np.asarray(image.convert("RGBA")))
+    if image.mode in _PLAIN:
+        return np.asarray(image.convert("RGB"))
+    raise SlideOpenError(f"pixels of Pillow's mode {image.mode}; 8-bit RGB, grey or palette is needed")

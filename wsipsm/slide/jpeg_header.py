@@ -1,0 +1,114 @@
+"""What a compressed tile says about itself, read before it is decoded.
+
+The photometric tag of a TIFF or DICOM file lies in both directions: Bio-Formats 6.7 writes RGB on YCbCr tiles, other
+writers the reverse. The JPEG stream itself usually knows. Its size is checked as well, so that a hostile tile cannot
+ask the decoder for gigabytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+_DECODABLE = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential and progressive Huffman
+_NO_LENGTH = (0x01, *range(0xD0, 0xD9))
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """Facts in the header of a JPEG stream."""
+
+    width: int
+    height: int
+    n_components: int
+    colour: Literal["rgb", "ycbcr"] | None
+    """How three components are to be understood, when the stream tells; None when only the container can."""
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader:
+    """Read size and colour of a JPEG stream.
+
+    Raises
+    ------
+    ValueError
+        When the stream is no JPEG, is cut short, or is of a kind that is not decoded here.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("no JPEG stream")
+    has_jfif, adobe, at = False, None, 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            raise ValueError("broken JPEG header")
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in _NO_LENGTH:
+            at += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        segment = data[at + 4 : at + 2 + length]
+        if marker == 0xE0 and segment[:5] == b"JFIF\0":
+            has_jfif = True
+        elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
+            adobe = segment[11]
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return _frame_header(marker, segment, has_jfif, adobe)
+        elif marker == 0xDA:
+            break
+        at += 2 + max(2, length)
+    raise ValueError("JPEG header cut short")
+
+
+def _frame_header(marker: int, segment: bytes, has_jfif: bool, adobe: int | None) -> JpegHeader:
+    if marker not in _DECODABLE or len(segment) < 6:
+        raise ValueError(f"JPEG of kind 0x{marker:02X}; baseline or progressive is needed")
+    precision, height, width, n_components = struct.unpack_from(">BHHB", segment)
+    if precision != 8 or len(segment) < 6 + 3 * n_components:
+        raise ValueError(f"JPEG of {precision} bits; 8 are needed")
+    ids = bytes(segment[6 + 3 * i] for i in range(n_components))
+    sampling = [segment[7 + 3 * i] for i in range(n_components)]
+    colour: Literal["rgb", "ycbcr"] | None = None
+    if n_components == 3:
+        # In libjpeg's order of trust, but subsampled chroma first: nobody subsamples green and blue.
+        if sampling[0] != sampling[1]:
+            colour = "ycbcr"
+        elif ids == b"RGB" or adobe == 0:
+            colour = "rgb"
+        elif has_jfif or adobe == 1:
+            colour = "ycbcr"
+    return JpegHeader(width, height, n_components, colour)
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg2000Header:
+    """Facts in the main header of a JPEG 2000 codestream."""
+
+    width: int
+    height: int
+    n_components: int
+    is_subsampled: bool
+    has_component_transform: bool
+
+
+def read_jpeg2000_header(data: bytes) -> Jpeg2000Header:
+    """Read size and component layout of a JPEG 2000 codestream (ISO 15444-1 A.5, A.6).
+
+    Raises
+    ------
+    ValueError
+        When there is no codestream, or not of 8 bits.
+    """
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(data) < start + 42:
+        raise ValueError("no JPEG 2000 codestream")
+    x1, y1, x0, y0 = struct.unpack_from(">4I", data, start + 8)
+    (n_components,) = struct.unpack_from(">H", data, start + 40)
+    components = data[start + 42 : start + 42 + 3 * n_components]
+    if len(components) < 3 * n_components or any(depth != 7 for depth in components[::3]):
+        raise ValueError("JPEG 2000 of other than 8 bits")
+    subsampled = any(step != 1 for i, step in enumerate(components) if i % 3)
+    cod = data.find(b"\xff\x52", start + 42 + 3 * n_components)
+    transform = cod >= 0 and len(data) > cod + 8 and data[cod + 8] == 1
+    return Jpeg2000Header(x1 - x0, y1 - y0, n_components, subsampled, transform)

@@ -1,0 +1,155 @@
+"""Open any slide: readers are tried in order, and when none will, every reader's reason is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from wsipsm.errors import MissingMppError, SlideOpenError, UsageError
+from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
+
+READABLE = "SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, NGFF zarr, JP2, PNG and JPEG are read"
+
+_UNREADABLE_SUFFIXES = {
+    ".vsi": "an Olympus VSI slide",
+    ".ets": "a part of an Olympus VSI slide",
+    ".isyntax": "a Philips iSyntax slide",
+    ".kfb": "a KFBio slide",
+    ".sdpc": "a TEKSQRAY SDPC slide",
+    ".lif": "a Leica LIF file",
+}
+"""Refused by name before any reader looks: a VSI, for one, is a TIFF of the slide's label."""
+
+Reader = Callable[[Path, float | None], Slide]
+
+
+def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+    """Open a slide with the first reader that takes it.
+
+    Parameters
+    ----------
+    path
+        A slide file, a folder that holds one DICOM series, or an NGFF ``.zarr`` folder.
+    mpp
+        Pixel size in um/px that overrides the file's.
+
+    Returns
+    -------
+    An open slide, to be closed or used as a context manager.
+
+    Raises
+    ------
+    UsageError
+        When ``mpp`` cannot be a pixel size at which nuclei are seen.
+    SlideOpenError
+        When there is no such file, or no reader opens it; the message tells every reader's reason.
+    UnsupportedSlideError
+        When it opens but is of a kind that cannot be scored, such as fluorescence.
+    """
+    path = Path(path)
+    if mpp is not None:
+        _require_plausible_option(mpp)
+    _require_slide_like(path)
+    reasons, cause = [], None
+    for name, reader in _readers_for(path):
+        try:
+            return reader(path, mpp)
+        except SlideOpenError as error:
+            reasons.append(f"{name}: {error}")
+            cause = error
+    raise SlideOpenError(
+        f"{path}: no reader opens it ({'; '.join(reasons)}); a whole slide or image is needed, {READABLE}. "
+        "Check that the copy is complete, or export it as OME-TIFF."
+    ) from cause
+
+
+def require_mpp(info: SlideInfo) -> float:
+    """Pixel size of a slide, when it has one at which nuclei can be outlined.
+
+    Returns
+    -------
+    Level-0 pixel size, um/px, within `PLAUSIBLE_MPP`.
+
+    Raises
+    ------
+    MissingMppError
+        When the slide states none, or one that cannot show nuclei; the message has the value and names ``--mpp``.
+    """
+    low, high = PLAUSIBLE_MPP
+    needed = f"nuclei need one between {low} and {high} um/px"
+    if info.mpp is None:
+        notes = "".join(f" ({note})" for note in info.notes if "pixel" in note)
+        raise MissingMppError(
+            f"{info.path}: no pixel size in the file{notes}; {needed}. "
+            "Pass --mpp with the scanner's value, if it is known."
+        )
+    if not low <= info.mpp <= high:
+        raise MissingMppError(
+            f"{info.path}: a pixel size of {info.mpp:g} um/px; {needed}. If the file is wrong, pass --mpp with the "
+            "scanner's value; if it is right, this is an overview image."
+        )
+    return info.mpp
+
+
+def _require_plausible_option(mpp: float) -> None:
+    low, high = PLAUSIBLE_MPP
+    if not math.isfinite(mpp) or not low <= mpp <= high:
+        raise UsageError(
+            f"--mpp: {mpp:g} um/px; nuclei need a pixel size between {low} and {high} um/px. "
+            "Pass the scanner's value, about 0.25 at 40x and 0.5 at 20x."
+        )
+
+
+def _require_slide_like(path: Path) -> None:
+    """Refuse what no reader needs to look at, with a reason of its own."""
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+        size = path.stat().st_size if exists else 0
+    except OSError as error:
+        raise SlideOpenError(
+            f"{path}: {error.strerror or error}; a readable file is needed. Check its rights."
+        ) from error
+    if not exists:
+        raise SlideOpenError(f"{path}: no such file; a slide is needed. Check the path.")
+    suffix = path.suffix.lower()
+    if is_folder:
+        if (path / "Slidedat.ini").is_file():
+            raise SlideOpenError(
+                f"{path}: the data folder of an MRXS slide; the .mrxs file is needed. Name the file beside the folder."
+            )
+        if suffix != ".zarr" and not any(path.glob("*.dcm")):
+            raise SlideOpenError(
+                f"{path}: a folder without DICOM files; a slide file, a DICOM folder or a .zarr folder is needed. "
+                "Name one slide, or use `wsipsm cohort` for a folder of them."
+            )
+        return
+    if suffix in _UNREADABLE_SUFFIXES:
+        raise SlideOpenError(
+            f"{path}: {_UNREADABLE_SUFFIXES[suffix]}, which no reader here supports; {READABLE}. "
+            "Convert it to OME-TIFF, for example with QuPath or bfconvert."
+        )
+    if not path.is_file():
+        raise SlideOpenError(f"{path}: no ordinary file; a slide is needed. Check the path.")
+    if size == 0:
+        raise SlideOpenError(f"{path}: an empty file; a slide is needed. Copy it again.")
+
+
+def _readers_for(path: Path) -> list[tuple[str, Reader]]:
+    # Imported here, not above: the plan of a run and the command line name slides long before they open one.
+    from wsipsm.slide.image import ImageSlide
+    from wsipsm.slide.openslide import OpenSlideSlide
+    from wsipsm.slide.tiatoolbox import TiatoolboxSlide
+    from wsipsm.slide.tiff import TiffSlide, is_ome_tiff
+
+    if path.is_dir():
+        return [("tiatoolbox", TiatoolboxSlide)] if path.suffix.lower() == ".zarr" else [("openslide", OpenSlideSlide)]
+    readers: list[tuple[str, Reader]] = [
+        ("openslide", OpenSlideSlide),
+        ("tiff", TiffSlide),
+        ("image", ImageSlide),
+        ("tiatoolbox", TiatoolboxSlide),
+    ]
+    if is_ome_tiff(path):
+        readers = [readers[1], readers[0], *readers[2:]]
+    return readers

@@ -1,0 +1,219 @@
+"""Slides through OpenSlide: SVS, NDPI, MRXS, SCN, BIF, Philips, DICOM and generic tiled TIFF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
+from wsipsm.geometry import Box
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie, ycbcr_to_rgb
+from wsipsm.slide.fingerprint import dicom_series, fingerprint_slide, series_uid
+from wsipsm.slide.reader import (
+    ReaderSlide,
+    agree_mpp,
+    compose_over_white,
+    parse_number,
+    shrinking_levels,
+    to_sizes,
+)
+
+CHUNK_PX = 512
+"""Side of the squares in which a level of fractional downsample is read, level pixels."""
+
+DARK = 100
+"""Median grey value below which a slide that names an excitation filter is taken for fluorescence."""
+
+_JPEG_TIFF_VENDORS = ("aperio", "generic-tiff", "leica", "philips", "trestle", "ventana")
+_EPIFLUORESCENCE = "111743"  # DICOM code of the illumination type
+_BOUNDS = ("openslide.bounds-x", "openslide.bounds-y", "openslide.bounds-width", "openslide.bounds-height")
+
+
+class OpenSlideSlide(ReaderSlide):
+    """A slide that OpenSlide opens.
+
+    Parameters
+    ----------
+    path
+        The slide file, or a folder that holds one DICOM series.
+    mpp
+        Pixel size in um/px that overrides the file's.
+
+    Raises
+    ------
+    SlideOpenError
+        When OpenSlide does not open it; the message is the reason alone.
+    UnsupportedSlideError
+        When it is a fluorescence slide.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        self._file = _dicom_file(path) if path.is_dir() else path
+        self._handle: openslide.OpenSlide | None = _open_handle(self._file)
+        try:
+            info = self._describe(path, self._handle, mpp)
+        except BaseException:
+            self._handle.close()
+            raise
+        super().__init__(info)
+
+    def _describe(self, path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideInfo:
+        properties = handle.properties
+        vendor = properties.get("openslide.vendor")
+        _refuse_fluorescence(path, handle)
+        self._level_index = shrinking_levels(handle.level_dimensions)
+        sizes = to_sizes([handle.level_dimensions[index] for index in self._level_index])
+        self._downsamples = [handle.level_downsamples[index] for index in self._level_index]
+        lie: Lie | None = None
+        if vendor == "dicom":
+            lie = find_dicom_lie(self._file)
+        elif vendor in _JPEG_TIFF_VENDORS:
+            lie = find_tiff_lie(self._file, sizes[0].width, sizes[0].height)
+        if lie == "rgb taken for ycbcr":
+            # The conversion that OpenSlide then does clips and cannot be undone.
+            raise SlideOpenError(
+                "the photometric tag says YCbCr, the tiles are RGB; OpenSlide would show wrong colours"
+            )
+        self._convert_ycbcr = lie is not None
+        notes = ["the photometric tag says RGB, the JPEG tiles are YCbCr; colours were put right"] if lie else []
+        stated, disagreement = agree_mpp(
+            parse_number(properties.get("openslide.mpp-x")), parse_number(properties.get("openslide.mpp-y"))
+        )
+        if disagreement:
+            notes.append(disagreement)
+        return SlideInfo(
+            path=str(path),
+            reader="openslide",
+            level_sizes=sizes,
+            mpp=mpp if mpp is not None else stated,
+            fingerprint=fingerprint_slide(self._file),
+            bounds=_bounds(properties),
+            vendor=vendor,
+            objective_power=parse_number(properties.get("openslide.objective-power")),
+            notes=tuple(notes),
+        )
+
+    def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
+        downsample = self._downsamples[level]
+        if downsample == round(downsample):
+            return self._read_region(level, box)
+        # OpenSlide takes the origin in whole level-0 pixels. Where the downsample is fractional the origin is rounded
+        # and the tiles are shifted by a fraction of a pixel, so that a pixel would depend on the box it was read in.
+        # Squares at fixed places make it depend on its own place only.
+        out = np.empty((box.height, box.width, 3), np.uint8)
+        size = self._info.level_sizes[level]
+        whole = Box(0, 0, size.width, size.height)
+        for y in range(box.y // CHUNK_PX * CHUNK_PX, box.bottom, CHUNK_PX):
+            for x in range(box.x // CHUNK_PX * CHUNK_PX, box.right, CHUNK_PX):
+                # Grown to the right and below only by what lies in the box: those pixels shift with the same origin.
+                chunk = Box(x, y, CHUNK_PX, CHUNK_PX).intersect(whole)
+                part = chunk.intersect(box)
+                pixels = self._read_region(level, Box.from_edges(chunk.x, chunk.y, part.right, part.bottom))
+                out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x] = pixels[
+                    part.y - chunk.y :, part.x - chunk.x :
+                ]
+        return out
+
+    def _read_region(self, level: int, box: Box) -> NDArray[np.uint8]:
+        if self._handle is None:
+            self._handle = self._reopen(box, level)
+        downsample = self._downsamples[level]
+        location = (round(box.x * downsample), round(box.y * downsample))
+        try:
+            image = self._handle.read_region(location, self._level_index[level], (box.width, box.height))
+        except openslide.OpenSlideError as error:
+            # After an error OpenSlide refuses every further read through the same handle; a new one works.
+            self._handle.close()
+            self._handle = None
+            raise SlideReadError(self._failure(level, box, error)) from error
+        rgba = np.asarray(image)
+        if self._convert_ycbcr:
+            rgba = np.dstack((ycbcr_to_rgb(rgba[..., :3]), rgba[..., 3]))
+        return compose_over_white(rgba)
+
+    def _reopen(self, box: Box, level: int) -> openslide.OpenSlide:
+        try:
+            return _open_handle(self._file)
+        except SlideOpenError as error:
+            raise SlideReadError(self._failure(level, box, error)) from error
+
+    def _failure(self, level: int, box: Box, error: Exception) -> str:
+        return (
+            f"{self._info.path}: level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px could not be "
+            f"decoded ({error}); sound pixels are needed. Check that the copy is complete."
+        )
+
+    def _release(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+
+def _open_handle(path: Path) -> openslide.OpenSlide:
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        data_dir = path.with_suffix("")
+        if path.suffix.lower() == ".mrxs" and not (data_dir / "Slidedat.ini").is_file():
+            raise SlideOpenError(
+                f"the MRXS data folder {data_dir.name}/ with Slidedat.ini is missing beside it"
+            ) from error
+        raise SlideOpenError("no format that OpenSlide knows") from error
+    except (openslide.OpenSlideError, OSError) as error:
+        raise SlideOpenError(str(error)) from error
+
+
+def _dicom_file(folder: Path) -> Path:
+    """File of a DICOM folder to open: the largest, which holds level 0; OpenSlide finds the other levels beside it."""
+    files = [file for file in folder.glob("*.dcm") if file.is_file()]
+    series = {series_uid(file) for file in files}
+    if not files:
+        raise SlideOpenError("a folder without .dcm files")
+    if len(series) > 1:
+        raise SlideOpenError(f"a folder with {len(series)} DICOM series; name one of its files")
+    return max(dicom_series(files[0]), key=lambda file: (file.stat().st_size, file.name))
+
+
+def _bounds(properties: Mapping[str, str]) -> Box | None:
+    values = [parse_number(properties.get(name)) for name in _BOUNDS]
+    x, y, width, height = values
+    if x is None or y is None or width is None or height is None or width <= 0 or height <= 0:
+        return None
+    return Box(int(x), int(y), int(width), int(height))
+
+
+def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:
+    evidence = _fluorescence_evidence(handle.properties)
+    if evidence is None:
+        return
+    level = handle.level_count - 1
+    width, height = handle.level_dimensions[level]
+    try:
+        pixels = np.asarray(handle.read_region((0, 0), level, (min(width, 4096), min(height, 4096))))
+    except openslide.OpenSlideError as error:
+        raise SlideOpenError(f"its smallest level cannot be decoded: {error}") from error
+    # A brightfield scan of a scanner that also does fluorescence may carry the same words.
+    if np.median(pixels[..., :3].max(axis=2)) < DARK:
+        raise UnsupportedSlideError(
+            f"{path}: a fluorescence slide ({evidence}); brightfield (H&E or hematoxylin-DAB) is needed. "
+            "Fluorescence is not scored."
+        )
+
+
+def _fluorescence_evidence(properties: Mapping[str, str]) -> str | None:
+    for key, value in properties.items():
+        text = f"{key}={value}"
+        if "ExcitationWaveLength=" in text:
+            number = parse_number(text.split("ExcitationWaveLength=")[1].split("\r")[0].split(";")[0])
+            if number:
+                return f"excitation at {number:g} nm"
+        if key.endswith("CodeValue") and value == _EPIFLUORESCENCE:
+            return "epifluorescence illumination"
+        if "SLIDE_TYPE" in key and "FLUORESCENCE" in value.upper():
+            return value
+    return None

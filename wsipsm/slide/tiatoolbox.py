@@ -1,0 +1,129 @@
+"""NGFF zarr and JPEG 2000 slides through tiatoolbox's WSIReader, which is imported only for them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
+from wsipsm.geometry import Box
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.fingerprint import fingerprint_slide
+from wsipsm.slide.reader import ReaderSlide, agree_mpp, shrinking_levels, to_sizes
+
+SUFFIXES = (".zarr", ".jp2")
+
+INSTALL = (
+    "pip install --no-deps tiatoolbox==2.1.3, then pip install SimpleITK zarr defusedxml universal-pathlib requests "
+    "(and glymur for JP2)"
+)
+"""tiatoolbox pins older versions of most libraries here, yet its readers run on the newest: hence --no-deps."""
+
+_READ_ERRORS = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, AssertionError)
+
+
+class TiatoolboxSlide(ReaderSlide):
+    """An OME-NGFF 0.4 zarr folder or a JP2 file.
+
+    Parameters
+    ----------
+    path
+        The folder or file.
+    mpp
+        Pixel size in um/px that overrides the file's.
+
+    Raises
+    ------
+    SlideOpenError
+        When tiatoolbox is missing or does not open it; the message is the reason alone.
+    UnsupportedSlideError
+        When its pixels are not 8-bit RGB.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise SlideOpenError(f"asked for {' and '.join(SUFFIXES)} only")
+        self._reader = _open_reader(path)
+        arrays = getattr(self._reader, "level_arrays", None)
+        try:
+            facts = self._reader.info
+            # Of WSIReader's reads only those of level 0 are used: in 2.1.3 read_rect of an NGFF level takes level-0
+            # bounds for that level's own. NGFF levels are sliced from its arrays instead.
+            if arrays is not None:
+                self._levels: list[Any] = [arrays[key] for key in sorted(arrays)]
+                found = [(level.shape[1], level.shape[0]) for level in self._levels]
+                self._levels = [self._levels[index] for index in shrinking_levels(found)]
+                sizes = to_sizes([found[index] for index in shrinking_levels(found)])
+            else:
+                self._levels = []
+                width, height = facts.slide_dimensions
+                sizes = to_sizes([(int(width), int(height))])
+            sample = self._read(0, Box(0, 0, 1, 1))
+            stated = (None, None) if facts.mpp is None else (float(facts.mpp[0]), float(facts.mpp[1]))
+        except _READ_ERRORS as error:
+            raise SlideOpenError(f"opened, but cannot be described: {error}") from error
+        if sample.shape != (1, 1, 3) or sample.dtype != np.uint8:
+            raise UnsupportedSlideError(
+                f"{path}: pixels of shape {sample.shape[2:]}, {sample.dtype}; 8-bit RGB is needed. "
+                "Export the slide as RGB."
+            )
+        stated_mpp, note = agree_mpp(*stated)
+        super().__init__(
+            SlideInfo(
+                path=str(path),
+                reader="tiatoolbox",
+                level_sizes=sizes,
+                mpp=mpp if mpp is not None else stated_mpp,
+                fingerprint=fingerprint_slide(path),
+                vendor=facts.vendor or None,
+                objective_power=facts.objective_power,
+                notes=(note,) if note else (),
+            )
+        )
+
+    def _read(self, level: int, box: Box) -> NDArray[Any]:
+        if self._levels:
+            return np.asarray(self._levels[level][box.y : box.bottom, box.x : box.right])
+        bounds = (box.x, box.y, box.right, box.bottom)
+        return np.asarray(self._reader.read_bounds(bounds, resolution=0, units="level"))
+
+    def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
+        try:
+            return np.ascontiguousarray(self._read(level, box), np.uint8)
+        except _READ_ERRORS as error:
+            raise SlideReadError(
+                f"{self._info.path}: level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px could not be "
+                f"decoded ({error}); sound pixels are needed. Check that the copy is complete."
+            ) from error
+
+    def _release(self) -> None:
+        self._levels = []
+        self._reader = None
+
+
+def _open_reader(path: Path) -> Any:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    first = "tiatoolbox" not in sys.modules
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from tiatoolbox.wsicore.wsireader import WSIReader
+
+            return WSIReader.open(path)
+    except ImportError as error:
+        raise SlideOpenError(f"{error}; {path.suffix} is read by tiatoolbox. Install it: {INSTALL}") from error
+    except _READ_ERRORS as error:
+        raise SlideOpenError(f"tiatoolbox: {error}") from error
+    finally:
+        if first:
+            # Its import takes over the root logger; only the command line may configure logging here.
+            root.handlers[:] = handlers
+            root.setLevel(level)
+            logging.captureWarnings(False)

@@ -1,0 +1,138 @@
+"""TIFF through tifffile and imagecodecs: OME-TIFF with its pyramids, big-endian TIFF, tiled or stripped.
+
+Only the tiles or strips that a box touches are read. Nothing a header says is trusted before it is checked against the
+size of the file and of the tile.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wsipsm.errors import SlideError, SlideOpenError, SlideReadError
+from wsipsm.geometry import Box
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.colour import TIFF_PARSE_ERRORS
+from wsipsm.slide.fingerprint import fingerprint_slide
+from wsipsm.slide.reader import ReaderSlide, to_sizes
+from wsipsm.slide.tiff_layout import describe_mpp, find_levels, objective_power
+from wsipsm.slide.tiff_segment import decode_segment, segment_size
+
+CACHE_BYTES = 48 << 20
+"""Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file starts like a TIFF or BigTIFF of either byte order."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in _SIGNATURES
+    except OSError:
+        return False
+
+
+def is_ome_tiff(path: Path) -> bool:
+    """Whether a TIFF carries OME-XML. OpenSlide sees one level and no pixel size in those, if it opens them at all."""
+    if not is_tiff(path):
+        return False
+    try:
+        with tifffile.TiffFile(path) as tif:
+            return bool(tif.is_ome)
+    except TIFF_PARSE_ERRORS:
+        return False
+
+
+class TiffSlide(ReaderSlide):
+    """An 8-bit RGB, YCbCr, grey or palette TIFF.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mpp
+        Pixel size in um/px that overrides the file's.
+
+    Raises
+    ------
+    SlideOpenError
+        When it is no such TIFF, is damaged, or has a vendor's layout; the message is the reason alone.
+    UnsupportedSlideError
+        When it holds several channels or planes, or samples that are not 8-bit.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        if not is_tiff(path):
+            raise SlideOpenError("no TIFF by its first bytes")
+        try:
+            self._tif = tifffile.TiffFile(path)
+        except TIFF_PARSE_ERRORS as error:
+            raise SlideOpenError(f"the TIFF structure is damaged: {error}") from error
+        try:
+            info = self._describe(path, mpp)
+        except SlideError:
+            self._tif.close()
+            raise
+        except TIFF_PARSE_ERRORS as error:
+            self._tif.close()
+            raise SlideOpenError(f"the TIFF structure is damaged: {error}") from error
+        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._cached_bytes = 0
+        super().__init__(info)
+
+    def _describe(self, path: Path, mpp: float | None) -> SlideInfo:
+        self._pages = find_levels(self._tif, path)
+        sizes = to_sizes([(page.imagewidth, page.imagelength) for page in self._pages])
+        stated, notes = describe_mpp(self._tif, self._pages[0])
+        return SlideInfo(
+            path=str(path),
+            reader="tiff",
+            level_sizes=sizes,
+            mpp=mpp if mpp is not None else stated,
+            fingerprint=fingerprint_slide(path),
+            vendor="ome" if self._tif.is_ome else "aperio" if self._tif.is_svs else None,
+            objective_power=objective_power(self._tif),
+            notes=notes,
+        )
+
+    def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
+        page = self._pages[level]
+        width, height = segment_size(page)
+        across = -(-page.imagewidth // width)
+        out = np.empty((box.height, box.width, 3), np.uint8)
+        for row in range(box.y // height, -(-box.bottom // height)):
+            for column in range(box.x // width, -(-box.right // width)):
+                try:
+                    pixels = self._segment(level, row * across + column)
+                except TIFF_PARSE_ERRORS as error:
+                    raise SlideReadError(
+                        f"{self._info.path}: level {level}, tile {column}, {row} could not be decoded ({error}); sound "
+                        "pixels are needed. Check that the copy is complete."
+                    ) from error
+                tile = Box(column * width, row * height, width, height)
+                part = tile.intersect(box)
+                out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x] = pixels[
+                    part.y - tile.y : part.bottom - tile.y, part.x - tile.x : part.right - tile.x
+                ]
+        return out
+
+    def _segment(self, level: int, index: int) -> NDArray[np.uint8]:
+        key = (level, index)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        pixels = decode_segment(self._tif, self._pages[level], index)
+        self._cache[key] = pixels
+        self._cached_bytes += pixels.nbytes
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return pixels
+
+    def _release(self) -> None:
+        self._tif.close()
+        self._cache.clear()

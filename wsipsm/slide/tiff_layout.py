@@ -1,0 +1,173 @@
+"""Which pages of a TIFF are the slide, whether they can be read, and how large a pixel is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from wsipsm.errors import SlideOpenError, UnsupportedSlideError
+from wsipsm.slide.base import PLAUSIBLE_MPP
+from wsipsm.slide.reader import agree_mpp, parse_number, shrinking_levels
+from wsipsm.slide.tiff_segment import SUPPORTED_COMPRESSIONS, segment_size
+
+MAX_SEGMENT_PX = 1 << 26
+"""Largest tile or strip that is decoded, 200 MB as RGB."""
+
+_VENDOR_LAYOUTS = ("ndpi", "scn", "bif", "philips", "lsm", "stk", "ndtiff")
+"""Kinds, as tifffile names them, whose pages are no plain pyramid; reading them as one would be wrong, silently."""
+
+_GREY, _INVERTED_GREY, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
+_CONTIGUOUS = 1
+_INCH, _CENTIMETRE = 2, 3
+_UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
+
+
+def find_levels(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
+    """Pages of the slide's levels, level 0 first, checked so far that their tiles can be read.
+
+    Raises
+    ------
+    SlideOpenError
+        When the layout is a vendor's own, or the pages cannot be trusted; the message is the reason alone.
+    UnsupportedSlideError
+        When the image is no single plane of 8-bit grey or RGB.
+    """
+    for name in _VENDOR_LAYOUTS:
+        if getattr(tif, f"is_{name}", False):
+            raise SlideOpenError(f"a TIFF of {name.upper()} layout, which OpenSlide alone reads")
+    if not tif.series:
+        raise SlideOpenError("a TIFF without images")
+    # Label and macro images are further series of an OME-TIFF, and need not stand behind the slide.
+    series = max(tif.series, key=lambda one: int(np.prod(one.shape))) if tif.is_ome else tif.series[0]
+    _require_one_plane(series, path, bool(tif.is_ome))
+    pages = [level.keyframe for level in series.levels]
+    kept = [pages[i] for i in shrinking_levels([(page.imagewidth, page.imagelength) for page in pages])]
+    for page in kept:
+        _require_readable_samples(page, path)
+        _require_sound_segments(tif, page)
+    if tif.is_ome and kept[0].samplesperpixel == 1:
+        raise UnsupportedSlideError(
+            f"{path}: an OME-TIFF of one grey channel, as fluorescence is stored; brightfield RGB is needed. "
+            "Fluorescence is not scored."
+        )
+    return kept
+
+
+def describe_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float | None, tuple[str, ...]]:
+    """Pixel size in um/px as the file states it, and notes about it.
+
+    OME-XML and Aperio's description are trusted as they are. Resolution tags are made for printers: they count only
+    where they give a pixel size that a microscope has.
+    """
+    if tif.is_ome:
+        mpp, note = _ome_mpp(tif.ome_metadata or "", page)
+        return mpp, (note,) if note else ()
+    if tif.is_svs:
+        return parse_number(_aperio_fields(page).get("MPP")), ()
+    unit = page.tags.valueof("ResolutionUnit")
+    um = {_INCH: 25_400.0, _CENTIMETRE: 10_000.0}.get(int(unit) if unit is not None else 0)
+    per_x, per_y = (_ratio(page.tags.valueof(name)) for name in ("XResolution", "YResolution"))
+    if um is None or not per_x or not per_y:
+        return None, ()
+    mpp, note = agree_mpp(um / per_x, um / per_y)
+    if mpp is not None and PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
+        return mpp, ("the pixel size was taken from the TIFF resolution tags",)
+    return None, (note,) if note else ()
+
+
+def objective_power(tif: tifffile.TiffFile) -> float | None:
+    """Nominal magnification where Aperio's description states it."""
+    return parse_number(_aperio_fields(tif.pages.first).get("AppMag")) if tif.is_svs else None
+
+
+def _require_one_plane(series: tifffile.TiffPageSeries, path: Path, is_ome: bool) -> None:
+    planes = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS" and n > 1}
+    if not planes:
+        return
+    if "C" in planes:
+        what = f"{planes['C']} separate channels, as fluorescence is stored"
+    else:
+        what = "several planes (" + ", ".join(f"{axis}={n}" for axis, n in planes.items()) + ")"
+    kind = "an OME-TIFF" if is_ome else "a TIFF"
+    raise UnsupportedSlideError(
+        f"{path}: {kind} with {what}; one plane of brightfield RGB is needed. "
+        "If the slide is brightfield, export it as RGB."
+    )
+
+
+def _require_readable_samples(page: tifffile.TiffPage, path: Path) -> None:
+    if page.bitspersample != 8 or page.dtype != np.uint8:
+        raise UnsupportedSlideError(
+            f"{path}: samples of type {page.dtype}, {page.bitspersample} bits; 8-bit brightfield RGB is "
+            "needed. Export the slide as 8-bit RGB."
+        )
+    allowed = {_GREY: (1, 2), _INVERTED_GREY: (1,), _PALETTE: (1,), _RGB: (3, 4), _YCBCR: (3,)}
+    photometric, samples = int(page.photometric), int(page.samplesperpixel)
+    if samples not in allowed.get(photometric, ()):
+        raise SlideOpenError(f"photometric interpretation {photometric} with {samples} samples a pixel")
+    if int(page.compression) not in SUPPORTED_COMPRESSIONS:
+        raise SlideOpenError(f"compression {int(page.compression)}, which is not read here")
+    if page.planarconfig != _CONTIGUOUS and photometric != _RGB:
+        raise SlideOpenError("separate sample planes that are not RGB")
+    if photometric == _YCBCR and int(page.compression) != 7:
+        raise SlideOpenError("YCbCr samples that are not JPEG")
+    if int(page.imagedepth) != 1 or int(page.tiledepth or 1) != 1:
+        raise SlideOpenError("a volume, not an image")
+
+
+def _require_sound_segments(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
+    width, height = segment_size(page)
+    if width < 1 or height < 1 or width * height > MAX_SEGMENT_PX:
+        raise SlideOpenError(
+            f"{page.imagewidth} x {page.imagelength} px in tiles of {width} x {height} px, "
+            f"larger than the {MAX_SEGMENT_PX:,} px that are decoded at once"
+        )
+    file_size = tif.filehandle.size
+    if not page.is_tiled and page.is_final:
+        needed = int(page.imagewidth) * int(page.imagelength) * int(page.samplesperpixel)
+        end = int(page.dataoffsets[0]) + needed
+        if end > file_size:
+            raise SlideOpenError(f"cut short: pixels should end at byte {end:,}, the file has {file_size:,}")
+        return
+    planes = int(page.samplesperpixel) if page.planarconfig != _CONTIGUOUS else 1
+    expected = -(-page.imagewidth // width) * -(-page.imagelength // height) * planes
+    offsets, counts = np.asarray(page.dataoffsets, np.float64), np.asarray(page.databytecounts, np.float64)
+    if len(offsets) != expected or len(counts) != expected:
+        raise SlideOpenError(f"{len(offsets)} tile offsets and {len(counts)} sizes for {expected} tiles")
+    end = int(np.max(offsets + counts))
+    if end > file_size:
+        raise SlideOpenError(f"cut short: tiles should end at byte {end:,}, the file has {file_size:,}")
+
+
+def _ome_mpp(xml: str, page: tifffile.TiffPage) -> tuple[float | None, str | None]:
+    """Pixel size of the image in OME-XML whose size is the page's."""
+    root = ElementTree.fromstring(xml)
+    for pixels in root.iter():
+        if pixels.tag.rpartition("}")[2] != "Pixels":
+            continue
+        if pixels.get("SizeX") != str(page.imagewidth) or pixels.get("SizeY") != str(page.imagelength):
+            continue
+        sizes = []
+        for axis in "XY":
+            value = parse_number(pixels.get(f"PhysicalSize{axis}"))
+            unit = pixels.get(f"PhysicalSize{axis}Unit", "µm")
+            if value is not None and unit not in _UM_PER_UNIT:
+                return None, f"the OME-XML gives the pixel size in {unit!r}, which is no length"
+            sizes.append(None if value is None else value * _UM_PER_UNIT[unit])
+        return agree_mpp(sizes[0], sizes[1])
+    return None, "the OME-XML describes no image of this size"
+
+
+def _aperio_fields(page: tifffile.TiffPage) -> dict[str, str]:
+    """``key = value`` parts of Aperio's image description."""
+    parts = (part.partition("=") for part in page.description.split("|")[1:])
+    return {key.strip(): value.strip() for key, _, value in parts}
+
+
+def _ratio(value: object) -> float | None:
+    if isinstance(value, tuple) and len(value) == 2 and value[1]:
+        return float(value[0]) / float(value[1])
+    return None
