@@ -1,0 +1,123 @@
+"""The package as a whole: public names, lightness of import, size caps."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import wsipsm
+
+PACKAGE = Path(wsipsm.__file__).parent
+HEAVY = {"torch", "torchvision", "dask", "distributed", "openslide", "tiatoolbox", "geopandas", "openvino", "skimage"}
+MAX_FUNCTION_LINES = 59
+MAX_FILE_LINES = 399
+
+BARE_APP = "import typer; app = typer.Typer(); app.command()(lambda: None); app(['--help'], standalone_mode=False)"
+RUN_HELP = "import sys; sys.argv = ['wsipsm', '--help']; from wsipsm.cli.main import main; main()"
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+def shortest_s(code: str, n: int = 5) -> float:
+    """Shortest of some runs: what else the machine does only ever adds."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        assert python(code).returncode == 0
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(n))
+
+
+def loaded_by(code: str) -> set[str]:
+    tail = "\nimport json, sys; print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    result = python(f"try:\n    {code}\nexcept SystemExit:\n    pass{tail}")
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_every_public_name_loads() -> None:
+    missing = [name for name in wsipsm.__all__ if getattr(wsipsm, name, None) is None]
+    assert missing == []
+
+
+def test_all_is_exactly_what_is_public() -> None:
+    listed = {name for names in wsipsm._HOMES.values() for name in names}
+    assert sorted(wsipsm.__all__) == sorted({*listed, "__version__"})
+    for name in wsipsm.__all__:
+        getattr(wsipsm, name)
+    machinery = {"annotations", "import_module", "MappingProxyType", "TYPE_CHECKING", "Any"}
+    modules = {path.stem for path in PACKAGE.iterdir()}
+    public = {name for name in vars(wsipsm) if not name.startswith("_")} - machinery - modules
+    assert public == {name for name in wsipsm.__all__ if not name.startswith("_")}
+    assert set(wsipsm.__all__) <= set(dir(wsipsm))
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {
+        str(node.module): tuple(sorted(alias.name for alias in node.names))
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert typed == {home: tuple(sorted(names)) for home, names in wsipsm._HOMES.items()}
+
+
+def test_public_objects_are_those_of_their_homes() -> None:
+    for home, names in wsipsm._HOMES.items():
+        for name in names:
+            assert getattr(wsipsm, name) is getattr(import_module(home), name)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        wsipsm.nonsense  # noqa: B018
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert wsipsm.__version__ == import_module("importlib.metadata").version("wsipsm")
+
+
+@pytest.mark.parametrize("code", ["import wsipsm", "import wsipsm.cli.main", RUN_HELP])
+def test_start_loads_nothing_heavy(code: str) -> None:
+    assert loaded_by(code) & HEAVY == set()
+
+
+def test_import_costs_little_more_than_python() -> None:
+    # Under 0.3 s where a bare interpreter starts in 0.1 s; as a ratio, so that a busy machine does not decide.
+    assert shortest_s("import wsipsm") < 2.5 * shortest_s("pass")
+
+
+def test_help_costs_little_more_than_typer() -> None:
+    # Under 0.7 s where an empty typer application prints its help in 0.3 s.
+    assert shortest_s(RUN_HELP) < 2.0 * shortest_s(BARE_APP)
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            n_lines = int(node.end_lineno or 0) - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                n_lines -= int(node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+            yield f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}", n_lines
+
+
+def test_functions_are_short() -> None:
+    long = {name: n for path in PACKAGE.rglob("*.py") for name, n in functions(path) if n > MAX_FUNCTION_LINES}
+    assert long == {}
+
+
+def test_files_are_short() -> None:
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > MAX_FILE_LINES} == {}

@@ -1,0 +1,34 @@
+"""``wsipsm doctor``: what works on this machine."""
+
+from __future__ import annotations
+
+import typer
+
+from wsipsm.cli.options import AsJson, print_json
+from wsipsm.errors import EXIT_OK, EXIT_UNEXPECTED
+
+_COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Say which libraries, processors, memory and models a run would find here.
+
+    Exits with 0 when a run can work, with 1 when something it needs is missing.
+
+    Example: wsipsm doctor
+    """
+    from wsipsm.stages.doctor import examine_machine
+
+    findings = examine_machine()
+    n_failed = sum(finding.state == "fail" for finding in findings)
+    if as_json:
+        print_json({"ok": n_failed == 0, "findings": [finding.to_dict() for finding in findings]})
+    else:
+        width = max(len(finding.subject) for finding in findings)
+        for finding in findings:
+            state = typer.style(f"{finding.state:4}", fg=_COLOURS[finding.state])
+            typer.echo(f"{state}  {finding.subject:{width}}  {finding.found}")
+            if finding.remedy:
+                typer.echo(f"      {'':{width}}  {finding.remedy}")
+        typer.echo("All that a run needs is here." if n_failed == 0 else f"{n_failed} of the above must be put right.")
+    raise typer.Exit(EXIT_OK if n_failed == 0 else EXIT_UNEXPECTED)

@@ -1,0 +1,125 @@
+"""``wsipsm info``, ``check`` and ``models``: look at files without running anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsipsm.cli.options import AsJson, Mpp, SlidePath, check_mpp, print_json
+from wsipsm.errors import EXIT_UNEXPECTED, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from wsipsm.models.card import ModelCard
+    from wsipsm.stages.info import SlideReport
+
+GeoJsonPath = Annotated[
+    Path, typer.Argument(metavar="FILE", help="GeoJSON file, .geojson or .geojson.gz.", show_default=False)
+]
+
+N_SHOWN_PROBLEMS = 20
+"""Files with a flaw have it in every feature; the first few tell."""
+
+
+def info(slide: SlidePath, mpp: Mpp = None, as_json: AsJson = False) -> None:
+    """Describe a slide: size, pixel size, levels, tissue, stain, and the model a run would take.
+
+    Example: wsipsm info slide.svs
+    """
+    check_mpp(mpp)
+    from wsipsm.stages.info import describe_slide
+
+    report = describe_slide(slide, mpp)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        for line in _lines_about(report):
+            typer.echo(line)
+
+
+def check(file: GeoJsonPath, as_json: AsJson = False) -> None:
+    """Check that QuPath reads a GeoJSON file as it was meant.
+
+    Exits with 0 when it does, with 1 when problems were found.
+
+    Example: wsipsm check wsipsm-out/slide/cells.geojson.gz
+    """
+    if not file.is_file():
+        found = "is a folder" if file.is_dir() else "no such file"
+        raise UsageError(f"{file}: {found}; a .geojson or .geojson.gz file is needed. Check the path.")
+    from wsipsm.export.geojson_check import check_geojson
+
+    try:
+        problems = check_geojson(file)
+    except PermissionError as error:
+        raise UsageError(f"{file}: {error.strerror}; a readable file is needed. Change its permissions.") from error
+    if as_json:
+        print_json({"path": str(file), "ok": not problems, "problems": problems})
+    elif not problems:
+        typer.echo(f"{file}: no problems; drag it onto its slide in QuPath.")
+    else:
+        for problem in problems[:N_SHOWN_PROBLEMS]:
+            typer.echo(f"{file}: {problem}")
+        if len(problems) > N_SHOWN_PROBLEMS:
+            typer.echo(f"{file}: and {len(problems) - N_SHOWN_PROBLEMS} more")
+    if problems:
+        raise typer.Exit(EXIT_UNEXPECTED)
+
+
+def models(as_json: AsJson = False) -> None:
+    """List the models in the package.
+
+    Example: wsipsm models
+    """
+    from wsipsm.models.registry import list_models
+
+    cards = list_models()
+    if as_json:
+        print_json({"models": [card.model_dump(mode="json") for card in cards]})
+        return
+    if not cards:
+        raise OutputError("models: none in the package; two are shipped with it. Install wsipsm again.")
+    for card in cards:
+        for line in _lines_about_model(card):
+            typer.echo(line)
+
+
+def _lines_about(report: SlideReport) -> list[str]:
+    facts = report.info
+    power = "" if facts.objective_power is None else f", objective {facts.objective_power:g}x"
+    if facts.mpp is None:
+        mpp = "not stated; a run needs --mpp"
+    elif report.mpp_is_plausible:
+        mpp = f"{facts.mpp:.4f} um/px"
+    else:
+        mpp = f"{facts.mpp:g} um/px, at which no nucleus can be seen; a run needs --mpp"
+    levels = ", ".join(f"{size.width} x {size.height}" for size in facts.level_sizes)
+    tissue = "not known" if report.tissue_fraction is None else f"{report.tissue_fraction:.1%} of the slide"
+    lines = [
+        f"slide       {facts.path}",
+        f"reader      {facts.reader}" + (f", {facts.vendor}" if facts.vendor else "") + power,
+        f"size        {facts.size.width} x {facts.size.height} px",
+        f"pixel size  {mpp}",
+        f"levels      {levels}",
+    ]
+    if facts.bounds is not None:
+        box = facts.bounds
+        lines.append(f"bounds      {box.width} x {box.height} px at {box.x}, {box.y}")
+    lines += [
+        f"tissue      {tissue}",
+        f"stain       {report.stain or 'not known'}",
+        f"model       {report.model or 'none fits; name one with --model'}",
+    ]
+    return lines + [f"note        {note}" for note in report.notes]
+
+
+def _lines_about_model(card: ModelCard) -> list[str]:
+    data = ", ".join(f"{source.name} ({source.n_images} images, {source.terms})" for source in card.data)
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items())
+    return [
+        f"{card.name}: {card.stain}, {card.mpp:g} um/px, finds {', '.join(card.outputs)}",
+        f"  trained without labels on {data or 'data that its card does not name'}",
+        *([f"  {scores}"] if scores else []),
+        f"  {card.licence}, sha256 {card.sha256[:12]}",
+    ]

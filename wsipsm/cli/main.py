@@ -1,0 +1,128 @@
+"""The ``wsipsm`` command: its commands, and what an error looks like to a user."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from wsipsm.cli import cohort, demo, doctor, inspect, run, train
+from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError
+
+DEBUG_FLAG = "--debug"
+DEBUG_VARIABLE = "WSIPSM_DEBUG"
+
+
+class CommandGroup(TyperGroup):
+    """Commands whose errors become one line on stderr and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Accept ``--debug`` before or after the command's name."""
+        options = args[: args.index("--")] if "--" in args else args
+        if DEBUG_FLAG in options:
+            args = [DEBUG_FLAG, *(word for word in options if word != DEBUG_FLAG), *args[len(options) :]]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; turn what it raises into a line and an exit code."""
+        try:
+            result = super().invoke(ctx)
+            # Here, so that a reader that went away is met before the interpreter's own flush complains.
+            sys.stdout.flush()
+            return result
+        except WsipsmError as error:
+            _say(f"error: {_one_line(str(error))}", error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as interrupt:
+            notes = getattr(interrupt, "__notes__", ["Nothing was left half-written."])
+            _say("stopped: " + " ".join(notes))
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+        except BrokenPipeError as error:
+            _leave_closed_pipe()
+            raise typer.Exit(EXIT_UNEXPECTED) from error
+        except Exception as error:
+            # Typer's own: usage errors, which it formats, and the exit codes that commands raise.
+            if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
+                raise
+            raise _unexpected(error) from error
+
+
+app = typer.Typer(
+    name="wsipsm",
+    cls=CommandGroup,
+    help="Find nuclei on whole-slide images and score Ki-67, with models trained without labels. "
+    "Research use only, not for diagnosis.",
+    epilog="First steps: wsipsm demo, then wsipsm run slide.svs",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("cohort")(cohort.cohort)
+app.command("train")(train.train)
+app.command("info")(inspect.info)
+app.command("check")(inspect.check)
+app.command("models")(inspect.models)
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def configure(
+    debug: Annotated[
+        bool, typer.Option(DEBUG_FLAG, help="Show tracebacks and what libraries log.", envvar=DEBUG_VARIABLE)
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    """Set up logging; print the version."""
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(f"wsipsm {installed_version('wsipsm')}")
+        raise typer.Exit
+    if debug:
+        # Also for whatever reads it in the processes of a local cluster.
+        os.environ[DEBUG_VARIABLE] = "1"
+    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(True)
+    for name in ("distributed", "tifffile", "tornado", "asyncio"):
+        # These log what wsipsm tells in its own words.
+        logging.getLogger(name).setLevel(logging.INFO if debug else logging.CRITICAL)
+
+
+def main() -> None:
+    """Entry point of the ``wsipsm`` command."""
+    app()
+
+
+def _debugging() -> bool:
+    return os.environ.get(DEBUG_VARIABLE, "").lower() not in ("", "0", "false", "no", "off")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _say(line: str, error: BaseException | None = None) -> None:
+    if error is not None and _debugging():
+        traceback.print_exception(error)
+    typer.echo(line, err=True)
+
+
+def _unexpected(error: Exception) -> typer.Exit:
+    what = _one_line(str(error)) or "no message"
+    where = "" if _debugging() else f" Run it again with {DEBUG_FLAG} to see where it arose."
+    _say(f"error: unexpected {type(error).__name__}: {what}.{where}", error)
+    return typer.Exit(EXIT_UNEXPECTED)
+
+
+def _leave_closed_pipe() -> None:
+    # The interpreter flushes stdout once more on its way out; it must find somewhere to write.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

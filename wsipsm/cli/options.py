@@ -1,0 +1,148 @@
+"""Options that several commands share, and the ``RunOptions`` made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wsipsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from wsipsm.config import RunOptions
+
+SlidePath = Annotated[Path, typer.Argument(metavar="SLIDE", help="Slide or image file.", show_default=False)]
+Mpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        metavar="UM",
+        help="Pixel size of level 0 in um/px, instead of what the file says. [default: the file's]",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|PATH",
+        help="nuclei-he, ki67-ihc or a .safetensors file. [default: chosen by the slide's stain]",
+        show_default=False,
+    ),
+]
+Roi = Annotated[
+    Path | None,
+    typer.Option(
+        "--roi",
+        metavar="GEOJSON",
+        help="Score inside these polygons, as QuPath exports them. [default: all tissue]",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes of a local Dask cluster; 0 works in this process. [default: by CPUs and memory]",
+        show_default=False,
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler, e.g. tcp://host:8786. [default: none]"
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute again what is already done. [default: no]")]
+BlockPx = Annotated[
+    int, typer.Option("--block-px", metavar="PX", help="Side of a block, the unit of work and of continuing.")
+]
+TilePx = Annotated[int, typer.Option("--tile-px", metavar="PX", help="Side of a tile given to the network.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is sampled.")]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", metavar="auto|openvino|torch", help="What runs the network; auto takes OpenVINO on CPU."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only. [default: no]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else. [default: no]")]
+
+CONTINUE_HINT = "Finished blocks are kept; the same command continues from them."
+
+
+def build_run_options(**values: Any) -> RunOptions:
+    """Validate command-line values as ``RunOptions``.
+
+    Raises
+    ------
+    UsageError
+        Naming the flag and the value that was refused.
+    """
+    from pydantic import ValidationError
+
+    from wsipsm.config import RunOptions
+
+    check_mpp(values.get("mpp"))
+    check_workers(values.get("workers"))
+    if values.get("workers") is not None and values.get("scheduler") is not None:
+        raise UsageError(
+            f"--scheduler {values['scheduler']}: given together with --workers {values['workers']}; "
+            "a running scheduler brings its own workers. Leave one of the two out."
+        )
+    try:
+        return RunOptions(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UsageError(f"{flag}: found {first['input']!r}; {first['msg']}. See --help.") from error
+
+
+def check_mpp(mpp: float | None) -> None:
+    """Refuse a pixel size at which no nucleus can be outlined.
+
+    Raises
+    ------
+    UsageError
+        Naming ``--mpp``, the value and the accepted range.
+    """
+    from wsipsm.slide.base import PLAUSIBLE_MPP
+
+    low, high = PLAUSIBLE_MPP
+    # Written so that not-a-number is refused too.
+    if mpp is not None and not low <= mpp <= high:
+        raise UsageError(
+            f"--mpp {mpp:g}: not a pixel size that can show nuclei; {low:g} to {high:g} um/px is accepted. "
+            "Pass the scanner's value, e.g. 0.25 for 40x or 0.5 for 20x."
+        )
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a negative number of workers.
+
+    Raises
+    ------
+    UsageError
+        Naming ``--workers`` and the value.
+    """
+    if workers is not None and workers < 0:
+        raise UsageError(f"--workers {workers}: negative; 0 or more is needed. 0 works in this process.")
+
+
+@contextmanager
+def says_how_to_continue(hint: str = CONTINUE_HINT) -> Iterator[None]:
+    """Attach ``hint`` to Ctrl-C, for the line that the command ends with."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(hint)
+        raise
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str).decode())

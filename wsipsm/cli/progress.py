@@ -1,0 +1,244 @@
+"""Listeners that tell a user how far a run is: a bar on a terminal, plain lines elsewhere. Both write to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TextIO
+
+from wsipsm.engine.events import (
+    BlockDone,
+    BlockFailed,
+    CohortPlanned,
+    Event,
+    Listener,
+    RunPlanned,
+    SlideDone,
+    SlideFailed,
+    StageStarted,
+    ignore_events,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PLAIN_PERIOD_S = 5.0
+"""Plain lines go to log files: seldom enough not to fill them."""
+
+_STAGE_TEXTS = {"plan": "looking at the slide", "segment": "finding nuclei", "write": "writing results"}
+
+
+@dataclass
+class Tally:
+    """Counts of one slide's run."""
+
+    slide: str
+    n_blocks: int = 0
+    n_blocks_done: int = 0
+    n_failed: int = 0
+    n_tiles: int = 0
+    n_tiles_done: int = 0
+    n_tiles_before: int = 0
+    n_nuclei: int = 0
+    clock: Callable[[], float] = time.monotonic
+    started_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_s = self.clock()
+
+    @classmethod
+    def of_plan(cls, plan: RunPlanned, clock: Callable[[], float] = time.monotonic) -> Tally:
+        """Start counting at what an earlier run left."""
+        return cls(
+            slide=plan.slide,
+            n_blocks=plan.n_blocks,
+            n_blocks_done=plan.n_done_before,
+            n_tiles=plan.n_tiles,
+            n_tiles_done=plan.n_tiles_before,
+            n_tiles_before=plan.n_tiles_before,
+            n_nuclei=plan.n_nuclei_before,
+            clock=clock,
+        )
+
+    def add(self, event: BlockDone | BlockFailed) -> None:
+        """Count a block."""
+        self.n_blocks_done += 1
+        if isinstance(event, BlockFailed):
+            self.n_failed += 1
+            self.n_tiles_done += event.n_tiles
+        else:
+            self.n_failed += bool(event.report.failed)
+            self.n_tiles_done += event.report.n_tiles
+            self.n_nuclei += event.report.n_nuclei
+
+    @property
+    def tiles_per_s(self) -> float:
+        """Tiles of this run a second; those done before do not count."""
+        elapsed = self.clock() - self.started_s
+        return (self.n_tiles_done - self.n_tiles_before) / elapsed if elapsed > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the last tile at the speed so far; None before the first."""
+        speed = self.tiles_per_s
+        return (self.n_tiles - self.n_tiles_done) / speed if speed > 0 else None
+
+    def __str__(self) -> str:
+        left = "" if self.left_s is None else f", {_duration(self.left_s)} left"
+        failed = f", {self.n_failed} with failed parts" if self.n_failed else ""
+        return (
+            f"{self.n_blocks_done}/{self.n_blocks} blocks, {self.n_tiles_done}/{self.n_tiles} tiles "
+            f"({self.tiles_per_s:.1f}/s), {self.n_nuclei:,} nuclei so far{failed}{left}"
+        )
+
+
+class PlainProgress:
+    """Writes a line when something begins or ends, and every few seconds between."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._tally = Tally("", clock=clock)
+        self._last_s = clock()
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of a run."""
+        match event:
+            case CohortPlanned(slides):
+                self._line(f"{len(slides)} slides")
+            case StageStarted(name, slide):
+                self._line(f"{_short(slide)}: {_STAGE_TEXTS.get(name, name)}")
+            case RunPlanned():
+                self._tally = Tally.of_plan(event, self._clock)
+                self._last_s = self._clock()
+                for line in _plan_lines(event):
+                    self._line(line)
+            case BlockDone() | BlockFailed():
+                self._tally.add(event)
+                if isinstance(event, BlockFailed):
+                    self._line(_failure_line(event))
+                self._tick()
+            case SlideFailed(slide, reason):
+                self._line(f"{_short(slide)}: failed: {reason}")
+            case SlideDone(slide):
+                self._line(f"{_short(slide)}: done")
+
+    def _tick(self) -> None:
+        now = self._clock()
+        if now - self._last_s >= PLAIN_PERIOD_S or self._tally.n_blocks_done == self._tally.n_blocks:
+            self._last_s = now
+            self._line(f"{_short(self._tally.slide)}: {self._tally}")
+
+    def _line(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+
+class BarProgress:
+    """Draws a bar for the slide at hand, and one above it for the cohort when there is one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tally = Tally("")
+        self._cohort: Any = None
+        self._slide: Any = None
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of a run."""
+        match event:
+            case CohortPlanned(slides):
+                self._cohort = self._progress.add_task("slides", total=len(slides), facts=f"0/{len(slides)}")
+            case StageStarted(name, slide):
+                self._show_stage(name, slide)
+            case RunPlanned():
+                self._tally = Tally.of_plan(event)
+                for line in _plan_lines(event):
+                    self._progress.console.print(line, markup=False, highlight=False)
+                self._show_tally()
+            case BlockDone() | BlockFailed():
+                self._tally.add(event)
+                if isinstance(event, BlockFailed):
+                    self._progress.console.print(_failure_line(event), markup=False, highlight=False)
+                self._show_tally()
+            case SlideFailed(slide, reason):
+                self._progress.console.print(f"{_short(slide)}: failed: {reason}", markup=False, highlight=False)
+                self._end_slide()
+            case SlideDone():
+                self._end_slide()
+
+    def _show_stage(self, name: str, slide: str) -> None:
+        if self._slide is None:
+            self._slide = self._progress.add_task("", total=None, facts="")
+        text = f"{_short(slide)}: {_STAGE_TEXTS.get(name, name)}"
+        if name == "segment":
+            self._progress.update(self._slide, description=text)
+        else:
+            self._progress.update(self._slide, description=text, total=None, facts="")
+
+    def _show_tally(self) -> None:
+        if self._slide is None:
+            self._show_stage("segment", self._tally.slide)
+        total = max(1, self._tally.n_tiles)
+        self._progress.update(self._slide, total=total, completed=self._tally.n_tiles_done, facts=str(self._tally))
+
+    def _end_slide(self) -> None:
+        if self._slide is not None:
+            self._progress.remove_task(self._slide)
+            self._slide = None
+        if self._cohort is not None:
+            self._progress.advance(self._cohort)
+            task = next(task for task in self._progress.tasks if task.id == self._cohort)
+            self._progress.update(self._cohort, facts=f"{task.completed:.0f}/{task.total:.0f}")
+
+
+@contextmanager
+def open_listener(silent: bool) -> Iterator[Listener]:
+    """Give the listener that fits where stderr goes.
+
+    Parameters
+    ----------
+    silent
+        Tell nothing, for ``--quiet`` and ``--json``.
+    """
+    if silent:
+        yield ignore_events
+    elif not sys.stderr.isatty():
+        yield PlainProgress(sys.stderr)
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[facts]}", markup=False),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield BarProgress(progress)
+
+
+def _short(slide: str) -> str:
+    return PurePath(slide).name
+
+
+def _plan_lines(plan: RunPlanned) -> list[str]:
+    slide = _short(plan.slide)
+    where = "this process" if plan.n_workers == 0 else f"{plan.n_workers} worker{'s' if plan.n_workers > 1 else ''}"
+    before = f", {plan.n_done_before} of them done before" if plan.n_done_before else ""
+    lines = [f"{slide}: {note}" for note in plan.notes]
+    return [*lines, f"{slide}: {plan.n_blocks} blocks, {plan.n_tiles} tiles{before}; {where}"]
+
+
+def _failure_line(event: BlockFailed) -> str:
+    return f"{_short(event.slide)}: block {event.index} failed: {event.reason}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
