@@ -79,9 +79,10 @@ def _linear(index: NDArray[np.float64], step: float, n_level: int) -> tuple[NDAr
     first = np.floor(centre).astype(np.int64)
     fraction = centre - first
     taps = np.stack((first, first + 1), axis=1)
-    # Inside the slide its border pixel is continued; otherwise white would bleed in by half a pixel.
-    inside = (centre >= -0.5) & (centre < n_level - 0.5)
-    taps[inside] = np.clip(taps[inside], 0, n_level - 1)
+    # A pixel whose centre lies in the slide continues the slide's border, one whose centre lies outside is white: no
+    # blend of both, half a pixel wide, runs around the slide.
+    taps = np.where((centre < -0.5)[:, None], np.minimum(taps, -1), np.maximum(taps, 0))
+    taps = np.where((centre >= n_level - 0.5)[:, None], np.maximum(taps, n_level), np.minimum(taps, n_level - 1))
     return taps, np.stack((1 - fraction, fraction), axis=1)
 
 

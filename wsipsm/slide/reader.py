@@ -129,7 +129,7 @@ def parse_number(text: str | None) -> float | None:
 
 
 def shrinking_levels(sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """List, by index, the levels whose (width, height) is smaller than that of the last one listed; always the first."""
+    """List, by index, the levels whose (width, height) is smaller than that of the last one listed; 0 always."""
     kept = [0]
     for index, (width, height) in enumerate(sizes):
         last_width, last_height = sizes[kept[-1]]
