@@ -61,7 +61,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo.demo)
@@ -74,19 +74,25 @@ app.command("models")(inspect.models)
 app.command("doctor")(doctor.doctor)
 
 
+def print_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"wsipsm {version('wsipsm')}")
+        raise typer.Exit
+
+
 @app.callback()
 def configure(
     debug: Annotated[
         bool, typer.Option(DEBUG_FLAG, help="Show tracebacks and what libraries log.", envvar=DEBUG_VARIABLE)
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=print_version)
+    ] = False,
 ) -> None:
-    """Set up logging; print the version."""
-    if version:
-        from importlib.metadata import version as installed_version
-
-        typer.echo(f"wsipsm {installed_version('wsipsm')}")
-        raise typer.Exit
+    """Set up logging."""
     if debug:
         # Also for whatever reads it in the processes of a local cluster.
         os.environ[DEBUG_VARIABLE] = "1"

@@ -20,8 +20,8 @@ Mpp = Annotated[
     typer.Option(
         "--mpp",
         metavar="UM",
-        help="Pixel size of level 0 in um/px, instead of what the file says. [default: the file's]",
-        show_default=False,
+        help="Pixel size of level 0 in um/px, instead of what the file says.",
+        show_default="the file's",
     ),
 ]
 Model = Annotated[
@@ -29,8 +29,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME|PATH",
-        help="nuclei-he, ki67-ihc or a .safetensors file. [default: chosen by the slide's stain]",
-        show_default=False,
+        help="nuclei-he, ki67-ihc or a .safetensors file.",
+        show_default="chosen by the slide's stain",
     ),
 ]
 Roi = Annotated[
@@ -38,8 +38,8 @@ Roi = Annotated[
     typer.Option(
         "--roi",
         metavar="GEOJSON",
-        help="Score inside these polygons, as QuPath exports them. [default: all tissue]",
-        show_default=False,
+        help="Score inside these polygons, as QuPath exports them.",
+        show_default="all tissue",
     ),
 ]
 Workers = Annotated[
@@ -47,17 +47,20 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N",
-        help="Processes of a local Dask cluster; 0 works in this process. [default: by CPUs and memory]",
-        show_default=False,
+        help="Processes of a local Dask cluster; 0 works in this process.",
+        show_default="by CPUs and memory",
     ),
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        "--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler, e.g. tcp://host:8786. [default: none]"
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Use a running Dask scheduler, e.g. tcp://host:8786.",
+        show_default="none",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute again what is already done. [default: no]")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute again what is already done.", show_default="no")]
 BlockPx = Annotated[
     int, typer.Option("--block-px", metavar="PX", help="Side of a block, the unit of work and of continuing.")
 ]
@@ -67,8 +70,8 @@ Backend = Annotated[
     str,
     typer.Option("--backend", metavar="auto|openvino|torch", help="What runs the network; auto takes OpenVINO on CPU."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only. [default: no]")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else. [default: no]")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", show_default="no")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.", show_default="no")]
 
 CONTINUE_HINT = "Finished blocks are kept; the same command continues from them."
 
@@ -81,23 +84,15 @@ def build_run_options(**values: Any) -> RunOptions:
     UsageError
         Naming the flag and the value that was refused.
     """
-    from pydantic import ValidationError
-
     from wsipsm.config import RunOptions
 
     check_mpp(values.get("mpp"))
-    check_workers(values.get("workers"))
     if values.get("workers") is not None and values.get("scheduler") is not None:
         raise UsageError(
             f"--scheduler {values['scheduler']}: given together with --workers {values['workers']}; "
             "a running scheduler brings its own workers. Leave one of the two out."
         )
-    try:
-        return RunOptions(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise UsageError(f"{flag}: found {first['input']!r}; {first['msg']}. See --help.") from error
+    return RunOptions.from_values(**values)
 
 
 def check_mpp(mpp: float | None) -> None:
@@ -117,18 +112,6 @@ def check_mpp(mpp: float | None) -> None:
             f"--mpp {mpp:g}: not a pixel size that can show nuclei; {low:g} to {high:g} um/px is accepted. "
             "Pass the scanner's value, e.g. 0.25 for 40x or 0.5 for 20x."
         )
-
-
-def check_workers(workers: int | None) -> None:
-    """Refuse a negative number of workers.
-
-    Raises
-    ------
-    UsageError
-        Naming ``--workers`` and the value.
-    """
-    if workers is not None and workers < 0:
-        raise UsageError(f"--workers {workers}: negative; 0 or more is needed. 0 works in this process.")
 
 
 @contextmanager

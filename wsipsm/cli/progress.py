@@ -222,6 +222,17 @@ def open_listener(silent: bool) -> Iterator[Listener]:
             yield BarProgress(progress)
 
 
+@contextmanager
+def open_teller(silent: bool) -> Iterator[Callable[[str], None]]:
+    """Give a function that writes a line to stderr, or does nothing."""
+
+    def tell(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    yield (lambda line: None) if silent else tell
+
+
 def _short(slide: str) -> str:
     return PurePath(slide).name
 

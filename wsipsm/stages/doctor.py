@@ -14,14 +14,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from wsipsm.engine.budget import available_bytes
+from wsipsm.engine.task import granted_cpus
 from wsipsm.errors import WsipsmError
 
 State = Literal["ok", "note", "fail"]
 
 TIATOOLBOX_INSTALL = (
-    'pip install --no-deps tiatoolbox==2.1.3 && pip install -c constraints.txt "wsipsm[tiatoolbox-needs]"'
+    "pip install SimpleITK zarr defusedxml universal-pathlib requests matplotlib tqdm && "
+    "pip install --no-deps tiatoolbox==2.1.3"
 )
-"""Without its own requirements: they ask for an older torch than wsipsm takes."""
+"""TIAToolbox without its own requirements: they ask for an older torch than wsipsm takes."""
+
+LITTLE_MEMORY_BYTES = 4 * 2**30
+"""Below it a run with default options may be refused."""
 
 LIBRARIES = (
     ("numpy", "numpy"),
@@ -65,20 +71,28 @@ class Finding:
 
 def examine_machine() -> list[Finding]:
     """Look at everything that a run depends on; no finding stops the others."""
-    checks: tuple[Callable[[], Finding], ...] = (
-        _check_python,
-        _check_openslide,
-        _check_torch,
-        _check_torchvision,
-        _check_openvino,
-        _check_tiatoolbox,
-        _check_cpus,
-        _check_memory,
-        _check_models,
-        _check_folder,
-        _check_temporary_folder,
-    )
-    return [*(_check_library(name, module) for name, module in LIBRARIES), *(check() for check in checks)]
+    checks: dict[str, Callable[[], Finding]] = {
+        "python": _check_python,
+        "openslide": _check_openslide,
+        "torch": _check_torch,
+        "torchvision": _check_torchvision,
+        "openvino": _check_openvino,
+        "tiatoolbox": _check_tiatoolbox,
+        "processors": _check_cpus,
+        "memory": _check_memory,
+        "models": _check_models,
+        "current folder": _check_folder,
+        "temporary folder": _check_temporary_folder,
+    }
+    libraries = [_check_library(name, module) for name, module in LIBRARIES]
+    return [*libraries, *(_examine(subject, check) for subject, check in checks.items())]
+
+
+def _examine(subject: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except _LOAD_ERRORS as error:
+        return Finding(subject, "fail", f"{type(error).__name__}: {error}", "Install wsipsm again.")
 
 
 def _check_library(distribution: str, module: str) -> Finding:
@@ -128,16 +142,14 @@ def _check_torchvision() -> Finding:
 def _check_openvino() -> Finding:
     try:
         core = import_module("openvino").Core()
-        devices = ", ".join(
-            f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices
-        )
+        devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
     except _LOAD_ERRORS as error:
         return Finding("openvino", "note", f"does not load: {error}", "pip install openvino; torch is used until then.")
     return Finding("openvino", "ok", f"{version('openvino')}, devices: {', '.join(devices)}")
 
 
 def _check_tiatoolbox() -> Finding:
-    adds = "would add NGFF (OME-Zarr) and JP2 slides"
+    adds = "would add OME-Zarr (NGFF) slides"
     try:
         installed = version("tiatoolbox")
     except PackageNotFoundError:
@@ -146,27 +158,23 @@ def _check_tiatoolbox() -> Finding:
         import_module("tiatoolbox.wsicore.wsireader")
     except _LOAD_ERRORS as error:
         return Finding("tiatoolbox", "note", f"{installed} does not load: {error}; {adds}", TIATOOLBOX_INSTALL)
-    return Finding("tiatoolbox", "ok", f"{installed}, reads NGFF (OME-Zarr) and JP2 slides")
+    return Finding("tiatoolbox", "ok", f"{installed}, adds OME-Zarr (NGFF) slides")
 
 
 def _check_cpus() -> Finding:
-    # Dask's count respects both the affinity mask and the cgroup's quota.
-    usable = int(import_module("dask.system").cpu_count())
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("processors", "ok", f"{usable} usable (affinity {affinity}, machine {os.cpu_count()})")
+    return Finding("processors", "ok", f"{granted_cpus()} granted of {os.cpu_count()} (affinity, cgroup and job counted)")
 
 
 def _check_memory() -> Finding:
-    # Dask's limit is the smaller of the machine's memory, the cgroup's and the resource limit.
-    usable = int(import_module("distributed.system").memory_limit())
-    total = int(import_module("psutil").virtual_memory().total)
-    found = f"{usable / 1e9:.1f} GB usable of {total / 1e9:.1f} GB"
-    if usable < 4e9:
-        return Finding("memory", "note", found, "Pass --workers 1, or --workers 0, on little memory.")
+    free = available_bytes()
+    found = f"{free / 2**30:.1f} GiB free (cgroup counted)"
+    if free < LITTLE_MEMORY_BYTES:
+        return Finding("memory", "note", found, "Pass --workers 0, a smaller --block-px or a smaller --tile-px.")
     return Finding("memory", "ok", found)
 
 
 def _check_models() -> Finding:
+    # Here, so that a library that it needs and that is broken is a finding and not the end.
     from wsipsm.models.registry import list_models, resolve_model
 
     try:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
-from wsipsm.models.registry import list_models
 from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
+from wsipsm.stages.plan import DEFAULT_MODELS
 from wsipsm.stain import detect_stain
 from wsipsm.tissue import find_tissue, sample_tissue_pixels
 
@@ -92,5 +92,5 @@ def _look_at_pixels(slide: Slide) -> SlideReport:
     if len(pixels) == 0:
         return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))
     decision = detect_stain(pixels)
-    model = next((card.name for card in list_models() if card.stain == decision.stain), None)
+    model = DEFAULT_MODELS[decision.stain]
     return SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason))

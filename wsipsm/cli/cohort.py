@@ -1,0 +1,99 @@
+"""``wsipsm cohort``: every slide of a study through the same engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsipsm.cli.options import (
+    AsJson,
+    Backend,
+    BlockPx,
+    Model,
+    Mpp,
+    Overwrite,
+    Quiet,
+    Roi,
+    Scheduler,
+    Seed,
+    TilePx,
+    Workers,
+    build_run_options,
+    print_json,
+    says_how_to_continue,
+)
+
+if TYPE_CHECKING:
+    from wsipsm.stages.cohort import CohortSummary
+
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="SLIDE...|DIR|MANIFEST.csv",
+        help="Slides, a folder of slides, or a CSV file with a row a slide.",
+        show_default=False,
+    ),
+]
+OutDir = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Folder of cohort.csv and of one folder a slide.", show_default=False
+    ),
+]
+
+
+def cohort(
+    sources: Sources,
+    out: OutDir,
+    model: Model = None,
+    mpp: Mpp = None,
+    roi: Roi = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+    block_px: BlockPx = 2048,
+    tile_px: TilePx = 1024,
+    seed: Seed = 0,
+    backend: Backend = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run many slides; write cohort.csv with a row a slide.
+
+    A slide that fails is a row that says why and does not stop the others. Given again, the command does finished
+    slides no second time. Exits with 5 when some slides failed.
+
+    Example: wsipsm cohort slides/ --out results
+    """
+    options = build_run_options(
+        model=model,
+        mpp=mpp,
+        roi=roi,
+        workers=workers,
+        scheduler=scheduler,
+        overwrite=overwrite,
+        block_px=block_px,
+        tile_px=tile_px,
+        seed=seed,
+        backend=backend,
+    )
+    from wsipsm.cli.progress import open_listener
+    from wsipsm.stages.cohort import run_cohort
+
+    hint = "Finished slides and blocks are kept; the same command continues from them."
+    with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
+        summary = run_cohort(sources, out, options, listener)
+    if as_json:
+        print_json(summary.to_dict())
+    elif not quiet:
+        for line in _lines_about(summary):
+            typer.echo(line)
+    raise typer.Exit(summary.exit_code)
+
+
+def _lines_about(summary: CohortSummary) -> list[str]:
+    lines = [f"{summary.n_slides} slides: {summary.n_done} done, {summary.n_failed} failed"]
+    lines += [f"  failed: {slide}: {reason}" for slide, reason in summary.failures]
+    return [*lines, f"table in {summary.table}"]

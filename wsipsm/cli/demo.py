@@ -1,0 +1,135 @@
+"""``wsipsm demo``: a drawn slide with known truth, run and compared."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsipsm.cli.options import AsJson, Quiet, Workers, build_run_options, print_json, says_how_to_continue
+from wsipsm.errors import EXIT_UNEXPECTED
+from wsipsm.keys import Artefact
+
+if TYPE_CHECKING:
+    from wsipsm.demo.compare import Comparison
+
+DEMO_MODEL = "ki67-ihc"
+SLIDE_NAME = "demo-ki67.tiff"
+MIN_RECALL = 0.97
+MAX_INDEX_ERROR = 0.02
+"""As fraction: two points of the labelling index."""
+
+OutDir = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the drawn slide and its results.")]
+Opens = Annotated[
+    bool, typer.Option("--open/--no-open", help="Show the overview picture at the end, where there is a display.")
+]
+
+
+def demo(
+    out: OutDir = Path("wsipsm-demo"),
+    opens: Opens = True,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a Ki-67 slide with known truth, run it, and compare: proof that the installation works.
+
+    Downloads nothing. Exits with 1 when fewer than 97 % of the drawn nuclei are found or the labelling index is more
+    than 2 points off.
+
+    Example: wsipsm demo --out wsipsm-demo --no-open
+    """
+    # Always computed again: a demo that only finds its old results proves nothing.
+    options = build_run_options(model=DEMO_MODEL, workers=workers, overwrite=True)
+    from wsipsm.cli.progress import open_listener
+    from wsipsm.cli.report import lines_about_run
+    from wsipsm.demo.compare import compare
+    from wsipsm.demo.draw import draw_slide
+    from wsipsm.rundir import RunDir
+    from wsipsm.stages.run import run_slide
+
+    silent = quiet or as_json
+    slide = make_folder(out) / SLIDE_NAME
+    with says_how_to_continue(), open_listener(silent) as listener:
+        if not silent:
+            typer.echo(f"drawing {slide}", err=True)
+        truth = draw_slide(slide)
+        summary = run_slide(slide, out, options, listener)
+        comparison = compare(truth, RunDir(summary.folder).path(Artefact.CELLS))
+    agrees = agrees_with_truth(comparison)
+    if as_json:
+        print_json({"agrees": agrees, "comparison": comparison.to_dict(), "summary": summary.to_dict()})
+    elif not quiet:
+        for line in [*lines_about_run(summary), "", *lines_about_comparison(comparison, agrees)]:
+            typer.echo(line)
+        show_picture(RunDir(summary.folder).path(Artefact.OVERVIEW), opens)
+    raise typer.Exit(summary.exit_code if agrees else EXIT_UNEXPECTED)
+
+
+def agrees_with_truth(comparison: Comparison) -> bool:
+    """Whether enough nuclei were found and the labelling index is right."""
+    truth, result = comparison.index_drawn, comparison.index_measured
+    if truth is None or result is None:
+        return False
+    return comparison.recall >= MIN_RECALL and abs(truth - result) <= MAX_INDEX_ERROR
+
+
+def lines_about_comparison(comparison: Comparison, agrees: bool) -> list[str]:
+    """Truth and result side by side."""
+    rows = [
+        ("", "drawn", "found"),
+        ("nuclei", f"{comparison.n_drawn:,}", f"{comparison.n_found:,}"),
+        ("labelling index", _percent(comparison.index_drawn), _percent(comparison.index_measured)),
+    ]
+    lines = [f"{name:16} {drawn:>8} {found:>8}" for name, drawn, found in rows]
+    lines.append(f"of the drawn nuclei {comparison.recall:.1%} were found (recall)")
+    lines.append(f"of the found nuclei {comparison.precision:.1%} were drawn (precision)")
+    if agrees:
+        return [*lines, "The result agrees with the truth."]
+    needed = f"at least {MIN_RECALL:.0%} found and the index within {100 * MAX_INDEX_ERROR:.0f} points are needed"
+    return [*lines, f"The result does NOT agree with the truth: {needed}."]
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder for results.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be made.
+    """
+    from wsipsm.rundir import output_error
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    return path
+
+
+def show_picture(path: Path, wanted: bool) -> None:
+    """Open a picture with the desktop's viewer when someone can see it; say where it lies otherwise."""
+    command = _viewer() if wanted and sys.stdout.isatty() else None
+    if command is None:
+        typer.echo(f"Look at {path}")
+        return
+    typer.echo(f"opening {path}")
+    # Detached, so that a viewer that stays open does not keep the command from ending.
+    subprocess.Popen([command, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def _viewer() -> str | None:
+    if sys.platform == "darwin":
+        return shutil.which("open")
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return shutil.which("xdg-open")
+    return None
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"

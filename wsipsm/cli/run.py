@@ -1,0 +1,81 @@
+"""``wsipsm run``: one slide from file to results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsipsm.cli.options import (
+    AsJson,
+    Backend,
+    BlockPx,
+    Model,
+    Mpp,
+    Overwrite,
+    Quiet,
+    Roi,
+    Scheduler,
+    Seed,
+    SlidePath,
+    TilePx,
+    Workers,
+    build_run_options,
+    print_json,
+    says_how_to_continue,
+)
+
+OutDir = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="DIR", help="Folder of results; each slide gets a folder of its own in it."),
+]
+
+
+def run(
+    slide: SlidePath,
+    out: OutDir = Path("wsipsm-out"),
+    model: Model = None,
+    mpp: Mpp = None,
+    roi: Roi = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+    block_px: BlockPx = 2048,
+    tile_px: TilePx = 1024,
+    seed: Seed = 0,
+    backend: Backend = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the nuclei of a slide and score Ki-67.
+
+    Writes nuclei as a table and for QuPath, the labelling index with its interval, and an overview picture. A run
+    that was stopped continues from its finished blocks. Exits with 7 when part of the slide could not be read.
+
+    Example: wsipsm run slide.svs --out results --roi tumour.geojson
+    """
+    options = build_run_options(
+        model=model,
+        mpp=mpp,
+        roi=roi,
+        workers=workers,
+        scheduler=scheduler,
+        overwrite=overwrite,
+        block_px=block_px,
+        tile_px=tile_px,
+        seed=seed,
+        backend=backend,
+    )
+    from wsipsm.cli.progress import open_listener
+    from wsipsm.cli.report import lines_about_run
+    from wsipsm.stages.run import run_slide
+
+    with says_how_to_continue(), open_listener(silent=quiet or as_json) as listener:
+        summary = run_slide(slide, out, options, listener)
+    if as_json:
+        print_json(summary.to_dict())
+    elif not quiet:
+        for line in lines_about_run(summary):
+            typer.echo(line)
+    raise typer.Exit(summary.exit_code)
