@@ -16,10 +16,10 @@ from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.reader import ReaderSlide, compose_over_white, to_sizes
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""By name as well as by content: an MRXS index is a JPEG, and a VSI a TIFF, of a slide's label."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+"""By name as well as by content: an MRXS index is a JPEG of a slide's label. TIFF has a reader of its own."""
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP")
 
 MAX_IMAGE_PX = 150_000_000
 """Larger plain images are refused: they are decoded whole, at 3 bytes a pixel."""
@@ -29,7 +29,7 @@ _PLAIN = ("RGB", "L", "P", "1")
 
 
 class ImageSlide(ReaderSlide):
-    """A PNG, JPEG, BMP or simple TIFF image, decoded when opened.
+    """A PNG, JPEG or BMP image, decoded when opened.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def _decode(path: Path) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise SlideOpenError("no PNG, JPEG, BMP or TIFF image by its content") from error
+        raise SlideOpenError("no PNG, JPEG or BMP image by its content") from error
     except (Image.DecompressionBombError, OSError, ValueError, SyntaxError, struct.error) as error:
         raise SlideOpenError(str(error)) from error
     with image, warnings.catch_warnings():
@@ -76,20 +76,15 @@ def _decode(path: Path) -> NDArray[np.uint8]:
             raise SlideOpenError(
                 f"{width} x {height} px; a plain image may have {MAX_IMAGE_PX:,} px, larger ones must be tiled TIFF"
             )
+        if image.mode not in (*_WITH_ALPHA, *_PLAIN):
+            raise SlideOpenError(f"pixels of Pillow's mode {image.mode}; 8-bit RGB, grey or palette is needed")
         try:
-            n_pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-            if n_pages > 1:
-                raise SlideOpenError(f"{n_pages} pages; a plain image has one")
             return _to_rgb(image)
-        except SlideOpenError:
-            raise
         except (OSError, ValueError, SyntaxError, IndexError, MemoryError, struct.error, EOFError) as error:
             raise SlideOpenError(f"the image does not decode: {error}") from error
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode in _WITH_ALPHA or (image.mode in _PLAIN and "transparency" in image.info):
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
         return compose_over_white(np.asarray(image.convert("RGBA")))
-    if image.mode in _PLAIN:
-        return np.asarray(image.convert("RGB"))
-    raise SlideOpenError(f"pixels of Pillow's mode {image.mode}; 8-bit RGB, grey or palette is needed")
+    return np.asarray(image.convert("RGB"))

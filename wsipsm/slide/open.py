@@ -11,6 +11,9 @@ from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
 
 READABLE = "SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, NGFF zarr, JP2, PNG and JPEG are read"
 
+MAX_SLIDE_PX = 400_000_000_000
+"""A whole glass slide at 80x has fewer; a header with more is damaged or hostile."""
+
 _UNREADABLE_SUFFIXES = {
     ".vsi": "an Olympus VSI slide",
     ".ets": "a part of an Olympus VSI slide",
@@ -54,7 +57,9 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     reasons, cause = [], None
     for name, reader in _readers_for(path):
         try:
-            return reader(path, mpp)
+            slide = reader(path, mpp)
+            _require_possible_size(slide)
+            return slide
         except SlideOpenError as error:
             reasons.append(f"{name}: {error}")
             cause = error
@@ -99,6 +104,13 @@ def _require_plausible_option(mpp: float) -> None:
             f"--mpp: {mpp:g} um/px; nuclei need a pixel size between {low} and {high} um/px. "
             "Pass the scanner's value, about 0.25 at 40x and 0.5 at 20x."
         )
+
+
+def _require_possible_size(slide: Slide) -> None:
+    size = slide.info.size
+    if size.area > MAX_SLIDE_PX:
+        slide.close()
+        raise SlideOpenError(f"{size.width} x {size.height} px in the header; no slide has over {MAX_SLIDE_PX:,} px")
 
 
 def _require_slide_like(path: Path) -> None:

@@ -22,6 +22,7 @@ from wsipsm.slide.reader import (
     shrinking_levels,
     to_sizes,
 )
+from wsipsm.slide.tiff import find_oversized_tile
 
 CHUNK_PX = 512
 """Side of the squares in which a level of fractional downsample is read, level pixels."""
@@ -54,6 +55,9 @@ class OpenSlideSlide(ReaderSlide):
 
     def __init__(self, path: Path, mpp: float | None = None) -> None:
         self._file = _dicom_file(path) if path.is_dir() else path
+        oversized = find_oversized_tile(self._file)
+        if oversized:
+            raise SlideOpenError(oversized)
         self._handle: openslide.OpenSlide | None = _open_handle(self._file)
         try:
             info = self._describe(path, self._handle, mpp)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from wsipsm.errors import UsageError
+from wsipsm.errors import SlideReadError, UsageError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import Slide
 
@@ -23,6 +23,9 @@ LEVEL_TOLERANCE = 0.01
 
 MAX_READ_PX = 1 << 25
 """Level pixels read at once; larger boxes are read in parts, which changes nothing."""
+
+MAX_THUMBNAIL_SOURCE_PX = 10_000_000_000
+"""A slide without a pyramid is read whole for its thumbnail; beyond this that would take many minutes."""
 
 BAND_ROWS = 32
 """Output rows filtered at a time: the band stays in the processor's cache, three times faster than all at once."""
@@ -140,9 +143,20 @@ def read_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np.uint8],
     -------
     RGB of shape (h, w, 3), uint8, and the level-0 pixels per thumbnail pixel (at least 1). The last row and column may
     reach past the slide by a part of a pixel.
+
+    Raises
+    ------
+    SlideReadError
+        When pixels cannot be decoded, or a huge slide has no small level.
     """
     size = slide.info.size
     scale = max(1.0, max(size.width, size.height) / max_px)
+    source = slide.info.level_sizes[choose_level(slide.info.level_sizes, scale)]
+    if source.area > MAX_THUMBNAIL_SOURCE_PX:
+        raise SlideReadError(
+            f"{slide.info.path}: the level nearest to a thumbnail has {source.width} x {source.height} px; one of at most "
+            f"{MAX_THUMBNAIL_SOURCE_PX:,} px is needed. Write the slide with a pyramid."
+        )
     width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (size.width, size.height))
     return read_box(slide, Box(0, 0, width, height), scale), scale
 

@@ -19,10 +19,7 @@ from wsipsm.slide.reader import ReaderSlide, agree_mpp, shrinking_levels, to_siz
 
 SUFFIXES = (".zarr", ".jp2")
 
-INSTALL = (
-    "pip install --no-deps tiatoolbox==2.1.3, then pip install SimpleITK zarr defusedxml universal-pathlib requests "
-    "(and glymur for JP2)"
-)
+INSTALL = 'pip install "wsipsm[tiatoolbox-needs]", then pip install --no-deps tiatoolbox==2.1.3 (and glymur for JP2)'
 """tiatoolbox pins older versions of most libraries here, yet its readers run on the newest: hence --no-deps."""
 
 _READ_ERRORS = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, AssertionError)
@@ -82,7 +79,6 @@ class TiatoolboxSlide(ReaderSlide):
                 mpp=mpp if mpp is not None else stated_mpp,
                 fingerprint=fingerprint_slide(path),
                 vendor=facts.vendor or None,
-                objective_power=facts.objective_power,
                 notes=(note,) if note else (),
             )
         )
@@ -110,20 +106,23 @@ class TiatoolboxSlide(ReaderSlide):
 def _open_reader(path: Path) -> Any:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    first = "tiatoolbox" not in sys.modules
+    captures = "tiatoolbox" not in sys.modules
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from tiatoolbox.wsicore.wsireader import WSIReader
 
+            # It logs to the root logger as well, on opening mostly about what it infers and is not asked for.
+            root.handlers[:] = handlers
+            root.setLevel(logging.CRITICAL)
             return WSIReader.open(path)
     except ImportError as error:
         raise SlideOpenError(f"{error}; {path.suffix} is read by tiatoolbox. Install it: {INSTALL}") from error
     except _READ_ERRORS as error:
         raise SlideOpenError(f"tiatoolbox: {error}") from error
     finally:
-        if first:
-            # Its import takes over the root logger; only the command line may configure logging here.
-            root.handlers[:] = handlers
-            root.setLevel(level)
+        # Its import takes over the root logger; only the command line may configure logging here.
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        if captures:
             logging.captureWarnings(False)

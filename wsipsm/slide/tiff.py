@@ -6,6 +6,7 @@ size of the file and of the tile.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from wsipsm.slide.colour import TIFF_PARSE_ERRORS
 from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.reader import ReaderSlide, to_sizes
 from wsipsm.slide.tiff_layout import describe_mpp, find_levels, objective_power
-from wsipsm.slide.tiff_segment import decode_segment, segment_size
+from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
 
 CACHE_BYTES = 48 << 20
 """Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
+
+MAX_PAGES_CHECKED = 64
+"""More pages than any slide has levels and associated images; a long stack need not be walked to its end."""
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -46,6 +50,26 @@ def is_ome_tiff(path: Path) -> bool:
             return bool(tif.is_ome)
     except TIFF_PARSE_ERRORS:
         return False
+
+
+def find_oversized_tile(path: Path) -> str | None:
+    """Say which tile size in a TIFF's headers no reader should be asked to allocate; None when all are sound.
+
+    OpenSlide allocates what a header says, and its library ends the whole process when that fails.
+    """
+    if not is_tiff(path):
+        return None
+    try:
+        with tifffile.TiffFile(path) as tif:
+            for page in itertools.islice(tif.pages, MAX_PAGES_CHECKED):
+                if not isinstance(page, tifffile.TiffPage):  # a frame, which repeats the sizes of a page before it
+                    continue
+                width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, 1)
+                if int(width) * int(height) > MAX_SEGMENT_PX:
+                    return f"tiles of {width} x {height} px in the header, more than the {MAX_SEGMENT_PX:,} px allowed"
+    except TIFF_PARSE_ERRORS as error:
+        return f"the TIFF structure is damaged: {error}"
+    return None
 
 
 class TiffSlide(ReaderSlide):

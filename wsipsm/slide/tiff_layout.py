@@ -11,10 +11,7 @@ import tifffile
 from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.slide.base import PLAUSIBLE_MPP
 from wsipsm.slide.reader import agree_mpp, parse_number, shrinking_levels
-from wsipsm.slide.tiff_segment import SUPPORTED_COMPRESSIONS, segment_size
-
-MAX_SEGMENT_PX = 1 << 26
-"""Largest tile or strip that is decoded, 200 MB as RGB."""
+from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, SUPPORTED_COMPRESSIONS, segment_size
 
 _VENDOR_LAYOUTS = ("ndpi", "scn", "bif", "philips", "lsm", "stk", "ndtiff")
 """Kinds, as tifffile names them, whose pages are no plain pyramid; reading them as one would be wrong, silently."""

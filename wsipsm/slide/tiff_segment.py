@@ -19,6 +19,9 @@ SUPPORTED_COMPRESSIONS = (_JPEG, _JPEG2000_YCBCR, _JPEG2000_RGB, _JPEG2000, *_LO
 VIRTUAL_STRIP_ROWS = 256
 """Uncompressed images are read in strips of so many rows, however the file cuts them."""
 
+MAX_SEGMENT_PX = 1 << 26
+"""Largest tile or strip that is decoded, 200 MB as RGB."""
+
 _INVERTED_GREY, _RGB, _PALETTE = 0, 2, 3
 _ALPHA_SAMPLES = (1, 2)
 
