@@ -198,8 +198,13 @@ def separate(rgb: NDArray[np.uint8], profile: StainProfile) -> tuple[NDArray[np.
         Optical densities of hematoxylin, and of eosin or DAB; shape (height, width), float32, at least 0.
     """
     od = optical_density(rgb, profile.background)
-    amounts = np.maximum(od @ _unmixing(profile.hematoxylin, profile.counterstain), 0)
-    return np.ascontiguousarray(amounts[..., 0]), np.ascontiguousarray(amounts[..., 1])
+    matrix = _unmixing(profile.hematoxylin, profile.counterstain)
+    red, green, blue = od[..., 0], od[..., 1], od[..., 2]
+    # Channel by channel: a matrix product may round a pixel differently at another place in the array.
+    hematoxylin, counterstain = (
+        np.maximum(red * weights[0] + green * weights[1] + blue * weights[2], np.float32(0)) for weights in matrix.T
+    )
+    return hematoxylin, counterstain
 
 
 def _unmixing(hematoxylin: Vector, counterstain: Vector) -> NDArray[np.float32]:

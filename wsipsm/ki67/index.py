@@ -1,0 +1,133 @@
+"""The Ki-67 labelling index, its interval, and what a pathologist should know before using it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.keys import NucleusClass
+
+ALL_NUCLEI = "all nuclei"
+"""Name of the region when none was drawn."""
+MIN_SCORED_NUCLEI = 500
+"""Fewest nuclei of a Ki-67 score; 500 to 1000 are asked for (Dowsett et al. 2011, 10.1093/jnci/djr393)."""
+
+_METHOD = "unweighted global: positive / (positive + negative) nuclei of the region; 95% Wilson score interval"
+
+
+@dataclass(frozen=True, slots=True)
+class LabellingIndex:
+    """Share of positive nuclei in a region."""
+
+    value: float | None
+    """Fraction, 0..1; None when nothing was scored."""
+    n_positive: int
+    n_scored: int
+    low: float | None
+    high: float | None
+    """95 % interval of the fraction: of counting alone, not of the choice of region or of the cut."""
+    method: str
+    region: str
+    flags: tuple[str, ...]
+    """What limits its use, in plain words; empty when nothing does."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``summary.json``."""
+        return {**asdict(self), "flags": list(self.flags)}
+
+
+def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a proportion that stays within 0..1 and holds for few or no positives.
+
+    Parameters
+    ----------
+    n_positive
+        Number of positives.
+    n
+        Number of trials; 0 gives the whole range 0..1.
+    confidence
+        Coverage, between 0 and 1.
+
+    Returns
+    -------
+    Lower and upper bound (Wilson 1927, without continuity correction).
+
+    Raises
+    ------
+    ValueError
+        When the numbers are no counts, or the confidence is no probability.
+    """
+    if not 0 <= n_positive <= n:
+        raise ValueError(f"interval: {n_positive} positive of {n}; counts with 0 <= positive <= all are needed.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"interval: confidence {confidence}; a number between 0 and 1 is needed, such as 0.95.")
+    if n == 0:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    share = n_positive / n
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # Exact at the ends, where rounding would leave a tiny number instead.
+    low = 0.0 if n_positive == 0 else max(0.0, centre - half)
+    high = 1.0 if n_positive == n else min(1.0, centre + half)
+    return low, high
+
+
+def classify(dab_od_mean: NDArray[np.floating], cut: float) -> NDArray[np.object_]:
+    """Call nuclei positive or negative by their mean DAB optical density.
+
+    Parameters
+    ----------
+    dab_od_mean
+        Shape (n,), optical density; NaN counts as negative.
+    cut
+        Optical density from which a nucleus is positive.
+
+    Returns
+    -------
+    Shape (n,), of :class:`~wsipsm.keys.NucleusClass`.
+    """
+    classes = np.array([NucleusClass.NEGATIVE, NucleusClass.POSITIVE], dtype=np.object_)
+    return classes[(np.asarray(dab_od_mean) >= cut).astype(np.intp)]
+
+
+def labelling_index(n_positive: int, n_negative: int, region: str, coverage: float) -> LabellingIndex:
+    """Score a region from its counts.
+
+    Parameters
+    ----------
+    n_positive, n_negative
+        Nuclei of each class whose centroid lies in the region.
+    region
+        Its name; "all nuclei" when none was drawn.
+    coverage
+        Share of the region's area that could be read and searched, 0..1.
+    """
+    n = n_positive + n_negative
+    flags: list[str] = []
+    if n == 0:
+        flags.append("no nuclei were found in the region: there is no index.")
+    elif n < MIN_SCORED_NUCLEI:
+        flags.append(
+            f"only {n} nuclei were scored; a Ki-67 score needs at least {MIN_SCORED_NUCLEI}, so do not report it."
+        )
+    if coverage < 1:
+        # Rounded down, so that 99.99 % is never shown as complete.
+        flags.append(
+            f"{math.floor(coverage * 1000) / 10:.1f}% of the region was analysed, the rest could not be read; "
+            "the index is of the analysed part."
+        )
+    if region == ALL_NUCLEI:
+        flags.append(
+            "all nuclei: stroma and lymphocytes count. "
+            "Draw the invasive tumour in QuPath and pass it with --roi to score tumour alone."
+        )
+    if n == 0:
+        return LabellingIndex(None, 0, 0, None, None, _METHOD, region, tuple(flags))
+    low, high = wilson_interval(n_positive, n)
+    return LabellingIndex(n_positive / n, n_positive, n, low, high, _METHOD, region, tuple(flags))

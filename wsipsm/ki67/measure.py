@@ -1,0 +1,65 @@
+"""Stain and network scores of single nuclei."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.keys import Column
+
+_MAP_COLUMNS = {"nucleus": Column.PROBABILITY, "positive": Column.POSITIVE_PROBABILITY}
+
+
+def measure_nuclei(
+    label_image: NDArray[np.int32],
+    hematoxylin_od: NDArray[np.float32],
+    dab_od: NDArray[np.float32] | None,
+    maps: NDArray[np.float32],
+    outputs: tuple[str, ...],
+    labels: NDArray[np.integer] | None = None,
+) -> dict[Column, NDArray[np.float64]]:
+    """Average stains and network maps over every nucleus.
+
+    Parameters
+    ----------
+    label_image
+        Shape (height, width), int32; 0 is background.
+    hematoxylin_od
+        Shape (height, width), optical density.
+    dab_od
+        The same for DAB; None on H&E.
+    maps
+        The network's outputs, shape (n_outputs, height, width).
+    outputs
+        Their names; ``nucleus`` and, where there is one, ``positive`` are averaged.
+    labels
+        Labels to measure, in the wanted order; by default all in the image, ascending.
+
+    Returns
+    -------
+    Columns of shape (n_labels,), float64: ``HEMATOXYLIN_OD``, ``DAB_OD`` unless on H&E, ``PROBABILITY`` and
+    ``POSITIVE_PROBABILITY`` where the network has such a map. NaN for a label that has no pixel.
+    """
+    foreground = np.flatnonzero(label_image)
+    pixel_labels = label_image.reshape(-1)[foreground]
+    n_bins = int(pixel_labels.max(initial=0)) + 1
+    areas = np.bincount(pixel_labels, minlength=n_bins)
+    wanted = np.flatnonzero(areas) if labels is None else np.asarray(labels, dtype=np.int64)
+    present = (wanted > 0) & (wanted < n_bins)
+    index = np.where(present, wanted, 0)
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
+        # Weighted bin counts are sums in float64, one pass whatever the number of nuclei.
+        sums = np.bincount(pixel_labels, values.reshape(-1)[foreground], n_bins)[index]
+        counts = np.where(present, areas[index], 0)
+        means = np.full(len(wanted), np.nan)
+        np.divide(sums, counts, out=means, where=counts > 0)
+        return means
+
+    columns = {Column.HEMATOXYLIN_OD: mean(hematoxylin_od)}
+    if dab_od is not None:
+        columns[Column.DAB_OD] = mean(dab_od)
+    for name, values in zip(outputs, maps, strict=True):
+        if name in _MAP_COLUMNS:
+            columns[_MAP_COLUMNS[name]] = mean(values)
+    return columns
