@@ -150,9 +150,9 @@ def _require_slide_like(path: Path) -> None:
 def _readers_for(path: Path) -> list[tuple[str, Reader]]:
     # Imported here, not above: the plan of a run and the command line name slides long before they open one.
     from wsipsm.slide.image import ImageSlide
-    from wsipsm.slide.openslide import OpenSlideSlide
+    from wsipsm.slide.openslide import OpenSlideSlide, is_vendor_slide
     from wsipsm.slide.tiatoolbox import TiatoolboxSlide
-    from wsipsm.slide.tiff import TiffSlide, is_ome_tiff
+    from wsipsm.slide.tiff import TiffSlide, is_ome_tiff, is_tiff
 
     if path.is_dir():
         return [("tiatoolbox", TiatoolboxSlide)] if path.suffix.lower() == ".zarr" else [("openslide", OpenSlideSlide)]
@@ -162,6 +162,8 @@ def _readers_for(path: Path) -> list[tuple[str, Reader]]:
         ("image", ImageSlide),
         ("tiatoolbox", TiatoolboxSlide),
     ]
-    if is_ome_tiff(path):
+    # OpenSlide sees one level and no pixel size in OME-TIFF, and would show the first of several channels or the high
+    # bytes of 16-bit samples of a TIFF that no vendor's format explains.
+    if is_ome_tiff(path) or (is_tiff(path) and not is_vendor_slide(path)):
         readers = [readers[1], readers[0], *readers[2:]]
     return readers

@@ -22,7 +22,7 @@ from wsipsm.slide.reader import (
     shrinking_levels,
     to_sizes,
 )
-from wsipsm.slide.tiff import find_oversized_tile
+from wsipsm.slide.tiff import find_impossible_size
 
 CHUNK_PX = 512
 """Side of the squares in which a level of fractional downsample is read, level pixels."""
@@ -55,9 +55,9 @@ class OpenSlideSlide(ReaderSlide):
 
     def __init__(self, path: Path, mpp: float | None = None) -> None:
         self._file = _dicom_file(path) if path.is_dir() else path
-        oversized = find_oversized_tile(self._file)
-        if oversized:
-            raise SlideOpenError(oversized)
+        impossible = find_impossible_size(self._file)
+        if impossible:
+            raise SlideOpenError(impossible)
         self._handle: openslide.OpenSlide | None = _open_handle(self._file)
         try:
             info = self._describe(path, self._handle, mpp)
@@ -158,6 +158,11 @@ class OpenSlideSlide(ReaderSlide):
             self._handle = None
 
 
+def is_vendor_slide(path: Path) -> bool:
+    """Whether OpenSlide knows the file as a scanner vendor's, or as DICOM, rather than as any tiled TIFF or not at all."""
+    return openslide.OpenSlide.detect_format(path) not in (None, "generic-tiff")
+
+
 def _open_handle(path: Path) -> openslide.OpenSlide:
     try:
         return openslide.OpenSlide(path)
@@ -210,7 +215,8 @@ def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:
 
 
 def _fluorescence_evidence(properties: Mapping[str, str]) -> str | None:
-    for key, value in properties.items():
+    for key in properties:
+        value = properties.get(key, "")  # a damaged file can list a key and then not have it
         text = f"{key}={value}"
         if "ExcitationWaveLength=" in text:
             number = parse_number(text.split("ExcitationWaveLength=")[1].split("\r")[0].split(";")[0])

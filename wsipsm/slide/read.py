@@ -154,8 +154,8 @@ def read_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np.uint8],
     source = slide.info.level_sizes[choose_level(slide.info.level_sizes, scale)]
     if source.area > MAX_THUMBNAIL_SOURCE_PX:
         raise SlideReadError(
-            f"{slide.info.path}: the level nearest to a thumbnail has {source.width} x {source.height} px; one of at most "
-            f"{MAX_THUMBNAIL_SOURCE_PX:,} px is needed. Write the slide with a pyramid."
+            f"{slide.info.path}: the level nearest to a thumbnail has {source.width} x {source.height} px; "
+            f"one of at most {MAX_THUMBNAIL_SOURCE_PX:,} px is needed. Write the slide with a pyramid."
         )
     width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (size.width, size.height))
     return read_box(slide, Box(0, 0, width, height), scale), scale

@@ -26,6 +26,9 @@ from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_si
 CACHE_BYTES = 48 << 20
 """Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
 
+MAX_SIDE_PX = 1 << 22
+"""A metre of glass at 40x."""
+
 MAX_PAGES_CHECKED = 64
 """More pages than any slide has levels and associated images; a long stack need not be walked to its end."""
 
@@ -42,7 +45,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def is_ome_tiff(path: Path) -> bool:
-    """Whether a TIFF carries OME-XML. OpenSlide sees one level and no pixel size in those, if it opens them at all."""
+    """Whether a TIFF carries OME-XML."""
     if not is_tiff(path):
         return False
     try:
@@ -52,8 +55,8 @@ def is_ome_tiff(path: Path) -> bool:
         return False
 
 
-def find_oversized_tile(path: Path) -> str | None:
-    """Say which tile size in a TIFF's headers no reader should be asked to allocate; None when all are sound.
+def find_impossible_size(path: Path) -> str | None:
+    """Say which size in a TIFF's headers no reader should be asked to allocate; None when all are sound.
 
     OpenSlide allocates what a header says, and its library ends the whole process when that fails.
     """
@@ -64,6 +67,8 @@ def find_oversized_tile(path: Path) -> str | None:
             for page in itertools.islice(tif.pages, MAX_PAGES_CHECKED):
                 if not isinstance(page, tifffile.TiffPage):  # a frame, which repeats the sizes of a page before it
                     continue
+                if max(int(page.imagewidth), int(page.imagelength)) > MAX_SIDE_PX:
+                    return f"{page.imagewidth} x {page.imagelength} px in the header; {MAX_SIDE_PX:,} a side allowed"
                 width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, 1)
                 if int(width) * int(height) > MAX_SEGMENT_PX:
                     return f"tiles of {width} x {height} px in the header, more than the {MAX_SEGMENT_PX:,} px allowed"
