@@ -76,7 +76,7 @@ def agrees_with_truth(comparison: Comparison) -> bool:
     truth, result = comparison.index_drawn, comparison.index_measured
     if truth is None or result is None:
         return False
-    return comparison.recall >= MIN_RECALL and abs(truth - result) <= MAX_INDEX_ERROR
+    return bool(comparison.recall >= MIN_RECALL and abs(truth - result) <= MAX_INDEX_ERROR)
 
 
 def lines_about_comparison(comparison: Comparison, agrees: bool) -> list[str]:

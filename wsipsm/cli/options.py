@@ -84,6 +84,8 @@ def build_run_options(**values: Any) -> RunOptions:
     UsageError
         Naming the flag and the value that was refused.
     """
+    from pydantic import ValidationError
+
     from wsipsm.config import RunOptions
 
     check_mpp(values.get("mpp"))
@@ -92,7 +94,12 @@ def build_run_options(**values: Any) -> RunOptions:
             f"--scheduler {values['scheduler']}: given together with --workers {values['workers']}; "
             "a running scheduler brings its own workers. Leave one of the two out."
         )
-    return RunOptions.from_values(**values)
+    try:
+        return RunOptions(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UsageError(f"{flag} {first['input']}: refused; {first['msg'].lower()}. See --help.") from error
 
 
 def check_mpp(mpp: float | None) -> None:
