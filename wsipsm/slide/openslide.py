@@ -23,6 +23,7 @@ from wsipsm.slide.reader import (
     to_sizes,
 )
 from wsipsm.slide.tiff import find_impossible_size
+from wsipsm.slide.tiff_directory import find_cut
 
 CHUNK_PX = 512
 """Side of the squares in which a level of fractional downsample is read, level pixels."""
@@ -73,6 +74,10 @@ class OpenSlideSlide(ReaderSlide):
         self._level_index = shrinking_levels(handle.level_dimensions)
         sizes = to_sizes([handle.level_dimensions[index] for index in self._level_index])
         self._downsamples = [handle.level_downsamples[index] for index in self._level_index]
+        cut = find_cut(self._file) if vendor == "generic-tiff" else None
+        if cut:
+            # Of a vendor's format OpenSlide expects certain directories; of any other it takes what is left.
+            raise SlideOpenError(cut)
         lie: Lie | None = None
         if vendor == "dicom":
             lie = find_dicom_lie(self._file)
@@ -159,7 +164,7 @@ class OpenSlideSlide(ReaderSlide):
 
 
 def is_vendor_slide(path: Path) -> bool:
-    """Whether OpenSlide knows the file as a scanner vendor's, or as DICOM, rather than as any tiled TIFF or not at all."""
+    """Whether OpenSlide knows the file as a scanner vendor's or as DICOM, not merely as some tiled TIFF."""
     return openslide.OpenSlide.detect_format(path) not in (None, "generic-tiff")
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideError, SlideOpenError, SlideReadError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
-from wsipsm.slide.colour import TIFF_PARSE_ERRORS
+from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
 from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.reader import ReaderSlide, to_sizes
+from wsipsm.slide.tiff_directory import find_cut
 from wsipsm.slide.tiff_layout import describe_mpp, find_levels, objective_power
 from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
 
@@ -72,6 +73,9 @@ def find_impossible_size(path: Path) -> str | None:
                 width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, 1)
                 if int(width) * int(height) > MAX_SEGMENT_PX:
                     return f"tiles of {width} x {height} px in the header, more than the {MAX_SEGMENT_PX:,} px allowed"
+                n_tiles = -(-int(page.imagewidth) // int(width)) * -(-int(page.imagelength) // int(height))
+                if page.is_tiled and len(page.dataoffsets) < n_tiles:
+                    return f"{len(page.dataoffsets)} tiles in the file, {n_tiles} by the size in the header"
     except TIFF_PARSE_ERRORS as error:
         return f"the TIFF structure is damaged: {error}"
     return None
@@ -99,7 +103,12 @@ class TiffSlide(ReaderSlide):
         if not is_tiff(path):
             raise SlideOpenError("no TIFF by its first bytes")
         try:
+            cut = find_cut(path)
+            if cut:
+                raise SlideOpenError(cut)
             self._tif = tifffile.TiffFile(path)
+        except SlideOpenError:
+            raise
         except TIFF_PARSE_ERRORS as error:
             raise SlideOpenError(f"the TIFF structure is damaged: {error}") from error
         try:
@@ -118,6 +127,10 @@ class TiffSlide(ReaderSlide):
         self._pages = find_levels(self._tif, path)
         sizes = to_sizes([(page.imagewidth, page.imagelength) for page in self._pages])
         stated, notes = describe_mpp(self._tif, self._pages[0])
+        lie = find_tiff_lie(path, sizes[0].width, sizes[0].height)
+        if lie:
+            tiles, tag = ("YCbCr", "RGB") if lie == "ycbcr taken for rgb" else ("RGB", "YCbCr")
+            notes = (*notes, f"the photometric tag says {tag}, the JPEG tiles are {tiles}; the tiles were believed")
         return SlideInfo(
             path=str(path),
             reader="tiff",
