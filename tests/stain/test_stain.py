@@ -1,0 +1,250 @@
+"""Stains: hue tells them apart, vectors and cut are found again, unmixing agrees with scikit-image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import hdx_from_rgb, separate_stains
+from skimage.data import immunohistochemistry
+
+from wsipsm.keys import Stain
+from wsipsm.stain import (
+    DEFAULT_DAB_CUT_OD,
+    FALLBACK_BACKGROUND,
+    OD_CAP,
+    REFERENCE_DAB,
+    REFERENCE_EOSIN,
+    REFERENCE_HEMATOXYLIN,
+    StainProfile,
+    Vector,
+    detect_stain,
+    estimate_background,
+    fit_stain_profile,
+    optical_density,
+    separate,
+)
+
+GLASS: Vector = (240.0, 238.0, 236.0)
+
+
+def drawn_pixels(
+    second: Vector, share: float, n: int = 60_000, strength: float = 0.8, hematoxylin: Vector = REFERENCE_HEMATOXYLIN
+) -> NDArray[np.uint8]:
+    """Half glass, then nuclei of hematoxylin, of which a share carries the second stain instead of most of it."""
+    rng = np.random.default_rng(1)
+    stained = rng.random(n) < 0.5
+    other = stained & (rng.random(n) < share)
+    amounts = np.zeros((n, 2))
+    amounts[stained, 0] = rng.normal(0.5, 0.1, stained.sum())
+    amounts[other] = np.stack([rng.normal(0.1, 0.03, other.sum()), rng.normal(strength, 0.15, other.sum())], axis=1)
+    od = np.maximum(amounts, 0) @ np.array([hematoxylin, second])
+    grey = (np.array(GLASS) + 1) * 10**-od - 1 + rng.normal(0, 1.5, (n, 3))
+    return np.clip(grey, 0, 255).round().astype(np.uint8)
+
+
+def angle_deg(first: Vector, second: Vector) -> float:
+    cosine = np.dot(first, second) / np.linalg.norm(first) / np.linalg.norm(second)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def reference_profile() -> StainProfile:
+    return StainProfile(Stain.IHC, (255.0,) * 3, REFERENCE_HEMATOXYLIN, REFERENCE_DAB, 0.2, 0, 0, ())
+
+
+@given(hnp.arrays(np.uint8, (5, 3)), st.floats(1, 255))
+def test_optical_density_is_the_capped_logarithm(rgb: NDArray[np.uint8], level: float) -> None:
+    expected = np.clip(-np.log10((rgb.astype(float) + 1) / (level + 1)), 0, OD_CAP)
+    np.testing.assert_allclose(optical_density(rgb, (level,) * 3), expected, atol=1e-6)
+
+
+def test_optical_density_takes_every_shape() -> None:
+    rgb = np.full((4, 6, 3), 100, np.uint8)
+    assert optical_density(rgb[::2, 1:], GLASS).shape == (2, 5, 3)
+    assert optical_density(np.empty((0, 3), np.uint8), GLASS).shape == (0, 3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.05, 0.4, 0.9])
+def test_dab_and_blue_alone_are_ihc(share: float) -> None:
+    decision = detect_stain(drawn_pixels(REFERENCE_DAB, share))
+    assert decision.stain is Stain.IHC
+    assert "%" in decision.reason
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.8])
+def test_pale_blue_alone_is_ihc(strength: float) -> None:
+    pixels = drawn_pixels(REFERENCE_DAB, 0.0)
+    od = -np.log10((pixels + 1.0) / (np.array(GLASS) + 1)) * strength
+    pale = np.clip((np.array(GLASS) + 1) * 10**-od - 1, 0, 255).round().astype(np.uint8)
+    assert detect_stain(pale).stain is Stain.IHC
+
+
+def test_eosin_is_he() -> None:
+    assert detect_stain(drawn_pixels(REFERENCE_EOSIN, 0.6)).stain is Stain.HE
+
+
+def test_too_few_stained_pixels_are_told() -> None:
+    decision = detect_stain(np.full((5000, 3), 240, np.uint8))
+    assert decision.stain is Stain.HE
+    assert "too few" in decision.reason
+    assert detect_stain(np.empty((0, 3), np.uint8)).stain is Stain.HE
+
+
+def test_scikit_image_ihc_is_ihc() -> None:
+    assert detect_stain(immunohistochemistry().reshape(-1, 3)).stain is Stain.IHC
+
+
+def test_every_he_image_is_he(data_dir: Path) -> None:
+    for path in sorted((data_dir / "monuseg" / "train" / "images").glob("*.tif")):
+        decision = detect_stain(tifffile.imread(path)[::3, ::3, :3].reshape(-1, 3))
+        assert decision.stain is Stain.HE, (path, decision.reason)
+
+
+def test_every_ki67_image_is_ihc(data_dir: Path) -> None:
+    folder = data_dir / "ki67"
+    paths = [*folder.glob("bcdata/images/test/*.png"), *folder.glob("*/*.jpg")]
+    assert len(paths) > 30
+    for path in sorted(paths):
+        decision = detect_stain(np.asarray(Image.open(path).convert("RGB"))[::3, ::3].reshape(-1, 3))
+        assert decision.stain is Stain.IHC, (path, decision.reason)
+
+
+def test_background_is_the_glass() -> None:
+    background, seen = estimate_background(drawn_pixels(REFERENCE_DAB, 0.3))
+    assert seen
+    np.testing.assert_allclose(background, GLASS, atol=1.5)
+
+
+def test_white_padding_is_no_glass() -> None:
+    padded = np.concatenate([drawn_pixels(REFERENCE_DAB, 0.3), np.full((200_000, 3), 255, np.uint8)])
+    np.testing.assert_allclose(estimate_background(padded)[0], GLASS, atol=1.5)
+
+
+def test_background_of_dark_pixels_falls_back() -> None:
+    dark = np.random.default_rng(0).integers(0, 150, (5000, 3)).astype(np.uint8)
+    assert estimate_background(dark) == (FALLBACK_BACKGROUND, False)
+    assert estimate_background(np.empty((0, 3), np.uint8)) == (FALLBACK_BACKGROUND, False)
+    assert "245" in fit_stain_profile(dark, Stain.HE, 0).notes[0]
+
+
+@pytest.mark.parametrize(("stain", "second"), [(Stain.IHC, REFERENCE_DAB), (Stain.HE, REFERENCE_EOSIN)])
+def test_fit_finds_drawn_vectors(stain: Stain, second: Vector) -> None:
+    profile = fit_stain_profile(drawn_pixels(second, 0.4), stain, seed=3)
+    assert angle_deg(profile.hematoxylin, REFERENCE_HEMATOXYLIN) < 5
+    assert angle_deg(profile.counterstain, second) < 5
+    assert np.linalg.norm(profile.hematoxylin) == pytest.approx(1)
+    assert profile.notes == ()
+
+
+def test_cut_lies_between_drawn_classes_and_ignores_how_dark_the_positives_are() -> None:
+    cuts = []
+    for strength in (0.5, 0.8, 1.6):
+        profile = fit_stain_profile(drawn_pixels(REFERENCE_DAB, 0.3, strength=strength), Stain.IHC, 0)
+        assert profile.dab_cut_od is not None
+        cuts.append(profile.dab_cut_od)
+    assert min(cuts) >= 0.1
+    assert max(cuts) < 0.35
+    assert max(cuts) - min(cuts) < 0.06
+
+
+def test_without_brown_the_references_are_taken_and_noted() -> None:
+    profile = fit_stain_profile(drawn_pixels(REFERENCE_DAB, 0.001), Stain.IHC, 0)
+    assert profile.hematoxylin == REFERENCE_HEMATOXYLIN
+    assert profile.counterstain == REFERENCE_DAB
+    assert profile.dab_cut_od == DEFAULT_DAB_CUT_OD
+    assert any("Ruifrok" in note for note in profile.notes)
+    assert any("QuPath" in note for note in profile.notes)
+
+
+def test_implausible_vector_falls_back_on_its_own() -> None:
+    green_ink: Vector = (0.9, 0.1, 0.42)
+    profile = fit_stain_profile(drawn_pixels(green_ink, 0.5), Stain.HE, 0)
+    assert any("degrees" in note for note in profile.notes)
+    assert profile.counterstain == REFERENCE_EOSIN or profile.hematoxylin == REFERENCE_HEMATOXYLIN
+
+
+def test_fit_depends_on_the_seed_alone() -> None:
+    pixels = drawn_pixels(REFERENCE_DAB, 0.3, n=250_000)
+    first, again, other = (fit_stain_profile(pixels, Stain.IHC, seed) for seed in (5, 5, 6))
+    assert first == again
+    assert first.seed != other.seed
+    assert angle_deg(first.counterstain, other.counterstain) < 1
+
+
+def test_profile_survives_json() -> None:
+    for stain, second in ((Stain.IHC, REFERENCE_DAB), (Stain.HE, REFERENCE_EOSIN)):
+        profile = fit_stain_profile(drawn_pixels(second, 0.001), stain, 7)
+        back: dict[str, Any] = orjson.loads(orjson.dumps(profile.to_dict()))
+        assert StainProfile.from_dict(back) == profile
+
+
+def test_separate_agrees_with_scikit_image() -> None:
+    rgb = immunohistochemistry()
+    hematoxylin, dab = separate(rgb, reference_profile())
+    # scikit-image's unit is the density of 1e-6, ours is the decade; its rows are not of unit length.
+    theirs = separate_stains((rgb + 1.0) / 256, hdx_from_rgb) * 6
+    lengths = np.linalg.norm([[0.65, 0.70, 0.29], [0.27, 0.57, 0.78]], axis=1)
+    ordinary = (rgb > 10).all(axis=2)
+    np.testing.assert_allclose(hematoxylin[ordinary], theirs[ordinary][:, 0] * lengths[0], atol=2e-2)
+    np.testing.assert_allclose(dab[ordinary], theirs[ordinary][:, 1] * lengths[1], atol=2e-2)
+
+
+@settings(max_examples=30)
+@given(st.floats(0.05, 0.8), st.floats(0.05, 0.8))
+def test_separate_finds_drawn_amounts(hematoxylin: float, dab: float) -> None:
+    od = hematoxylin * np.array(REFERENCE_HEMATOXYLIN) + dab * np.array(REFERENCE_DAB)
+    rgb = (256 * 10**-od - 1).round().clip(0, 255).astype(np.uint8).reshape(1, 1, 3)
+    found = separate(rgb, reference_profile())
+    assert found[0].item() == pytest.approx(hematoxylin, abs=0.05)
+    assert found[1].item() == pytest.approx(dab, abs=0.05)
+
+
+def test_black_pixels_stay_finite_and_positive() -> None:
+    hematoxylin, dab = separate(np.zeros((2, 2, 3), np.uint8), reference_profile())
+    assert hematoxylin.dtype == dab.dtype == np.float32
+    assert 0.5 < dab.min() <= dab.max() < 2 * OD_CAP
+    assert hematoxylin.max() < 2 * OD_CAP
+
+
+def test_separate_does_not_depend_on_where_a_pixel_lies() -> None:
+    rgb = immunohistochemistry()
+    whole, part = separate(rgb, reference_profile()), separate(rgb[37:238, 11:300], reference_profile())
+    for one, other in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(one[37:238, 11:300], other)
+
+
+def test_vectors_agree_with_tiatoolbox(data_dir: Path) -> None:
+    extract = pytest.importorskip("tiatoolbox.tools.stainextract", exc_type=ImportError)
+    image = tifffile.imread(data_dir / "monuseg" / "train" / "images" / "TCGA-HE-7128-01Z-00-DX1.tif")
+    theirs = extract.MacenkoExtractor().get_stain_matrix(image)
+    ours = fit_stain_profile(image.reshape(-1, 3), Stain.HE, 0)
+    assert angle_deg(tuple(theirs[0]), ours.hematoxylin) < 10
+    assert angle_deg(tuple(theirs[1]), ours.counterstain) < 10
+
+
+def test_cut_separates_labelled_nuclei(data_dir: Path) -> None:
+    """Mean DAB OD in a disk at each labelled point: the fitted cut tells both classes apart on BCData."""
+    h5py = pytest.importorskip("h5py")
+    folder = data_dir / "ki67" / "bcdata"
+    right: dict[str, list[bool]] = {"positive": [], "negative": []}
+    offsets = np.argwhere(np.hypot(*np.mgrid[-9:10, -9:10]) <= 9) - 9
+    for path in sorted((folder / "images" / "test").glob("*.png")):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        profile = fit_stain_profile(image.reshape(-1, 3), Stain.IHC, 0)
+        dab = np.pad(separate(image, profile)[1], 9, mode="reflect")
+        for kind, results in right.items():
+            with h5py.File(folder / "annotations" / "test" / kind / f"{path.stem}.h5") as file:
+                points = np.asarray(file["coordinates"])[:, ::-1] + 9
+            means = dab[tuple((points[:, None] + offsets).transpose(2, 0, 1))].mean(axis=1)
+            results += list((means >= profile.dab_cut_od) == (kind == "positive"))
+    assert np.mean(right["positive"]) > 0.93
+    assert np.mean(right["negative"]) > 0.93
