@@ -110,14 +110,20 @@ def _open_reader(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            from tiatoolbox.utils.exceptions import FileNotSupportedError
             from tiatoolbox.wsicore.wsireader import WSIReader
 
             # It logs to the root logger as well, on opening mostly about what it infers and is not asked for.
             root.handlers[:] = handlers
             root.setLevel(logging.CRITICAL)
-            return WSIReader.open(path)
+            try:
+                return WSIReader.open(path)
+            except FileNotSupportedError as error:
+                raise SlideOpenError(f"tiatoolbox: {error}") from error
     except ImportError as error:
         raise SlideOpenError(f"{error}; {path.suffix} is read by tiatoolbox. Install it: {INSTALL}") from error
+    except SlideOpenError:
+        raise
     except _READ_ERRORS as error:
         raise SlideOpenError(f"tiatoolbox: {error}") from error
     finally:
