@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -239,12 +240,18 @@ def _read_bounded(stream: IO[bytes] | io.BufferedIOBase, label: str, limit: int)
 
 
 def _parse(content: bytes, label: str) -> Any:
+    content = content.removeprefix(b"\xef\xbb\xbf")
     try:
-        return orjson.loads(content.removeprefix(b"\xef\xbb\xbf"))
+        return orjson.loads(content)
     except orjson.JSONDecodeError as error:
+        strict = error
+    try:
+        # QuPath up to 0.4 writes measurements that are no number as a bare NaN, which JSON does not know.
+        return json.loads(content.decode())
+    except (ValueError, RecursionError):
         raise RoiError(
-            f"{label}: no valid JSON ({error}); GeoJSON as QuPath exports it is needed. Check --roi."
-        ) from error
+            f"{label}: no valid JSON ({strict}); GeoJSON as QuPath exports it is needed. Check --roi."
+        ) from strict
 
 
 def _features(document: Any, label: str, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -343,7 +350,7 @@ def _read_ring(ring: Any, where: str) -> NDArray[np.float64]:
     """Read a ring as an array of shape (n, 2), closed."""
     try:
         points = np.asarray([position[:2] for position in ring], dtype=np.float64)
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         raise RoiError(f"{where}: a ring that is no list of [x, y] numbers. Export the annotations again.") from error
     if points.size == 0:
         return np.empty((0, 2))

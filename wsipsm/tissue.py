@@ -283,9 +283,10 @@ def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float
     grey = np.bincount(labels.ravel(), spread.ravel(), count) < 0.25 * np.bincount(labels.ravel(), mean.ravel(), count)
     distance = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
     half_width = np.asarray(
-        ndimage.maximum(distance, np.asarray(labels, dtype=np.int32), np.arange(count)), dtype=np.float64
+        ndimage.maximum(distance[stained], np.asarray(labels[stained], dtype=np.int32), np.arange(count)),
+        dtype=np.float64,
     )
-    thin = half_width < 0.05 * np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
+    thin = half_width < 0.12 * np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
     keep = (stats[:, cv2.CC_STAT_AREA] >= max(3.0, (_SPECK_PX0 / px0_per_pixel) ** 2)) & ~(grey & thin)
     keep[0] = False
     return np.asarray(keep[labels], dtype=np.bool_)
