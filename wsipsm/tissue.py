@@ -278,6 +278,8 @@ def _ink(od: NDArray[np.float32]) -> Mask:
 
 def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float) -> Mask:
     """Drop dust, and thin grey lines as glass edges give them."""
+    if not stained.any():
+        return stained
     count, labels, stats, _ = cv2.connectedComponentsWithStats(stained.astype(np.uint8), connectivity=8)
     mean, spread = _mean_and_spread(od)
     grey = np.bincount(labels.ravel(), spread.ravel(), count) < 0.25 * np.bincount(labels.ravel(), mean.ravel(), count)
