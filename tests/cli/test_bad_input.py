@@ -80,7 +80,13 @@ def test_impossible_pixel_size(command: str, mpp: str, image: Path, out: Path) -
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("--workers", "-1"), ("--tile-px", "0"), ("--block-px", "5"), ("--backend", "abacus"), ("--model", "no-such-model")],
+    [
+        ("--workers", "-1"),
+        ("--tile-px", "0"),
+        ("--block-px", "5"),
+        ("--backend", "abacus"),
+        ("--model", "no-such-model"),
+    ],
 )
 def test_impossible_options(flag: str, value: str, image: Path, out: Path) -> None:
     assert_refused(wsipsm("run", image, "--mpp", "0.25", "--out", out, flag, value), 2, value)

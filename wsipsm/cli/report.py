@@ -35,16 +35,15 @@ def lines_about_run(summary: RunSummary) -> list[str]:
 
 def lines_about_index(index: dict[str, Any]) -> list[str]:
     """Tell the labelling index with n, interval, method and region; and its flags."""
-    n_scored, n_positive = index["n_scored"], index["n_positive"]
-    counts = f"{n_positive:,} positive of {n_scored:,}"
-    if index["value"] is None:
-        lines = [f"Ki-67 labelling index: none ({counts}; {index['region']})"]
-    else:
-        lines = [
-            f"Ki-67 labelling index: {index['value']:.1%} (95 % interval {index['low']:.1%} to {index['high']:.1%}, "
-            f"{index['method']}; {counts}; {index['region']})"
-        ]
-    return lines + [f"  flag: {flag}" for flag in index["flags"]]
+    counts = f"{index['n_positive']:,} positive of {index['n_scored']:,} nuclei"
+    value = "none"
+    if index["value"] is not None:
+        value = f"{index['value']:.1%} (95 % interval {index['low']:.1%} to {index['high']:.1%})"
+    return [
+        f"Ki-67 labelling index: {value}; {counts}; region: {index['region']}",
+        f"  method: {index['method']}",
+        *(f"  flag: {flag}" for flag in index["flags"]),
+    ]
 
 
 def _lines_about_files(summary: RunSummary) -> list[str]:

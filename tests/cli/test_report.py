@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from wsipsm.cli.report import lines_about_index, lines_about_run
+from wsipsm.ki67.index import labelling_index
+from wsipsm.stages.summary import RunSummary
+
+
+def summary(**values: Any) -> RunSummary:
+    made = RunSummary(
+        slide="/slides/case_07.svs",
+        folder="results/case_07",
+        model="ki67-ihc",
+        model_reason="brown",
+        stain="ihc",
+        stain_reason="brown",
+        n_nuclei=2500,
+        n_positive=678,
+        n_negative=1822,
+        labelling_index=labelling_index(678, 1822, "all nuclei", 1.0).to_dict(),
+        labelling_index_note=None,
+        region={"name": "all nuclei", "kind": "tissue"},
+        region_area_mm2=0.5,
+        coverage=1.0,
+        n_blocks=4,
+        n_failed_blocks=0,
+        n_tiles=16,
+        failed_boxes_px0=[],
+        n_too_large=0,
+        mean_area_um2=40.0,
+        nuclei_per_mm2=5000.0,
+        tissue_fraction=0.4,
+        notes=[],
+        seconds={"total": 12.3},
+        files={},
+        request_key="a",
+        result_key="b",
+        version="0.1.0",
+    )
+    return replace(made, **values)
+
+
+def test_what_was_found_where_it_lies_and_what_to_open() -> None:
+    text = "\n".join(lines_about_run(summary()))
+    assert "case_07.svs: 2,500 nuclei in 0.50 mm2, 5,000 per mm2" in text
+    assert "Ki-67 labelling index: 27.1% (95 % interval 25.4% to 28.9%); 678 positive of 2,500 nuclei" in text
+    assert "region: all nuclei" in text
+    assert "Wilson" in text
+    assert "results in results/case_07 (took 12 s)" in text
+    assert "drag cells.geojson.gz onto it" in text
+    assert "overview.png" in text
+
+
+def test_no_index_on_hematoxylin_and_eosin() -> None:
+    text = "\n".join(lines_about_run(summary(labelling_index=None, labelling_index_note="no index exists on H&E.")))
+    assert "Ki-67: no index exists on H&E." in text
+    assert "%" not in text
+
+
+def test_index_of_nothing() -> None:
+    lines = lines_about_index(labelling_index(0, 0, "tumour", 1.0).to_dict())
+    assert lines[0] == "Ki-67 labelling index: none; 0 positive of 0 nuclei; region: tumour"
+
+
+def test_incomplete_run_says_so() -> None:
+    index = labelling_index(678, 1822, "all nuclei", 0.9).to_dict()
+    text = "\n".join(lines_about_run(summary(coverage=0.9, failed_boxes_px0=[[0, 0, 9, 9]], labelling_index=index)))
+    assert "incomplete: 90.00% of the region was scored" in text
+    assert text.count("flag: ") == len(index["flags"]) >= 1
+
+
+@pytest.mark.parametrize("was_done", [True, False])
+def test_finished_before_says_how_to_do_it_again(was_done: bool) -> None:
+    assert ("--overwrite" in "\n".join(lines_about_run(summary(was_done=was_done)))) == was_done
