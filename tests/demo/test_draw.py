@@ -48,7 +48,7 @@ def test_nuclei_are_valid_apart_inside_and_of_nuclear_size(drawn: tuple[np.ndarr
     first, second = shapely.STRtree(truth.polygons).query(truth.polygons, predicate="intersects")
     assert np.array_equal(first, second)
     diameter_um = 2 * np.sqrt(shapely.area(truth.polygons) / np.pi) * truth.mpp
-    assert 5.5 < diameter_um.min()
+    assert diameter_um.min() > 5.5
     assert diameter_um.max() < 12
     first, second = shapely.STRtree(truth.polygons).query(truth.polygons, predicate="dwithin", distance=1.0)
     touching = np.unique(first[first != second])
@@ -92,8 +92,8 @@ def test_hematoxylin_and_eosin_has_one_class_and_no_index() -> None:
 
 
 def test_crowded_slide_gets_what_fits() -> None:
-    _, truth = draw_array(size=(300, 300), n_nuclei=5000)
-    assert 10 < len(truth.polygons) < 400
+    _, truth = draw_array(size=(300, 300), n_nuclei=500)
+    assert 10 < len(truth.polygons) < 200
     assert shapely.is_valid(truth.polygons).all()
     _, empty = draw_array(size=(300, 300), n_nuclei=0)
     assert len(empty.polygons) == 0
@@ -119,7 +119,7 @@ def test_slide_opens_with_its_pixel_size_and_levels(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_or_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"positive fraction 1\.5"):
         draw_array(positive_fraction=1.5)
-    with pytest.raises((OutputError, OSError)):
+    with pytest.raises(OutputError, match="absent"):
         draw_slide(tmp_path / "absent" / "drawn.tiff", size=(100, 100), n_nuclei=0)
     with pytest.raises(UsageError, match=r"none\.json"):
         DrawnTruth.load(tmp_path / "none.json")

@@ -22,7 +22,7 @@ from wsipsm.demo.truth import TRUTH_SUFFIX, DrawnTruth
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Size
 from wsipsm.keys import NucleusClass, Stain
-from wsipsm.rundir import write_aside
+from wsipsm.rundir import output_error, write_aside
 
 __all__ = ["TRUTH_SUFFIX", "DrawnTruth", "draw_array", "draw_slide"]
 
@@ -81,10 +81,13 @@ def draw_slide(
         touching_fraction=touching_fraction,
         stain=stain,
     )
-    with write_aside(path) as temporary:
-        _write_pyramid(temporary, rgb, mpp)
-    with write_aside(path.with_suffix(TRUTH_SUFFIX)) as temporary:
-        truth.save(temporary)
+    try:
+        with write_aside(path) as temporary:
+            _write_pyramid(temporary, rgb, mpp)
+        with write_aside(path.with_suffix(TRUTH_SUFFIX)) as temporary:
+            truth.save(temporary)
+    except FileNotFoundError as error:
+        raise output_error(path, error) from error
     return truth
 
 

@@ -11,7 +11,7 @@ import orjson
 import shapely
 from numpy.typing import NDArray
 
-from wsipsm.errors import OutputError, UsageError
+from wsipsm.errors import UsageError
 from wsipsm.geometry import Size
 from wsipsm.keys import NucleusClass, Stain
 
@@ -63,19 +63,8 @@ class DrawnTruth:
         }
 
     def save(self, path: Path) -> None:
-        """Write as JSON.
-
-        Raises
-        ------
-        OutputError
-            When the file cannot be written.
-        """
-        try:
-            path.write_bytes(orjson.dumps(self.to_dict()))
-        except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror or error}); a writable folder is needed. Choose another."
-            ) from error
+        """Write as JSON; an OSError is left to the caller, who knows the final name."""
+        path.write_bytes(orjson.dumps(self.to_dict()))
 
     @classmethod
     def load(cls, path: Path) -> DrawnTruth:
