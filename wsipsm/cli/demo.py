@@ -73,25 +73,18 @@ def demo(
 
 def agrees_with_truth(comparison: Comparison) -> bool:
     """Whether enough nuclei were found and the labelling index is right."""
-    truth, result = comparison.index_drawn, comparison.index_measured
-    if truth is None or result is None:
-        return False
-    return bool(comparison.recall >= MIN_RECALL and abs(truth - result) <= MAX_INDEX_ERROR)
+    error = comparison.index_error
+    return comparison.recall >= MIN_RECALL and error is not None and abs(error) <= MAX_INDEX_ERROR
 
 
 def lines_about_comparison(comparison: Comparison, agrees: bool) -> list[str]:
     """Truth and result side by side."""
-    rows = [
-        ("", "drawn", "found"),
-        ("nuclei", f"{comparison.n_drawn:,}", f"{comparison.n_found:,}"),
-        ("labelling index", _percent(comparison.index_drawn), _percent(comparison.index_measured)),
-    ]
-    lines = [f"{name:16} {drawn:>8} {found:>8}" for name, drawn, found in rows]
-    lines.append(f"of the drawn nuclei {comparison.recall:.1%} were found (recall)")
-    lines.append(f"of the found nuclei {comparison.precision:.1%} were drawn (precision)")
+    rows = [("", "drawn", "found"), *comparison.rows()]
+    width = max(len(name) for name, _, _ in rows)
+    lines = [f"{name:{width}}  {drawn:>8}  {found:>8}" for name, drawn, found in rows]
     if agrees:
         return [*lines, "The result agrees with the truth."]
-    needed = f"at least {MIN_RECALL:.0%} found and the index within {100 * MAX_INDEX_ERROR:.0f} points are needed"
+    needed = f"at least {MIN_RECALL:.0%} found and an index within {100 * MAX_INDEX_ERROR:.0f} points are needed"
     return [*lines, f"The result does NOT agree with the truth: {needed}."]
 
 
@@ -129,7 +122,3 @@ def _viewer() -> str | None:
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         return shutil.which("xdg-open")
     return None
-
-
-def _percent(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1%}"

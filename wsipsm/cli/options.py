@@ -73,6 +73,7 @@ Backend = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", show_default="no")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.", show_default="no")]
 
+BACKENDS = ("auto", "openvino", "torch")
 CONTINUE_HINT = "Finished blocks are kept; the same command continues from them."
 
 
@@ -94,6 +95,9 @@ def build_run_options(**values: Any) -> RunOptions:
             f"--scheduler {values['scheduler']}: given together with --workers {values['workers']}; "
             "a running scheduler brings its own workers. Leave one of the two out."
         )
+    if values.get("backend", "auto") not in BACKENDS:
+        # Here and not in a worker, so that it is told before any work.
+        raise UsageError(f"--backend {values['backend']}: unknown; one of {', '.join(BACKENDS)} is needed. See --help.")
     try:
         return RunOptions(**values)
     except ValidationError as error:
