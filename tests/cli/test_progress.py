@@ -105,6 +105,18 @@ def test_plain_lines_come_every_few_seconds() -> None:
     assert sum("nuclei so far" in line for line in stream.getvalue().splitlines()) == 12
 
 
+def test_many_failures_are_counted_not_told() -> None:
+    stream = io.StringIO()
+    listener = PlainProgress(stream, Clock())
+    listener(plan(n_blocks=100))
+    for index in range(100):
+        listener(BlockFailed(SLIDE, index, 4, "worker lost"))
+    lines = stream.getvalue().splitlines()
+    assert sum("worker lost" in line for line in lines) == 5
+    assert "further failures are only counted" in lines
+    assert "100 with failed parts" in lines[-1]
+
+
 def test_bar_shows_counts_and_leaves_square_brackets_alone() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=160, color_system=None)

@@ -96,11 +96,12 @@ def configure(
     if debug:
         # Also for whatever reads it in the processes of a local cluster.
         os.environ[DEBUG_VARIABLE] = "1"
-    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s")
+    level = logging.INFO if debug else logging.CRITICAL
+    handler = logging.StreamHandler()
+    # The handler and not the loggers: distributed sets levels of its own when it is imported, later than this.
+    handler.setLevel(level)
+    logging.basicConfig(level=level, handlers=[handler], format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(True)
-    for name in ("distributed", "tifffile", "tornado", "asyncio"):
-        # These log what wsipsm tells in its own words.
-        logging.getLogger(name).setLevel(logging.INFO if debug else logging.CRITICAL)
 
 
 def main() -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PLAIN_PERIOD_S = 5.0
 """Plain lines go to log files: seldom enough not to fill them."""
 
+N_TOLD_FAILURES = 5
+"""Of one slide; what fails one block often fails them all."""
+
 _STAGE_TEXTS = {"plan": "looking at the slide", "segment": "finding nuclei", "write": "writing results"}
 
 
@@ -119,8 +122,8 @@ class PlainProgress:
                     self._line(line)
             case BlockDone() | BlockFailed():
                 self._tally.add(event)
-                if isinstance(event, BlockFailed):
-                    self._line(_failure_line(event))
+                for line in _failure_lines(event, self._tally.n_failed):
+                    self._line(line)
                 self._tick()
             case SlideFailed(slide, reason):
                 self._line(f"{_short(slide)}: failed: {reason}")
@@ -161,8 +164,8 @@ class BarProgress:
                 self._show_tally()
             case BlockDone() | BlockFailed():
                 self._tally.add(event)
-                if isinstance(event, BlockFailed):
-                    self._progress.console.print(_failure_line(event), markup=False, highlight=False)
+                for line in _failure_lines(event, self._tally.n_failed):
+                    self._progress.console.print(line, markup=False, highlight=False)
                 self._show_tally()
             case SlideFailed(slide, reason):
                 self._progress.console.print(f"{_short(slide)}: failed: {reason}", markup=False, highlight=False)
@@ -245,8 +248,11 @@ def _plan_lines(plan: RunPlanned) -> list[str]:
     return [*lines, f"{slide}: {plan.n_blocks} blocks, {plan.n_tiles} tiles{before}; {where}"]
 
 
-def _failure_line(event: BlockFailed) -> str:
-    return f"{_short(event.slide)}: block {event.index} failed: {event.reason}"
+def _failure_lines(event: BlockDone | BlockFailed, n_failed: int) -> list[str]:
+    if isinstance(event, BlockDone) or n_failed > N_TOLD_FAILURES:
+        return []
+    line = f"{_short(event.slide)}: block {event.index} failed: {event.reason}"
+    return [line, "further failures are only counted"] if n_failed == N_TOLD_FAILURES else [line]
 
 
 def _duration(seconds: float) -> str:
