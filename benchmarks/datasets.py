@@ -51,6 +51,8 @@ class PointSet:
     name: str
     folder: str
     radius_px: float
+    diameter_px: float
+    """Measured median diameter of a positive nucleus."""
     mpp: float
     """Pixel size assumed, um/px: no source documents one."""
     mpp_reason: str
@@ -105,9 +107,9 @@ def dcis_images(data: Path) -> Iterator[PointImage]:
 
 
 POINT_SETS = {
-    "bcdata": PointSet("BCData", "bcdata", 10, 0.25, "positive nucleus 30 px = 7.5 um", bcdata_images),
-    "shidc": PointSet("SHIDC-B-Ki-67", "shidc", 16, 0.15, "positive nucleus 54 px = 8.1 um", shidc_images),
-    "dcis": PointSet("DCIS, half scale", "dcis", 5, 0.6, "positive nucleus 13 px = 7.8 um", dcis_images),
+    "bcdata": PointSet("BCData", "bcdata", 10, 30, 0.25, "positive nucleus 30 px = 7.5 um", bcdata_images),
+    "shidc": PointSet("SHIDC-B-Ki-67", "shidc", 16, 54, 0.15, "positive nucleus 54 px = 8.1 um", shidc_images),
+    "dcis": PointSet("DCIS, half scale", "dcis", 5, 13, 0.6, "positive nucleus 13 px = 7.8 um", dcis_images),
 }
 
 
