@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import shapely
+from PIL import Image
+
+from wsipsm.export.overview import COLOURS, OverviewCanvas, write_overview
+from wsipsm.instances.table import build_table
+from wsipsm.keys import Column
+
+PALE = np.full((400, 600, 3), 225, np.uint8)
+
+
+def discs(centres: np.ndarray, radius: float, positive: np.ndarray | None) -> pa.Table:
+    polygons = shapely.buffer(shapely.points(centres), radius)
+    values = np.ones(len(centres), np.float32)
+    measured = {Column.PROBABILITY: values, Column.HEMATOXYLIN_OD: values}
+    if positive is not None:
+        measured[Column.DAB_OD] = positive.astype(np.float32)
+    return build_table(
+        np.asarray(polygons, dtype=object),
+        measured,
+        mpp_px0=0.25,
+        fingerprint="x",
+        dab_cut_od=None if positive is None else 0.5,
+    )
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def coloured(picture: np.ndarray, name: str) -> np.ndarray:
+    return np.asarray(np.abs(picture - COLOURS[name]).sum(axis=-1) < 60)
+
+
+def test_large_nuclei_are_outlined_where_they_lie(tmp_path: Path) -> None:
+    table = discs(np.array([[200.0, 200.0], [800.0, 400.0]]), 40, np.array([True, False]))
+    write_overview(tmp_path / "o.png", PALE, 2.0, [table], "two nuclei")
+    picture = read(tmp_path / "o.png")
+    left = (picture.shape[1] - 600) // 2
+    image = picture[:400, left : left + 600]
+    for name, (x, y) in {"Positive": (100, 100), "Negative": (400, 200)}.items():
+        rows, columns = np.nonzero(coloured(image, name))
+        assert (columns.min() + columns.max()) / 2 == pytest.approx(x - 0.5, abs=1)
+        assert (rows.min() + rows.max()) / 2 == pytest.approx(y - 0.5, abs=1)
+        assert np.ptp(columns) == pytest.approx(40, abs=3)
+        assert not coloured(image, name)[y, x]  # an outline, not a blot
+    assert picture[400:].min() < 80  # caption and legend below
+
+
+def test_small_nuclei_become_dots_beside_the_tissue(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = np.stack(np.meshgrid(np.arange(20, 580, 20), np.arange(20, 380, 20)), axis=-1).reshape(-1, 2) * 4.0
+    positive = rng.random(len(centres)) < 0.3
+    write_overview(tmp_path / "o.png", PALE, 4.0, [discs(centres, 8, positive)], "dots", mpp=0.25)
+    picture = read(tmp_path / "o.png")
+    assert picture.shape[0] > 2 * 400
+    lower = picture[412:812]
+    assert coloured(lower, "Negative").sum() > coloured(lower, "Positive").sum() > 200
+    assert not coloured(picture[:400], "Negative").any()
+
+
+def test_crowds_become_a_map_of_the_positive_share(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.uniform((0, 0), (600, 400), (60_000, 2)) * 40
+    positive = rng.random(60_000) < np.where(centres[:, 0] < 12_000, 0.02, 0.9)
+    canvas = OverviewCanvas(PALE, 40.0)
+    for part in np.array_split(np.arange(60_000), 3):
+        canvas.add(discs(centres[part], 10, positive[part]))
+    assert canvas.n_by_class == {"Positive": int(positive.sum()), "Negative": int((~positive).sum())}
+    canvas.save(tmp_path / "o.png", "crowd")
+    picture = read(tmp_path / "o.png")
+    left = (picture.shape[1] - 600) // 2
+    low, high = picture[500:700, left + 50 : left + 250], picture[500:700, left + 350 : left + 550]
+    assert low[..., 2].mean() > low[..., 0].mean() + 50
+    assert high[..., 0].mean() > high[..., 2].mean() + 50
+
+
+def test_region_is_drawn_and_plain_nuclei_have_a_colour(tmp_path: Path) -> None:
+    region = shapely.box(100, 100, 1100, 700).difference(shapely.box(400, 300, 500, 400))
+    table = discs(np.array([[300.0, 200.0]]), 40, None)
+    write_overview(tmp_path / "o.png", PALE, 2.0, [table], "region", region_outline=region)
+    picture = read(tmp_path / "o.png")[:400]
+    left = (picture.shape[1] - 600) // 2
+    assert picture[200, left + 49 : left + 51].max() < 60
+    assert picture[150, left + 205 : left + 245].min() < 60  # the hole's border
+    assert coloured(picture, "Nucleus").any()
+
+
+def test_nothing_found_still_gives_a_picture(tmp_path: Path) -> None:
+    empty = discs(np.empty((0, 2)), 1, None)
+    small = np.full((3, 5, 3), 200, np.uint8)
+    write_overview(tmp_path / "o.png", small, 1.0, [empty], "no nuclei found in a very small slide " * 20, mpp=0.25)
+    assert read(tmp_path / "o.png").shape[1] >= 720
+    write_overview(tmp_path / "p.png", small, 1.0, [], "")
+    assert (tmp_path / "p.png").is_file()
