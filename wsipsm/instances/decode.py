@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,12 +19,32 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
-from wsipsm.models.card import DecodeSettings
-
 _LEVELS = 1024
 """Steps that maps are rounded to: differences of 1e-6 between tilings vanish, 0.001 matters to no nucleus."""
 _KERNEL_SUM = 128
 """1024 * 128 * 128 is 2**24: every partial sum of the separable filter is a whole number that float32 holds."""
+
+
+class _DecodeSettings(Protocol):
+    """What decoding reads of the model card's ``DecodeSettings``, where each value is described.
+
+    The rooms of networks and of instances do not import each other, so it is told by its shape here.
+    """
+
+    @property
+    def foreground(self) -> float: ...
+    @property
+    def distance_sigma_px(self) -> float: ...
+    @property
+    def peak_radius_px(self) -> int: ...
+    @property
+    def peak_min(self) -> float: ...
+    @property
+    def min_area_um2(self) -> float: ...
+    @property
+    def max_area_um2(self) -> float: ...
+    @property
+    def min_mean_probability(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +58,7 @@ class Decoded:
 
 
 def decode_instances(
-    maps: NDArray[np.float32], outputs: tuple[str, ...], settings: DecodeSettings, mpp: float
+    maps: NDArray[np.float32], outputs: tuple[str, ...], settings: _DecodeSettings, mpp: float
 ) -> NDArray[np.int32]:
     """Separate the nuclei of one array of score maps.
 
@@ -50,7 +71,7 @@ def decode_instances(
     return decode(maps, outputs, settings, mpp).labels
 
 
-def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: DecodeSettings, mpp: float) -> Decoded:
+def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: _DecodeSettings, mpp: float) -> Decoded:
     """Separate the nuclei of one array of score maps, and tell which were refused as too large.
 
     Foreground is thresholded and its small holes are filled; seeds are the maxima of the smoothed distance map;
@@ -125,7 +146,7 @@ def _fill_small_holes(foreground: NDArray[np.uint8], max_hole_px: float) -> None
         foreground[fill[parts]] = 1
 
 
-def _divide(foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: DecodeSettings) -> NDArray[np.int32]:
+def _divide(foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: _DecodeSettings) -> NDArray[np.int32]:
     """Label foreground parts, and divide those that hold several seeds."""
     n_parts, parts = cv2.connectedComponents(foreground, connectivity=4, ltype=cv2.CV_32S)
     rows, columns = _find_seeds(foreground, distance, settings)
@@ -143,7 +164,7 @@ def _divide(foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings
 
 
 def _find_seeds(
-    foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: DecodeSettings
+    foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: _DecodeSettings
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of seeds: maxima within the peak radius, one pixel for all that tie within it."""
     values = distance.astype(np.float32)
@@ -214,7 +235,7 @@ def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _within_limits(
-    labels: NDArray[np.int32], nucleus: NDArray[np.float32], settings: DecodeSettings, px_per_um2: float
+    labels: NDArray[np.int32], nucleus: NDArray[np.float32], settings: _DecodeSettings, px_per_um2: float
 ) -> Decoded:
     """Drop instances by area and mean probability, and number the rest 1..n."""
     flat = labels.ravel()
