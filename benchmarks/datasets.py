@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsipsm.geometry import Size
+
 NO_POINTS: NDArray[np.float64] = np.empty((0, 2))
 
 
@@ -27,6 +29,11 @@ class LabelledImage:
     path: Path
     rgb: NDArray[np.uint8]
     truth: NDArray[np.int32]
+
+    @property
+    def size(self) -> Size:
+        """Of the image."""
+        return Size(self.truth.shape[1], self.truth.shape[0])
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
     ids = np.unique(labels[labels > 0])
     if ids.size == 0:
         return np.empty((0, 2))
-    return np.array(ndimage.center_of_mass(labels > 0, labels, ids))[:, ::-1] + 0.5
+    centres: NDArray[np.float64] = np.array(ndimage.center_of_mass(labels > 0, labels, ids))[:, ::-1] + 0.5
+    return centres
 
 
 def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -159,12 +160,12 @@ def _share(n_positive: float, n_negative: float) -> float | None:
 
 
 def _inside(xy: NDArray[np.float64], mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    xy = np.asarray(xy, float).reshape(-1, 2)
     if mask is None:
         return xy
     column = np.clip(np.floor(xy[:, 0]).astype(int), 0, mask.shape[1] - 1)
     row = np.clip(np.floor(xy[:, 1]).astype(int), 0, mask.shape[0] - 1)
-    return xy[mask[row, column]]
+    kept: NDArray[np.float64] = xy[mask[row, column]]
+    return kept
 
 
 def _drop_ignored(
@@ -173,4 +174,5 @@ def _drop_ignored(
     if not len(ignore):
         return xy
     nearest = nearest_within(xy, np.concatenate([scored, ignore]), radius_px)
-    return xy[nearest < len(scored)]
+    kept: NDArray[np.float64] = xy[nearest < len(scored)]
+    return kept
