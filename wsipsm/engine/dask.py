@@ -120,7 +120,7 @@ class DaskExecutor:
                 yield outcome
         for task in lost:
             for outcome in self._run_bounded(function, [task], 1):
-                yield Outcome[T, R](task, outcome.result, _in_own_words(outcome.error))
+                yield Outcome(task, outcome.result, _in_own_words(outcome.error))
 
     def _run_bounded(self, function: Callable[[T], R], tasks: Sequence[T], limit: int) -> Iterator[Outcome[T, R]]:
         waiting = iter(tasks)
@@ -150,11 +150,11 @@ class DaskExecutor:
 
     def _outcome(self, task: T, future: Any) -> Outcome[T, R]:
         if future.status == "finished":
-            return Outcome[T, R](task, result=future.result(timeout=_CONNECT_TIMEOUT_S))
+            return Outcome(task, result=future.result(timeout=_CONNECT_TIMEOUT_S))
         if future.status == "error":
             error = future.exception(timeout=_CONNECT_TIMEOUT_S)
             if isinstance(error, Exception):
-                return Outcome[T, R](task, error=error)
+                return Outcome(task, error=error)
             raise error  # KeyboardInterrupt or SystemExit out of a task
         raise WsipsmError(
             f"{self._address or 'local cluster'}: the scheduler went away; it is needed until the run ends. "

@@ -20,10 +20,11 @@ class SerialExecutor:
     def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
         """Yield outcomes in the order of the tasks."""
         for task in tasks:
+            outcome: Outcome[T, R]
             try:
-                outcome = Outcome[T, R](task, result=function(task))
+                outcome = Outcome(task, result=function(task))
             except Exception as error:  # noqa: BLE001  the boundary of a task: whatever ends it is its outcome
-                outcome = Outcome[T, R](task, error=error)
+                outcome = Outcome(task, error=error)
             yield outcome
 
     def close(self) -> None:

@@ -79,7 +79,7 @@ def nucleus_ids(wkb: NDArray[np.object_], fingerprint: str) -> list[str]:
     return names
 
 
-def classify(dab_od: NDArray[np.float32] | None, n: int, dab_cut_od: float | None) -> list[str]:
+def classify(dab_od: NDArray[np.floating] | None, n: int, dab_cut_od: float | None) -> list[str]:
     """Class of each nucleus: by its mean DAB where a cut exists, plain Nucleus otherwise."""
     if dab_od is None or dab_cut_od is None:
         return [NucleusClass.NUCLEUS.value] * n
@@ -88,7 +88,7 @@ def classify(dab_od: NDArray[np.float32] | None, n: int, dab_cut_od: float | Non
 
 def build_table(
     polygons: NDArray[np.object_],
-    measured: Mapping[Column, NDArray[np.float32]],
+    measured: Mapping[Column, NDArray[np.floating]],
     *,
     mpp_px0: float,
     fingerprint: str,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from wsipsm.engine.events import BlockReport
-from wsipsm.errors import SlideOpenError, SlideReadError
+from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.instances.decode import decode
 from wsipsm.instances.shard import write_shard
@@ -30,17 +30,12 @@ from wsipsm.models.card import ModelCard
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import Slide
 from wsipsm.slide.open import open_slide
-from wsipsm.slide.read import read_box
+from wsipsm.stages.partial import RETRY_BOX_PX, read_what_can_be_read, slices_of
 from wsipsm.stain import StainProfile, separate
 from wsipsm.tiling import Block, round_up
 
 if TYPE_CHECKING:
     from wsipsm.models.predict import Predictor
-
-RETRY_BOX_PX = 512
-"""Side of the boxes that are read one by one where a block cannot be read whole; anchored at the slide's origin, so
-that the same pixels fail whatever the blocks are."""
-_WHITE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +144,14 @@ def release_worker() -> None:
 
 @contextmanager
 def _limited_threads(n_threads: int) -> Iterator[None]:
-    """Keep native libraries to the threads that the job was given, so that workers do not fight."""
+    """Keep native libraries to the threads that the job was given, so that workers do not fight.
+
+    BLAS gets one: the products are small, and their last bits must not depend on how many cores there are.
+    """
     before = cv2.getNumThreads()
     cv2.setNumThreads(n_threads)
     try:
-        with threadpool_limits(limits=n_threads):
+        with threadpool_limits(limits=1, user_api="blas"):
             yield
     finally:
         cv2.setNumThreads(before)
@@ -181,7 +179,8 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
         decoded = job.decoded_box(block.core)
         with steps.timed("read"):
             slide = _opened_slide(job.slide_path, job.mpp, job.fingerprint).slide
-            rgb, failed = read_robustly(slide, decoded.expand(job.margin_px), job)
+            box = decoded.expand(job.margin_px)
+            rgb, failed = read_what_can_be_read(slide, box, job.grid.scale, job.grid.size_px, RETRY_BOX_PX)
         if rgb is None:
             table, n_too_large = shard_schema().empty_table(), 0
         else:
@@ -211,55 +210,8 @@ def _predict(job: SlideJob, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     from wsipsm.models.predict import predict_tiled
 
     predictor = _opened_predictor(job.weights, job.card.model_dump_json(), job.backend, job.threads)
-    return predict_tiled(predictor, rgb, job.margin_px, job.tile_px)
-
-
-def read_robustly(slide: Slide, box_px: Box, job: SlideJob) -> tuple[NDArray[np.uint8] | None, list[Box]]:
-    """Read a box whole, or what can be read of it.
-
-    Parameters
-    ----------
-    slide
-        Open slide.
-    box_px
-        Working pixels.
-    job
-        Gives the grid.
-
-    Returns
-    -------
-    Pixels, shape (height, width, 3), white where they could not be read, or None when none could; and the boxes of
-    the retry grid that could not be read, working pixels.
-    """
-    scale = job.grid.scale
-    try:
-        return read_box(slide, box_px, scale), []
-    except SlideReadError:
-        pass  # told by the boxes that fail alone
-    rgb = np.full((box_px.height, box_px.width, 3), _WHITE, dtype=np.uint8)
-    failed: list[Box] = []
-    n_read = 0
-    size = job.grid.size_px
-    inside = box_px.intersect(Box(0, 0, size.width, size.height))
-    for top in range(inside.y // RETRY_BOX_PX * RETRY_BOX_PX, inside.bottom, RETRY_BOX_PX):
-        for left in range(inside.x // RETRY_BOX_PX * RETRY_BOX_PX, inside.right, RETRY_BOX_PX):
-            whole = Box(left, top, min(RETRY_BOX_PX, size.width - left), min(RETRY_BOX_PX, size.height - top))
-            try:
-                pixels = read_box(slide, whole, scale)
-            except SlideReadError:
-                failed.append(whole)
-                continue
-            n_read += 1
-            part = whole.intersect(inside)
-            rgb[_slices(part, box_px)] = pixels[_slices(part, whole)]
-    return (rgb if n_read else None), failed
-
-
-def _slices(part: Box, whole: Box) -> tuple[slice, slice]:
-    """Rows and columns of ``part`` in an array of ``whole``, clipped to it."""
-    common = part.intersect(whole)
-    top, left = common.y - whole.y, common.x - whole.x
-    return slice(top, top + common.height), slice(left, left + common.width)
+    maps: NDArray[np.float32] = predict_tiled(predictor, rgb, job.margin_px, job.tile_px)
+    return maps
 
 
 def find_nuclei(
@@ -305,10 +257,10 @@ def _crop(rgb: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
 def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, failed: list[Box]) -> NDArray[np.float32]:
     """Score 0 outside the slide and where no pixel was read: there is nothing to find there."""
     masked = np.zeros_like(maps)
-    on_slide = _slices(job.slide_box(), box)
+    on_slide = slices_of(job.slide_box(), box)
     masked[(slice(None), *on_slide)] = maps[(slice(None), *on_slide)]
     for lost in failed:
-        masked[(slice(None), *_slices(lost, box))] = 0
+        masked[(slice(None), *slices_of(lost, box))] = 0
     return masked
 
 
@@ -320,7 +272,7 @@ def _drop_cut(job: SlideJob, labels: NDArray[np.int32], box: Box, failed: list[B
         labels[:1] if box.y > slide.y else labels[:0],
         labels[:, -1:] if box.right < slide.right else labels[:0],
         labels[-1:] if box.bottom < slide.bottom else labels[:0],
-        *(labels[_slices(lost.expand(1), box)] for lost in failed),
+        *(labels[slices_of(lost.expand(1), box)] for lost in failed),
     ]
     cut = np.zeros(int(labels.max(initial=0)) + 1, dtype=bool)
     cut[np.concatenate([part.ravel() for part in touching])] = True
@@ -335,7 +287,7 @@ def _inside(core: Box, xy_px: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _depth_px(job: SlideJob, core: Box, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
     """How deep inside the core points lie, working pixels; negative outside."""
     x, y = (xy_px0 / job.grid.scale).T
-    return np.minimum.reduce([x - core.x, core.right - x, y - core.y, core.bottom - y])
+    return np.minimum(np.minimum(x - core.x, core.right - x), np.minimum(y - core.y, core.bottom - y))
 
 
 def _measured_table(

@@ -23,7 +23,15 @@ _SHAPES_A_SHARD = (
     "stages/block.py",
 )
 """Code that decides what a shard holds; a change of it makes other shards."""
-_SHAPES_A_RESULT = (*_SHAPES_A_SHARD, "tissue.py", "region.py", "export", "stages")
+_SHAPES_A_RESULT = (
+    *_SHAPES_A_SHARD,
+    "tissue.py",
+    "region.py",
+    "export",
+    "stages/plan.py",
+    "stages/write.py",
+    "stages/run.py",
+)
 _LIBRARIES = (
     "numpy",
     "scipy",

@@ -1,0 +1,226 @@
+"""What will be done with a slide: where to look, in which stain, with which model, in which blocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.config import RunOptions
+from wsipsm.engine.budget import Budget, project_budget
+from wsipsm.geometry import Box, WorkingGrid
+from wsipsm.keys import Stain
+from wsipsm.models.card import ModelCard
+from wsipsm.models.registry import resolve_model
+from wsipsm.region import PolygonRegion, Region, read_roi
+from wsipsm.rundir import RunDir, digest
+from wsipsm.slide.base import Slide, SlideInfo
+from wsipsm.slide.open import require_mpp
+from wsipsm.stages.block import SlideJob
+from wsipsm.stages.partial import read_partial_thumbnail, slices_of
+from wsipsm.stages.provenance import shard_code
+from wsipsm.stain import StainDecision, detect_stain, fit_stain_profile
+from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
+from wsipsm.tissue import TissueMask, find_tissue, refuse_fluorescence, sample_tissue_pixels
+
+DEFAULT_MODELS = {Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
+STRIP_UM = 8.0
+"""Around a core, in which centroids make candidates. Where two blocks cut a clump in different ways, centroids of the
+pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen beyond it."""
+
+
+_PICTURE_PX = 3000
+_PICTURE_FROM_PX0 = 8192
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """Everything that is decided before the first block is read."""
+
+    info: SlideInfo
+    picture: NDArray[np.uint8]
+    """The slide made small, for the overview, shape (height, width, 3)."""
+    px0_per_picture_pixel: float
+    tissue: TissueMask
+    region: Region
+    decision: StainDecision
+    model_reason: str
+    job: SlideJob
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all planned blocks."""
+        return sum(self.job.count_tiles(block.core) for block in self.blocks)
+
+    @property
+    def result_key(self) -> str:
+        """Names the shards and the region they are cut to."""
+        return digest([self.job.key, self.region.to_dict()])
+
+    def with_threads(self, threads: int) -> SlidePlan:
+        """Give each worker's network that many threads; results do not depend on it."""
+        return replace(self, job=replace(self.job, threads=threads))
+
+    def budget(self, block_px: int) -> Budget:
+        """Memory and disk that the plan needs."""
+        area_px = sum(block.core.area for block in self.blocks)
+        job = self.job
+        return project_budget(block_px, job.halo_px, job.tile_px, job.margin_px, area_px * job.card.mpp**2 * 1e-6)
+
+
+def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
+    """Look at the thumbnail and a sample of the tissue, and decide.
+
+    Parameters
+    ----------
+    slide
+        Open slide.
+    options
+        Of the run.
+    run_dir
+        Where shards will go.
+
+    Raises
+    ------
+    MissingMppError, UnsupportedSlideError, SlideReadError
+        When the slide cannot be scored.
+    RoiError, ModelError
+        When what the user gave cannot be used.
+    """
+    info = slide.info
+    slide_mpp = require_mpp(info)
+    thumbnail, px0_per_pixel, unread = read_partial_thumbnail(slide)
+    refuse_fluorescence(thumbnail, info.path)
+    tissue = _with_unread(find_tissue(thumbnail, px0_per_pixel, info.size), unread)
+    pixels = sample_tissue_pixels(slide, tissue, options.seed)
+    decision = detect_stain(pixels)
+    weights, card, reason, notes = _choose_model(options, decision)
+    profile = fit_stain_profile(pixels, card.stain, options.seed)
+    region: Region = tissue if options.roi is None else read_roi(options.roi, info)
+    grid = WorkingGrid(info.size, slide_mpp, card.mpp)
+    margin_px, context_px, strip_px = margins(card)
+    job = SlideJob(
+        slide_path=info.path,
+        mpp=options.mpp,
+        fingerprint=info.fingerprint,
+        grid=grid,
+        weights=str(weights),
+        card=card,
+        profile=profile,
+        halo_px=margin_px + context_px,
+        margin_px=margin_px,
+        strip_px=strip_px,
+        tile_px=round_up(options.tile_px, card.stride),
+        backend=options.backend,
+        threads=1,
+        key="",
+        folder=str(run_dir.root),
+    )
+    picture, px0_per_picture_pixel = thumbnail, px0_per_pixel
+    if max(info.size.width, info.size.height) <= _PICTURE_FROM_PX0:
+        # Small enough to show single nuclei in it, and cheap to read once more.
+        picture, px0_per_picture_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
+    blocks = BlockGrid(grid.size_px, options.block_px, card.stride)
+    job = replace(job, key=_shard_key(job, blocks.block_px))
+    return SlidePlan(
+        info=info,
+        picture=picture,
+        px0_per_picture_pixel=px0_per_picture_pixel,
+        tissue=tissue,
+        region=region,
+        decision=decision,
+        model_reason=reason,
+        job=job,
+        blocks=tuple(blocks_in_region(blocks, grid, region)),
+        notes=(*info.notes, *notes, *_region_notes(region, tissue), *profile.notes, *_resolution_notes(grid)),
+    )
+
+
+def _region_notes(region: Region, tissue: TissueMask) -> tuple[str, ...]:
+    notes = region.notes if isinstance(region, PolygonRegion) else ()
+    return (*((tissue.note,) if tissue.note else ()), *notes)
+
+
+def _with_unread(tissue: TissueMask, unread: list[Box]) -> TissueMask:
+    """Count what cannot be read as tissue: a part that failed must not pass for an empty one."""
+    if not unread:
+        return tissue
+    mask = tissue.mask.copy()
+    whole = Box(0, 0, mask.shape[1], mask.shape[0])
+    for box in unread:
+        mask[slices_of(box, whole)] = True
+    note = f"{len(unread)} parts of the overview cannot be read; they are counted as tissue."
+    return replace(tissue, mask=mask, note=f"{tissue.note} {note}" if tissue.note else note)
+
+
+def margins(card: ModelCard) -> tuple[int, int, int]:
+    """Margins around a core, working pixels.
+
+    Returns
+    -------
+    margin
+        Given to the network: its reach, rounded up to the stride.
+    context
+        Decoded around a core: the strip and the largest nucleus that the card admits, rounded up to the stride.
+    strip
+        In which centroids make candidates.
+    """
+    strip_px = math.ceil(STRIP_UM / card.mpp)
+    diameter_px = math.ceil(2 * math.sqrt(card.decode.max_area_um2 / math.pi) / card.mpp)
+    return round_up(card.reach_px, card.stride), round_up(strip_px + diameter_px, card.stride), strip_px
+
+
+def _choose_model(options: RunOptions, decision: StainDecision) -> tuple[Path, ModelCard, str, tuple[str, ...]]:
+    """Weights, card, why they were chosen, and what the user should know of it."""
+    if options.model is None:
+        weights, card = resolve_model(DEFAULT_MODELS[decision.stain])
+        return weights, card, decision.reason, ()
+    weights, card = resolve_model(options.model)
+    if card.stain == decision.stain:
+        return weights, card, "named by --model", ()
+    note = (
+        f"model {card.name} is made for {_told(card.stain)}, but the slide looks like {_told(decision.stain)} "
+        f"({decision.reason.rstrip('.')}); scored as {_told(card.stain)}, as --model asks."
+    )
+    return weights, card, "named by --model", (note,)
+
+
+def _told(stain: Stain) -> str:
+    return "H&E" if stain == Stain.HE else "hematoxylin-DAB"
+
+
+def _resolution_notes(grid: WorkingGrid) -> tuple[str, ...]:
+    if grid.scale >= 0.75:
+        return ()
+    return (
+        f"the slide has {grid.slide_mpp:g} um/px and the model works at {grid.mpp:g}: pixels are enlarged, which "
+        "adds no detail. Outlines are less exact than on a finer scan.",
+    )
+
+
+def _shard_key(job: SlideJob, block_px: int) -> str:
+    """Name everything that shapes a shard; who computes it, and where, does not."""
+    return digest(
+        {
+            "code": shard_code(),
+            "fingerprint": job.fingerprint,
+            "grid": asdict(job.grid),
+            "weights": job.card.sha256,
+            "card": _decisive(job.card),
+            "profile": job.profile.to_dict(),
+            "block_px": block_px,
+            "margins": [job.halo_px, job.margin_px, job.strip_px],
+            "tile_px": job.tile_px,
+            "backend": job.backend,
+        }
+    )
+
+
+def _decisive(card: ModelCard) -> dict[str, Any]:
+    return card.model_dump(mode="json", exclude={"name", "licence", "data", "training", "scores"})

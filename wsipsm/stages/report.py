@@ -1,0 +1,151 @@
+"""What is told about a finished slide: its summary and its provenance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wsipsm.config import RunOptions
+from wsipsm.geometry import Box
+from wsipsm.keys import Stain
+from wsipsm.ki67.index import labelling_index
+from wsipsm.stages.block import SlideJob
+from wsipsm.stages.plan import SlidePlan
+from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code
+from wsipsm.stages.segment import Segmented
+from wsipsm.stages.summary import RESULTS, RunSummary
+from wsipsm.stages.write import AREA_STEP_UM2, Totals
+
+
+def geojson_facts(plan: SlidePlan) -> dict[str, Any]:
+    """Facts that the GeoJSON carries about its making; the same for the same input."""
+    card = plan.job.card
+    return {
+        "software": f"wsipsm {package_version()}",
+        "model": card.name,
+        "weights_sha256": card.sha256,
+        "slide_fingerprint": plan.info.fingerprint,
+        "region": plan.region.name,
+    }
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """A slide after its blocks were run and its nuclei written."""
+
+    plan: SlidePlan
+    segmented: Segmented
+    totals: Totals
+    lost_px0: tuple[Box, ...]
+    """Level-0 boxes that were not read or not scored."""
+    coverage: float
+    """Share of the region that was, 0..1."""
+
+
+def summarise(
+    result: SlideResult, folder: Path, seconds: dict[str, float], request: str, notes: tuple[str, ...] = ()
+) -> RunSummary:
+    """Make the summary of a slide.
+
+    Parameters
+    ----------
+    result
+        What came out.
+    folder
+        Where it lies.
+    seconds
+        By stage.
+    request
+        Key of what was asked for.
+    notes
+        Beside those of the plan.
+    """
+    plan, totals, segmented = result.plan, result.totals, result.segmented
+    profile, card = plan.job.profile, plan.job.card
+    area_mm2 = plan.region.area_px0() * plan.job.grid.slide_mpp**2 * 1e-6
+    index: dict[str, Any] | None = None
+    note: str | None = "no index exists on H&E: it needs a Ki-67 stain."
+    if profile.stain == Stain.IHC:
+        scored = labelling_index(totals.n_positive, totals.n_negative, plan.region.name, result.coverage)
+        index, note = scored.to_dict(), None
+    scanned_mm2 = area_mm2 * result.coverage
+    return RunSummary(
+        slide=plan.info.path,
+        folder=str(folder),
+        model=card.name,
+        model_reason=plan.model_reason,
+        stain=str(profile.stain),
+        stain_reason=plan.decision.reason,
+        n_nuclei=totals.n_nuclei,
+        n_positive=totals.n_positive,
+        n_negative=totals.n_negative,
+        labelling_index=index,
+        labelling_index_note=note,
+        region={"name": plan.region.name, **plan.region.to_dict()},
+        region_area_mm2=round(area_mm2, 6),
+        coverage=round_down(result.coverage),
+        n_blocks=len(plan.blocks),
+        n_failed_blocks=len(segmented.failures),
+        n_tiles=plan.n_tiles,
+        failed_boxes_px0=[[box.x, box.y, box.width, box.height] for box in result.lost_px0],
+        n_too_large=sum(report.n_too_large for report in segmented.reports.values()),
+        mean_area_um2=round(totals.area_sum_um2 / totals.n_nuclei, 2) if totals.n_nuclei else None,
+        nuclei_per_mm2=round(totals.n_nuclei / scanned_mm2, 1) if scanned_mm2 > 0 else None,
+        tissue_fraction=round(plan.tissue.fraction, 6),
+        notes=[*plan.notes, *notes],
+        seconds=seconds,
+        files={artefact.name.lower(): artefact.value for artefact in RESULTS},
+        request_key=request,
+        result_key=plan.result_key,
+        version=package_version(),
+    )
+
+
+def overview_caption(result: SlideResult) -> str:
+    """Say in one line what the overview shows."""
+    plan, totals = result.plan, result.totals
+    told = f"{Path(plan.info.path).name}: {totals.n_nuclei:,} nuclei, {plan.region.name}"
+    n_scored = totals.n_positive + totals.n_negative
+    return f"{told}, Ki-67 {totals.n_positive / n_scored:.1%}" if n_scored else told
+
+
+def round_down(share: float) -> float:
+    """Share with six decimals, never 1 when something is missing."""
+    return math.floor(share * 1e6) / 1e6
+
+
+def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) -> dict[str, Any]:
+    """Everything that is needed to say how the results came about."""
+    plan, segmented, totals = result.plan, result.segmented, result.totals
+    job: SlideJob = plan.job
+    steps: dict[str, float] = {}
+    for report in segmented.reports.values():
+        for name, seconds in report.seconds.items():
+            steps[name] = round(steps.get(name, 0.0) + seconds, 3)
+    return {
+        "options": options.model_dump(mode="json"),
+        "code": result_code(),
+        "libraries": library_versions(),
+        "machine": machine_facts(),
+        "slide": asdict(plan.info),
+        "stain": {"decision": asdict(plan.decision), "profile": job.profile.to_dict()},
+        "model": {"reason": plan.model_reason, "weights": job.weights, "card": job.card.model_dump(mode="json")},
+        "region": plan.region.to_dict(),
+        "grid": {
+            "mpp": job.grid.mpp,
+            "slide_mpp": job.grid.slide_mpp,
+            "block_px": options.block_px,
+            "tile_px": job.tile_px,
+            "halo_px": job.halo_px,
+            "margin_px": job.margin_px,
+            "strip_px": job.strip_px,
+            "blocks": [block.index for block in plan.blocks],
+        },
+        "keys": {"request": summary.request_key, "shards": job.key, "result": plan.result_key},
+        "failures": {str(index): f"{type(error).__name__}: {error}" for index, error in segmented.failures.items()},
+        "seam": {"n_found_again": totals.n_seam_dropped, "n_outside_region": totals.n_outside},
+        "areas": {"step_um2": AREA_STEP_UM2, "n_nuclei": totals.area_counts.tolist()},
+        "seconds": {"stages": summary.seconds, "block_steps": steps},
+    }

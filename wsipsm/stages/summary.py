@@ -1,0 +1,86 @@
+"""What a finished slide says about itself: summary.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from wsipsm.errors import EXIT_INCOMPLETE, EXIT_OK
+from wsipsm.keys import Artefact
+
+RESULTS = (Artefact.CELLS, Artefact.GEOJSON, Artefact.OVERVIEW, Artefact.RUN, Artefact.SUMMARY)
+"""Files of a finished slide."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Result of one slide; ``summary.json`` holds the same."""
+
+    slide: str
+    """Path it was opened from."""
+    folder: str
+    """Where the results lie."""
+    model: str
+    model_reason: str
+    stain: str
+    """What was scored: 'he' or 'ihc'."""
+    stain_reason: str
+    n_nuclei: int
+    n_positive: int
+    n_negative: int
+    labelling_index: dict[str, Any] | None
+    """Value, interval, method, region and flags; None on H&E."""
+    labelling_index_note: str | None
+    """Why there is no index."""
+    region: dict[str, Any]
+    """Name, kind and area of what was scored."""
+    region_area_mm2: float
+    coverage: float
+    """Share of the region whose pixels were read and scored, 0..1."""
+    n_blocks: int
+    n_failed_blocks: int
+    n_tiles: int
+    failed_boxes_px0: list[list[int]]
+    """x, y, width, height of what could not be read, level-0 pixels."""
+    n_too_large: int
+    """Instances refused because they were above the model's largest area."""
+    mean_area_um2: float | None
+    nuclei_per_mm2: float | None
+    tissue_fraction: float
+    notes: list[str]
+    seconds: dict[str, float]
+    files: dict[str, str]
+    """Artefact to file name in the folder."""
+    request_key: str
+    """Names slide, options and code; a run with the same one has nothing to do."""
+    result_key: str
+    version: str
+    was_done: bool = field(default=False)
+    """An earlier run made these results; never stored."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 7 when part of the region was not scored."""
+        return EXIT_OK if self.is_complete else EXIT_INCOMPLETE
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every block was scored and every pixel read."""
+        return not self.failed_boxes_px0 and not self.n_failed_blocks
+
+    def path(self, artefact: str) -> Path:
+        """Where an artefact lies."""
+        return Path(self.folder) / self.files[artefact]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``summary.json`` and ``--json``."""
+        values = asdict(self)
+        del values["was_done"]
+        return {**values, "exit_code": self.exit_code}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], folder: Path) -> Self:
+        """Summary from a file that lies in ``folder``, perhaps moved there; KeyError when values are missing."""
+        names = [item.name for item in fields(cls) if item.name != "was_done"]
+        return cls(**{**{name: values[name] for name in names}, "folder": str(folder)}, was_done=True)

@@ -1,0 +1,235 @@
+"""Shards to results, in one streamed pass: block row by block row, never the whole slide."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from wsipsm.export.geojson import GeoJsonWriter
+from wsipsm.export.overview import OverviewCanvas
+from wsipsm.geometry import Box
+from wsipsm.instances.shard import read_seam_rows, read_shard
+from wsipsm.instances.stitch import SeamRow, resolve_seams
+from wsipsm.instances.table import BORDER_PX, OWNED, centroids_px0, nuclei_schema
+from wsipsm.keys import Artefact, Column, NucleusClass
+from wsipsm.region import Region
+from wsipsm.rundir import RunDir, write_aside
+from wsipsm.stages.block import SlideJob
+from wsipsm.stages.plan import SlidePlan
+from wsipsm.tiling import Block
+
+ROWS_PER_GROUP = 65_536
+"""Nuclei in a row group of cells.parquet: about 20 MB, the most that is held besides one shard."""
+AREA_STEP_UM2 = 10.0
+_N_AREA_STEPS = 41
+_SEAM_COLUMNS = (OWNED, BORDER_PX, Column.GEOMETRY.value)
+_GEO = {
+    "version": "1.1.0",
+    "primary_column": Column.GEOMETRY.value,
+    # Pixels of a slide lie in no place on earth: no reference system.
+    "columns": {
+        Column.GEOMETRY.value: {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None, "edges": "planar"}
+    },
+}
+
+
+class CellsWriter:
+    """Writes cells.parquet (GeoParquet 1.1) in row groups of bounded size, whatever the shards' sizes.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        schema = nuclei_schema().with_metadata({b"geo": orjson.dumps(_GEO)})
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Add nuclei, a table of ``nuclei_schema()``."""
+        self._waiting.append(table)
+        self._n_waiting += table.num_rows
+        while self._n_waiting >= ROWS_PER_GROUP:
+            self._write(ROWS_PER_GROUP)
+
+    def _write(self, n_rows: int) -> None:
+        whole = pa.concat_tables(self._waiting)
+        self._writer.write_table(whole.slice(0, n_rows), row_group_size=ROWS_PER_GROUP)
+        rest = whole.slice(n_rows)
+        self._waiting = [rest] if rest.num_rows else []
+        self._n_waiting = rest.num_rows
+
+    def close(self) -> None:
+        """Write what waits, and the footer."""
+        if self._n_waiting:
+            self._write(self._n_waiting)
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._writer.close()
+
+
+@dataclass
+class Totals:
+    """What is known of a slide's nuclei once they passed by."""
+
+    n_nuclei: int = 0
+    n_positive: int = 0
+    n_negative: int = 0
+    n_seam_dropped: int = 0
+    """Found again by another block."""
+    n_outside: int = 0
+    """Outside the region."""
+    area_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_AREA_STEPS, np.int64))
+    """Nuclei by area, in steps of ``AREA_STEP_UM2``; the last step is open."""
+    area_sum_um2: float = 0.0
+
+    def add(self, table: pa.Table) -> None:
+        """Count nuclei."""
+        kinds = table.column(Column.CLASS.value).to_numpy(zero_copy_only=False)
+        positive = kinds == NucleusClass.POSITIVE.value
+        self.n_nuclei += table.num_rows
+        self.n_positive += int(positive.sum())
+        self.n_negative += int((kinds == NucleusClass.NEGATIVE.value).sum())
+        area = table.column(Column.AREA_UM2.value).to_numpy()
+        steps = np.minimum((area // AREA_STEP_UM2).astype(np.int64), len(self.area_counts) - 1)
+        self.area_counts += np.bincount(steps, minlength=len(self.area_counts))
+        self.area_sum_um2 += float(area.sum(dtype=np.float64))
+
+
+def write_cells(
+    plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], run: dict[str, Any], canvas: OverviewCanvas
+) -> Totals:
+    """Write cells.parquet and cells.geojson.gz from shards, and count and draw what goes into them.
+
+    Parameters
+    ----------
+    plan
+        Of the slide.
+    run_dir
+        Holds the shards, takes the results.
+    blocks
+        Those that have a shard, in row-major order.
+    run
+        What the GeoJSON says about its making; the same for the same input.
+    canvas
+        Takes the nuclei for the overview.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full. Old results stay as they were until new ones are whole.
+    """
+    totals = Totals()
+    with (
+        write_aside(run_dir.path(Artefact.GEOJSON)) as geojson_path,
+        write_aside(run_dir.path(Artefact.CELLS)) as cells_path,
+    ):
+        geojson = GeoJsonWriter(geojson_path, plan.info, run)
+        try:
+            with CellsWriter(cells_path) as cells:
+                for table in _final_tables(plan, run_dir, blocks, totals):
+                    cells.add(table)
+                    geojson.add(table)
+                    canvas.add(table)
+                    totals.add(table)
+        finally:
+            geojson.close()
+        # Old results may be replaced from here on: whatever happens, they are not called finished any more.
+        run_dir.remove(Artefact.SUMMARY)
+    return totals
+
+
+def _final_tables(plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], totals: Totals) -> Iterator[pa.Table]:
+    """Nuclei of one block after the other: seams resolved, cut to the region."""
+    names = nuclei_schema().names
+    for block, seam_rows, seam_kept in _resolved_blocks(plan.job, run_dir, blocks):
+        table = read_shard(run_dir.shard_path(plan.job.key, block), names)
+        keep = np.ones(table.num_rows, dtype=bool)
+        keep[seam_rows] = seam_kept
+        totals.n_seam_dropped += int((~seam_kept).sum())
+        inside = np.asarray(plan.region.contains(centroids_px0(table)), dtype=bool)
+        totals.n_outside += int((keep & ~inside).sum())
+        table = table.filter(pa.array(keep & inside))
+        if table.num_rows:
+            yield table
+
+
+def _resolved_blocks(
+    job: SlideJob, run_dir: RunDir, blocks: Sequence[Block]
+) -> Iterator[tuple[Block, NDArray[np.int64], NDArray[np.bool_]]]:
+    """Each block with the shard rows that lie at seams and which of them are kept."""
+    waiting: deque[tuple[list[Block], list[NDArray[np.int64]]]] = deque()
+
+    def load() -> Iterator[SeamRow]:
+        for row, group in groupby(blocks, key=lambda block: block.row):
+            members = list(group)
+            tables = [read_seam_rows(run_dir.shard_path(job.key, block), _SEAM_COLUMNS) for block in members]
+            waiting.append((members, [table.column("row").to_numpy() for table in tables]))
+            yield _seam_row(row, members, tables)
+
+    # Nuclei reach as far as is decoded around a core: into the next row, or farther where blocks are small.
+    rows_px = min((block.core.height for block in blocks[:1]), default=1)
+    reach_rows = max(1, -(-2 * job.context_px // max(1, rows_px)))
+    for kept in resolve_seams(load(), reach_rows):
+        members, rows = waiting.popleft()
+        cuts = np.cumsum([len(positions) for positions in rows])[:-1]
+        yield from zip(members, rows, np.split(kept, cuts), strict=True)
+
+
+def _seam_row(row: int, blocks: list[Block], tables: list[pa.Table]) -> SeamRow:
+    whole = pa.concat_tables(tables)
+    return SeamRow(
+        row=row,
+        block=np.repeat([block.index for block in blocks], [table.num_rows for table in tables]).astype(np.int64),
+        owned=whole.column(OWNED).to_numpy(zero_copy_only=False).astype(bool),
+        border_px=whole.column(BORDER_PX).to_numpy(),
+        wkb=whole.column(Column.GEOMETRY.value).to_numpy(zero_copy_only=False),
+    )
+
+
+def read_coverage(region: Region, lost_px0: Sequence[Box]) -> float:
+    """Share of the region whose pixels were read, 0..1.
+
+    Parameters
+    ----------
+    region
+        Where nuclei are scored.
+    lost_px0
+        Level-0 boxes that could not be read, without overlap.
+    """
+    total = region.area_px0()
+    if not lost_px0 or total <= 0:
+        return 1.0
+    lost = sum(_area_in_region(region, box) for box in lost_px0)
+    return float(np.clip(1.0 - lost / total, 0.0, 1.0))
+
+
+def _area_in_region(region: Region, box: Box, n_side: int = 64) -> float:
+    """Area of the region inside a box, level-0 px2, from a grid of points."""
+    x = box.x + (np.arange(n_side) + 0.5) * box.width / n_side
+    y = box.y + (np.arange(n_side) + 0.5) * box.height / n_side
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    return float(np.mean(region.contains(points))) * box.area
