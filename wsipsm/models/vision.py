@@ -1,0 +1,50 @@
+"""torchvision, also beside a torch build that its compiled operators were not made for.
+
+The registry's torchvision is built against a CUDA torch. Beside a CPU torch its operators cannot load and
+``import torchvision`` raises because ``torchvision::nms`` has no schema. Nothing here calls those operators,
+so declaring their schemas is enough for the networks and feature extraction to work. A sound torchvision is
+imported untouched. Everything that needs torchvision imports it through here; inference does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from functools import cache
+from types import ModuleType
+
+import torch
+
+_MISSING_OPERATORS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+@cache
+def _declare_operators() -> torch.library.Library:
+    # Cached because the declarations live only as long as the library object.
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for schema in _MISSING_OPERATORS:
+        library.define(schema)
+    return library
+
+
+def import_torchvision(submodule: str) -> ModuleType:
+    """Import ``torchvision.<submodule>``, declaring missing operator schemas where they are needed.
+
+    Raises
+    ------
+    RuntimeError
+        When torchvision fails to import for another reason than the missing operators.
+    """
+    name = f"torchvision.{submodule}"
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for module in [m for m in sys.modules if m == "torchvision" or m.startswith("torchvision.")]:
+            del sys.modules[module]
+        _declare_operators()
+        return importlib.import_module(name)

@@ -1,0 +1,57 @@
+"""Augmentation on tensors: the student must not be able to copy a colour threshold.
+
+Labels were made on the image as it is; the input then gets other stain strengths, so that shape and texture
+are what is left to learn from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from wsipsm.stain import REFERENCE_DAB, REFERENCE_EOSIN, REFERENCE_HEMATOXYLIN
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentOptions:
+    """How far inputs are changed."""
+
+    log_gain: tuple[float, float] = (-0.7, 0.45)
+    """Natural logarithm of the gain of each stain: 0.5 to 1.6."""
+    offset_od: tuple[float, float] = (-0.04, 0.06)
+    log_gamma: float = 0.25
+    blur_share: float = 0.3
+    noise: float = 0.01
+    scale: tuple[float, float] = (0.7, 1.5)
+    """Nuclei come out this many times as large."""
+
+
+def jitter_stains(rgb: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
+    """Change stain strengths, gamma, sharpness and noise of a batch (n, 3, h, w) in 0..255."""
+    vectors = torch.tensor([REFERENCE_HEMATOXYLIN, REFERENCE_EOSIN, REFERENCE_DAB])
+    vectors = vectors / vectors.norm(dim=1, keepdim=True)
+    n = len(rgb)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(*shape).uniform_(low, high, generator=generator)
+
+    od = -torch.log10((rgb / 255).clamp(1 / 255, 1))
+    amounts = torch.einsum("bchw,ck->bkhw", od, torch.linalg.inv(vectors))
+    amounts = amounts * torch.exp(uniform(*options.log_gain, n, 3, 1, 1)) + uniform(*options.offset_od, n, 3, 1, 1)
+    image = 10 ** (-torch.einsum("bkhw,kc->bchw", amounts, vectors))
+    image = image.clamp(1e-3, 1) ** torch.exp(uniform(-options.log_gamma, options.log_gamma, n, 1, 1, 1))
+    if float(uniform(0, 1, 1)) < options.blur_share:
+        image = functional.avg_pool2d(functional.pad(image, (1, 1, 1, 1), mode="reflect"), 3, 1)
+    image = image + torch.randn(image.shape, generator=generator) * options.noise
+    return image.clamp(0, 1) * 255
+
+
+def turn(planes: list[NDArray[np.generic]], quarter_turns: int, mirrored: bool) -> list[NDArray[np.generic]]:
+    """Rotate and mirror arrays of shape (h, w, ...) alike."""
+    turned = [np.rot90(plane, quarter_turns, (0, 1)) for plane in planes]
+    return [plane[:, ::-1] if mirrored else plane for plane in turned]

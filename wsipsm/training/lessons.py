@@ -1,0 +1,93 @@
+"""The chain of the paper, from unlabelled images to lessons for the student.
+
+Pretext (Eq. 2) -> activation weights and maps (Eq. 3, 4) -> fusion with the stains (Eq. 5) -> clusters (Eq. 6)
+-> objects on which seedings agree -> pseudo labels with Voronoi edges (Eq. 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wsipsm.keys import Stain
+from wsipsm.psm.activation import activation_weights, orient_maps, self_activation_map
+from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities, marker_densities
+from wsipsm.psm.pretext import PretextOptions, train_similarity
+from wsipsm.psm.pseudo_label import Agreement, PseudoLabel, find_agreement, make_pseudo_label
+from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density
+from wsipsm.training.loop import Lesson
+
+_PATCH_PX = 224
+_MAX_PATCHES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class StainedImage:
+    """Unlabelled pixels and the stain profile of the slide that they come from."""
+
+    rgb: NDArray[np.uint8]
+    profile: StainProfile
+
+
+def make_lessons(images: Sequence[StainedImage], stain: Stain, seed: int, tell: Callable[[str], None]) -> list[Lesson]:
+    """Make pseudo labels for a set of images, from their pixels alone.
+
+    Parameters
+    ----------
+    images
+        At the model's mpp.
+    stain
+        Of all of them.
+    seed
+        Of the pretext and of K-means.
+    tell
+        Given a line now and then.
+
+    Returns
+    -------
+    One lesson an image, in order.
+    """
+    pixels = [image.rgb for image in images]
+    network, log = train_similarity(pixels, PretextOptions(seed=seed))
+    state = "collapsed: its maps say little" if log.collapsed else f"embedding spread {log.spread:.3f}"
+    tell(f"pretext: loss {log.losses[0]:.2f} to {log.losses[-1]:.2f}, {state}")
+    weights = activation_weights(network, [_centre(rgb) for rgb in pixels[:_MAX_PATCHES]])
+    raw = [self_activation_map(network, weights, rgb) for rgb in pixels]
+    dark = [optical_density(image.rgb, image.profile.background)[..., 0] for image in images]
+    lessons = []
+    for number, (image, activation) in enumerate(zip(images, orient_maps(raw, dark), strict=True), start=1):
+        label = _label_he(image, activation, seed) if stain == Stain.HE else _label_ihc(image, activation, seed)
+        lessons.append(Lesson(image.rgb, label))
+        tell(f"pseudo labels {number}/{len(images)}: {len(label.points_xy)} nuclei kept")
+    return lessons
+
+
+def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = rgb.shape[:2]
+    y, x = max(0, (height - _PATCH_PX) // 2), max(0, (width - _PATCH_PX) // 2)
+    return rgb[y : y + _PATCH_PX, x : x + _PATCH_PX]
+
+
+def _label_he(image: StainedImage, activation: NDArray[np.float32], seed: int) -> PseudoLabel:
+    beta = BETA[Stain.HE]
+    fused = [fuse(activation, density, beta) for density in hematoxylin_densities(image.rgb, image.profile)]
+    return make_pseudo_label([(find_agreement(fused, seed), None)])
+
+
+def _label_ihc(image: StainedImage, activation: NDArray[np.float32], seed: int) -> PseudoLabel:
+    beta = BETA[Stain.IHC]
+    positives, negatives, brown = marker_densities(image.rgb, image.profile)
+    cut = image.profile.dab_cut_od or DEFAULT_DAB_CUT_OD
+    found = find_agreement([fuse(activation, density, beta) for density in positives], seed)
+    # An image without positive nuclei must not invent any: K-means always finds a highest cluster.
+    ids = np.arange(1, len(found.confidence))
+    dab = ndimage.mean(positives[0], found.labels, ids) if len(ids) else np.zeros(0)
+    is_brown = np.concatenate([[False], np.asarray(dab) > cut])
+    positive = Agreement(np.where(is_brown[found.labels], found.labels, 0).astype(np.int32), found.confidence, brown)
+    blue_activation = np.where(brown, 0, activation).astype(np.float32)
+    negative = find_agreement([fuse(blue_activation, density, beta) for density in negatives], seed)
+    return make_pseudo_label([(positive, True), (negative, False)])

@@ -1,0 +1,53 @@
+"""Losses on pseudo labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wsipsm.psm.pseudo_label import IGNORED
+
+ROBUSTNESS = 0.5
+"""q of the generalised cross-entropy: 0 is cross-entropy, 1 the mean absolute error, which forgives wrong labels."""
+FOREGROUND_WEIGHT = 1.3
+POSITIVE_WEIGHT = 0.7
+
+
+def generalised_cross_entropy(logits: Tensor, target: Tensor, q: float = ROBUSTNESS) -> Tensor:
+    """(1 - p^q) / q of the labelled class (Zhang & Sabuncu 2018), mean over pixels that are not ignored.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, h, w).
+    target
+        1, 0 or 255 (ignored), shape (n, h, w).
+    q
+        Robustness.
+    """
+    probability = torch.sigmoid(logits)
+    of_label = torch.where(target == 1, probability, 1 - probability).clamp(1e-4, 1.0)
+    weight = (target != IGNORED).float() * torch.where(target == 1, FOREGROUND_WEIGHT, 1.0)
+    return ((1 - of_label**q) / q * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Tensor) -> Tensor:
+    """Loss of the student: nucleus and distance, and positive where the network has that channel (Eq. 8 made robust).
+
+    Parameters
+    ----------
+    logits
+        Shape (n, outputs, h, w).
+    nucleus, positive
+        1, 0 or 255 (ignored), shape (n, h, w).
+    distance
+        0..1, shape (n, h, w).
+    """
+    loss = generalised_cross_entropy(logits[:, 0], nucleus)
+    known = (nucleus != IGNORED).float()
+    error = functional.smooth_l1_loss(torch.sigmoid(logits[:, 1]), distance, reduction="none", beta=0.2)
+    loss = loss + (error * known).sum() / known.sum().clamp_min(1.0)
+    if logits.shape[1] > 2:
+        loss = loss + POSITIVE_WEIGHT * generalised_cross_entropy(logits[:, 2], positive)
+    return loss
