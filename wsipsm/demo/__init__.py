@@ -1,0 +1,1 @@
+"""A drawn slide with known truth."""

@@ -1,0 +1,1 @@
+"""Score maps to nuclei to tables."""

@@ -1,0 +1,1 @@
+"""Stain per nucleus and the labelling index."""

@@ -1,0 +1,1 @@
+"""Prior self-activation maps: pseudo labels from pixels alone."""

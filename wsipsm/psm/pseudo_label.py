@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -139,7 +140,7 @@ def _select(agreement: Agreement, share: float) -> NDArray[np.bool_]:
     if not len(ids):
         return keep
     edges = np.quantile(area[1:], [0.0, 0.33, 0.67, 1.0])
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         group = ids[(area[ids] >= low) & (area[ids] <= high)]
         order = group[np.argsort(-agreement.confidence[group], kind="stable")]
         keep[order[: int(np.ceil(share * len(order)))]] = True
