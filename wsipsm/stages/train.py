@@ -11,8 +11,9 @@ import numpy as np
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
-from wsipsm.models.card import DataSource, DecodeSettings, ModelCard
+from wsipsm.models.card import DataSource, ModelCard
 from wsipsm.models.registry import resolve_model
+from wsipsm.models.weights import load_weights, save_model
 from wsipsm.slide.base import Slide
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.read import read_box, read_thumbnail
@@ -24,6 +25,8 @@ from wsipsm.training.lessons import StainedImage, make_lessons
 from wsipsm.training.loop import TrainOptions, train_student
 
 WORKING_MPP = 0.25
+NETWORK_STRIDE, NETWORK_REACH_PX = 16, 144
+"""Of NucleusUnet, as ``models.weights.measure_reach`` finds them; a test compares."""
 SCALE_JITTER = {Stain.HE: (0.7, 1.5), Stain.IHC: (0.6, 1.8)}
 """Ki-67 images come at stated pixel sizes that differ from their nuclei's by more."""
 DEFAULT_STEPS = 600
@@ -83,8 +86,6 @@ def train_model(
     SlideError
         When a source cannot be used.
     """
-    from wsipsm.models.weights import load_weights, save_model
-
     if not sources:
         raise UsageError("train: no slide or image was given; at least one is needed. Name files.")
     drawn = [_draw_images(path, mpp, stain, seed) for path in sources]
@@ -108,17 +109,18 @@ def train_model(
 
     outputs = ("nucleus", "distance") if chosen == Stain.HE else ("nucleus", "distance", "positive")
     network = train_student(lessons, len(outputs), options, start, report)
-    return save_model(
-        out,
-        network,
+    card = ModelCard(
         name=name or out.stem,
         stain=chosen,
         mpp=WORKING_MPP,
+        stride=NETWORK_STRIDE,
+        reach_px=NETWORK_REACH_PX,
         outputs=outputs,
-        decode=DecodeSettings(),
+        sha256="",
         data=(DataSource(name=", ".join(p.name for p in sources)[:500], n_images=len(images), terms=terms),),
         training={"steps": options.steps, "batch": options.batch, "seed": seed, "init": init, "labels": "none"},
     )
+    return save_model(out, network.state_dict(), card)
 
 
 def _majority(stains: Sequence[Stain]) -> Stain:
@@ -144,7 +146,7 @@ def _draw_images(path: Path, mpp: float | None, stain: Stain | None, seed: int) 
 def _patches(slide: Slide, grid: WorkingGrid, tissue: TissueMask, seed: int) -> list[Box]:
     """Boxes of working pixels: the whole image when it is small, else seeded patches that hold tissue."""
     size = grid.size_px
-    if size.area <= 2 * _PATCH_PX**2 * 2:
+    if size.area <= 4 * _PATCH_PX**2:
         return [Box(0, 0, size.width, size.height)]
     rng = np.random.default_rng(seed)
     boxes: list[Box] = []

@@ -1,0 +1,53 @@
+"""Recipe of ``ki67-ihc``: nuclei and their Ki-67 class from unlabelled IHC pixels; no label file is opened.
+
+Every second image of BCData and SHIDC is left out, to score on. The pixel sizes are chosen so that nuclei come out
+about 30 px wide at 0.25 um/px; none of these sets states its own.
+
+python pipelines/ki67_ihc.py DATA encoder.safetensors wsipsm/zoo/ki67-ihc.safetensors
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from recipe import Recipe, Source, make_model
+
+from wsipsm.keys import Stain
+from wsipsm.models.card import DataSource
+from wsipsm.training.augment import AugmentOptions
+
+_TERMS = "no terms stated by the source"
+
+
+def main(data: Path, encoder: Path, out: Path) -> None:
+    """Train and write the model and its card."""
+    bcdata = sorted((data / "ki67/bcdata").rglob("*.png"))[::2]
+    shidc = sorted((data / "ki67/shidc").rglob("*.jpg"))[::2]
+    glioma = sorted(path for path in (data / "ki67/glioma_unlabelled").iterdir() if path.suffix in {".jpg", ".png"})
+    crop = data / "slides/real/ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif"
+    make_model(
+        Recipe(
+            stain=Stain.IHC,
+            sources=[
+                *(Source(path, 0.25) for path in bcdata),
+                *(Source(path, 0.1425) for path in shidc),
+                *(Source(path, 0.105) for path in glioma),
+                Source(crop, 0.2271),
+            ],
+            data=(
+                DataSource(name="BCData, every second image, pixels only", n_images=len(bcdata), terms=_TERMS),
+                DataSource(name="SHIDC-B-Ki-67, every second image, pixels only", n_images=len(shidc), terms=_TERMS),
+                DataSource(name="unlabelled glioma Ki-67 images", n_images=len(glioma), terms=_TERMS),
+                DataSource(name="OpenSlide test data, Ki-67 crop", n_images=1, terms="free to use"),
+            ),
+            augment=AugmentOptions(scale=(0.6, 1.8)),
+            steps=420,
+        ),
+        encoder,
+        out,
+    )
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:4]))

@@ -1,0 +1,37 @@
+"""Recipe of ``nuclei-he``: H&E nuclei from the pixels of the MoNuSeg training images; no label file is opened.
+
+python pipelines/imagenet_encoder.py encoder.safetensors
+python pipelines/nuclei_he.py DATA encoder.safetensors wsipsm/zoo/nuclei-he.safetensors
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from recipe import Recipe, Source, make_model
+
+from wsipsm.keys import Stain
+from wsipsm.models.card import DataSource
+from wsipsm.training.augment import AugmentOptions
+
+
+def main(data: Path, encoder: Path, out: Path) -> None:
+    """Train and write the model and its card."""
+    images = sorted((data / "monuseg/train/images").glob("*.tif"))
+    terms = "CC BY-NC-SA 4.0 (pixels from TCGA)"
+    make_model(
+        Recipe(
+            stain=Stain.HE,
+            sources=[Source(path, 0.25) for path in images],
+            data=(DataSource(name="MoNuSeg 2018 training images, pixels only", n_images=len(images), terms=terms),),
+            augment=AugmentOptions(scale=(0.7, 1.5)),
+            steps=420,
+        ),
+        encoder,
+        out,
+    )
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:4]))

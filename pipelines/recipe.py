@@ -1,0 +1,74 @@
+"""What the recipes share: sources to images, lessons, a trained network, a model with its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from wsipsm.geometry import Box, WorkingGrid
+from wsipsm.keys import Stain
+from wsipsm.models.card import DataSource, ModelCard
+from wsipsm.models.weights import save_model
+from wsipsm.slide.open import open_slide
+from wsipsm.slide.read import read_box
+from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, WORKING_MPP
+from wsipsm.stain import fit_stain_profile
+from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.lessons import StainedImage, make_lessons
+from wsipsm.training.loop import TrainOptions, train_student
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image file and the pixel size that it is taken at, um/px."""
+
+    path: Path
+    mpp: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that shapes a model."""
+
+    stain: Stain
+    sources: list[Source]
+    data: tuple[DataSource, ...]
+    augment: AugmentOptions
+    steps: int
+    seed: int = 0
+
+
+def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
+    """Train on the sources' pixels, starting from an encoder's weights, and write the model."""
+    options = TrainOptions(steps=recipe.steps, seed=recipe.seed, augment=recipe.augment)
+    outputs = ("nucleus", "distance") if recipe.stain == Stain.HE else ("nucleus", "distance", "positive")
+    lessons = make_lessons([_read(s, recipe) for s in recipe.sources], recipe.stain, recipe.seed, print)
+    network = train_student(lessons, len(outputs), options, load_file(encoder), lambda step, loss: print(step, loss))
+    training: dict[str, str | int | float | bool] = {
+        "labels": "none",
+        "encoder": "ImageNet, EfficientNet-Lite0",
+        "steps": options.steps,
+        "batch": options.batch,
+        "seed": recipe.seed,
+    }
+    card = ModelCard(
+        name=out.stem,
+        stain=recipe.stain,
+        mpp=WORKING_MPP,
+        stride=NETWORK_STRIDE,
+        reach_px=NETWORK_REACH_PX,
+        outputs=outputs,
+        sha256="",
+        data=recipe.data,
+        training=training,
+    )
+    return save_model(out, network.state_dict(), card)
+
+
+def _read(source: Source, recipe: Recipe) -> StainedImage:
+    with open_slide(source.path, source.mpp) as slide:
+        grid = WorkingGrid(slide.info.size, source.mpp, WORKING_MPP)
+        rgb = read_box(slide, Box(0, 0, grid.size_px.width, grid.size_px.height), grid.scale)
+    return StainedImage(rgb, fit_stain_profile(rgb.reshape(-1, 3)[::7], recipe.stain, recipe.seed))
