@@ -13,7 +13,7 @@ from typing import Any, Self
 import dask.config
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
-from wsipsm.engine.task import Outcome, R, T
+from wsipsm.engine.task import ExecutorLostError, Outcome, R, T
 from wsipsm.errors import UsageError, WsipsmError
 
 ALLOWED_FAILURES = 3
@@ -156,7 +156,7 @@ class DaskExecutor:
             if isinstance(error, Exception):
                 return Outcome(task, error=error)
             raise error  # KeyboardInterrupt or SystemExit out of a task
-        raise WsipsmError(
+        raise ExecutorLostError(
             f"{self._address or 'local cluster'}: the scheduler went away; it is needed until the run ends. "
             "Run the same command again: finished blocks are kept."
         )

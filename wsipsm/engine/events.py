@@ -22,7 +22,9 @@ class BlockReport:
     failed: tuple[Box, ...] = ()
     """Level-0 boxes inside the core whose pixels could not be read."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """By step: read, predict, decode, write."""
+    """By step: read, predict, decode, write; empty when an earlier run did the work."""
+    backend: str = ""
+    """What ran the network; empty where no pixel could be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
+from wsipsm.errors import WsipsmError
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class ExecutorLostError(WsipsmError):
+    """What runs the tasks went away: no further task can be run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wsipsm.geometry import Box
-from wsipsm.instances.table import OWNED, SEAM, shard_schema
+from wsipsm.instances.table import SEAM, shard_schema
 from wsipsm.rundir import write_aside
 
 _METADATA_KEY = b"wsipsm"
@@ -28,9 +27,11 @@ class ShardFacts:
     n_too_large: int
     failed: tuple[Box, ...] = ()
     """Level-0 boxes inside the core whose pixels could not be read."""
+    backend: str = ""
+    """What ran the network."""
 
 
-def write_shard(path: Path, table: pa.Table, failed: Sequence[Box], n_too_large: int, n_tiles: int = 0) -> ShardFacts:
+def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
     """Write a shard aside and rename it.
 
     Parameters
@@ -39,32 +40,20 @@ def write_shard(path: Path, table: pa.Table, failed: Sequence[Box], n_too_large:
         Final name; its folder exists.
     table
         Of ``shard_schema()``.
-    failed
-        Level-0 boxes inside the core whose pixels could not be read.
-    n_too_large
-        Instances refused for their size.
-    n_tiles
-        Tiles the block was cut into.
+    facts
+        About the block, for the footer.
 
     Raises
     ------
     OutputError
         When the disk is full or the folder is not writable.
     """
-    n_owned = int(pc.sum(table.column(OWNED)).as_py() or 0)
-    facts = ShardFacts(n_owned=n_owned, n_tiles=n_tiles, n_too_large=n_too_large, failed=tuple(failed))
-    text = orjson.dumps(
-        {
-            "n_owned": facts.n_owned,
-            "n_tiles": facts.n_tiles,
-            "n_too_large": facts.n_too_large,
-            "failed": [[box.x, box.y, box.width, box.height] for box in facts.failed],
-        }
-    )
+    value = asdict(facts)
+    value["failed"] = [[box.x, box.y, box.width, box.height] for box in facts.failed]
+    text = orjson.dumps(value)
     with write_aside(path) as temporary:
         told = table.replace_schema_metadata({_METADATA_KEY: text})
         pq.write_table(told, temporary, compression="zstd", write_page_checksum=True)
-    return facts
 
 
 def read_facts(path: Path) -> ShardFacts | None:
@@ -79,6 +68,7 @@ def read_facts(path: Path) -> ShardFacts | None:
             n_tiles=value["n_tiles"],
             n_too_large=value["n_too_large"],
             failed=tuple(Box(*numbers) for numbers in value["failed"]),
+            backend=value["backend"],
         )
     except _READ_ERRORS:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from wsipsm.engine.events import BlockReport
 from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.instances.decode import decode
-from wsipsm.instances.shard import write_shard
+from wsipsm.instances.shard import ShardFacts, write_shard
 from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroids_px0, shard_schema
 from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Stain
@@ -78,7 +79,17 @@ class SlideJob:
     def count_tiles(self, core: Box) -> int:
         """Tiles that the network sees for a core."""
         box = self.decoded_box(core)
-        return -(-box.width // self.tile_px) * -(-box.height // self.tile_px)
+        tile_px = self.even_tile_px(box)
+        return -(-box.width // tile_px) * -(-box.height // tile_px)
+
+    def even_tile_px(self, box: Box) -> int:
+        """Side of tiles of one size that a box falls into, at most a quarter above the one asked for.
+
+        A narrow last tile costs its margins for little; a network that is compiled for one shape likes one shape.
+        """
+        longer = max(box.width, box.height)
+        n_tiles = max(1, math.ceil(longer / self.tile_px - 0.25))
+        return round_up(longer / n_tiles, self.card.stride)
 
     def slide_box(self) -> Box:
         """Working pixels that lie wholly on the slide; nothing outside is decoded."""
@@ -181,37 +192,49 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
             slide = _opened_slide(job.slide_path, job.mpp, job.fingerprint).slide
             box = decoded.expand(job.margin_px)
             rgb, failed = read_what_can_be_read(slide, box, job.grid.scale, job.grid.size_px, RETRY_BOX_PX)
+        backend = ""
         if rgb is None:
             table, n_too_large = shard_schema().empty_table(), 0
         else:
             with steps.timed("predict"):
-                maps = _predict(job, rgb)
+                maps, backend = _predict(job, decoded, rgb)
             with steps.timed("decode"):
                 table, n_too_large = find_nuclei(job, block, rgb, maps, failed)
-        lost = tuple(
-            job.grid.box_px0(part)
-            for part in (block.core.intersect(box) for box in ([block.core] if rgb is None else failed))
-            if part.area
+        facts = ShardFacts(
+            n_owned=int(np.count_nonzero(table.column(OWNED).to_numpy())),
+            n_tiles=job.count_tiles(block.core),
+            n_too_large=n_too_large,
+            failed=_lost_px0(job, block.core, [block.core] if rgb is None else failed),
+            backend=backend,
         )
         with steps.timed("write"):
-            path = RunDir(job.folder).shard_path(job.key, block)
-            facts = write_shard(path, table, lost, n_too_large, job.count_tiles(block.core))
+            write_shard(RunDir(job.folder).shard_path(job.key, block), table, facts)
+    return report_of(block, facts, steps.seconds)
+
+
+def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None = None) -> BlockReport:
+    """Tell of a block what its shard says, as events do."""
     return BlockReport(
         index=block.index,
         n_nuclei=facts.n_owned,
         n_tiles=facts.n_tiles,
-        n_too_large=n_too_large,
-        failed=lost,
-        seconds=steps.seconds,
+        n_too_large=facts.n_too_large,
+        failed=facts.failed,
+        seconds=seconds or {},
+        backend=facts.backend,
     )
 
 
-def _predict(job: SlideJob, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _lost_px0(job: SlideJob, core: Box, failed: list[Box]) -> tuple[Box, ...]:
+    parts = (core.intersect(box) for box in failed)
+    return tuple(job.grid.box_px0(part) for part in parts if part.area)
+
+
+def _predict(job: SlideJob, decoded: Box, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], str]:
     from wsipsm.models.predict import predict_tiled
 
     predictor = _opened_predictor(job.weights, job.card.model_dump_json(), job.backend, job.threads)
-    maps: NDArray[np.float32] = predict_tiled(predictor, rgb, job.margin_px, job.tile_px)
-    return maps
+    return predict_tiled(predictor, rgb, job.margin_px, job.even_tile_px(decoded)), predictor.backend
 
 
 def find_nuclei(
@@ -287,7 +310,8 @@ def _inside(core: Box, xy_px: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _depth_px(job: SlideJob, core: Box, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
     """How deep inside the core points lie, working pixels; negative outside."""
     x, y = (xy_px0 / job.grid.scale).T
-    return np.minimum(np.minimum(x - core.x, core.right - x), np.minimum(y - core.y, core.bottom - y))
+    depth: NDArray[np.float64] = np.min([x - core.x, core.right - x, y - core.y, core.bottom - y], axis=0)
+    return depth
 
 
 def _measured_table(

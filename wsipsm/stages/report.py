@@ -124,6 +124,7 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
     for report in segmented.reports.values():
         for name, seconds in report.seconds.items():
             steps[name] = round(steps.get(name, 0.0) + seconds, 3)
+    backends = {report.backend for report in segmented.reports.values() if report.backend}
     return {
         "options": options.model_dump(mode="json"),
         "code": result_code(),
@@ -131,7 +132,12 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
         "machine": machine_facts(),
         "slide": asdict(plan.info),
         "stain": {"decision": asdict(plan.decision), "profile": job.profile.to_dict()},
-        "model": {"reason": plan.model_reason, "weights": job.weights, "card": job.card.model_dump(mode="json")},
+        "model": {
+            "reason": plan.model_reason,
+            "weights": job.weights,
+            "card": job.card.model_dump(mode="json"),
+            "backends": sorted(backends),
+        },
         "region": plan.region.to_dict(),
         "grid": {
             "mpp": job.grid.mpp,

@@ -20,23 +20,13 @@ from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, digest, write_aside
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
+from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.provenance import result_code
 from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
 from wsipsm.stages.segment import Segmented, segment_slide
 from wsipsm.stages.summary import RESULTS, RunSummary
 from wsipsm.stages.write import read_coverage, write_cells
-
-_LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
-
-
-def slide_stem(path: str | Path) -> str:
-    """Name of a slide's folder: its file name without the suffix."""
-    name = Path(path).name
-    for suffix in _LONG_SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return Path(name).stem or "slide"
 
 
 def run_slide(

@@ -15,7 +15,7 @@ from wsipsm.engine.task import Executor, granted_cpus
 from wsipsm.errors import BudgetError, OutputError, SlideOpenError, UsageError
 from wsipsm.instances.shard import check_shard
 from wsipsm.rundir import RunDir
-from wsipsm.stages.block import release_worker, segment_block
+from wsipsm.stages.block import release_worker, report_of, segment_block
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.provenance import worker_code
 from wsipsm.tiling import Block
@@ -94,18 +94,16 @@ def segment_slide(
     for block in plan.blocks:
         facts = check_shard(run_dir.shard_path(plan.job.key, block))
         if facts is not None:
-            segmented.reports[block.index] = BlockReport(
-                block.index, facts.n_owned, facts.n_tiles, facts.n_too_large, facts.failed
-            )
+            segmented.reports[block.index] = report_of(block, facts)
     todo = [block for block in plan.blocks if block.index not in segmented.reports]
     budget = plan.budget(options.block_px)
-    if executor is not None:
+    if not todo:
+        _tell_plan(plan, segmented, listener, 0)
+    elif executor is not None:
         _run_blocks(plan, segmented, todo, listener, executor, budget, options)
-    elif todo:
+    else:
         with opened_executor(options, len(todo), budget) as opened:
             _run_blocks(plan, segmented, todo, listener, opened, budget, options)
-    else:
-        _tell_plan(plan, segmented, listener, 0)
     return segmented
 
 
