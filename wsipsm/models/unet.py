@@ -1,0 +1,137 @@
+"""The nucleus network: a shallow EfficientNet-Lite0 encoder with a light decoder at half resolution.
+
+Read top to bottom. The encoder stops at stride 16 (the first block of the 112-channel stage), and nothing in
+it looks at a whole image (no squeeze-and-excite, batch norm uses stored statistics), so the network has a
+finite reach and its output at a pixel does not depend on where a tile was cut. Lite0: Tan & Le 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ENCODER_STRIDE = 16
+_BN_EPS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    expand: int
+    channels: int
+    kernel: int
+    stride: int
+
+
+# Blocks 0 to 8 of EfficientNet-Lite0, in order.
+_BLOCKS = (
+    _Stage(1, 16, 3, 1),
+    _Stage(6, 24, 3, 2),
+    _Stage(6, 24, 3, 1),
+    _Stage(6, 40, 5, 2),
+    _Stage(6, 40, 5, 1),
+    _Stage(6, 80, 3, 2),
+    _Stage(6, 80, 3, 1),
+    _Stage(6, 80, 3, 1),
+    _Stage(6, 112, 5, 1),
+)
+_STEM_CHANNELS = 32
+_SKIP_AFTER = (0, 2, 4)
+"""Blocks whose output is a skip connection, at strides 2, 4 and 8."""
+_DECODER_CHANNELS = (64, 40, 24)
+
+
+def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
+    # TensorFlow's SAME padding for even sizes, as the ImageNet weights of Lite0 were trained with.
+    total = kernel - stride
+    before = total // 2
+    return functional.pad(x, (before, total - before, before, total - before))
+
+
+class _Conv(nn.Module):
+    """Convolution, batch norm and, unless told otherwise, ReLU6."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, activate: bool = True
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.activate = kernel, stride, activate
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=_BN_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(_same_pad(x, self.kernel, self.stride)))
+        return functional.relu6(x) if self.activate else x
+
+
+class _InvertedResidual(nn.Module):
+    """Expand by 1x1, filter each channel, project by 1x1 (Sandler et al. 2018)."""
+
+    def __init__(self, inputs: int, stage: _Stage) -> None:
+        super().__init__()
+        hidden = inputs * stage.expand
+        layers = [] if stage.expand == 1 else [_Conv(inputs, hidden, 1)]
+        layers.append(_Conv(hidden, hidden, stage.kernel, stride=stage.stride, groups=hidden))
+        layers.append(_Conv(hidden, stage.channels, 1, activate=False))
+        self.layers = nn.Sequential(*layers)
+        self.residual = stage.stride == 1 and inputs == stage.channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return x + y if self.residual else y
+
+
+class Encoder(nn.Module):
+    """First nine blocks of EfficientNet-Lite0; returns maps at strides 2, 4, 8 and 16."""
+
+    channels = (16, 24, 40, 112)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _Conv(3, _STEM_CHANNELS, 3, stride=2)
+        blocks, channels = [], _STEM_CHANNELS
+        for stage in _BLOCKS:
+            blocks.append(_InvertedResidual(channels, stage))
+            channels = stage.channels
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map an image of shape (n, 3, h, w), scaled to -1..1, to four feature maps, finest first."""
+        features = []
+        x = self.stem(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in _SKIP_AFTER:
+                features.append(x)
+        return [*features, x]
+
+
+class NucleusUnet(nn.Module):
+    """Image to logits, one channel an output, at full resolution.
+
+    Parameters
+    ----------
+    n_outputs
+        Number of channels: nucleus, distance, and positive where Ki-67 is scored.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        channels = Encoder.channels[-1]
+        decoder = []
+        for skip, outputs in zip(reversed(Encoder.channels[:-1]), _DECODER_CHANNELS, strict=True):
+            decoder.append(_Conv(channels + skip, outputs, 3))
+            channels = outputs
+        self.decoder = nn.ModuleList(decoder)
+        self.head = nn.Conv2d(channels, n_outputs, 1)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Map RGB in 0..255, shape (n, 3, h, w) with h and w multiples of 16, to logits (n, outputs, h, w)."""
+        *skips, y = self.encoder(rgb / 127.5 - 1.0)
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            y = functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = block(torch.cat([y, skip], dim=1))
+        return functional.interpolate(self.head(y), scale_factor=2.0, mode="bilinear", align_corners=False)

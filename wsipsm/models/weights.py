@@ -1,0 +1,182 @@
+"""Weights on disk and in the network: safetensors only, checked before anything runs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from wsipsm.errors import ModelError
+from wsipsm.models.card import ModelCard
+from wsipsm.models.registry import card_path, check_checksum, check_weights_path, check_weights_suffix
+from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
+from wsipsm.rundir import write_aside
+
+_N_TOLD = 3
+
+
+def save_model(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> ModelCard:
+    """Write weights and, beside them, their card.
+
+    Parameters
+    ----------
+    path
+        Of the weights, ending in .safetensors; its folder exists.
+    state
+        State of a NucleusUnet with as many outputs as the card names.
+    card
+        Its checksum is replaced.
+
+    Returns
+    -------
+    The card with the checksum of the file.
+
+    Raises
+    ------
+    ModelError
+        When the suffix is another, or the state does not fit the card or is not finite.
+    OutputError
+        When the disk is full or the place is not writable.
+    """
+    check_weights_suffix(path)
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    _check_state(path, plain, card)
+    content = safetensors.torch.save(plain, metadata={"format": "pt"})
+    card = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    with write_aside(path) as temporary:
+        temporary.write_bytes(content)
+    with write_aside(card_path(path)) as temporary:
+        temporary.write_bytes(orjson.dumps(card.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
+    return card
+
+
+def load_weights(weights: Path, card: ModelCard) -> dict[str, Tensor]:
+    """Read weights that fit a card.
+
+    Parameters
+    ----------
+    weights
+        A .safetensors file.
+    card
+        States the checksum and the number of outputs.
+
+    Returns
+    -------
+    State of a NucleusUnet, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        When the file is absent, of another kind, too large, damaged, made for another architecture, or holds values
+        that are not finite.
+    """
+    check_weights_path(weights)
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{weights}: cannot be read ({error.strerror}); a readable model is needed.") from error
+    check_checksum(weights, card, hashlib.sha256(content).hexdigest())
+    try:
+        state = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise ModelError(f"{weights}: is no safetensors file ({error}); one is needed. Train anew.") from error
+    _check_state(weights, state, card)
+    return state
+
+
+def build_network(card: ModelCard, weights: Path) -> NucleusUnet:
+    """Make the network of a card, with its weights, ready for inference.
+
+    Raises
+    ------
+    ModelError
+        When the weights are unusable.
+    """
+    state = load_weights(weights, card)
+    with torch.device("meta"):  # values are assigned below: none need be drawn
+        network = NucleusUnet(len(card.outputs))
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def measure_reach(network: nn.Module) -> int:
+    """Measure how far an input pixel can be from an output pixel that it changes.
+
+    An impulse goes through a copy whose weights are all positive and whose norms do nothing, so that nothing cancels or
+    saturates: what the impulse reaches there is all that it can reach with any weights. It is sent at every position
+    modulo the stride, along both axes.
+
+    Parameters
+    ----------
+    network
+        A NucleusUnet.
+
+    Returns
+    -------
+    Pixels, rounded up to a multiple of the network's stride.
+    """
+    probe = _positive_copy(network)
+    farthest, length = 0, 32 * ENCODER_STRIDE
+    while True:
+        for position in range(length // 2, length // 2 + ENCODER_STRIDE):
+            for shape in ((ENCODER_STRIDE, length), (length, ENCODER_STRIDE)):
+                impulse = torch.full((1, 3, *shape), 127.5, dtype=torch.float64)  # the network's zero
+                axis = 2 if shape[1] == length else 1
+                impulse.select(axis + 1, position).fill_(255.0)
+                with torch.inference_mode():
+                    changed = probe(impulse)[0].abs().amax(dim=(0, 3 - axis)).nonzero()
+                farthest = max(farthest, int((changed - position).abs().max()))
+        if farthest < length // 2 - ENCODER_STRIDE:
+            return -(-farthest // ENCODER_STRIDE) * ENCODER_STRIDE
+        length *= 2  # the reach came near the probe's border: a larger one is needed
+
+
+def _positive_copy(network: nn.Module) -> nn.Module:
+    probe = copy.deepcopy(network).double().cpu().eval()
+    for module in probe.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 1.0 / module.weight[0].numel())
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    return probe
+
+
+def _check_state(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Refuse a state that is not exactly the architecture's, or not finite."""
+    if card.stride % ENCODER_STRIDE:
+        raise ModelError(
+            f"{card_path(path)}: its stride is {card.stride}; a multiple of {ENCODER_STRIDE} is needed. Train anew."
+        )
+    with torch.device("meta"):
+        wanted = NucleusUnet(len(card.outputs)).state_dict()
+    problems = [f"{key} is missing" for key in wanted if key not in state]
+    problems += [f"{key} is unknown" for key in state if key not in wanted]
+    for key in wanted:
+        if key in state and (state[key].shape != wanted[key].shape or state[key].dtype != wanted[key].dtype):
+            problems.append(f"{key} is {_form(state[key])} and not {_form(wanted[key])}")
+    if problems:
+        told = ", ".join(problems[:_N_TOLD])
+        more = f", and {len(problems) - _N_TOLD} more differ" if len(problems) > _N_TOLD else ""
+        raise ModelError(
+            f"{path}: made for another architecture ({told}{more}); weights of {card.architecture} with outputs "
+            f"{'+'.join(card.outputs)} are needed. Copy weights and card again, or train anew."
+        )
+    broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise ModelError(
+            f"{path}: {len(broken)} tensors hold values that are not finite (first {broken[0]}); finite ones are "
+            "needed. Train anew."
+        )
+
+
+def _form(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')}{tuple(value.shape)}"
