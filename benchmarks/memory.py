@@ -34,8 +34,8 @@ from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.rundir import RunDir
 from wsipsm.slide.open import open_slide, require_mpp
-from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.discover import slide_stem
+from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.tiling import Block
 
 EXPORT_SIDE_PX = 30_000

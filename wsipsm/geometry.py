@@ -102,5 +102,8 @@ class WorkingGrid:
         """Smallest whole-pixel level-0 box that covers a working-pixel box."""
         s = self.scale
         return Box.from_edges(
-            math.floor(box_px.x * s), math.floor(box_px.y * s), math.ceil(box_px.right * s), math.ceil(box_px.bottom * s)
+            math.floor(box_px.x * s),
+            math.floor(box_px.y * s),
+            math.ceil(box_px.right * s),
+            math.ceil(box_px.bottom * s),
         )

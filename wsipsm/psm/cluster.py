@@ -79,7 +79,7 @@ def cluster(fused: NDArray[np.float32], seed: int = 0) -> NuclearClusters:
 
 
 def hematoxylin_densities(rgb: NDArray[np.uint8], profile: StainProfile) -> list[NDArray[np.float32]]:
-    """Four views of how much hematoxylin a pixel holds, for H&E.
+    """Estimate in four ways how much hematoxylin a pixel of H&E holds.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def hematoxylin_densities(rgb: NDArray[np.uint8], profile: StainProfile) -> list
 def marker_densities(
     rgb: NDArray[np.uint8], profile: StainProfile
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]], NDArray[np.bool_]]:
-    """Views of the brown and of the blue nuclei of an IHC image.
+    """Show the brown and the blue nuclei of an IHC image as densities.
 
     One density for both finds no negatives, since the brown ones set its scale. So brown is taken first, and
     blue is measured with the brown painted over and the local background taken off.

@@ -162,7 +162,9 @@ def _check_tiatoolbox() -> Finding:
 
 
 def _check_cpus() -> Finding:
-    return Finding("processors", "ok", f"{granted_cpus()} granted of {os.cpu_count()} (affinity, cgroup and job counted)")
+    return Finding(
+        "processors", "ok", f"{granted_cpus()} granted of {os.cpu_count()} (affinity, cgroup and job counted)"
+    )
 
 
 def _check_memory() -> Finding:
