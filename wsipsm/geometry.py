@@ -63,7 +63,7 @@ class Box:
         return Box(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
 
     def intersect(self, other: Box) -> Box:
-        """Common part; its area is 0 when there is none."""
+        """Cut down to the common part; its area is 0 when there is none."""
         return Box.from_edges(
             max(self.x, other.x), max(self.y, other.y), min(self.right, other.right), min(self.bottom, other.bottom)
         )
