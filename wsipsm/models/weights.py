@@ -123,19 +123,28 @@ def measure_reach(network: nn.Module) -> int:
     Pixels, rounded up to a multiple of the network's stride.
     """
     probe = _positive_copy(network)
-    farthest, length = 0, 32 * ENCODER_STRIDE
+    length = 32 * ENCODER_STRIDE
     while True:
-        for position in range(length // 2, length // 2 + ENCODER_STRIDE):
-            for shape in ((ENCODER_STRIDE, length), (length, ENCODER_STRIDE)):
-                impulse = torch.full((1, 3, *shape), 127.5, dtype=torch.float64)  # the network's zero
-                axis = 2 if shape[1] == length else 1
-                impulse.select(axis + 1, position).fill_(255.0)
-                with torch.inference_mode():
-                    changed = probe(impulse)[0].abs().amax(dim=(0, 3 - axis)).nonzero()
-                farthest = max(farthest, int((changed - position).abs().max()))
+        farthest = max(_reach_along(probe, axis, length) for axis in (0, 1))
         if farthest < length // 2 - ENCODER_STRIDE:
             return -(-farthest // ENCODER_STRIDE) * ENCODER_STRIDE
         length *= 2  # the reach came near the probe's border: a larger one is needed
+
+
+def _reach_along(probe: nn.Module, axis: int, length: int) -> int:
+    """Send an impulse, a line across the other axis, from each position modulo the stride; tell how far it came."""
+    shape = (length, ENCODER_STRIDE) if axis == 0 else (ENCODER_STRIDE, length)
+    positions = range(length // 2, length // 2 + ENCODER_STRIDE)
+    # 127.5 is what the network scales to zero.
+    images = torch.full((len(positions), 3, *shape), 127.5, dtype=torch.float64)
+    for image, position in zip(images, positions, strict=True):
+        image.select(axis + 1, position).fill_(255.0)
+    with torch.inference_mode():
+        responses = probe(images).amax(dim=(1, 3 - axis))
+    return max(
+        int((response.nonzero() - position).abs().max())
+        for response, position in zip(responses, positions, strict=True)
+    )
 
 
 def _positive_copy(network: nn.Module) -> nn.Module:
