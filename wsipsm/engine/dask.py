@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from tempfile import TemporaryDirectory
@@ -20,6 +22,7 @@ ALLOWED_FAILURES = 3
 """Workers that a task may be lost with before it is set aside."""
 _CONNECT_TIMEOUT_S = 15
 _CLOSE_TIMEOUT_S = 3
+_GRACE_S = 1.0
 _QUIET = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core")
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
@@ -139,8 +142,11 @@ class DaskExecutor:
             for _ in range(min(limit, len(tasks))):
                 launch()
             for future in completed:
-                task = flying.pop(future)
-                outcome: Outcome[T, R] = self._outcome(task, future)
+                outcome: Outcome[T, R] | None = self._outcome(flying[future], future)
+                if outcome is None:
+                    completed.add(future)
+                    continue
+                del flying[future]
                 future.release()
                 launch()
                 yield outcome
@@ -149,25 +155,44 @@ class DaskExecutor:
                 with suppress(OSError, TimeoutError, RuntimeError):
                     self._client.cancel(list(flying), force=True)
 
-    def _outcome(self, task: T, future: Any) -> Outcome[T, R]:
-        if future.status == "finished":
-            return Outcome(task, result=future.result(timeout=_CONNECT_TIMEOUT_S))
-        if future.status == "error":
-            error = future.exception(timeout=_CONNECT_TIMEOUT_S)
-            if isinstance(error, Exception):
-                return Outcome(task, error=error)
-            raise error  # KeyboardInterrupt or SystemExit out of a task
-        raise ExecutorLostError(
+    def _outcome(self, task: T, future: Any) -> Outcome[T, R] | None:
+        """Tell what a future came to; None when its result was lost with its worker and is made again."""
+        try:
+            if future.status == "finished":
+                return Outcome(task, result=future.result(timeout=_CONNECT_TIMEOUT_S))
+            if future.status == "error":
+                error = future.exception(timeout=_CONNECT_TIMEOUT_S)
+                if isinstance(error, Exception):
+                    return Outcome(task, error=error)
+                raise error  # KeyboardInterrupt or SystemExit out of a task
+        except TimeoutError:
+            return None
+        except CancelledError as error:
+            raise self._lost() from error
+        if future.status == "cancelled":
+            raise self._lost()
+        return None
+
+    def _lost(self) -> ExecutorLostError:
+        return ExecutorLostError(
             f"{self._address or 'local cluster'}: the scheduler went away; it is needed until the run ends. "
             "Run the same command again: finished blocks are kept."
         )
 
     def close(self) -> None:
         """End the client and, if it was started here, the cluster, within seconds."""
-        for part in (getattr(self, "_client", None), self._cluster):
-            if part is not None:
-                with suppress(OSError, TimeoutError, RuntimeError):
-                    part.close(timeout=_CLOSE_TIMEOUT_S)
+        gone = (OSError, TimeoutError, RuntimeError)
+        client = getattr(self, "_client", None)
+        if client is not None:
+            with suppress(*gone):
+                client.close(timeout=_CLOSE_TIMEOUT_S)
+        if self._cluster is not None:
+            # A worker amid a long task does not end when it is asked to.
+            with suppress(*gone):
+                self._cluster.sync(_end_workers, list(self._cluster.workers.values()))
+            with suppress(*gone):
+                self._cluster.close(timeout=_CLOSE_TIMEOUT_S)
+            self._cluster = None
         if self._folder is not None:
             self._folder.cleanup()
         self._settings.__exit__(None, None, None)
@@ -179,6 +204,10 @@ class DaskExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+async def _end_workers(nannies: list[Any]) -> None:
+    await asyncio.gather(*(nanny.close(timeout=_GRACE_S) for nanny in nannies), return_exceptions=True)
 
 
 def _in_own_words(error: Exception | None) -> Exception | None:

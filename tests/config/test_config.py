@@ -1,0 +1,20 @@
+"""Options of a run."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from wsipsm.config import RunOptions
+
+
+@pytest.mark.parametrize("values", [{"workers": -1}, {"block_px": 0}, {"tile_px": 1}, {"nonsense": 1}])
+def test_impossible_options_are_refused(values: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        RunOptions(**values)
+
+
+def test_who_works_where_does_not_change_the_digest() -> None:
+    plain = RunOptions()
+    assert plain.digest() == RunOptions(workers=3, scheduler="tcp://host:1", overwrite=True).digest()
+    assert plain.digest() != RunOptions(seed=1).digest()
