@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from wsipsm.errors import ModelError
 from wsipsm.models.card import ModelCard
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import build_network
+
+if TYPE_CHECKING:
+    import openvino
 
 BACKENDS = ("auto", "openvino", "torch")
 _WHITE = 255
@@ -108,11 +111,7 @@ class OpenVinoPredictor:
 
         self.card = card
         self.backend = f"openvino {openvino.__version__.split('-')[0]} cpu f32"
-        example = torch.zeros((1, 4 * card.stride, 4 * card.stride, 3), dtype=torch.uint8)
-        with warnings.catch_warnings():
-            # OpenVINO traces; the deprecation is for it to act on, not for the user.
-            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-            model = openvino.convert_model(_Scorer(network).eval(), example_input=example, input=[1, -1, -1, 3])
+        model = _to_openvino(network, card.stride)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -126,6 +125,27 @@ class OpenVinoPredictor:
         result = self._request.infer([np.ascontiguousarray(rgb)[None]], share_inputs=True)
         maps: NDArray[np.float32] = result[0][0]
         return maps
+
+
+def _to_openvino(network: NucleusUnet, stride: int) -> openvino.Model:
+    """Convert a network.
+
+    ``openvino.convert_model`` does the same three steps but reports its use to the maker over the net, which software
+    beside patients' data must not, and traces twice.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    example = torch.zeros((1, 4 * stride, 4 * stride, 3), dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # OpenVINO reads TorchScript; its deprecation is for OpenVINO to act on, not for the user.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        traced = torch.jit.trace(_Scorer(network).eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion: the frontend holds no reference
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    model.reshape([1, -1, -1, 3])
+    return model
 
 
 def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", threads: int = 1) -> Predictor:
