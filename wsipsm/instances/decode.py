@@ -40,6 +40,8 @@ class _DecodeSettings(Protocol):
     @property
     def peak_min(self) -> float: ...
     @property
+    def saddle_share(self) -> float: ...
+    @property
     def min_area_um2(self) -> float: ...
     @property
     def max_area_um2(self) -> float: ...
@@ -160,7 +162,36 @@ def _divide(foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings
     markers = np.zeros_like(parts)
     markers[rows[keep], columns[keep]] = np.arange(n_parts, n_parts + np.count_nonzero(keep), dtype=np.int32)
     flooded = watershed(-distance, markers, mask=shared[parts])  # type: ignore[no-untyped-call]
+    flooded = _join_shallow(np.asarray(flooded, dtype=np.int32), distance, settings.saddle_share)
     return np.asarray(np.where(flooded > 0, flooded, parts), dtype=np.int32)
+
+
+def _join_shallow(labels: NDArray[np.int32], distance: NDArray[np.int32], saddle_share: float) -> NDArray[np.int32]:
+    """Join neighbours whose common border is hardly lower than the lower of their peaks: one nucleus, two seeds.
+
+    The saddle of two labels is the highest value on their border. Only the two labels and their border decide.
+    """
+    n_labels = int(labels.max(initial=0)) + 1
+    peak = np.zeros(n_labels, dtype=distance.dtype)
+    np.maximum.at(peak, labels.ravel(), distance.ravel())
+    keys, heights = [], []
+    for first, second in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        one, other = labels[first], labels[second]
+        border = (one != other) & (one > 0) & (other > 0)
+        low, high = np.minimum(one[border], other[border]), np.maximum(one[border], other[border])
+        keys.append(low.astype(np.int64) * n_labels + high)
+        heights.append(np.minimum(distance[first][border], distance[second][border]))
+    pairs, position = np.unique(np.concatenate(keys), return_inverse=True)
+    if not len(pairs):
+        return labels
+    saddle = np.zeros(len(pairs), dtype=distance.dtype)
+    np.maximum.at(saddle, position, np.concatenate(heights))
+    low, high = pairs // n_labels, pairs % n_labels
+    shallow = saddle >= saddle_share * np.minimum(peak[low], peak[high])
+    links = coo_array((np.ones(int(shallow.sum()), bool), (low[shallow], high[shallow])), shape=(n_labels, n_labels))
+    _, group = connected_components(links, directed=False)
+    _, first_label = np.unique(group, return_index=True)
+    return np.asarray(first_label[group][labels], dtype=np.int32)
 
 
 def _find_seeds(

@@ -16,12 +16,14 @@ class DecodeSettings(BaseModel):
 
     foreground: float = Field(0.5, gt=0, lt=1)
     """Nucleus probability from which a pixel belongs to a nucleus."""
-    distance_sigma_px: float = Field(1.5, ge=0)
+    distance_sigma_px: float = Field(2.0, ge=0)
     """Gaussian smoothing of the distance map before peaks are sought, working pixels."""
-    peak_radius_px: int = Field(4, ge=1)
+    peak_radius_px: int = Field(6, ge=1)
     """A seed is the maximum of the distance map within this radius, working pixels."""
     peak_min: float = Field(0.25, ge=0, lt=1)
     """Smallest smoothed distance at a seed; the map is 1 at a nucleus' centre."""
+    saddle_share: float = Field(0.85, gt=0, le=1)
+    """Neighbours stay apart when the smoothed distance on their border is below this share of the lower peak."""
     min_area_um2: float = Field(4.0, gt=0)
     """Smaller instances are dropped."""
     max_area_um2: float = Field(400.0, gt=0)

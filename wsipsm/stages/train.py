@@ -25,7 +25,7 @@ from wsipsm.training.lessons import StainedImage, make_lessons
 from wsipsm.training.loop import TrainOptions, train_student
 
 WORKING_MPP = 0.25
-NETWORK_STRIDE, NETWORK_REACH_PX = 16, 144
+NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
 """Of NucleusUnet, as ``models.weights.measure_reach`` finds them; a test compares."""
 SCALE_JITTER = {Stain.HE: (0.7, 1.5), Stain.IHC: (0.6, 1.8)}
 """Ki-67 images come at stated pixel sizes that differ from their nuclei's by more."""
