@@ -24,9 +24,9 @@ _MISSING_OPERATORS = (
 @cache
 def _declare_operators() -> torch.library.Library:
     # Cached because the declarations live only as long as the library object.
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _MISSING_OPERATORS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     return library
 
 

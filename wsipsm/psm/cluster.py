@@ -58,8 +58,8 @@ def fuse(activation: NDArray[np.float32], density: NDArray[np.float32], beta: fl
     -------
     Fused density of shape (h, w), float32.
     """
-    fused: NDArray[np.float32] = (standardise(activation) + beta * standardise(density)) / (1 + beta)
-    return fused
+    fused = (standardise(activation) + beta * standardise(density)) / (1 + beta)
+    return fused.astype(np.float32)
 
 
 def standardise(values: NDArray[np.float32]) -> NDArray[np.float32]:

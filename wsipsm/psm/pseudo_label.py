@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -94,7 +95,7 @@ def divide_touching(mask: NDArray[np.bool_], opening_px: int) -> NDArray[np.int3
     area = np.bincount(labels.ravel())
     keep = (area >= _MIN_AREA_PX) & (area <= _MAX_AREA_PX)
     keep[0] = False
-    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+    return np.asarray(np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels])
 
 
 def _best_iou(labels: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -191,8 +192,9 @@ def voronoi_edges(instances: NDArray[np.int32], reach_px: float = 4.0) -> NDArra
 def normalised_distance(instances: NDArray[np.int32]) -> NDArray[np.float32]:
     """Distance to the outline of each instance, divided by its largest; shape (h, w), 0..1."""
     result = np.zeros(instances.shape, np.float32)
-    for label, box in enumerate(ndimage.find_objects(instances), start=1):
-        if box is None:
+    boxes: list[Any] = list(ndimage.find_objects(instances))
+    for label, box in enumerate(boxes, start=1):
+        if box is None:  # a label without pixels
             continue
         mask = np.pad(instances[box] == label, 1).astype(np.uint8)
         distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)[1:-1, 1:-1]

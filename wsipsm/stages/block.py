@@ -31,7 +31,7 @@ from wsipsm.models.card import ModelCard
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import Slide
 from wsipsm.slide.open import open_slide
-from wsipsm.stages.partial import RETRY_BOX_PX, read_what_can_be_read, slices_of
+from wsipsm.stages.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of
 from wsipsm.stain import StainProfile, separate
 from wsipsm.tiling import Block, round_up
 
@@ -191,7 +191,7 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
         with steps.timed("read"):
             slide = _opened_slide(job.slide_path, job.mpp, job.fingerprint).slide
             box = decoded.expand(job.margin_px)
-            rgb, failed = read_what_can_be_read(slide, box, job.grid.scale, job.grid.size_px, RETRY_BOX_PX)
+            rgb, failed = read_what_can_be_read(slide, box, job.grid.scale, job.grid.size_px, RETRY_BOXES_PX)
         backend = ""
         if rgb is None:
             table, n_too_large = shard_schema().empty_table(), 0

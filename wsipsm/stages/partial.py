@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,9 +12,10 @@ from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import Slide
 from wsipsm.slide.read import read_box, read_thumbnail
 
-RETRY_BOX_PX = 512
-"""Side of the boxes that are read one by one where a block cannot be read whole, working pixels."""
-_RETRY_THUMBNAIL_PX = 32
+RETRY_BOXES_PX = (512, 128)
+"""Sides of the boxes that are read one by one where a block cannot be read whole, and where such a box cannot,
+working pixels. A scanner's tile has 240 to 1024 level-0 pixels: little more than it is lost with it."""
+_RETRY_THUMBNAIL_PX = (256, 32)
 _WHITE = 255
 
 
@@ -24,7 +27,7 @@ def slices_of(part: Box, whole: Box) -> tuple[slice, slice]:
 
 
 def read_what_can_be_read(
-    slide: Slide, box_px: Box, scale: float, size_px: Size, retry_px: int
+    slide: Slide, box_px: Box, scale: float, size_px: Size, retry_px: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8] | None, list[Box]]:
     """Read a box whole, or what can be read of it.
 
@@ -39,8 +42,9 @@ def read_what_can_be_read(
     size_px
         Of the working grid.
     retry_px
-        Side of the boxes that are tried one by one. They lie on a grid anchored at the slide's origin and are read
-        whole even where ``box_px`` ends inside one, so that the same pixels fail whatever the blocks are.
+        Sides of the boxes that are tried one by one, each a multiple of the next. They lie on grids anchored at the
+        slide's origin and are read whole even where ``box_px`` ends inside one, so that what fails hardly depends on
+        how blocks are cut.
 
     Returns
     -------
@@ -53,20 +57,32 @@ def read_what_can_be_read(
         pass  # told by the boxes that fail alone
     rgb = np.full((box_px.height, box_px.width, 3), _WHITE, dtype=np.uint8)
     failed: list[Box] = []
+    on_slide = Box(0, 0, size_px.width, size_px.height)
     n_read = 0
-    inside = box_px.intersect(Box(0, 0, size_px.width, size_px.height))
-    for top in range(inside.y // retry_px * retry_px, inside.bottom, retry_px):
-        for left in range(inside.x // retry_px * retry_px, inside.right, retry_px):
-            whole = Box(left, top, min(retry_px, size_px.width - left), min(retry_px, size_px.height - top))
-            try:
-                pixels = read_box(slide, whole, scale)
-            except SlideReadError:
+    waiting = [(box, 0) for box in _grid_boxes(box_px.intersect(on_slide), retry_px[0])]
+    while waiting:
+        whole, depth = waiting.pop()
+        whole = whole.intersect(on_slide)
+        try:
+            pixels = read_box(slide, whole, scale)
+        except SlideReadError:
+            if depth + 1 < len(retry_px):
+                inner = _grid_boxes(whole.intersect(box_px), retry_px[depth + 1])
+                waiting.extend((box, depth + 1) for box in inner)
+            else:
                 failed.append(whole)
-                continue
-            n_read += 1
-            part = whole.intersect(inside)
-            rgb[slices_of(part, box_px)] = pixels[slices_of(part, whole)]
-    return (rgb if n_read else None), failed
+            continue
+        n_read += 1
+        part = whole.intersect(box_px)
+        rgb[slices_of(part, box_px)] = pixels[slices_of(part, whole)]
+    return (rgb if n_read else None), sorted(failed, key=lambda box: (box.y, box.x))
+
+
+def _grid_boxes(box: Box, side: int) -> Iterator[Box]:
+    """Boxes of a grid anchored at the origin that a box touches."""
+    for top in range(box.y // side * side, box.bottom, side):
+        for left in range(box.x // side * side, box.right, side):
+            yield Box(left, top, side, side)
 
 
 def read_partial_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np.uint8], float, list[Box]]:

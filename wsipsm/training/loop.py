@@ -75,7 +75,8 @@ def train_student(
     generator = torch.Generator().manual_seed(options.seed)
     network = NucleusUnet(n_outputs)
     _start_from(network, start or {})
-    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
     optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.learning_rate, total_steps=options.steps, pct_start=0.1
@@ -97,7 +98,8 @@ def train_student(
         if progress is not None:
             progress(step, float(loss.detach()))
     network.load_state_dict(average)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _start_from(network: NucleusUnet, start: dict[str, Tensor]) -> None:
