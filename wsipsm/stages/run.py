@@ -168,7 +168,7 @@ def _write_results(plan: SlidePlan, run_dir: RunDir, segmented: Segmented) -> Sl
         plan.region.shape if isinstance(plan.region, PolygonRegion) else None,
         plan.job.grid.slide_mpp,
     )
-    totals = write_cells(plan, run_dir, done, geojson_facts(plan), canvas)
+    totals = write_cells(plan, run_dir, done, lost, geojson_facts(plan), canvas)
     result = SlideResult(plan, segmented, totals, lost, coverage)
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         canvas.save(temporary, overview_caption(result))

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
 from numpy.typing import NDArray
 
 from wsipsm.export.geojson import GeoJsonWriter
@@ -120,7 +121,12 @@ class Totals:
 
 
 def write_cells(
-    plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], run: dict[str, Any], canvas: OverviewCanvas
+    plan: SlidePlan,
+    run_dir: RunDir,
+    blocks: Sequence[Block],
+    lost_px0: Sequence[Box],
+    run: dict[str, Any],
+    canvas: OverviewCanvas,
 ) -> Totals:
     """Write cells.parquet and cells.geojson.gz from shards, and count and draw what goes into them.
 
@@ -132,6 +138,8 @@ def write_cells(
         Holds the shards, takes the results.
     blocks
         Those that have a shard, in row-major order.
+    lost_px0
+        Level-0 boxes that could not be read; nuclei that touch one are left out, whichever block saw them.
     run
         What the GeoJSON says about its making; the same for the same input.
     canvas
@@ -150,7 +158,7 @@ def write_cells(
         geojson = GeoJsonWriter(geojson_path, plan.info, run)
         try:
             with CellsWriter(cells_path) as cells:
-                for table in _final_tables(plan, run_dir, blocks, totals):
+                for table in _final_tables(plan, run_dir, blocks, lost_px0, totals):
                     cells.add(table)
                     geojson.add(table)
                     canvas.add(table)
@@ -162,9 +170,13 @@ def write_cells(
     return totals
 
 
-def _final_tables(plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], totals: Totals) -> Iterator[pa.Table]:
+def _final_tables(
+    plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], lost_px0: Sequence[Box], totals: Totals
+) -> Iterator[pa.Table]:
     """Nuclei of one block after the other: seams resolved, cut to the region."""
     names = nuclei_schema().names
+    lost = shapely.union_all([shapely.box(box.x, box.y, box.right, box.bottom) for box in lost_px0])
+    shapely.prepare(lost)
     for block, seam_rows, seam_kept in _resolved_blocks(plan.job, run_dir, blocks):
         table = read_shard(run_dir.shard_path(plan.job.key, block), names)
         keep = np.ones(table.num_rows, dtype=bool)
@@ -172,6 +184,9 @@ def _final_tables(plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], tot
         totals.n_seam_dropped += int((~seam_kept).sum())
         inside = np.asarray(plan.region.contains(centroids_px0(table)), dtype=bool)
         totals.n_outside += int((keep & ~inside).sum())
+        if lost_px0:
+            outlines = shapely.from_wkb(table.column(Column.GEOMETRY.value).to_numpy(zero_copy_only=False))
+            inside &= ~shapely.intersects(lost, outlines)
         table = table.filter(pa.array(keep & inside))
         if table.num_rows:
             yield table
