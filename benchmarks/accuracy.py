@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -48,8 +49,8 @@ class Result:
     rows: list[dict[str, Any]]
     """One an image."""
     seconds: float
-    models: set[str] = field(default_factory=set)
-    """Weights that were used."""
+    models: Counter[str] = field(default_factory=Counter)
+    """Weights that were used, and on how many images: the stain of each is told from its colours."""
 
 
 def evaluate_labels(
@@ -88,11 +89,11 @@ def evaluate_monuseg(data: Path, model: str | None, limit: int | None, with_floo
     """Score floor and model on the MoNuSeg training images."""
     from prediction import run_image
 
-    used: set[str] = set()
+    used: Counter[str] = Counter()
 
     def predict(image: LabelledImage) -> NDArray[np.int32]:
         cells = run_image(image.path, MONUSEG_MPP, model)
-        used.add(cells.model)
+        used[cells.model] += 1
         return cells.labels(image.size)
 
     methods: dict[str, PredictLabels] = {"floor": lambda image: floor.segment_he(image.rgb)} if with_floor else {}
@@ -109,12 +110,12 @@ def evaluate_ki67(set_name: str, data: Path, model: str | None, limit: int | Non
     """Score floor and model on one set of points."""
     from prediction import run_image
 
-    used: set[str] = set()
+    used: Counter[str] = Counter()
     chosen = POINT_SETS[set_name]
 
     def predict(image: PointImage) -> Points:
         cells = run_image(image.path, chosen.mpp, model)
-        used.add(cells.model)
+        used[cells.model] += 1
         return cells.points()
 
     methods: dict[str, PredictPoints] = {}
@@ -142,10 +143,14 @@ def write_report(results: Sequence[Result], out: Path | None, limit: int | None)
 
 def _header(results: Sequence[Result], limit: int | None) -> list[str]:
     facts = describe_machine()
-    models = sorted(set().union(*(result.models for result in results)))
+    models = [
+        f"{result.set_name}: {name} on {n} of {len(result.rows)} images"
+        for result in results
+        for name, n in sorted(result.models.items())
+    ]
     lines = [
         f"Date {facts['date']}. Seed 0. {facts['machine']}. {facts['versions']}.",
-        f"Weights: {', '.join(models) or 'none'}.",
+        f"Weights: {'; '.join(models) or 'none'}.",
         f"MoNuSeg: training images at {MONUSEG_MPP} um/px, labels by the organisers' MATLAB rules; means over images; "
         "AJI is the organisers' (a prediction may be used again), AJI+ one-to-one; PQ, P, R, F1 at IoU above 0.5; "
         "F1_c by centroids within 12 px; P, R and F1 pooled.",
