@@ -86,9 +86,10 @@ def train_student(
         rgb, nucleus, distance, positive = _draw_batch(lessons, options, rng)
         rgb = jitter_stains(rgb, options.augment, generator).contiguous(memory_format=torch.channels_last)
         loss = student_loss(network(rgb), nucleus, distance, positive)
-        if not math.isfinite(float(loss.detach())):
+        told = float(loss.detach())
+        if not math.isfinite(told):
             raise WsipsmError(
-                f"training: the loss is {float(loss):g} at step {step}; a number is needed. Try another --seed."
+                f"training: the loss is {told:g} at step {step}; a number is needed. Try another --seed."
             )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -96,7 +97,7 @@ def train_student(
         schedule.step()
         _update_average(average, network, step)
         if progress is not None:
-            progress(step, float(loss.detach()))
+            progress(step, told)
     network.load_state_dict(average)
     network.eval()
     return network

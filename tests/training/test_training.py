@@ -1,0 +1,75 @@
+"""Losses, augmentation and the loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wsipsm.errors import WsipsmError
+from wsipsm.psm.pseudo_label import IGNORED, PseudoLabel
+from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
+from wsipsm.training.loop import Lesson, TrainOptions, train_student
+from wsipsm.training.losses import generalised_cross_entropy
+
+TINY = TrainOptions(steps=6, batch=2, crop_px=64)
+
+
+@pytest.fixture(scope="module")
+def lesson() -> Lesson:
+    y, x = np.mgrid[:96, :96]
+    disc = np.hypot(x - 48, y - 48) < 20
+    rgb = np.where(disc[..., None], np.array([90, 60, 150]), np.array([235, 220, 230])).astype(np.uint8)
+    distance = np.clip(1 - np.hypot(x - 48, y - 48) / 20, 0, 1).astype(np.float32)
+    label = PseudoLabel(
+        disc.astype(np.uint8), distance, np.full(disc.shape, IGNORED, np.uint8), np.array([[48.5, 48.5]])
+    )
+    return Lesson(rgb, label)
+
+
+def test_loss_is_the_paper_s_formula_and_ignores() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(1, 8, 8)).astype(np.float32)
+    target = rng.choice([0, 1, IGNORED], size=(1, 8, 8)).astype(np.uint8)
+    p = 1 / (1 + np.exp(-logits))
+    of_label = np.where(target == 1, p, 1 - p)
+    weight = (target != IGNORED) * np.where(target == 1, 1.3, 1.0)
+    expected = ((1 - of_label**0.5) / 0.5 * weight).sum() / weight.sum()
+    found = float(generalised_cross_entropy(torch.from_numpy(logits), torch.from_numpy(target)))
+    assert found == pytest.approx(expected, rel=1e-4)
+    near_zero = float(generalised_cross_entropy(torch.from_numpy(logits), torch.from_numpy(target), q=1e-3))
+    assert near_zero == pytest.approx(float((-np.log(of_label) * weight).sum() / weight.sum()), rel=1e-2)
+
+
+def test_no_jitter_changes_nothing() -> None:
+    options = AugmentOptions((0.0, 0.0), (0.0, 0.0), 0.0, 0.0, 0.0, (1.0, 1.0))
+    rgb = torch.randint(20, 255, (2, 3, 16, 16)).float()
+    assert (jitter_stains(rgb, options, torch.Generator()) - rgb).abs().max() < 2
+
+
+def test_jitter_changes_colour() -> None:
+    rgb = torch.full((1, 3, 8, 8), 120.0)
+    assert (jitter_stains(rgb, AugmentOptions(), torch.Generator().manual_seed(1)) - rgb).abs().max() > 3
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_planes_turn_together(turns: int) -> None:
+    plane = np.arange(16).reshape(4, 4)
+    colour, flat = turn([np.repeat(plane[..., None], 3, 2), plane], turns, mirrored=True)
+    assert np.array_equal(colour[..., 0], flat)
+
+
+def test_training_is_seeded_and_learns(lesson: Lesson) -> None:
+    losses: list[float] = []
+    first = train_student([lesson], 2, TINY, progress=lambda step, loss: losses.append(loss))
+    second = train_student([lesson], 2, TINY)
+    assert losses[-1] < losses[0]
+    left, right = first.state_dict(), second.state_dict()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_no_number_stops(lesson: Lesson) -> None:
+    distance = np.full_like(lesson.label.distance, np.nan)
+    label = PseudoLabel(lesson.label.nucleus, distance, lesson.label.positive, lesson.label.points_xy)
+    with pytest.raises(WsipsmError, match="loss is nan at step 0"):
+        train_student([Lesson(lesson.rgb, label)], 2, TINY)
