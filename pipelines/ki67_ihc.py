@@ -42,7 +42,7 @@ def main(data: Path, encoder: Path, out: Path) -> None:
                 DataSource(name="OpenSlide test data, Ki-67 crop", n_images=1, terms="free to use"),
             ),
             augment=AugmentOptions(scale=(0.6, 1.8)),
-            steps=420,
+            steps=600,
         ),
         encoder,
         out,

@@ -26,7 +26,7 @@ def main(data: Path, encoder: Path, out: Path) -> None:
             sources=[Source(path, 0.25) for path in images],
             data=(DataSource(name="MoNuSeg 2018 training images, pixels only", n_images=len(images), terms=terms),),
             augment=AugmentOptions(scale=(0.7, 1.5)),
-            steps=420,
+            steps=600,
         ),
         encoder,
         out,

@@ -45,7 +45,9 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     options = TrainOptions(steps=recipe.steps, seed=recipe.seed, augment=recipe.augment)
     outputs = ("nucleus", "distance") if recipe.stain == Stain.HE else ("nucleus", "distance", "positive")
     lessons = make_lessons([_read(s, recipe) for s in recipe.sources], recipe.stain, recipe.seed, print)
-    network = train_student(lessons, len(outputs), options, load_file(encoder), lambda step, loss: print(step, loss))
+    network = train_student(
+        lessons, len(outputs), options, load_file(encoder), lambda step, loss: print(step, round(loss, 4), flush=True)
+    )
     training: dict[str, str | int | float | bool] = {
         "labels": "none",
         "encoder": "ImageNet, EfficientNet-Lite0",

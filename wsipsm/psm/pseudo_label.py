@@ -24,7 +24,7 @@ from skimage.segmentation import watershed
 from wsipsm.psm.cluster import cluster
 
 IGNORED = 255
-_MIN_AREA_PX, _MAX_AREA_PX = 60, 2500
+_MIN_AREA_PX, _MAX_AREA_PX = 60, 4500
 _KEEP_SHARE = 0.6
 _MIN_AGREEMENT = 0.35
 
@@ -161,19 +161,22 @@ def make_pseudo_label(groups: Sequence[tuple[Agreement, bool | None]], share: fl
     shape = groups[0][0].labels.shape
     instances = np.zeros(shape, np.int32)
     positive = np.full(shape, IGNORED, np.uint8)
-    touched = np.zeros(shape, dtype=bool)
+    generous, found = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     n = 0
     for agreement, is_positive in groups:
         kept = np.where(_select(agreement, share)[agreement.labels] & (instances == 0), agreement.labels, 0)
         instances = np.where(kept > 0, kept + n, instances).astype(np.int32)
         n += int(agreement.labels.max())
-        touched |= agreement.generous | (agreement.labels > 0)
+        generous |= agreement.generous
+        found |= agreement.labels > 0
         if is_positive is not None:
             positive[kept > 0] = int(is_positive)
     foreground = instances > 0
     nucleus = np.full(shape, IGNORED, np.uint8)
-    nucleus[~(cv2.dilate(touched.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)] = 0
-    rim = (cv2.dilate(foreground.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))) > 0) & ~touched
+    nucleus[~(cv2.dilate((generous | found).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)] = 0
+    # The rim of a kept nucleus is background also where a generous cut took it along: left ignored, outlines creep out.
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+    rim = (cv2.dilate(foreground.astype(np.uint8), disc) > 0) & ~found
     nucleus[rim | voronoi_edges(instances)] = 0
     nucleus[foreground] = 1
     return PseudoLabel(nucleus, normalised_distance(instances), positive, _centroids(instances))

@@ -88,9 +88,7 @@ def train_student(
         loss = student_loss(network(rgb), nucleus, distance, positive)
         told = float(loss.detach())
         if not math.isfinite(told):
-            raise WsipsmError(
-                f"training: the loss is {told:g} at step {step}; a number is needed. Try another --seed."
-            )
+            raise WsipsmError(f"training: the loss is {told:g} at step {step}; a number is needed. Try another --seed.")
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
