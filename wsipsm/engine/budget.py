@@ -8,14 +8,18 @@ from pathlib import Path
 
 from wsipsm.errors import BudgetError
 
-_PROCESS_BYTES = 450 * 2**20
-"""Python with numpy, OpenCV, shapely, pyarrow, a slide's cache and a loaded network."""
+# Fitted to peak memory measured for blocks of 1024 to 3008 px and tiles of 432 to 2304 px (OpenVINO, float32, three
+# outputs), and rounded up by about a tenth.
+_PROCESS_BYTES = 660 * 2**20
+"""Python with numpy, OpenCV, shapely, pyarrow, OpenVINO and torch, a loaded network, and one read of a slide."""
 _CLIENT_BYTES = 400 * 2**20
 """This process beside its workers: thumbnail, scheduler, one shard at a time."""
-_BYTES_PER_BLOCK_PX = 80
-"""Read pixels and their resampling, score maps, optical densities, label images and their intermediates."""
-_BYTES_PER_TILE_PX = 700
-"""Feature maps of the network alive at once, a pixel of the tile."""
+_SERIAL_BYTES = 150 * 2**20
+"""What is left of that when this process works itself."""
+_BYTES_PER_BLOCK_PX = 65
+"""Read pixels, score maps, optical densities, label images and their intermediates."""
+_BYTES_PER_TILE_PX = 340
+"""Feature maps of the network alive at once, a pixel of the tile and its margin."""
 _NUCLEI_PER_MM2 = 10_000
 """A dense slide."""
 _BYTES_PER_NUCLEUS = 900
@@ -32,7 +36,7 @@ class Budget:
 
     def total_bytes(self, n_workers: int) -> int:
         """Memory of all processes; with 0 workers this process does their work."""
-        return self.client_bytes + max(1, n_workers) * self.worker_bytes
+        return n_workers * self.worker_bytes + self.client_bytes if n_workers else self.worker_bytes + _SERIAL_BYTES
 
 
 def project_budget(block_px: int, halo_px: int, tile_px: int, margin_px: int, area_mm2: float) -> Budget:
@@ -48,7 +52,7 @@ def project_budget(block_px: int, halo_px: int, tile_px: int, margin_px: int, ar
         Area that the planned blocks cover.
     """
     block = (block_px + 2 * halo_px) ** 2 * _BYTES_PER_BLOCK_PX
-    tile = (min(tile_px, block_px + 2 * halo_px) + 2 * margin_px) ** 2 * _BYTES_PER_TILE_PX
+    tile = (min(tile_px, block_px + 2 * (halo_px - margin_px)) + 2 * margin_px) ** 2 * _BYTES_PER_TILE_PX
     return Budget(
         worker_bytes=_PROCESS_BYTES + block + tile,
         client_bytes=_CLIENT_BYTES,
@@ -103,9 +107,9 @@ def check_budget(budget: Budget, n_workers: int, free_bytes: int, folder: Path) 
     needed = budget.total_bytes(n_workers)
     if needed > free_bytes:
         raise BudgetError(
-            f"memory: {max(1, n_workers)} worker(s) of {_mib(budget.worker_bytes)} and {_mib(budget.client_bytes)} "
-            f"beside them need {_mib(needed)}; {_mib(free_bytes)} are free. "
-            f"Use fewer --workers ({workers_that_fit(budget, max(1, n_workers), free_bytes)}), "
+            f"memory: {max(1, n_workers)} worker(s) of {_mib(budget.worker_bytes)} need {_mib(needed)} in all; "
+            f"{_mib(free_bytes)} are free. Use fewer --workers "
+            f"({workers_that_fit(budget, max(1, n_workers), free_bytes)}, or 0 to work in this process), "
             "a smaller --block-px or a smaller --tile-px."
         )
     free_disk = shutil.disk_usage(folder).free

@@ -23,7 +23,7 @@ from wsipsm.stages.summary import RunSummary
 
 TABLE_NAME = "cohort.csv"
 WAITING, DONE, INCOMPLETE, FAILED = "waiting", "done", "incomplete", "failed"
-_USUAL_HALO_PX, _USUAL_MARGIN_PX = 192, 128
+_USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class _SharedExecutor:
     def _executor(self) -> Executor:
         if self._opened is None:
             options = self._options
-            budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px, _USUAL_MARGIN_PX, 0.0)
+            budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
             try:
                 self._opened = self._stack.enter_context(opened_executor(options, budget=budget))
             except WsipsmError as error:

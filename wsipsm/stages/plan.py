@@ -71,7 +71,8 @@ class SlidePlan:
         """Memory and disk that the plan needs."""
         area_px = sum(block.core.area for block in self.blocks)
         job = self.job
-        return project_budget(block_px, job.halo_px, job.tile_px, job.margin_px, area_px * job.card.mpp**2 * 1e-6)
+        tile_px = job.even_tile_px(job.decoded_box(Box(0, 0, block_px, block_px)))
+        return project_budget(block_px, job.halo_px, tile_px, job.margin_px, area_px * job.card.mpp**2 * 1e-6)
 
 
 def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
