@@ -34,8 +34,8 @@ Init = Annotated[
     str,
     typer.Option(
         "--init",
-        metavar="auto|imagenet|random|PATH",
-        help="Weights to start from; auto takes ImageNet's where the 'pretrained' extra is installed.",
+        metavar="auto|random|PATH",
+        help="auto starts from the shipped model of the stain; PATH is a .safetensors file with its card.",
     ),
 ]
 

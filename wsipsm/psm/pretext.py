@@ -76,9 +76,9 @@ def train_similarity(
 
 def _crops(images: Sequence[NDArray[np.uint8]], options: PretextOptions, rng: np.random.Generator) -> Tensor:
     crops = []
+    side = min(options.crop_px, *(min(image.shape[:2]) for image in images))  # a batch has one size
     for _ in range(options.batch):
         image = images[int(rng.integers(len(images)))]
-        side = min(options.crop_px, image.shape[0], image.shape[1])
         y = int(rng.integers(image.shape[0] - side + 1))
         x = int(rng.integers(image.shape[1] - side + 1))
         crops.append(torch.from_numpy(image[y : y + side, x : x + side].copy()).permute(2, 0, 1).float())

@@ -33,6 +33,8 @@ DEFAULT_STEPS = 600
 _PATCH_PX = 640
 _PATCHES_PER_SLIDE = 8
 _MIN_TISSUE_SHARE = 0.5
+_MIN_SIDE_PX = 36
+"""Self-activation maps are made of images reflected by up to 35 px, which a smaller image cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,11 @@ def _draw_images(path: Path, mpp: float | None, stain: Stain | None, seed: int) 
 def _patches(slide: Slide, grid: WorkingGrid, tissue: TissueMask, seed: int) -> list[Box]:
     """Boxes of working pixels: the whole image when it is small, else seeded patches that hold tissue."""
     size = grid.size_px
+    if min(size.width, size.height) < _MIN_SIDE_PX:
+        raise UsageError(
+            f"{slide.info.path}: {size.width}x{size.height} px at {WORKING_MPP:g} um/px; "
+            f"at least {_MIN_SIDE_PX} px each way are needed. Take larger images, or check --mpp."
+        )
     if size.area <= 4 * _PATCH_PX**2:
         return [Box(0, 0, size.width, size.height)]
     rng = np.random.default_rng(seed)

@@ -78,8 +78,10 @@ def train_student(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=1e-4)
+    # OneCycleLR divides by zero where its first phase has no length, which is at 10 steps.
+    n_scheduled = max(options.steps, 11)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=options.steps, pct_start=0.1
+        optimiser, options.learning_rate, total_steps=n_scheduled, pct_start=0.1
     )
     average = {name: value.clone() for name, value in network.state_dict().items()}
     for step in range(options.steps):
