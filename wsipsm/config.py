@@ -6,8 +6,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wsipsm.rundir import digest
-
 
 class RunOptions(BaseModel):
     """What a user may choose about a run."""
@@ -34,7 +32,3 @@ class RunOptions(BaseModel):
     """For the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
     """What runs the network: auto, openvino or torch."""
-
-    def digest(self) -> str:
-        """Name the options that can change a result; who computes it, and where, cannot."""
-        return digest(self.model_dump(mode="json", exclude={"workers", "scheduler", "overwrite"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from wsipsm.slide.open import require_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.partial import read_partial_thumbnail, slices_of
 from wsipsm.stages.provenance import shard_code
-from wsipsm.stain import StainDecision, detect_stain, fit_stain_profile
+from wsipsm.stain import StainDecision, StainProfile, detect_stain, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
 from wsipsm.tissue import TissueMask, find_tissue, refuse_fluorescence, sample_tissue_pixels
 
@@ -101,17 +102,55 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     tissue = _with_unread(find_tissue(thumbnail, px0_per_pixel, info.size), unread)
     pixels = sample_tissue_pixels(slide, tissue, options.seed)
     decision = detect_stain(pixels)
-    weights, card, reason, notes = _choose_model(options, decision)
-    profile = fit_stain_profile(pixels, card.stain, options.seed)
+    chosen = _choose_model(options, decision)
+    profile = fit_stain_profile(pixels, chosen.card.stain, options.seed)
     region: Region = tissue if options.roi is None else read_roi(options.roi, info)
-    grid = WorkingGrid(info.size, slide_mpp, card.mpp)
+    grid = WorkingGrid(info.size, slide_mpp, chosen.card.mpp)
+    blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
+    job = _job(info, options, grid, chosen, profile, run_dir)
+    job = replace(job, key=_shard_key(job, blocks.block_px))
+    if max(info.size.width, info.size.height) <= _PICTURE_FROM_PX0:
+        # Small enough to show single nuclei in it, and cheap to read once more.
+        thumbnail, px0_per_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
+    return SlidePlan(
+        info=info,
+        picture=thumbnail,
+        px0_per_picture_pixel=px0_per_pixel,
+        tissue=tissue,
+        region=region,
+        decision=decision,
+        model_reason=chosen.reason,
+        job=job,
+        blocks=tuple(blocks_in_region(blocks, grid, region)),
+        notes=(*info.notes, *chosen.notes, *_region_notes(region, tissue), *profile.notes, *_resolution_notes(grid)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ChosenModel:
+    weights: Path
+    card: ModelCard
+    reason: str
+    notes: tuple[str, ...] = ()
+
+
+def _job(
+    info: SlideInfo,
+    options: RunOptions,
+    grid: WorkingGrid,
+    chosen: _ChosenModel,
+    profile: StainProfile,
+    run_dir: RunDir,
+) -> SlideJob:
+    card = chosen.card
     margin_px, context_px, strip_px = margins(card)
-    job = SlideJob(
-        slide_path=info.path,
+    return SlideJob(
+        # Absolute, since workers of a running scheduler work in folders of their own.
+        slide_path=os.path.abspath(info.path),
         mpp=options.mpp,
         fingerprint=info.fingerprint,
         grid=grid,
-        weights=str(weights),
+        weights=os.path.abspath(chosen.weights),
         card=card,
         profile=profile,
         halo_px=margin_px + context_px,
@@ -121,25 +160,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         backend=options.backend,
         threads=1,
         key="",
-        folder=str(run_dir.root),
-    )
-    picture, px0_per_picture_pixel = thumbnail, px0_per_pixel
-    if max(info.size.width, info.size.height) <= _PICTURE_FROM_PX0:
-        # Small enough to show single nuclei in it, and cheap to read once more.
-        picture, px0_per_picture_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
-    blocks = BlockGrid(grid.size_px, options.block_px, card.stride)
-    job = replace(job, key=_shard_key(job, blocks.block_px))
-    return SlidePlan(
-        info=info,
-        picture=picture,
-        px0_per_picture_pixel=px0_per_picture_pixel,
-        tissue=tissue,
-        region=region,
-        decision=decision,
-        model_reason=reason,
-        job=job,
-        blocks=tuple(blocks_in_region(blocks, grid, region)),
-        notes=(*info.notes, *notes, *_region_notes(region, tissue), *profile.notes, *_resolution_notes(grid)),
+        folder=os.path.abspath(run_dir.root),
     )
 
 
@@ -177,19 +198,18 @@ def margins(card: ModelCard) -> tuple[int, int, int]:
     return round_up(card.reach_px, card.stride), round_up(strip_px + diameter_px, card.stride), strip_px
 
 
-def _choose_model(options: RunOptions, decision: StainDecision) -> tuple[Path, ModelCard, str, tuple[str, ...]]:
-    """Weights, card, why they were chosen, and what the user should know of it."""
+def _choose_model(options: RunOptions, decision: StainDecision) -> _ChosenModel:
+    """Take the model that the user named, or the one for the stain that the slide shows."""
     if options.model is None:
-        weights, card = resolve_model(DEFAULT_MODELS[decision.stain])
-        return weights, card, decision.reason, ()
+        return _ChosenModel(*resolve_model(DEFAULT_MODELS[decision.stain]), decision.reason)
     weights, card = resolve_model(options.model)
-    if card.stain == decision.stain:
-        return weights, card, "named by --model", ()
-    note = (
-        f"model {card.name} is made for {_told(card.stain)}, but the slide looks like {_told(decision.stain)} "
-        f"({decision.reason.rstrip('.')}); scored as {_told(card.stain)}, as --model asks."
-    )
-    return weights, card, "named by --model", (note,)
+    notes: tuple[str, ...] = ()
+    if card.stain != decision.stain:
+        notes = (
+            f"model {card.name} is made for {_told(card.stain)}, but the slide looks like {_told(decision.stain)} "
+            f"({decision.reason.rstrip('.')}); scored as {_told(card.stain)}, as --model asks.",
+        )
+    return _ChosenModel(weights, card, "named by --model", notes)
 
 
 def _told(stain: Stain) -> str:

@@ -72,20 +72,14 @@ def run_slide(
         if finished is not None and not options.overwrite:
             listener(SlideDone(told, finished))
             return finished
-        run_dir.create()
-        if finished is not None:
-            # Only what a finished run left: an unfinished one is continued, also when it was started to overwrite.
-            run_dir.remove_shards()
-            run_dir.remove(Artefact.SUMMARY)
-            run_dir.create()
+        _prepare(run_dir, start_anew=finished is not None)
         listener(StageStarted("plan", told))
         with clock.timed("plan"):
             plan = plan_slide(slide, options, run_dir)
     with clock.timed("segment"):
         segmented = segment_slide(plan, run_dir, options, listener, executor)
     listener(StageStarted("write", told))
-    # Known before the old summary goes.
-    notes = _notes_on_replaced(run_dir, request)
+    notes = _notes_on_replaced(run_dir, request)  # asked before the old summary goes
     with clock.timed("write"):
         result = _write_results(plan, run_dir, segmented)
     summary = summarise(result, run_dir.root, clock.told(), request, notes)
@@ -96,6 +90,18 @@ def run_slide(
     run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in again])
     listener(SlideDone(told, summary))
     return summary
+
+
+def _prepare(run_dir: RunDir, start_anew: bool) -> None:
+    """Make the folder; clear what a finished run left where it is to be done anew.
+
+    An unfinished run is continued, also when it was started to overwrite.
+    """
+    run_dir.create()
+    if start_anew:
+        run_dir.remove_shards()
+        run_dir.remove(Artefact.SUMMARY)
+        run_dir.create()
 
 
 def _notes_on_replaced(run_dir: RunDir, request: str) -> tuple[str, ...]:

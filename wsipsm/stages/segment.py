@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from wsipsm.tiling import Block
 
 _STOPS_THE_RUN = (OutputError, UsageError, SlideOpenError, BudgetError)
 """What one block meets, every other would meet too."""
+_SHARED_DISK_TIMEOUT_S = 60.0
 
 
 @contextmanager
@@ -96,14 +99,21 @@ def segment_slide(
         if facts is not None:
             segmented.reports[block.index] = report_of(block, facts)
     todo = [block for block in plan.blocks if block.index not in segmented.reports]
-    budget = plan.budget(options.block_px)
     if not todo:
         _tell_plan(plan, segmented, listener, 0)
-    elif executor is not None:
-        _run_blocks(plan, segmented, todo, listener, executor, budget, options)
-    else:
-        with opened_executor(options, len(todo), budget) as opened:
-            _run_blocks(plan, segmented, todo, listener, opened, budget, options)
+        return segmented
+    budget = plan.budget(options.block_px)
+    with ExitStack() as stack:
+        if executor is None:
+            executor = stack.enter_context(opened_executor(options, len(todo), budget))
+        if options.scheduler is None:
+            check_budget(budget, executor.n_workers, available_bytes(), run_dir.root)
+            plan = plan.with_threads(max(1, granted_cpus() // max(1, executor.n_workers)))
+        _tell_plan(plan, segmented, listener, executor.n_workers)
+        _run_blocks(plan, segmented, todo, listener, executor)
+    if options.scheduler is not None:
+        made = [block for block in todo if block.index in segmented.reports]
+        _wait_for_shards([run_dir.shard_path(plan.job.key, block) for block in made], options.scheduler)
     return segmented
 
 
@@ -126,19 +136,9 @@ def _tell_plan(plan: SlidePlan, segmented: Segmented, listener: Listener, n_work
 
 
 def _run_blocks(
-    plan: SlidePlan,
-    segmented: Segmented,
-    todo: Sequence[Block],
-    listener: Listener,
-    executor: Executor,
-    budget: Budget,
-    options: RunOptions,
+    plan: SlidePlan, segmented: Segmented, todo: Sequence[Block], listener: Listener, executor: Executor
 ) -> None:
     """Run blocks on an executor; a block that fails is told and does not stop the others."""
-    if options.scheduler is None:
-        check_budget(budget, executor.n_workers, available_bytes(), Path(plan.job.folder))
-        plan = plan.with_threads(max(1, granted_cpus() // max(1, executor.n_workers)))
-    _tell_plan(plan, segmented, listener, executor.n_workers)
     try:
         for outcome in executor.run(partial(segment_block, plan.job), todo):
             block, report = outcome.task, outcome.result
@@ -156,3 +156,17 @@ def _run_blocks(
         release_worker()
     if segmented.failures and not segmented.reports:
         raise next(iter(segmented.failures.values()))
+
+
+def _wait_for_shards(paths: Sequence[Path], address: str, timeout_s: float = _SHARED_DISK_TIMEOUT_S) -> None:
+    """Wait until what other machines wrote is seen here: network file systems show new files late."""
+    deadline = time.monotonic() + timeout_s
+    for path in paths:
+        while not path.exists():
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"--scheduler {address}: {path} was written by a worker and is not seen here; a folder that all "
+                    "machines share is needed. Choose one with --out."
+                )
+            os.listdir(path.parent)  # makes the client of a network file system ask again
+            time.sleep(0.2)
