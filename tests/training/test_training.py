@@ -68,6 +68,10 @@ def test_training_is_seeded_and_learns(lesson: Lesson) -> None:
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def test_ten_steps_are_enough_for_the_schedule(lesson: Lesson) -> None:
+    train_student([lesson], 2, TrainOptions(steps=10, batch=1, crop_px=32))
+
+
 def test_no_number_stops(lesson: Lesson) -> None:
     distance = np.full_like(lesson.label.distance, np.nan)
     label = PseudoLabel(lesson.label.nucleus, distance, lesson.label.positive, lesson.label.points_xy)

@@ -1,0 +1,97 @@
+"""A model from one drawn image; what lies beside the image teaches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+import wsipsm.stages.train
+import wsipsm.training.lessons
+from wsipsm.demo.draw import draw_array
+from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
+from wsipsm.models.card import ModelCard
+from wsipsm.models.registry import resolve_model
+from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
+from wsipsm.models.weights import measure_reach
+from wsipsm.psm.pretext import PretextOptions
+from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, train_model
+from wsipsm.training.loop import TrainOptions
+
+Trainer = Callable[[Path, Path], ModelCard]
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Iterator[Trainer]:
+    """Training of two small steps, seeded."""
+    with pytest.MonkeyPatch.context() as patch:
+        short = partial(PretextOptions, steps=2, batch=2, crop_px=64)
+        patch.setattr(wsipsm.training.lessons, "PretextOptions", short)
+        patch.setattr(wsipsm.stages.train, "TrainOptions", partial(TrainOptions, batch=2, crop_px=64))
+        yield lambda image, out: train_model(
+            [image], out, stain=None, steps=2, seed=3, mpp=0.25, init="random", tell=lambda line: None
+        )
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "drawn.png"
+    rgb, _ = draw_array(seed=7, size=(200, 200), n_nuclei=20)
+    Image.fromarray(rgb).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(trainer: Trainer, image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "mine.safetensors"
+    trainer(image, out)
+    return out
+
+
+def test_the_registry_reads_a_trained_model_back(weights: Path) -> None:
+    path, card = resolve_model(weights)
+    assert path == weights
+    assert (card.name, card.stain, card.mpp) == ("mine", Stain.IHC, 0.25)
+    assert card.outputs == ("nucleus", "distance", "positive")
+    assert card.training["seed"] == 3
+    assert card.training["steps"] == 2
+
+
+def test_constants_are_those_of_the_network(weights: Path) -> None:
+    _, card = resolve_model(weights)
+    assert NETWORK_STRIDE == ENCODER_STRIDE == card.stride
+    assert measure_reach(NucleusUnet(len(card.outputs))) == NETWORK_REACH_PX == card.reach_px
+
+
+def test_labels_beside_an_image_are_not_read(trainer: Trainer, image: Path, weights: Path, tmp_path: Path) -> None:
+    beside = tmp_path / image.name
+    beside.write_bytes(image.read_bytes())
+    for suffix in (".json", ".truth.json", ".geojson", ".xml", ".csv", ".npy"):
+        beside.with_suffix(suffix).write_text("labels that are all wrong")
+    for folder in ("labels", "masks", "annotations"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((200, 200), 1, np.uint8)).save(tmp_path / folder / image.name)
+    trainer(beside, tmp_path / "mine.safetensors")
+    left, right = load_file(weights), load_file(tmp_path / "mine.safetensors")
+    assert left.keys() == right.keys()
+    assert all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_no_source_is_told(trainer: Trainer, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no slide or image was given"):
+        train_model(
+            [], tmp_path / "a.safetensors", stain=None, steps=2, seed=0, mpp=None, init="random", tell=lambda line: None
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_too_small_for_a_map_is_told(trainer: Trainer, image: Path, tmp_path: Path) -> None:
+    Image.open(image).crop((0, 0, 200, 30)).save(tmp_path / "slim.png")
+    with pytest.raises(UsageError, match=r"slim\.png: 200x30 px"):
+        trainer(tmp_path / "slim.png", tmp_path / "a.safetensors")
