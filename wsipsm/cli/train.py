@@ -85,3 +85,5 @@ def check_weights_path(out: Path) -> None:
         )
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder; a {WEIGHTS_SUFFIX} file is needed. Name a file in it.")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: its folder does not exist; one is needed. Make it first.")

@@ -86,7 +86,7 @@ def check_weights_path(weights: Path) -> None:
     try:
         if not weights.is_file():
             found = "is a folder" if weights.is_dir() else "is not there"
-            raise ModelError(f"{weights}: {found}; a {WEIGHTS_SUFFIX} file is needed. Check the path given to --model.")
+            raise ModelError(f"{weights}: {found}; a {WEIGHTS_SUFFIX} file is needed. Check the path given.")
         n_bytes = weights.stat().st_size
         weights.open("rb").close()
     except OSError as error:
@@ -94,7 +94,7 @@ def check_weights_path(weights: Path) -> None:
     if n_bytes > MAX_WEIGHTS_BYTES:
         raise ModelError(
             f"{weights}: {n_bytes / 1e9:.1f} GB; weights of at most {MAX_WEIGHTS_BYTES / 1e9:g} GB are read. "
-            "Check the path given to --model."
+            "Check the path given."
         )
 
 
@@ -155,7 +155,7 @@ def read_card(path: Path) -> ModelCard:
     except OSError as error:
         raise _unreadable(path, error) from error
     if n_bytes > _MAX_CARD_BYTES:
-        raise ModelError(f"{path}: {n_bytes} bytes; a model card is far smaller. Check the path given to --model.")
+        raise ModelError(f"{path}: {n_bytes} bytes; a model card is far smaller. Check the path given.")
     try:
         card = ModelCard.model_validate_json(content)
     except ValidationError as error:
@@ -184,7 +184,7 @@ def _unknown_name(name: str, known: list[str]) -> ModelError:
             f"model {name!r}: the package holds no models; the path of a {WEIGHTS_SUFFIX} file is needed."
         )
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {close[0]}?" if close else "Check --model."
+    hint = f"Did you mean {close[0]}?" if close else "Check the name or path given."
     return ModelError(
         f"model {name!r}: no such model; {', '.join(known)}, or the path of a {WEIGHTS_SUFFIX} file, is needed. {hint}"
     )
@@ -193,5 +193,5 @@ def _unknown_name(name: str, known: list[str]) -> ModelError:
 def _unreadable(path: Path, error: OSError) -> ModelError:
     reason = error.strerror or str(error)
     return ModelError(
-        f"{path}: cannot be read ({reason}); a readable model is needed. Check the path given to --model."
+        f"{path}: cannot be read ({reason}); a readable model is needed. Check the path given."
     )
