@@ -14,7 +14,7 @@ from pathlib import Path
 from recipe import Recipe, Source, make_model
 
 from wsipsm.keys import Stain
-from wsipsm.models.card import DataSource
+from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
 
 _TERMS = "no terms stated by the source"
@@ -43,6 +43,8 @@ def main(data: Path, encoder: Path, out: Path) -> None:
             ),
             augment=AugmentOptions(scale=(0.6, 1.8)),
             steps=600,
+            # A disc of 3 um across: smaller brown spots are debris or fragments of a nucleus.
+            decode=DecodeSettings(min_area_um2=7.0),
         ),
         encoder,
         out,

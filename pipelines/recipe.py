@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
-from wsipsm.models.card import DataSource, ModelCard
+from wsipsm.models.card import DataSource, DecodeSettings, ModelCard
 from wsipsm.models.weights import save_model
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_box
@@ -37,6 +37,7 @@ class Recipe:
     data: tuple[DataSource, ...]
     augment: AugmentOptions
     steps: int
+    decode: DecodeSettings = DecodeSettings()
     seed: int = 0
 
 
@@ -62,6 +63,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         stride=NETWORK_STRIDE,
         reach_px=NETWORK_REACH_PX,
         outputs=outputs,
+        decode=recipe.decode,
         sha256="",
         data=recipe.data,
         training=training,
