@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -37,7 +37,7 @@ class Recipe:
     data: tuple[DataSource, ...]
     augment: AugmentOptions
     steps: int
-    decode: DecodeSettings = DecodeSettings()
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
     seed: int = 0
 
 
