@@ -192,6 +192,4 @@ def _unknown_name(name: str, known: list[str]) -> ModelError:
 
 def _unreadable(path: Path, error: OSError) -> ModelError:
     reason = error.strerror or str(error)
-    return ModelError(
-        f"{path}: cannot be read ({reason}); a readable model is needed. Check the path given."
-    )
+    return ModelError(f"{path}: cannot be read ({reason}); a readable model is needed. Check the path given.")
