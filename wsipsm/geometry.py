@@ -2,8 +2,8 @@
 
 Two frames are used. *Level-0 pixels* (suffix ``_px0``) is the frame of everything that is stored.
 *Working pixels* (suffix ``_px``) is the model's grid: working pixel (i, j) covers the level-0 square
-[i * scale, (i + 1) * scale) x [j * scale, (j + 1) * scale). Both use the corner convention:
-the first pixel spans 0..1, so a change of frame is a multiplication and nothing else.
+[i * scale, (i + 1) * scale) x [j * scale, (j + 1) * scale) from the grid's origin on. Both use the corner convention:
+the first pixel spans 0..1, so a change of frame is a multiplication and a shift by whole level-0 pixels.
 """
 
 from __future__ import annotations
@@ -75,14 +75,17 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class WorkingGrid:
-    """The model's pixel grid laid over a slide."""
+    """The model's pixel grid laid over a slide, or over the part of it that holds pixels."""
 
     slide_size: Size
-    """Level-0 size of the slide."""
+    """Level-0 size of what the grid covers."""
     slide_mpp: float
     """Level-0 pixel size, um/px."""
     mpp: float
     """Pixel size of the working grid, um/px."""
+    origin_px0: tuple[int, int] = (0, 0)
+    """x, y at level 0 where the grid begins: the corner of the slide's bounds, where it has them. The same scan on
+    another canvas then meets the network in the same phase."""
 
     @property
     def scale(self) -> float:
@@ -100,10 +103,10 @@ class WorkingGrid:
 
     def box_px0(self, box_px: Box) -> Box:
         """Smallest whole-pixel level-0 box that covers a working-pixel box."""
-        s = self.scale
+        s, (x0, y0) = self.scale, self.origin_px0
         return Box.from_edges(
-            math.floor(box_px.x * s),
-            math.floor(box_px.y * s),
-            math.ceil(box_px.right * s),
-            math.ceil(box_px.bottom * s),
+            math.floor(box_px.x * s) + x0,
+            math.floor(box_px.y * s) + y0,
+            math.ceil(box_px.right * s) + x0,
+            math.ceil(box_px.bottom * s) + y0,
         )

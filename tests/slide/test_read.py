@@ -179,3 +179,14 @@ def test_a_block_is_read_quickly() -> None:
         read_box(slide, Box(0, 0, 2500, 2500), 1.1)
         seconds.append(time.process_time() - started)
     assert min(seconds) < 1.0
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.93, 1.0, 1.1008, 2.0, 3.7])
+def test_a_scan_on_another_canvas_reads_the_same(scale: float) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (120, 150, 3), dtype=np.uint8)
+    canvas = np.full((300, 400, 3), 255, dtype=np.uint8)
+    canvas[83 : 83 + 120, 131 : 131 + 150] = pixels
+    inner = Box(4, 5, int(130 / scale) - 6, int(100 / scale) - 7)
+    alone = read_box(ArraySlide(pixels, 0.25), inner, scale)
+    placed = read_box(ArraySlide(canvas, 0.25), inner, scale, (131, 83))
+    assert np.array_equal(alone, placed)

@@ -33,7 +33,9 @@ class OutlineMetrics:
     """Area of the smoothed outline over that of its convex hull, at most 1."""
 
 
-def trace_outlines(label_image: NDArray[np.int32], origin_px: tuple[int, int], scale: float) -> Outlines:
+def trace_outlines(
+    label_image: NDArray[np.int32], origin_px: tuple[int, int], scale: float, grid_origin_px0: tuple[int, int] = (0, 0)
+) -> Outlines:
     """Trace the outer ring of every label along pixel edges.
 
     All rings are walked at once, one step a time: with the label on the right hand, turn left where the pixel
@@ -49,10 +51,12 @@ def trace_outlines(label_image: NDArray[np.int32], origin_px: tuple[int, int], s
         Column and row of the image's first pixel on the working grid.
     scale
         Level-0 pixels per working pixel.
+    grid_origin_px0
+        x, y at level 0 where the working grid begins.
 
     Returns
     -------
-    Outlines with coordinates ``(origin_px + corner) * scale``, collinear points left out.
+    Outlines with coordinates ``(origin_px + corner) * scale + grid_origin_px0``, collinear points left out.
     """
     padded = np.pad(label_image, 1)
     width = padded.shape[1]
@@ -63,7 +67,7 @@ def trace_outlines(label_image: NDArray[np.int32], origin_px: tuple[int, int], s
     order = np.argsort(ring, kind="stable")
     row, column = np.divmod(corner[order], width)
     # The frame of one pixel round the image shifts every corner by one.
-    xy_px0 = np.column_stack([column - 1 + origin_px[0], row - 1 + origin_px[1]]) * scale
+    xy_px0 = np.column_stack([column - 1 + origin_px[0], row - 1 + origin_px[1]]) * scale + grid_origin_px0
     rings = shapely.linearrings(xy_px0, indices=ring[order])
     return Outlines(labels.astype(np.int32), np.asarray(shapely.polygons(rings), dtype=object))
 

@@ -44,11 +44,20 @@ class _AxisWeights:
         Level pixels per working pixel.
     n_level
         Length of the level along this axis.
+    offset
+        Level pixels before the grid begins.
     """
 
-    def __init__(self, start: int, stop: int, step: float, n_level: int) -> None:
+    def __init__(self, start: int, stop: int, step: float, n_level: int, offset: float = 0.0) -> None:
         index = np.arange(start, stop, dtype=np.float64)
-        taps, weights = _area(index, step) if step >= 1 - LEVEL_TOLERANCE else _linear(index, step, n_level)
+        # Whole pixels are added once the weights are made: grids that begin elsewhere weigh alike to the last bit.
+        whole = math.floor(offset)
+        part = offset - whole
+        if step >= 1 - LEVEL_TOLERANCE:
+            taps, weights = _area(index, step, part)
+        else:
+            taps, weights = _linear(index, step, part, -whole, n_level - whole)
+        taps = taps + whole
         used = weights > _NEGLIGIBLE
         self.first = int(taps[used].min())
         """First level pixel that has a weight."""
@@ -68,8 +77,8 @@ class _AxisWeights:
         return base, sp.csr_array((self._data[low:high], taps - base, self._ends[start : stop + 1] - low), shape=shape)
 
 
-def _area(index: NDArray[np.float64], step: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    left, right = index * step, (index + 1) * step
+def _area(index: NDArray[np.float64], step: float, offset: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    left, right = index * step + offset, (index + 1) * step + offset
     first = np.floor(left).astype(np.int64)
     n_taps = int((np.ceil(right).astype(np.int64) - first).max())
     taps = first[:, None] + np.arange(n_taps)
@@ -77,19 +86,21 @@ def _area(index: NDArray[np.float64], step: float) -> tuple[NDArray[np.int64], N
     return taps, covered / step
 
 
-def _linear(index: NDArray[np.float64], step: float, n_level: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    centre = (index + 0.5) * step - 0.5
+def _linear(
+    index: NDArray[np.float64], step: float, offset: float, low: int, high: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    centre = (index + 0.5) * step + offset - 0.5
     first = np.floor(centre).astype(np.int64)
     fraction = centre - first
     taps = np.stack((first, first + 1), axis=1)
     # A pixel whose centre lies in the slide continues the slide's border, one whose centre lies outside is white: no
     # blend of both, half a pixel wide, runs around the slide.
-    taps = np.where((centre < -0.5)[:, None], np.minimum(taps, -1), np.maximum(taps, 0))
-    taps = np.where((centre >= n_level - 0.5)[:, None], np.maximum(taps, n_level), np.minimum(taps, n_level - 1))
+    taps = np.where((centre < low - 0.5)[:, None], np.minimum(taps, low - 1), np.maximum(taps, low))
+    taps = np.where((centre >= high - 0.5)[:, None], np.maximum(taps, high), np.minimum(taps, high - 1))
     return taps, np.stack((1 - fraction, fraction), axis=1)
 
 
-def read_box(slide: Slide, box_px: Box, scale: float) -> NDArray[np.uint8]:
+def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
     """Read a box of the working grid.
 
     Parameters
@@ -100,6 +111,8 @@ def read_box(slide: Slide, box_px: Box, scale: float) -> NDArray[np.uint8]:
         In working pixels; may reach outside the slide, where white comes back.
     scale
         Level-0 pixels per working pixel (`WorkingGrid.scale`).
+    origin_px0
+        x, y at level 0 where the working grid begins.
 
     Returns
     -------
@@ -115,14 +128,14 @@ def read_box(slide: Slide, box_px: Box, scale: float) -> NDArray[np.uint8]:
     if box_px.area == 0:
         return np.empty((box_px.height, box_px.width, 3), np.uint8)
     if abs(scale - 1) < 1e-6:
-        return slide.read_level(0, box_px)
+        return slide.read_level(0, box_px.shift(*origin_px0))
     level = choose_level(slide.info.level_sizes, scale)
     full, size = slide.info.size, slide.info.level_sizes[level]
     step_x, step_y = scale * size.width / full.width, scale * size.height / full.height
     out = np.empty((box_px.height, box_px.width, 3), np.uint8)
     for part in _cut(box_px, step_x, step_y):
-        columns = _AxisWeights(part.x, part.right, step_x, size.width)
-        rows = _AxisWeights(part.y, part.bottom, step_y, size.height)
+        columns = _AxisWeights(part.x, part.right, step_x, size.width, origin_px0[0] * size.width / full.width)
+        rows = _AxisWeights(part.y, part.bottom, step_y, size.height, origin_px0[1] * size.height / full.height)
         pixels = slide.read_level(level, Box(columns.first, rows.first, columns.n_level, rows.n_level))
         y, x = part.y - box_px.y, part.x - box_px.x
         _filter(pixels, rows, columns, out[y : y + part.height, x : x + part.width])

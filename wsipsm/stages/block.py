@@ -191,7 +191,8 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
         with steps.timed("read"):
             slide = _opened_slide(job.slide_path, job.mpp, job.fingerprint).slide
             box = decoded.expand(job.margin_px)
-            rgb, failed = read_what_can_be_read(slide, box, job.grid.scale, job.grid.size_px, RETRY_BOXES_PX)
+            grid = job.grid
+            rgb, failed = read_what_can_be_read(slide, box, grid.scale, grid.size_px, RETRY_BOXES_PX, grid.origin_px0)
         backend = ""
         if rgb is None:
             table, n_too_large = shard_schema().empty_table(), 0
@@ -261,7 +262,7 @@ def find_nuclei(
     maps = _without_unreadable(job, maps, box, failed)
     decoded = decode(maps, card.outputs, card.decode, card.mpp)
     labels = _drop_cut(job, decoded.labels, box, failed)
-    outlines = trace_outlines(labels, (box.x, box.y), job.grid.scale)
+    outlines = trace_outlines(labels, (box.x, box.y), job.grid.scale, job.grid.origin_px0)
     centroids = shapely.get_coordinates(shapely.centroid(outlines.polygons)).reshape(-1, 2)
     chosen = np.flatnonzero(_depth_px(job, block.core, centroids) >= -job.strip_px)
     # Bytes of a shard must not depend on how instances were numbered.
@@ -307,9 +308,15 @@ def _inside(core: Box, xy_px: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (x >= core.x) & (x < core.right) & (y >= core.y) & (y < core.bottom)
 
 
+def _working(job: SlideJob, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Level-0 points in working pixels."""
+    working: NDArray[np.float64] = (xy_px0 - job.grid.origin_px0) / job.grid.scale
+    return working
+
+
 def _depth_px(job: SlideJob, core: Box, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
     """How deep inside the core points lie, working pixels; negative outside."""
-    x, y = (xy_px0 / job.grid.scale).T
+    x, y = _working(job, xy_px0).T
     depth: NDArray[np.float64] = np.min([x - core.x, core.right - x, y - core.y, core.bottom - y], axis=0)
     return depth
 
@@ -336,9 +343,9 @@ def _measured_table(
 def _with_seam_columns(job: SlideJob, core: Box, table: pa.Table, polygons: NDArray[np.object_]) -> pa.Table:
     """Add what the seam step needs to know."""
     centroids = centroids_px0(table)
-    owned = _inside(core, centroids / job.grid.scale)
+    owned = _inside(core, _working(job, centroids))
     # Other blocks decode that far into this core, so no nucleus of theirs meets one whose outline stays deeper.
-    left, top, right, bottom = shapely.bounds(polygons).reshape(-1, 4).T / job.grid.scale
+    left, top, right, bottom = _working(job, shapely.bounds(polygons).reshape(-1, 2)).reshape(-1, 4).T
     margin = job.context_px
     deep = (left >= core.x + margin) & (top >= core.y + margin)
     deep &= (right <= core.right - margin) & (bottom <= core.bottom - margin)

@@ -27,7 +27,12 @@ def slices_of(part: Box, whole: Box) -> tuple[slice, slice]:
 
 
 def read_what_can_be_read(
-    slide: Slide, box_px: Box, scale: float, size_px: Size, retry_px: tuple[int, ...]
+    slide: Slide,
+    box_px: Box,
+    scale: float,
+    size_px: Size,
+    retry_px: tuple[int, ...],
+    origin_px0: tuple[int, int] = (0, 0),
 ) -> tuple[NDArray[np.uint8] | None, list[Box]]:
     """Read a box whole, or what can be read of it.
 
@@ -45,6 +50,8 @@ def read_what_can_be_read(
         Sides of the boxes that are tried one by one, each a multiple of the next. They lie on grids anchored at the
         slide's origin and are read whole even where ``box_px`` ends inside one, so that what fails hardly depends on
         how blocks are cut.
+    origin_px0
+        x, y at level 0 where the working grid begins.
 
     Returns
     -------
@@ -52,7 +59,7 @@ def read_what_can_be_read(
     that could not be read, working pixels.
     """
     try:
-        return read_box(slide, box_px, scale), []
+        return read_box(slide, box_px, scale, origin_px0), []
     except SlideReadError:
         pass  # told by the boxes that fail alone
     rgb = np.full((box_px.height, box_px.width, 3), _WHITE, dtype=np.uint8)
@@ -64,7 +71,7 @@ def read_what_can_be_read(
         whole, depth = waiting.pop()
         whole = whole.intersect(on_slide)
         try:
-            pixels = read_box(slide, whole, scale)
+            pixels = read_box(slide, whole, scale, origin_px0)
         except SlideReadError:
             if depth + 1 < len(retry_px):
                 inner = _grid_boxes(whole.intersect(box_px), retry_px[depth + 1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import Budget, project_budget
-from wsipsm.geometry import Box, WorkingGrid
+from wsipsm.geometry import Box, Size, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
@@ -105,7 +105,8 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     chosen = _choose_model(options, decision)
     profile = fit_stain_profile(pixels, chosen.card.stain, options.seed)
     region: Region = tissue if options.roi is None else read_roi(options.roi, info)
-    grid = WorkingGrid(info.size, slide_mpp, chosen.card.mpp)
+    shown = info.bounds or Box(0, 0, info.size.width, info.size.height)
+    grid = WorkingGrid(Size(shown.width, shown.height), slide_mpp, chosen.card.mpp, (shown.x, shown.y))
     blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
     job = _job(info, options, grid, chosen, profile, run_dir)
     job = replace(job, key=_shard_key(job, blocks.block_px))

@@ -142,6 +142,7 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
         "grid": {
             "mpp": job.grid.mpp,
             "slide_mpp": job.grid.slide_mpp,
+            "origin_px0": list(job.grid.origin_px0),
             "block_px": options.block_px,
             "tile_px": job.tile_px,
             "halo_px": job.halo_px,
