@@ -8,7 +8,7 @@ import torch
 
 from wsipsm.errors import WsipsmError
 from wsipsm.psm.pseudo_label import IGNORED, PseudoLabel
-from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
+from wsipsm.training.augment import AugmentOptions, compress, jitter_stains, turn
 from wsipsm.training.loop import Lesson, TrainOptions, train_student
 from wsipsm.training.losses import generalised_cross_entropy
 
@@ -77,3 +77,12 @@ def test_no_number_stops(lesson: Lesson) -> None:
     label = PseudoLabel(lesson.label.nucleus, distance, lesson.label.positive, lesson.label.points_xy)
     with pytest.raises(WsipsmError, match="loss is nan at step 0"):
         train_student([Lesson(lesson.rgb, label)], 2, TINY)
+
+
+def test_compression_is_seen_and_bounded() -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(60, 200, (32, 40, 3)).astype(np.uint8)
+    always = compress(rgb, AugmentOptions(jpeg_share=1.0), rng)
+    assert always.shape == rgb.shape
+    assert 0 < np.abs(always.astype(int) - rgb).mean() < 40
+    assert compress(rgb, AugmentOptions(jpeg_share=0.0), rng) is rgb

@@ -188,7 +188,9 @@ def voronoi_edges(instances: NDArray[np.int32], reach_px: float = 4.0) -> NDArra
         return np.zeros(instances.shape, dtype=bool)
     distance, nearest = ndimage.distance_transform_edt(instances == 0, return_indices=True)
     cells = instances[tuple(nearest)]
-    edge = (cells != np.roll(cells, 1, 0)) | (cells != np.roll(cells, 1, 1))
+    edge = np.zeros(instances.shape, dtype=bool)
+    edge[1:] |= cells[1:] != cells[:-1]
+    edge[:, 1:] |= cells[:, 1:] != cells[:, :-1]
     return np.asarray(edge & (instances == 0) & (distance <= reach_px))
 
 

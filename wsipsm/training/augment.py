@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ class AugmentOptions:
     log_gamma: float = 0.25
     blur_share: float = 0.3
     noise: float = 0.01
+    jpeg_share: float = 0.5
+    jpeg_quality: tuple[int, int] = (45, 95)
+    """Scans differ in how often and how hard they were compressed; that must not divide a nucleus."""
     scale: tuple[float, float] = (0.7, 1.5)
     """Nuclei come out this many times as large."""
 
@@ -49,6 +53,16 @@ def jitter_stains(rgb: Tensor, options: AugmentOptions, generator: torch.Generat
         image = functional.avg_pool2d(functional.pad(image, (1, 1, 1, 1), mode="reflect"), 3, 1)
     image = image + torch.randn(image.shape, generator=generator) * options.noise
     return image.clamp(0, 1) * 255
+
+
+def compress(rgb: NDArray[np.uint8], options: AugmentOptions, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Compress an image of shape (h, w, 3) as JPEG and read it again, now and then."""
+    if rng.random() >= options.jpeg_share:
+        return rgb
+    quality = int(rng.integers(options.jpeg_quality[0], options.jpeg_quality[1] + 1))
+    _, coded = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def turn(planes: list[NDArray[np.generic]], quarter_turns: int, mirrored: bool) -> list[NDArray[np.generic]]:

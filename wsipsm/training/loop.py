@@ -15,7 +15,7 @@ from torch import Tensor
 from wsipsm.errors import WsipsmError
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel
-from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
+from wsipsm.training.augment import AugmentOptions, compress, jitter_stains, turn
 from wsipsm.training.losses import student_loss
 
 
@@ -140,7 +140,7 @@ def _draw_crop(lesson: Lesson, options: TrainOptions, rng: np.random.Generator) 
     size = (options.crop_px, options.crop_px)
     soft = cv2.INTER_AREA if side > options.crop_px else cv2.INTER_LINEAR
     planes: list[NDArray[np.generic]] = [
-        cv2.resize(lesson.rgb[window], size, interpolation=soft),
+        compress(np.asarray(cv2.resize(lesson.rgb[window], size, interpolation=soft), np.uint8), options.augment, rng),
         cv2.resize(lesson.label.nucleus[window], size, interpolation=cv2.INTER_NEAREST_EXACT),
         cv2.resize(lesson.label.distance[window], size, interpolation=cv2.INTER_LINEAR),
         cv2.resize(lesson.label.positive[window], size, interpolation=cv2.INTER_NEAREST_EXACT),
