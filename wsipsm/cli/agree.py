@@ -1,0 +1,125 @@
+"""``wsipsm agree``: how well a cohort agrees with a pathologist, or with another tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsipsm.cli.options import AsJson, Quiet, print_json
+from wsipsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from wsipsm.stages.agree import AgreementSummary
+    from wsipsm.stages.reader_table import Unit
+
+Reference = Annotated[
+    Path,
+    typer.Argument(
+        metavar="REF.csv", help="Table with a column slide, and an index or counts of each.", show_default=False
+    ),
+]
+Cohort = Annotated[
+    Path,
+    typer.Argument(
+        metavar="COHORT.csv", help="cohort.csv of wsipsm cohort, or another such table.", show_default=False
+    ),
+]
+OutDir = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder of agreement.md, agreement.csv and bland_altman.png.",
+        show_default=False,
+    ),
+]
+RefColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--ref-column", metavar="NAME", help="Column of REF.csv that is compared.", show_default="its only index"
+    ),
+]
+Column = Annotated[
+    str | None,
+    typer.Option("--column", metavar="NAME", help="Column of COHORT.csv that is compared.", show_default="its index"),
+]
+UnitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--unit",
+        metavar="percent|fraction|count",
+        help="What the numbers of REF.csv are; count compares counts with counts.",
+        show_default="by the values, where they allow only one",
+    ),
+]
+CohortUnit = Annotated[
+    str | None,
+    typer.Option(
+        "--cohort-unit",
+        metavar="percent|fraction",
+        help="What the numbers of COHORT.csv are.",
+        show_default="fraction for labelling_index",
+    ),
+]
+
+
+def agree(
+    reference: Reference,
+    cohort: Cohort,
+    out: OutDir,
+    ref_column: RefColumn = None,
+    column: Column = None,
+    unit: UnitOption = None,
+    cohort_unit: CohortUnit = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a cohort with reference counts or indices.
+
+    Slides are joined by name. Gives bias and limits of agreement (Bland-Altman), ICC and kappa by band, each with its
+    interval, as a page, a table and a plot. Slides that only one table has are named. Needs wsipsm[agree].
+
+    Example: wsipsm agree pathologist.csv results/cohort.csv --out agreement
+    """
+    from wsipsm.stages.agree import AgreementOptions, compare_tables
+
+    options = AgreementOptions(
+        ref_column=ref_column,
+        column=column,
+        unit=_unit("--unit", unit, "percent, fraction, count"),
+        cohort_unit=_unit("--cohort-unit", cohort_unit, "percent, fraction"),
+    )
+    summary = compare_tables(reference, cohort, out, options)
+    if as_json:
+        print_json(summary.to_dict())
+    elif not quiet:
+        for line in _lines_about(summary):
+            typer.echo(line)
+
+
+def _unit(flag: str, text: str | None, allowed: str) -> Unit | None:
+    from wsipsm.stages.reader_table import Unit
+
+    if text is None:
+        return None
+    if text not in allowed.split(", "):
+        raise UsageError(f"{flag} {text}: unknown; one of {allowed} is needed. See --help.")
+    return Unit(text)
+
+
+def _lines_about(summary: AgreementSummary) -> list[str]:
+    from wsipsm.stages.agree_text import measures_told
+
+    lines = [f"{summary.n_slides} slides compared"]
+    for name, value, interval in measures_told(summary):
+        told = interval if not interval or " to " not in interval else f"95 % interval {interval}"
+        lines.append(f"  {name}: {value}" + (f" ({told})" if told else ""))
+    for what, table in (("reference", summary.reference), ("cohort", summary.cohort)):
+        if table.only_here:
+            lines.append(f"  in the {what} only: {', '.join(table.only_here)}")
+        lines += [f"  no value in the {what}: {name}: {reason}" for name, reason in table.without_value]
+    lines += [f"  note: {note}" for note in summary.notes]
+    return [*lines, f"report in {summary.folder}"]

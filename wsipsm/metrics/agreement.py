@@ -1,0 +1,235 @@
+"""How well two columns of measurements agree: limits of agreement, ICC, kappa by band.
+
+The statistics are those of pingouin (intraclass correlation), statsmodels (kappa) and scipy (t quantiles). They come
+with the extra ``agree``: whatever must load without it imports this module inside a function.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pingouin
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.inter_rater import cohens_kappa
+
+MIN_SLIDES = 3
+"""With two, an interval has one degree of freedom and says nothing."""
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95 % interval; None where the data define none, and then ``note`` says why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsOfAgreement:
+    """Differences, measured minus reference, in the unit of the measurements."""
+
+    bias: Estimate
+    """Mean difference."""
+    lower: Estimate
+    upper: Estimate
+    """Limits between which 95 % of differences lie when they are normally distributed."""
+    sd: float
+    """Standard deviation of the differences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Classes that a labelling index in percent is read as."""
+
+    name: str
+    labels: tuple[str, ...]
+    edges: tuple[tuple[float, bool], ...]
+    """Ascending; True when a value on the edge belongs to the band above it."""
+
+    def assign(self, percent: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Give the band's number, from 0, of each value in percent."""
+        number = np.zeros(percent.shape, np.intp)
+        for edge, is_above in self.edges:
+            number += percent >= edge if is_above else percent > edge
+        return number
+
+
+IKWG_BANDS = Bands(
+    "International Ki67 Working Group",
+    ("5 % or less", "between 5 and 30 %", "30 % or more"),
+    ((5.0, False), (30.0, True)),
+)
+"""Nielsen et al., JNCI 2021;113:808-819: 5 % or less and 30 % or more can be told apart reliably; between them not."""
+CUT_20 = Bands("20 % cut", ("below 20 %", "20 % or more"), ((20.0, True),))
+"""Goldhirsch et al., Ann Oncol 2013 (St Gallen): 20 % or more is high."""
+
+
+@dataclass(frozen=True, slots=True)
+class BandAgreement:
+    """How often two columns fall in the same band."""
+
+    name: str
+    labels: tuple[str, ...]
+    table: tuple[tuple[int, ...], ...]
+    """Slides; a row a band of the reference, a column a band of the measurement."""
+    share_agreeing: float
+    """Share of slides in the same band, 0..1."""
+    kappa: Estimate
+
+
+def limits_of_agreement(reference: NDArray[np.float64], measured: NDArray[np.float64]) -> LimitsOfAgreement:
+    """Bias and 95 % limits of agreement (Bland & Altman, Lancet 1986;327:307-310).
+
+    Parameters
+    ----------
+    reference, measured
+        The same subjects in the same order, shape (n,), float64, finite, n >= 3, one unit.
+
+    Returns
+    -------
+    Limits at the mean difference plus and minus 1.96 standard deviations. The intervals are those of the paper:
+    standard error s / sqrt(n) for the bias and sqrt(3 s^2 / n) for a limit, with Student's t.
+
+    Raises
+    ------
+    ValueError
+        When the columns differ in shape, are too short, or hold values that are not finite.
+    """
+    _check(reference, measured)
+    difference = measured - reference
+    n = difference.size
+    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    t = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, n - 1))
+    reach = float(stats.norm.ppf(0.5 + _CONFIDENCE / 2)) * sd
+
+    def around(value: float, standard_error: float) -> Estimate:
+        return Estimate(value, value - t * standard_error, value + t * standard_error)
+
+    of_limit = math.sqrt(3 / n) * sd
+    return LimitsOfAgreement(
+        bias=around(bias, sd / math.sqrt(n)),
+        lower=around(bias - reach, of_limit),
+        upper=around(bias + reach, of_limit),
+        sd=sd,
+    )
+
+
+def intraclass_correlation(ratings: NDArray[np.float64]) -> Estimate:
+    """ICC(2,1): two-way random effects, absolute agreement, single measurement.
+
+    Shrout & Fleiss, Psychol Bull 1979;86:420-428; with the interval of ICC(A,1) in McGraw & Wong, Psychol Methods
+    1996;1:30-46. A constant difference between the raters lowers it, as agreement asks and correlation does not.
+
+    Parameters
+    ----------
+    ratings
+        A row a subject, a column a rater, shape (n, k), float64, finite, n >= 3, k >= 2.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer subjects or raters, or values that are not finite.
+    """
+    _check(*ratings.T)
+    n, k = ratings.shape
+    if k < 2:
+        raise ValueError(f"ratings: {k} rater; at least two are needed")
+    if np.ptp(ratings) == 0:
+        return Estimate(None, note="every value is the same")
+    table = pd.DataFrame(
+        {"subject": np.repeat(np.arange(n), k), "rater": np.tile(np.arange(k), n), "rating": ratings.ravel()}
+    )
+    with _undisturbed_pingouin():
+        result = pingouin.intraclass_corr(table, targets="subject", raters="rater", ratings="rating")
+    row = result.set_index("Type").loc["ICC(A,1)"]
+    value, (low, high) = float(row["ICC"]), (float(limit) for limit in row["CI95"])
+    if not math.isfinite(value):
+        return Estimate(None, note="the values vary too little")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Estimate(value, note="the difference is the same everywhere, so no interval is defined")
+    return Estimate(value, low, high)
+
+
+def band_agreement(
+    reference_percent: NDArray[np.float64], measured_percent: NDArray[np.float64], bands: Bands
+) -> BandAgreement:
+    """Cohen's kappa of two indices read as bands (unweighted).
+
+    Cohen, Educ Psychol Meas 1960;20:37-46; large-sample interval of Fleiss, Cohen & Everitt, Psychol Bull
+    1969;72:323-327, cut to the possible -1..1.
+
+    Parameters
+    ----------
+    reference_percent, measured_percent
+        Labelling indices in percent, same subjects in the same order, shape (n,), float64, finite, n >= 3.
+    bands
+        How indices are read.
+
+    Raises
+    ------
+    ValueError
+        When the columns differ in shape, are too short, or hold values that are not finite.
+    """
+    _check(reference_percent, measured_percent)
+    n_bands = len(bands.labels)
+    table = np.zeros((n_bands, n_bands), np.int64)
+    np.add.at(table, (bands.assign(reference_percent), bands.assign(measured_percent)), 1)
+    n_agreeing = int(np.trace(table))
+    return BandAgreement(
+        name=bands.name,
+        labels=bands.labels,
+        table=tuple(tuple(int(count) for count in row) for row in table),
+        share_agreeing=n_agreeing / reference_percent.size,
+        kappa=_kappa(table, n_agreeing),
+    )
+
+
+def _kappa(table: NDArray[np.int64], n_agreeing: int) -> Estimate:
+    n = int(table.sum())
+    if np.count_nonzero(table.sum(0) + table.sum(1)) == 1:
+        return Estimate(None, note="all values lie in one band")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = cohens_kappa(table)
+    value = float(result.kappa)
+    if n_agreeing == n:
+        return Estimate(value, note="no disagreement, so no interval is defined")
+    if 1 in (np.count_nonzero(table.sum(0)), np.count_nonzero(table.sum(1))):
+        return Estimate(value, note="one of the two lies in one band throughout, which makes kappa 0")
+    low, high = float(result.kappa_low), float(result.kappa_upp)
+    if not low < high:  # written so that not-a-number is met too
+        return Estimate(value, note="too few values for a large-sample interval")
+    return Estimate(value, max(low, -1.0), min(high, 1.0))
+
+
+def _check(*columns: NDArray[np.float64]) -> None:
+    shapes: Sequence[tuple[int, ...]] = [column.shape for column in columns]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 1:
+        raise ValueError(f"columns of shape {shapes}; one-dimensional columns of one length are needed")
+    if shapes[0][0] < MIN_SLIDES:
+        raise ValueError(f"{shapes[0][0]} values; at least {MIN_SLIDES} are needed")
+    if not all(np.isfinite(column).all() for column in columns):
+        raise ValueError("values that are not finite; leave out subjects without a value")
+
+
+@contextmanager
+def _undisturbed_pingouin() -> Iterator[None]:
+    """Full precision from pingouin, and none of its notices about the next pandas."""
+    rounding = pingouin.options.get("round.column.CI95")
+    pingouin.options["round.column.CI95"] = None
+    try:
+        with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        pingouin.options["round.column.CI95"] = rounding

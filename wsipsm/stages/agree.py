@@ -1,0 +1,262 @@
+"""Agreement of a cohort's table with a reference's: read, join, compare, write."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsipsm.errors import UsageError
+from wsipsm.rundir import output_error, write_aside
+from wsipsm.stages.agree_text import agreement_markdown
+from wsipsm.stages.reader_table import (
+    INDEX_COLUMNS,
+    ReaderTable,
+    Reading,
+    Source,
+    Unit,
+    join_tables,
+    listed,
+    plain_name,
+    read_table,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from wsipsm.metrics.agreement import BandAgreement, Estimate, LimitsOfAgreement
+
+REPORT_NAME, TABLE_NAME, PLOT_NAME = "agreement.md", "agreement.csv", "bland_altman.png"
+_MIN_SLIDES = 3
+_ROUND = 9
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementOptions:
+    """Which columns are compared, and what their numbers are."""
+
+    ref_column: str | None = None
+    """None looks for an index under a usual name."""
+    column: str | None = None
+    unit: Unit | None = None
+    """Of the reference; ``count`` holds for both tables. None decides by the values, or refuses to."""
+    cohort_unit: Unit | None = None
+    """None takes ``labelling_index`` as a fraction, which is how ``wsipsm cohort`` writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One of the two tables, and what of it was not compared."""
+
+    path: str
+    column: str
+    unit: str
+    only_here: tuple[str, ...]
+    """Slides that the other table lacks."""
+    without_value: tuple[tuple[str, str], ...]
+    """Slides of both tables that have no value here, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementSummary:
+    """What came of a comparison; values are percent, differences percentage points, or both are counts."""
+
+    folder: str
+    unit: str
+    """'percent' or 'count'."""
+    n_slides: int
+    reference: Compared
+    cohort: Compared
+    limits: LimitsOfAgreement
+    icc: Estimate
+    """ICC(2,1), absolute agreement."""
+    bands: tuple[BandAgreement, ...]
+    """Empty for counts."""
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return asdict(self)
+
+
+def compare_tables(
+    reference_path: str | Path, cohort_path: str | Path, out_dir: str | Path, options: AgreementOptions | None = None
+) -> AgreementSummary:
+    """Compare a table of reference counts or indices with a cohort's, and write report, table and plot.
+
+    Parameters
+    ----------
+    reference_path
+        CSV file with a column ``slide`` (or ``id``) and an index, or counts.
+    cohort_path
+        ``cohort.csv``, or another table like the reference.
+    out_dir
+        Folder of agreement.md, agreement.csv and bland_altman.png; made where it is missing.
+    options
+        Columns and units; None leaves them to the tables.
+
+    Raises
+    ------
+    UsageError
+        When a table cannot be taken at its word, fewer than three slides are common, the values of a table are all
+        alike, or the extra ``agree`` is not installed.
+    OutputError
+        When the results cannot be written.
+    """
+    options = options or AgreementOptions()
+    out = Path(out_dir)
+    paths = (Path(reference_path), Path(cohort_path))
+    _refuse_overwriting(out, paths)
+    sources = _sources(*paths, options)
+    tables = (read_table(sources[0]), read_table(sources[1]))
+    pairs, *unmatched = join_tables(*tables)
+    usable = [pair for pair in pairs if pair[0].value is not None and pair[1].value is not None]
+    _check_pairs(tables, sources, pairs, usable, unmatched)
+    compared = [
+        Compared(
+            path=str(table.path),
+            column=table.column,
+            unit=table.unit.value,
+            only_here=tuple(reading.name for reading in rest),
+            without_value=tuple((pair[1].name, pair[side].reason) for pair in pairs if pair[side].value is None),
+        )
+        for side, (table, rest) in enumerate(zip(tables, unmatched, strict=True))
+    ]
+    notes = [*tables[0].notes, *tables[1].notes]
+    partial = [reading.name for _, reading in usable if reading.reason]
+    if partial:
+        notes.append(f"{len(partial)} slides were scored in part only: {listed(partial)}")
+    return _compare(out, usable, (compared[0], compared[1]), tuple(notes))
+
+
+def _compare(
+    out: Path, pairs: Sequence[tuple[Reading, Reading]], compared: tuple[Compared, Compared], notes: tuple[str, ...]
+) -> AgreementSummary:
+    try:
+        from wsipsm.export.agreement_plot import AgreementPicture, draw_agreement
+        from wsipsm.metrics import agreement
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("wsipsm"):
+            raise
+        raise UsageError(
+            f"wsipsm agree: {error.name} is not installed; statistics and plot need it. pip install 'wsipsm[agree]'"
+        ) from error
+
+    values = np.array([[reference.value, cohort.value] for reference, cohort in pairs], np.float64)
+    reference, measured = np.ascontiguousarray(values[:, 0]), np.ascontiguousarray(values[:, 1])
+    are_counts = compared[0].unit == Unit.COUNT
+    limits = agreement.limits_of_agreement(reference, measured)
+    bandings = () if are_counts else (agreement.IKWG_BANDS, agreement.CUT_20)
+    summary = AgreementSummary(
+        folder=str(out),
+        unit="count" if are_counts else "percent",
+        n_slides=len(pairs),
+        reference=compared[0],
+        cohort=compared[1],
+        limits=limits,
+        icc=agreement.intraclass_correlation(values),
+        bands=tuple(agreement.band_agreement(reference, measured, banding) for banding in bandings),
+        notes=notes,
+    )
+    band_names = [[[b.labels[i] for i in b.assign(column)] for b in bandings] for column in (reference, measured)]
+    picture = AgreementPicture(
+        slides=[cohort.name for _, cohort in pairs],
+        reference=reference,
+        cohort=measured,
+        bias=limits.bias,
+        lower=limits.lower,
+        upper=limits.upper,
+        unit="" if are_counts else "%",
+        cuts=sorted(edge for banding in bandings for edge, _ in banding.edges),
+    )
+    _make_folder(out)
+    with write_aside(out / PLOT_NAME) as temporary:
+        draw_agreement(temporary, picture)
+    _write_table(out / TABLE_NAME, pairs, values, band_names, "" if are_counts else "_percent")
+    with write_aside(out / REPORT_NAME) as temporary:
+        temporary.write_text(agreement_markdown(summary, PLOT_NAME), encoding="utf-8")
+    return summary
+
+
+def _sources(reference: Path, cohort: Path, options: AgreementOptions) -> tuple[Source, Source]:
+    cohort_unit = options.cohort_unit
+    if options.unit is Unit.COUNT or cohort_unit is Unit.COUNT:
+        if cohort_unit not in (None, Unit.COUNT) or options.unit not in (None, Unit.COUNT):
+            raise UsageError(
+                f"--unit {options.unit}: given together with --cohort-unit {cohort_unit}; counts can only be compared "
+                "with counts. Leave --cohort-unit out."
+            )
+        return (
+            Source(reference, options.ref_column, Unit.COUNT),
+            Source(cohort, options.column, Unit.COUNT, "--column", "--unit"),
+        )
+    if cohort_unit is None and plain_name(options.column or INDEX_COLUMNS[0]) == INDEX_COLUMNS[0]:
+        cohort_unit = Unit.FRACTION
+    return (
+        Source(reference, options.ref_column, options.unit),
+        Source(cohort, options.column, cohort_unit, "--column", "--cohort-unit"),
+    )
+
+
+def _check_pairs(
+    tables: Sequence[ReaderTable],
+    sources: Sequence[Source],
+    pairs: Sequence[tuple[Reading, Reading]],
+    usable: Sequence[tuple[Reading, Reading]],
+    unmatched: Sequence[Sequence[Reading]],
+) -> None:
+    """Refuse what no statistic can be made of."""
+    if len(usable) < _MIN_SLIDES:
+        empty = [cohort.name for pair in pairs if pair not in usable for cohort in pair[1:]]
+        raise UsageError(
+            f"{tables[0].path} and {tables[1].path}: {len(usable)} slides have a value in both; at least {_MIN_SLIDES} "
+            f"are needed. In both without a value: {listed(empty)}; in the first only: "
+            f"{listed([reading.name for reading in unmatched[0]])}; in the second only: "
+            f"{listed([reading.name for reading in unmatched[1]])}. Name slides alike in both tables."
+        )
+    for side, (table, source) in enumerate(zip(tables, sources, strict=True)):
+        values = {pair[side].value for pair in usable}
+        if len(values) == 1:
+            unit = "" if table.unit is Unit.COUNT else " %"
+            raise UsageError(
+                f"{table.path}: column {table.column!r} is {values.pop():g}{unit} on all {len(usable)} common slides; "
+                f"agreement is defined for values that differ. Name another column with {source.column_flag}, or take "
+                "slides over the whole range."
+            )
+
+
+def _refuse_overwriting(out: Path, inputs: Sequence[Path]) -> None:
+    for path in inputs:
+        if path.resolve() in [(out / name).resolve() for name in (REPORT_NAME, TABLE_NAME, PLOT_NAME)]:
+            raise UsageError(f"{path}: would be replaced by the result of that name; choose another folder with --out.")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
+
+
+def _write_table(
+    path: Path,
+    pairs: Sequence[tuple[Reading, Reading]],
+    values: NDArray[np.float64],
+    band_names: Sequence[Sequence[Sequence[str]]],
+    suffix: str,
+) -> None:
+    """Write the joined rows: values, mean, difference, bands."""
+    n_bandings = len(band_names[0])
+    header = ["slide", "reference_name", *(name + suffix for name in ("reference", "cohort", "mean")), "difference"]
+    header += ["reference_band", "cohort_band", "reference_cut_20", "cohort_cut_20"][: 2 * n_bandings]
+    with write_aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row, ((reference, cohort), (first, second)) in enumerate(zip(pairs, values.tolist(), strict=True)):
+            numbers = (first, second, (first + second) / 2, second - first)
+            bands = [side[banding][row] for banding in range(n_bandings) for side in band_names]
+            writer.writerow([cohort.name, reference.name, *(f"{round(x, _ROUND):.10g}" for x in numbers), *bands])

@@ -1,0 +1,111 @@
+"""Agreement told in Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wsipsm.metrics.agreement import BandAgreement, Estimate
+    from wsipsm.stages.agree import AgreementSummary, Compared
+
+_METHODS = """\
+## How the numbers are made
+- Differences are cohort minus reference. Limits of agreement are bias ± 1.96 standard deviations of the differences,
+  with the intervals of Bland & Altman (Lancet 1986;327:307-310). They presume that the spread of the differences does
+  not depend on the mean: look at the plot.
+- ICC(2,1) of Shrout & Fleiss (1979), that is ICC(A,1) of McGraw & Wong (1996): two-way random effects, absolute
+  agreement, single measurement; interval of McGraw & Wong; computed by pingouin. It depends on the range of the slides.
+- Cohen's kappa, unweighted, with the large-sample interval of Fleiss, Cohen & Everitt (1969), computed by statsmodels.
+  With few slides, or an interval that meets 1 or -1, it is rough.
+- Bands of the International Ki67 Working Group: 5 % or less, 30 % or more, and between (Nielsen et al., JNCI 2021). The
+  cut at 20 % is that of the St Gallen consensus of 2013: 20 % or more is high.
+- Intervals are 95 %, and hold for slides drawn like these. Research use only, not for diagnosis.
+"""
+
+
+def agreement_markdown(summary: AgreementSummary, plot_name: str) -> str:
+    """Tell a comparison as a page.
+
+    Parameters
+    ----------
+    summary
+        What came of it.
+    plot_name
+        The picture's file name, in the same folder.
+    """
+    reference, cohort = summary.reference, summary.cohort
+    parts = [
+        "# Agreement",
+        f"{summary.n_slides} slides: column `{cohort.column}` of `{cohort.path}` ({cohort.unit}) against column "
+        f"`{reference.column}` of `{reference.path}` ({reference.unit}).",
+        _measures(summary),
+        f"![Bland-Altman plot]({plot_name})",
+        *(_band_table(bands) for bands in summary.bands),
+        "## Slides not compared",
+        "\n".join(_not_compared(reference, "reference") + _not_compared(cohort, "cohort")) or "None.",
+    ]
+    if summary.notes:
+        parts += ["## To be looked at", "\n".join(f"- {_escaped(note)}" for note in summary.notes)]
+    return "\n\n".join([*parts, _METHODS])
+
+
+def measures_told(summary: AgreementSummary) -> list[tuple[str, str, str]]:
+    """Name, value and interval of every measure, as a reader is shown them."""
+    limits = summary.limits
+    points = " points" if summary.unit == "percent" else ""
+    rows = [
+        ("bias (cohort - reference)", limits.bias, "+.2f", points),
+        ("lower limit of agreement", limits.lower, "+.2f", points),
+        ("upper limit of agreement", limits.upper, "+.2f", points),
+        ("ICC(2,1), absolute agreement", summary.icc, ".3f", ""),
+        *((f"Cohen's kappa, {bands.name}", bands.kappa, ".3f", "") for bands in summary.bands),
+    ]
+    return [(name, _value(estimate, form, unit), _interval(estimate, form)) for name, estimate, form, unit in rows]
+
+
+def _value(estimate: Estimate, form: str, unit: str) -> str:
+    return "undefined" if estimate.value is None else f"{estimate.value:{form}}{unit}"
+
+
+def _interval(estimate: Estimate, form: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return estimate.note
+    return f"{estimate.low:{form}} to {estimate.high:{form}}"
+
+
+def _measures(summary: AgreementSummary) -> str:
+    rows = [f"| {name} | {value} | {interval} |" for name, value, interval in measures_told(summary)]
+    points = " points" if summary.unit == "percent" else ""
+    rows.insert(3, f"| standard deviation of differences | {summary.limits.sd:.2f}{points} | |")
+    return "\n".join(["| measure | value | 95 % interval |", "|---|---|---|", *rows])
+
+
+def _band_table(bands: BandAgreement) -> str:
+    lines = [
+        f"## {bands.name}",
+        "",
+        f"{bands.share_agreeing:.0%} of the slides lie in the same band.",
+        "",
+        "| reference \\ cohort | " + " | ".join(bands.labels) + " |",
+        "|---" * (len(bands.labels) + 1) + "|",
+        *(
+            f"| {label} | " + " | ".join(str(count) for count in row) + " |"
+            for label, row in zip(bands.labels, bands.table, strict=True)
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _not_compared(table: Compared, what: str) -> list[str]:
+    lines = []
+    if table.only_here:
+        lines.append(f"- in the {what} only ({len(table.only_here)}): {_escaped(', '.join(table.only_here))}")
+    if table.without_value:
+        told = ", ".join(f"{name} ({reason})" for name, reason in table.without_value)
+        lines.append(f"- without a value in the {what} ({len(table.without_value)}): {_escaped(told)}")
+    return lines
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return "".join("\\" + character if character in "\\`*_[]<>|" else character for character in " ".join(text.split()))
