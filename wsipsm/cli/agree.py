@@ -114,12 +114,12 @@ def _lines_about(summary: AgreementSummary) -> list[str]:
     from wsipsm.stages.agree_text import measures_told
 
     lines = [f"{summary.n_slides} slides compared"]
-    for name, value, interval in measures_told(summary):
-        told = interval if not interval or " to " not in interval else f"95 % interval {interval}"
-        lines.append(f"  {name}: {value}" + (f" ({told})" if told else ""))
+    for told in measures_told(summary):
+        aside = f"95 % interval {told.interval}" if told.interval else told.note
+        lines.append(f"  {told.name}: {told.value} ({aside})")
     for what, table in (("reference", summary.reference), ("cohort", summary.cohort)):
         if table.only_here:
             lines.append(f"  in the {what} only: {', '.join(table.only_here)}")
-        lines += [f"  no value in the {what}: {name}: {reason}" for name, reason in table.without_value]
+        lines += [f"  no value in the {what}: {name} ({reason})" for name, reason in table.without_value]
     lines += [f"  note: {note}" for note in summary.notes]
     return [*lines, f"report in {summary.folder}"]

@@ -93,8 +93,9 @@ def _draw_differences(axes: Axes, picture: AgreementPicture) -> None:
     mean = (picture.cohort + picture.reference) / 2
     axes.axhline(0.0, color=_QUIET, linewidth=0.8)
     _draw_line(axes, picture.bias, "bias", _BIAS, "-")
-    _draw_line(axes, picture.upper, "upper limit", _LIMIT, "--")
-    _draw_line(axes, picture.lower, "lower limit", _LIMIT, "--")
+    if picture.lower.value != picture.upper.value:  # else all three lie on one another, and so would their names
+        _draw_line(axes, picture.upper, "upper limit", _LIMIT, "--")
+        _draw_line(axes, picture.lower, "lower limit", _LIMIT, "--")
     axes.scatter(mean, difference, s=26, color=_POINT, alpha=0.75, linewidths=0, zorder=3)
     _name_outside(axes, picture, mean, difference)
     axes.set_xlabel(_with("Mean of cohort and reference", picture.unit))

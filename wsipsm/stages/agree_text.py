@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,10 +16,14 @@ _METHODS = """\
   not depend on the mean: look at the plot.
 - ICC(2,1) of Shrout & Fleiss (1979), that is ICC(A,1) of McGraw & Wong (1996): two-way random effects, absolute
   agreement, single measurement; interval of McGraw & Wong; computed by pingouin. It depends on the range of the slides.
+"""
+_BAND_METHODS = """\
 - Cohen's kappa, unweighted, with the large-sample interval of Fleiss, Cohen & Everitt (1969), computed by statsmodels.
   With few slides, or an interval that meets 1 or -1, it is rough.
 - Bands of the International Ki67 Working Group: 5 % or less, 30 % or more, and between (Nielsen et al., JNCI 2021). The
   cut at 20 % is that of the St Gallen consensus of 2013: 20 % or more is high.
+"""
+_CAUTION = """\
 - Intervals are 95 %, and hold for slides drawn like these. Research use only, not for diagnosis.
 """
 
@@ -46,11 +51,23 @@ def agreement_markdown(summary: AgreementSummary, plot_name: str) -> str:
     ]
     if summary.notes:
         parts += ["## To be looked at", "\n".join(f"- {_escaped(note)}" for note in summary.notes)]
-    return "\n\n".join([*parts, _METHODS])
+    return "\n\n".join([*parts, _METHODS + (_BAND_METHODS if summary.bands else "") + _CAUTION])
 
 
-def measures_told(summary: AgreementSummary) -> list[tuple[str, str, str]]:
-    """Name, value and interval of every measure, as a reader is shown them."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A measure as a reader is shown it."""
+
+    name: str
+    value: str
+    interval: str
+    """Empty where there is none."""
+    note: str
+    """Why there is none."""
+
+
+def measures_told(summary: AgreementSummary) -> list[Told]:
+    """Put every measure into words."""
     limits = summary.limits
     points = " points" if summary.unit == "percent" else ""
     rows = [
@@ -60,7 +77,10 @@ def measures_told(summary: AgreementSummary) -> list[tuple[str, str, str]]:
         ("ICC(2,1), absolute agreement", summary.icc, ".3f", ""),
         *((f"Cohen's kappa, {bands.name}", bands.kappa, ".3f", "") for bands in summary.bands),
     ]
-    return [(name, _value(estimate, form, unit), _interval(estimate, form)) for name, estimate, form, unit in rows]
+    return [
+        Told(name, _value(estimate, form, unit), _interval(estimate, form), estimate.note)
+        for name, estimate, form, unit in rows
+    ]
 
 
 def _value(estimate: Estimate, form: str, unit: str) -> str:
@@ -69,12 +89,12 @@ def _value(estimate: Estimate, form: str, unit: str) -> str:
 
 def _interval(estimate: Estimate, form: str) -> str:
     if estimate.low is None or estimate.high is None:
-        return estimate.note
+        return ""
     return f"{estimate.low:{form}} to {estimate.high:{form}}"
 
 
 def _measures(summary: AgreementSummary) -> str:
-    rows = [f"| {name} | {value} | {interval} |" for name, value, interval in measures_told(summary)]
+    rows = [f"| {told.name} | {told.value} | {told.interval or told.note} |" for told in measures_told(summary)]
     points = " points" if summary.unit == "percent" else ""
     rows.insert(3, f"| standard deviation of differences | {summary.limits.sd:.2f}{points} | |")
     return "\n".join(["| measure | value | 95 % interval |", "|---|---|---|", *rows])

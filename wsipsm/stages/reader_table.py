@@ -17,7 +17,7 @@ from wsipsm.errors import UsageError
 from wsipsm.stages.discover import SLIDE_SUFFIXES, slide_stem
 
 NAME_COLUMNS = ("id", "slide")
-INDEX_COLUMNS = ("labelling_index", "labeling_index", "ki67_index", "ki67", "index")
+INDEX_COLUMNS = ("labelling_index", "labeling_index", "ki67_index", "ki67", "ki_67_index", "ki_67", "index")
 COUNT_PAIRS = (("n_positive", "n_negative"), ("positive", "negative"))
 _NO_VALUE = frozenset({"", "-", "na", "n/a", "nan", "none", "null"})
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
@@ -229,8 +229,8 @@ def _text(path: Path) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Name of a column as it is compared: lower case, with underscores."""
-    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+    """Name of a column as it is compared: lower case, anything but letters and digits as one underscore."""
+    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 
 def _value_columns(source: Source, columns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
