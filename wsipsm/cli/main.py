@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from wsipsm.cli import cohort, demo, doctor, inspect, run, train
+from wsipsm.cli import agree, cohort, demo, doctor, inspect, run, train
 from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError
 
 DEBUG_FLAG = "--debug"
@@ -67,6 +67,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("cohort")(cohort.cohort)
+app.command("agree")(agree.agree)
 app.command("train")(train.train)
 app.command("info")(inspect.info)
 app.command("check")(inspect.check)
