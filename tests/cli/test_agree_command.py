@@ -38,8 +38,8 @@ def test_prints_measures_with_intervals_and_names_what_is_left_out(tables: tuple
     assert "bias (cohort - reference): +1.75 points (95 % interval " in result.stdout
     assert "ICC(2,1), absolute agreement: 0.9" in result.stdout
     assert "Cohen's kappa, 20 % cut: 1.000 (no disagreement" in result.stdout
-    assert "in the reference only: e" in result.stdout
-    assert "in the cohort only: f" in result.stdout
+    assert "in the reference only (1): e" in result.stdout
+    assert "in the cohort only (1): f" in result.stdout
     assert (tmp_path / "out" / "bland_altman.png").is_file()
 
 

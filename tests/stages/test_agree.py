@@ -196,7 +196,7 @@ def test_slides_scored_in_part_are_told(tmp_path: Path) -> None:
     rows[1] = CohortRow("b", "b", "incomplete", "2 parts could not be read or scored", labelling_index=0.12)
     write_table(tmp_path / "cohort.csv", rows)
     summary = compare_tables(table(tmp_path, REFERENCE), tmp_path / "cohort.csv", tmp_path / "out")
-    assert summary.notes == ("1 slides were scored in part only: b",)
+    assert summary.notes == ("scored in part only (1): b",)
 
 
 def test_inputs_are_not_replaced(tmp_path: Path, cohort: Path) -> None:

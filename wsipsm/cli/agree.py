@@ -112,14 +112,17 @@ def _unit(flag: str, text: str | None, allowed: str) -> Unit | None:
 
 def _lines_about(summary: AgreementSummary) -> list[str]:
     from wsipsm.stages.agree_text import measures_told
+    from wsipsm.stages.reader_table import listed
 
     lines = [f"{summary.n_slides} slides compared"]
     for told in measures_told(summary):
-        aside = f"95 % interval {told.interval}" if told.interval else told.note
-        lines.append(f"  {told.name}: {told.value} ({aside})")
+        beside = f"95 % interval {told.interval}" if told.interval else told.note
+        lines.append(f"  {told.name}: {told.value} ({beside})")
     for what, table in (("reference", summary.reference), ("cohort", summary.cohort)):
         if table.only_here:
-            lines.append(f"  in the {what} only: {', '.join(table.only_here)}")
-        lines += [f"  no value in the {what}: {name} ({reason})" for name, reason in table.without_value]
+            lines.append(f"  in the {what} only ({len(table.only_here)}): {listed(table.only_here)}")
+        if table.without_value:
+            told = listed([f"{name} ({reason})" for name, reason in table.without_value])
+            lines.append(f"  no value in the {what} ({len(table.without_value)}): {told}")
     lines += [f"  note: {note}" for note in summary.notes]
     return [*lines, f"report in {summary.folder}"]

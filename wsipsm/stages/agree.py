@@ -129,7 +129,7 @@ def compare_tables(
     notes = [*tables[0].notes, *tables[1].notes]
     partial = [reading.name for _, reading in usable if reading.reason]
     if partial:
-        notes.append(f"{len(partial)} slides were scored in part only: {listed(partial)}")
+        notes.append(f"scored in part only ({len(partial)}): {', '.join(partial)}")
     return _compare(out, usable, (compared[0], compared[1]), tuple(notes))
 
 
