@@ -122,7 +122,7 @@ def _lines_about(summary: AgreementSummary) -> list[str]:
         if table.only_here:
             lines.append(f"  in the {what} only ({len(table.only_here)}): {listed(table.only_here)}")
         if table.without_value:
-            told = listed([f"{name} ({reason})" for name, reason in table.without_value])
-            lines.append(f"  no value in the {what} ({len(table.without_value)}): {told}")
+            named = listed([f"{name} ({reason})" for name, reason in table.without_value])
+            lines.append(f"  no value in the {what} ({len(table.without_value)}): {named}")
     lines += [f"  note: {note}" for note in summary.notes]
     return [*lines, f"report in {summary.folder}"]
