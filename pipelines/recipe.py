@@ -47,7 +47,11 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     outputs = ("nucleus", "distance") if recipe.stain == Stain.HE else ("nucleus", "distance", "positive")
     lessons = make_lessons([_read(s, recipe) for s in recipe.sources], recipe.stain, recipe.seed, print)
     network = train_student(
-        lessons, len(outputs), options, load_file(encoder), lambda step, loss: print(step, round(loss, 4), flush=True)
+        lessons,
+        len(outputs),
+        options,
+        load_file(encoder),
+        lambda step, steps, loss: print(step, round(loss, 4), flush=True),
     )
     training: dict[str, str | int | float | bool] = {
         "labels": "none",

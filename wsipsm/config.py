@@ -1,10 +1,15 @@
-"""Options of a run, checked at birth."""
+"""Options of a run and of the paper's engine, checked at birth."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
 
 
 class RunOptions(BaseModel):
@@ -32,3 +37,116 @@ class RunOptions(BaseModel):
     """For the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
     """What runs the network: auto, openvino or torch."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PretextSection(_Section):
+    """Pretext task of the activation network (Eq. 1, 2; Table 3)."""
+
+    task: str = "similarity"
+    """similarity, contrast, rotation, simsiam, imagenet or none."""
+    network: str = "res2net101_26w_4s"
+    """A CNN of timm, or torchvision:resnet18 and its like."""
+    embedding_size: int = Field(128, ge=1, le=4096)
+    epochs: float = Field(100, gt=0)
+    batch: int = Field(4, ge=2, le=256)
+    crop_px: int = Field(512, ge=32, le=2048)
+    learning_rate: float = Field(1e-4, gt=0)
+    margin: float = Field(10.0, ge=0)
+    weights: Path | None = None
+    """Safetensors that training starts from; imagenet needs them."""
+
+
+class ActivationSection(_Section):
+    """Self-activation map (Eq. 3, 4; Fig. 3)."""
+
+    stage: int = Field(1, ge=1, le=4)
+    weights: Literal["image", "set"] = "set"
+    """Whose gradients weigh the feature maps: each image's own, as in the paper, or the mean over the set."""
+
+
+class ClusterSection(_Section):
+    """Fusion and semantic clustering (Eq. 5, 6)."""
+
+    beta: float = Field(2.5, ge=0)
+    clusters: int = Field(3, ge=2, le=16)
+    fitted: Literal["image", "set"] = "image"
+    """Once an image, where each is from another slide, or once for all of a slide or set."""
+    min_area_px: int = Field(200, ge=0)
+    """Smaller parts of the pseudo mask are dropped."""
+    max_hole_px: int = Field(64, ge=0)
+    """Smaller holes of the pseudo mask are filled."""
+    opening_px: int = Field(0, ge=0, le=20)
+    """Radius of an opening that parts threads from nuclei; the paper has none."""
+
+
+class NetworkSection(_Section):
+    """Training of a ResNet-34 encoder-decoder."""
+
+    epochs: float = Field(100, gt=0)
+    batch: int = Field(4, ge=1, le=256)
+    crop_px: int = Field(512, ge=32, le=2048)
+    learning_rate: float = Field(1e-4, gt=0)
+    augment: bool = False
+    """Turns, mirrors and stain jitter; the paper names none."""
+
+
+class DetectionSection(NetworkSection):
+    """Detection (Eq. 7)."""
+
+    radius_px: float = Field(10.0, ge=1, le=200)
+    """Of the neighbourhood in which a point is the highest."""
+    sigma_px: float = Field(3.0, ge=0, le=50)
+    """Of the Gaussian before it."""
+    min_score: float = Field(0.5, ge=0, le=1)
+
+
+class SegmentationSection(NetworkSection):
+    """Segmentation (Eq. 8)."""
+
+    point_weight: float = Field(0.5, ge=0)
+    """Lambda: weight of points and Voronoi edges against the pseudo mask's background."""
+    point_radius_px: int = Field(2, ge=0, le=20)
+    instances: Literal["components", "points"] = "components"
+    """Nuclei are connected parts, as in the paper, or parts divided by a watershed from the detected points."""
+
+
+class PaperOptions(_Section):
+    """Every hyperparameter of the paper's engine; defaults are the paper's for MoNuSeg where it states them."""
+
+    stain: Stain = Stain.HE
+    pretext: PretextSection = PretextSection()
+    activation: ActivationSection = ActivationSection()
+    clusters: ClusterSection = ClusterSection()
+    detection: DetectionSection = DetectionSection()
+    segmentation: SegmentationSection = SegmentationSection()
+    seed: int = Field(0, ge=0)
+    budget: float = Field(1.0, gt=0, le=100)
+    """Share of the epochs that are trained."""
+
+
+def read_paper_options(path: Path, **changes: Any) -> PaperOptions:
+    """Read the engine's options from a TOML file; every error names the file, the key and the value.
+
+    Raises
+    ------
+    UsageError
+        When the file is unreadable, no TOML, or holds an unknown key or an impossible value.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); TOML is needed. Check --config.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}; valid TOML is needed. See pipelines/paper_monuseg.toml.") from error
+    try:
+        return PaperOptions.model_validate({**values, **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{path}: {key} = {first.get('input')!r}: {first['msg']}; see pipelines/paper_monuseg.toml for every key."
+        ) from error

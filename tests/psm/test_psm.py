@@ -11,7 +11,6 @@ from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
 from wsipsm.psm.activation import activation_weights, orient_maps, self_activation_map
 from wsipsm.psm.cluster import cluster, fuse, hematoxylin_densities, marker_densities
-from wsipsm.psm.pretext import PretextOptions, train_similarity
 from wsipsm.psm.pseudo_label import (
     IGNORED,
     divide_touching,
@@ -21,6 +20,7 @@ from wsipsm.psm.pseudo_label import (
     voronoi_edges,
 )
 from wsipsm.stain import fit_stain_profile
+from wsipsm.training.pretext import PretextOptions, train_pretext
 
 QUICK = PretextOptions(steps=3, batch=2, crop_px=64)
 
@@ -32,8 +32,8 @@ def tissue() -> NDArray[np.uint8]:
 
 
 def test_pretext_is_seeded_and_sees_collapse(tissue: NDArray[np.uint8]) -> None:
-    network, log = train_similarity([tissue], QUICK)
-    again, same = train_similarity([tissue], QUICK)
+    network, log = train_pretext([tissue], QUICK)
+    again, same = train_pretext([tissue], QUICK)
     assert log == same
     assert log.spread > 0
     assert not network.training
@@ -42,7 +42,7 @@ def test_pretext_is_seeded_and_sees_collapse(tissue: NDArray[np.uint8]) -> None:
 
 
 def test_map_of_a_tile_is_the_tile_of_the_map(tissue: NDArray[np.uint8]) -> None:
-    network, _ = train_similarity([tissue], QUICK)
+    network, _ = train_pretext([tissue], QUICK)
     weights = activation_weights(network, [tissue[:128, :128]])
     whole = self_activation_map(network, weights, tissue)
     part = self_activation_map(network, weights, tissue[64:256, 64:256])

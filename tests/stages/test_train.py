@@ -20,9 +20,9 @@ from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.models.weights import measure_reach
-from wsipsm.psm.pretext import PretextOptions
 from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, train_model
 from wsipsm.training.loop import TrainOptions
+from wsipsm.training.pretext import PretextOptions
 
 Trainer = Callable[[Path, Path], ModelCard]
 

@@ -10,10 +10,10 @@ import shapely
 import wsipsm.training.lessons
 from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
-from wsipsm.psm.pretext import PretextOptions
 from wsipsm.psm.pseudo_label import IGNORED
 from wsipsm.stain import fit_stain_profile
 from wsipsm.training.lessons import StainedImage, make_lessons
+from wsipsm.training.pretext import PretextOptions
 
 
 @pytest.fixture(autouse=True)

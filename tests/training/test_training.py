@@ -61,7 +61,7 @@ def test_planes_turn_together(turns: int) -> None:
 
 def test_training_is_seeded_and_learns(lesson: Lesson) -> None:
     losses: list[float] = []
-    first = train_student([lesson], 2, TINY, progress=lambda step, loss: losses.append(loss))
+    first = train_student([lesson], 2, TINY, progress=lambda step, steps, loss: losses.append(loss))
     second = train_student([lesson], 2, TINY)
     assert losses[-1] < losses[0]
     left, right = first.state_dict(), second.state_dict()

@@ -1,148 +1,179 @@
-"""Prior self-activation maps: what a self-supervised network's shallow layer responds to.
+"""Prior self-activation maps: what a self-supervised network's shallow layers respond to (Eq. 3, 4).
 
 Chen et al., "Exploring Unsupervised Cell Recognition with Prior Self-activation Maps", MICCAI 2023.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from wsipsm.models.vision import import_torchvision
+from wsipsm.psm.backbone import ActivationNetwork
 
-EMBEDDING_SIZE = 128
+FeatureWeights: TypeAlias = tuple[Tensor, ...]
+"""One unit vector for each block of a stage."""
 _BORDER_PX = 32
-"""Rim in which the network's zero padding shows; images are reflected by it and cropped again."""
+"""Rim at stage 1 in which the network's zero padding shows; images are reflected by it and cropped again. Each stage
+further halves the resolution, so it doubles."""
 
 
-class ActivationNetwork(nn.Module):
-    """ResNet-18 with random weights: feature maps of its first stage, and an embedding z of the image.
+def activation_weights(
+    network: ActivationNetwork, patches: Sequence[NDArray[np.uint8]], stage: int = 1
+) -> FeatureWeights:
+    """Weight of every feature map of a stage (Eq. 4): the spatial mean of the gradient of z with respect to it.
 
-    The paper uses Res2Net-101. A map needs the first stage and the gradient that reaches it, for which the
-    smaller network does on a CPU.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        models = import_torchvision("models")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.trunk = models.resnet18(weights=None)
-            self.embed = nn.Linear(self.trunk.fc.in_features, EMBEDDING_SIZE)
-
-    def shallow(self, rgb: Tensor) -> list[Tensor]:
-        """Map RGB in 0..255, shape (n, 3, h, w), to the feature maps of every block of the first stage."""
-        trunk = self.trunk
-        # One scale of input for the pretext and for the map: the published code trained on 0..255 and mapped 0..1.
-        x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(rgb / 127.5 - 1.0))))
-        features = []
-        for block in trunk.layer1:
-            x = block(x)
-            features.append(x)
-        return features
-
-    def forward(self, rgb: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Map RGB in 0..255, shape (n, 3, h, w), to the first stage's feature maps and z of shape (n, 128)."""
-        features = self.shallow(rgb)
-        trunk = self.trunk
-        deep = trunk.layer4(trunk.layer3(trunk.layer2(features[-1])))
-        return features, self.embed(deep.mean(dim=(2, 3)))
-
-
-def activation_weights(network: ActivationNetwork, patches: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
-    """Weight of every shallow feature map (Eq. 4): the spatial mean of the gradient of z with respect to it.
-
-    The weights are averaged over patches of the whole set and then fixed. The paper takes them image by image;
-    with a nearly random network their sign then differs from image to image (measured: the map's AUC for
-    nuclei ran from 0.10 to 0.87), while set-wide weights give one sign, no seams, and need no gradient later.
+    With one patch these are the paper's weights of that image. Over several they are averaged and then fixed: with a
+    nearly random network the sign of single images' weights differs from image to image (measured: the map's AUC for
+    nuclei ran from 0.10 to 0.87), and tiles of one slide would not make the map of the slide. Set-wide weights give
+    one sign, no seams, and need no gradient later.
 
     Parameters
     ----------
     network
-        Trained by :func:`wsipsm.psm.pretext.train_similarity`, in evaluation mode.
+        In evaluation mode, on any device.
     patches
         RGB, each of shape (height, width, 3), uint8.
+    stage
+        1 to 4.
 
     Returns
     -------
-    One unit vector for each block of the first stage.
+    The weights, fixed.
     """
     totals: list[Tensor] = []
     for patch in patches:
-        features, embedding = network(_as_batch(patch))
+        features, embedding = network(_as_batch([patch], network), stage)
         gradients = torch.autograd.grad(embedding.sum(), features)
         means = [gradient.mean(dim=(0, 2, 3)) for gradient in gradients]
         totals = means if not totals else [total + mean for total, mean in zip(totals, means, strict=True)]
-    return [total / total.norm().clamp_min(1e-12) for total in totals]
+    return tuple(total / total.norm().clamp_min(1e-12) for total in totals)
 
 
 def self_activation_map(
-    network: ActivationNetwork, weights: Sequence[Tensor], rgb: NDArray[np.uint8]
+    network: ActivationNetwork, weights: FeatureWeights, rgb: NDArray[np.uint8], stage: int = 1
 ) -> NDArray[np.float32]:
-    """Weighted sum of the shallow feature maps (Eq. 3), averaged over blocks, before sign and scale.
+    """Map of one image; see :func:`self_activation_maps`."""
+    return next(self_activation_maps(network, weights, [rgb], stage))
+
+
+def self_activation_maps(
+    network: ActivationNetwork,
+    weights: FeatureWeights,
+    images: Sequence[NDArray[np.uint8]],
+    stage: int = 1,
+    batch: int = 1,
+) -> Iterator[NDArray[np.float32]]:
+    """Weighted sum of a stage's feature maps (Eq. 3), averaged over its blocks, before sign, ReLU and scale.
 
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode, on any device; nothing behind the stage is run and no graph is kept.
     weights
-        From :func:`activation_weights`.
-    rgb
-        Shape (height, width, 3), uint8.
+        From :func:`activation_weights`, of the same stage.
+    images
+        Each of shape (height, width, 3), uint8, of any size; neighbours of one size share a batch.
+    stage
+        1 to 4.
+    batch
+        Images at once, at most.
 
-    Returns
-    -------
+    Yields
+    ------
     Array of shape (height, width), float32, of any sign and scale; :func:`orient_maps` settles both for a set.
     """
-    height, width = rgb.shape[:2]
-    with torch.no_grad():
-        image = functional.pad(_as_batch(rgb), _padding(height, width), mode="reflect")
-        total = torch.zeros(1, 1, *image.shape[2:])
-        for maps, weight in zip(network.shallow(image), weights, strict=True):
+    for shape, group in groupby(images, key=lambda image: image.shape):
+        same = list(group)
+        for start in range(0, len(same), batch):
+            maps = _weighted_sum(network, weights, _as_batch(same[start : start + batch], network), stage)
+            for plane in maps.cpu().numpy():
+                yield np.ascontiguousarray(plane[: shape[0], : shape[1]], dtype=np.float32)
+
+
+def _weighted_sum(network: ActivationNetwork, weights: FeatureWeights, rgb: Tensor, stage: int) -> Tensor:
+    height, width = rgb.shape[2:]
+    left, right, top, bottom = _padding(height, width, stage)
+    with torch.inference_mode():
+        image = functional.pad(rgb, (left, right, top, bottom), mode="reflect")
+        total = torch.zeros(len(rgb), 1, *image.shape[2:], device=rgb.device)
+        for maps, weight in zip(network.features(image, stage), weights, strict=True):
             weighted = (weight[None, :, None, None] * maps).sum(dim=1, keepdim=True)
             total += functional.interpolate(weighted, size=total.shape[2:], mode="bilinear", align_corners=False)
-    inner = total[0, 0, _BORDER_PX : _BORDER_PX + height, _BORDER_PX : _BORDER_PX + width] / len(weights)
-    return np.ascontiguousarray(inner.numpy(), dtype=np.float32)
+    return total[:, 0, top : top + height, left : left + width] / len(weights)
+
+
+@dataclass(frozen=True, slots=True)
+class MapScale:
+    """Sign and scale that the maps of a set or slide share, and the ReLU of Eq. 3.
+
+    Per-image extremes would make the same tissue differ from image to image, and from tile to tile.
+    """
+
+    sign: float
+    low: float
+    high: float
+
+    def apply(self, activation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give a map of :func:`self_activation_maps` in 0..1, rising with darkness."""
+        span = max(self.high - self.low, 1e-12)
+        scaled = np.clip((self.sign * activation - self.low) / span, 0.0, 1.0)
+        return np.asarray(scaled, dtype=np.float32)
+
+
+def fit_map_scale(maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArray[np.float32]]) -> MapScale:
+    """Find the sign and scale of a set of maps.
+
+    The sign is the one with which the maps rise with darkness: the sign of a map of a nearly random network is
+    arbitrary, and a ReLU of the wrong sign leaves nothing.
+
+    Parameters
+    ----------
+    maps
+        From :func:`self_activation_maps`, each of shape (height, width).
+    darkness
+        An optical density for each, same shapes.
+    """
+    step = 7  # every 49th pixel settles a correlation and two percentiles
+    values = np.concatenate([m[::step, ::step].ravel() for m in maps])
+    dark = np.concatenate([d[::step, ::step].ravel() for d in darkness])
+    flat = float(values.std()) < 1e-12 or float(dark.std()) < 1e-12
+    sign = 1.0 if flat or np.corrcoef(values, dark)[0, 1] >= 0 else -1.0
+    low, high = np.percentile(sign * values, [1.0, 99.5])
+    return MapScale(sign, float(low), float(high))
 
 
 def orient_maps(
     maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
-    """Give a set of maps one sign and one scale, then the ReLU of Eq. 3.
-
-    Both are those of the whole set: per-image extremes would make the same tissue differ from image to image
-    (and from tile to tile). The sign is the one with which the maps rise with darkness: the sign of a map of a
-    nearly random network is arbitrary, and a ReLU of the wrong sign leaves nothing.
-
-    Parameters
-    ----------
-    maps
-        From :func:`self_activation_map`, each of shape (height, width).
-    darkness
-        An optical density for each, same shapes.
-
-    Returns
-    -------
-    Maps in 0..1.
-    """
-    step = 7  # every 49th pixel settles a correlation and two percentiles
-    values = np.concatenate([m[::step, ::step].ravel() for m in maps])
-    dark = np.concatenate([d[::step, ::step].ravel() for d in darkness])
-    sign = 1.0 if np.corrcoef(values, dark)[0, 1] >= 0 else -1.0
-    low, high = np.percentile(sign * values, [1.0, 99.5])
-    span = max(float(high - low), 1e-12)
-    return [np.clip((sign * m - low) / span, 0.0, 1.0).astype(np.float32) for m in maps]
+    """Scale the maps of a set; see :func:`fit_map_scale` and :class:`MapScale`."""
+    scale = fit_map_scale(maps, darkness)
+    return [scale.apply(activation) for activation in maps]
 
 
-def _as_batch(rgb: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float()
+def _as_batch(images: Sequence[NDArray[np.uint8]], network: ActivationNetwork) -> Tensor:
+    device = next(network.parameters()).device
+    stacked = torch.from_numpy(np.stack([np.ascontiguousarray(image) for image in images]))
+    return stacked.to(device).permute(0, 3, 1, 2).float()
 
 
-def _padding(height: int, width: int) -> tuple[int, int, int, int]:
-    # The first stage has stride 4: padding to a multiple of it keeps maps and pixels aligned.
-    return _BORDER_PX, _BORDER_PX + -width % 4, _BORDER_PX, _BORDER_PX + -height % 4
+def _padding(height: int, width: int, stage: int) -> tuple[int, int, int, int]:
+    """Left, right, top and bottom rims: whole strides of the stage, so that maps and pixels stay aligned."""
+    return (*_rims(width, stage), *_rims(height, stage))
+
+
+def _rims(side: int, stage: int) -> tuple[int, int]:
+    stride = 2 ** (stage + 1)
+    border = _BORDER_PX * 2 ** (stage - 1)
+    fill = -side % stride
+    # A side can be reflected by less than its length only.
+    before = min(border, (side - 1) // stride * stride)
+    after = fill + min(border, max(0, side - 1 - fill) // stride * stride)
+    return before, after

@@ -1,85 +1,93 @@
-"""The pretext task that prepares the activation network, on pixels alone."""
+"""Pretext tasks that prepare the activation network on pixels alone (Eq. 1, 2; Table 3), as losses.
+
+The positive of an image is its rotation, and two embeddings differ by their Manhattan distance. Similarity and
+contrastiveness are the paper's; rotation prediction and SimSiam go beyond it. Training lives in
+:mod:`wsipsm.training.pretext`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from enum import StrEnum
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from wsipsm.psm.activation import ActivationNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class PretextOptions:
-    """Settings of the similarity pretext."""
-
-    steps: int = 25
-    """Enough to settle the batch-norm statistics on the tissue; the loss falls fast and more collapses z."""
-    batch: int = 6
-    crop_px: int = 96
-    learning_rate: float = 1e-4
-    seed: int = 0
+N_TURNS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class PretextLog:
-    """What the training showed."""
+class Pretext(StrEnum):
+    """What prepares the activation network."""
 
-    losses: tuple[float, ...]
-    spread: float
-    """Mean standard deviation of the embedding's components over the last batch; near 0 is collapse."""
-    collapsed: bool
-
-
-def train_similarity(
-    images: Sequence[NDArray[np.uint8]], options: PretextOptions, progress: Callable[[int, float], None] | None = None
-) -> tuple[ActivationNetwork, PretextLog]:
-    """Train by similarity (Eq. 2): z of a patch and z of its rotation shall be close in Manhattan distance.
-
-    Parameters
-    ----------
-    images
-        Unlabelled RGB images, each of shape (height, width, 3), uint8.
-    options
-        Settings.
-    progress
-        Called with the step and the loss.
-
-    Returns
-    -------
-    The network in evaluation mode, and the log with the spread of the embeddings.
-    """
-    rng = np.random.default_rng(options.seed)
-    network = ActivationNetwork(options.seed).train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
-    losses: list[float] = []
-    spread = 0.0
-    for step in range(options.steps):
-        anchor = _crops(images, options, rng)
-        positive = torch.rot90(anchor, int(rng.integers(1, 4)), (2, 3))
-        _, z = network(torch.cat([anchor, positive]))
-        za, zp = z.chunk(2)
-        loss = (za - zp).abs().sum(dim=1).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-        spread = float(za.detach().std(dim=0).mean())
-        if progress is not None:
-            progress(step, losses[-1])
-    return network.eval(), PretextLog(tuple(losses), spread, collapsed=spread < 1e-3)
+    SIMILARITY = "similarity"
+    """Eq. 2: an image and its rotation are alike. The paper's best; it can collapse, which is watched."""
+    CONTRAST = "contrast"
+    """Eq. 1: nearer to the own rotation than to another image, by a margin."""
+    ROTATION = "rotation"
+    """By how many quarter turns was it rotated (Gidaris et al. 2018)."""
+    SIMSIAM = "simsiam"
+    """Predict the other view behind a stopped gradient (Chen and He 2021)."""
+    IMAGENET = "imagenet"
+    """Weights of ImageNet classification, not trained further."""
+    NONE = "none"
+    """Random weights; only batch-norm statistics are settled on the images. The control."""
 
 
-def _crops(images: Sequence[NDArray[np.uint8]], options: PretextOptions, rng: np.random.Generator) -> Tensor:
-    crops = []
-    side = min(options.crop_px, *(min(image.shape[:2]) for image in images))  # a batch has one size
-    for _ in range(options.batch):
-        image = images[int(rng.integers(len(images)))]
-        y = int(rng.integers(image.shape[0] - side + 1))
-        x = int(rng.integers(image.shape[1] - side + 1))
-        crops.append(torch.from_numpy(image[y : y + side, x : x + side].copy()).permute(2, 0, 1).float())
-    return torch.stack(crops)
+UNTRAINED = frozenset({Pretext.IMAGENET, Pretext.NONE})
+
+
+class PretextHead(nn.Module):
+    """What a task needs beyond the network: nothing, a classifier of turns, or SimSiam's projector and predictor."""
+
+    def __init__(self, pretext: Pretext, embedding_size: int) -> None:
+        super().__init__()
+        self.classify = nn.Linear(embedding_size, N_TURNS) if pretext == Pretext.ROTATION else nn.Identity()
+        hidden = max(8, embedding_size // 4)
+        self.project: nn.Module = nn.Identity()
+        self.predict: nn.Module = nn.Identity()
+        if pretext == Pretext.SIMSIAM:
+            self.project = nn.Sequential(
+                nn.BatchNorm1d(embedding_size), nn.ReLU(), nn.Linear(embedding_size, embedding_size)
+            )
+            self.predict = nn.Sequential(
+                nn.Linear(embedding_size, hidden), nn.ReLU(), nn.Linear(hidden, embedding_size)
+            )
+
+
+def manhattan(first: Tensor, second: Tensor) -> Tensor:
+    """Manhattan distance of embeddings, shape (n, size) each, to shape (n,)."""
+    return (first - second).abs().sum(dim=1)
+
+
+def similarity_loss(anchor: Tensor, positive: Tensor) -> Tensor:
+    """Eq. 2: mean distance of each embedding to that of its rotation; shapes (n, size)."""
+    return manhattan(anchor, positive).mean()
+
+
+def contrastive_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Eq. 1: max(0, margin + d(anchor, positive) - d(anchor, negative)), mean; shapes (n, size)."""
+    return functional.relu(margin + manhattan(anchor, positive) - manhattan(anchor, negative)).mean()
+
+
+def rotation_loss(head: PretextHead, embedding: Tensor, turns: Tensor) -> Tensor:
+    """Cross-entropy of the number of quarter turns, shape (n,)."""
+    return functional.cross_entropy(head.classify(embedding), turns)
+
+
+def simsiam_loss(head: PretextHead, first: Tensor, second: Tensor) -> Tensor:
+    """Negative cosine similarity of each view's prediction with the other's projection, symmetric; -1 is best."""
+    z1, z2 = head.project(first), head.project(second)
+    p1, p2 = head.predict(z1), head.predict(z2)
+    one = functional.cosine_similarity(p1, z2.detach(), dim=1).mean()
+    other = functional.cosine_similarity(p2, z1.detach(), dim=1).mean()
+    return -(one + other) / 2
+
+
+def embedding_spread(embedding: Tensor) -> float:
+    """Mean standard deviation of the components of z over images, shape (n, size); near 0 is collapse."""
+    return float(embedding.detach().float().std(dim=0, unbiased=len(embedding) > 1).mean())
+
+
+def turned(images: Tensor, turns: Tensor) -> Tensor:
+    """Rotate each image of a batch (n, 3, h, h) by its number of quarter turns."""
+    return torch.stack([torch.rot90(image, int(n), (1, 2)) for image, n in zip(images, turns.tolist(), strict=True)])

@@ -105,7 +105,7 @@ def train_model(
         )
     options = TrainOptions(steps=steps or DEFAULT_STEPS, seed=seed, augment=AugmentOptions(scale=SCALE_JITTER[chosen]))
 
-    def report(step: int, loss: float) -> None:
+    def report(step: int, steps: int, loss: float) -> None:
         if step % 20 == 0 or step == options.steps - 1:
             tell(f"step {step + 1}/{options.steps}: loss {loss:.3f}")
 

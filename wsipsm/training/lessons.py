@@ -16,10 +16,10 @@ from scipy import ndimage
 from wsipsm.keys import Stain
 from wsipsm.psm.activation import activation_weights, orient_maps, self_activation_map
 from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities, marker_densities
-from wsipsm.psm.pretext import PretextOptions, train_similarity
 from wsipsm.psm.pseudo_label import Agreement, PseudoLabel, find_agreement, make_pseudo_label
 from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density
 from wsipsm.training.loop import Lesson
+from wsipsm.training.pretext import PretextOptions, train_pretext
 
 _PATCH_PX = 224
 _MAX_PATCHES = 32
@@ -55,7 +55,7 @@ def make_lessons(images: Sequence[StainedImage], stain: Stain, seed: int, tell: 
     One lesson an image, in order.
     """
     pixels = [image.rgb for image in images]
-    network, log = train_similarity(pixels, PretextOptions(seed=seed))
+    network, log = train_pretext(pixels, PretextOptions(seed=seed))
     state = "collapsed: its maps say little" if log.collapsed else f"embedding spread {log.spread:.3f}"
     tell(f"pretext: loss {log.losses[0]:.2f} to {log.losses[-1]:.2f}, {state}")
     weights = activation_weights(network, [_centre(rgb) for rgb in pixels[:_MAX_PATCHES]])

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from wsipsm.errors import WsipsmError
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel
 from wsipsm.training.augment import AugmentOptions, compress, jitter_stains, turn
+from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
 from wsipsm.training.losses import student_loss
 
 
@@ -39,12 +41,17 @@ class Lesson:
     label: PseudoLabel
 
 
+_Batch: TypeAlias = tuple[Tensor, list[Tensor]]
+
+
 def train_student(
     lessons: Sequence[Lesson],
     n_outputs: int,
     options: TrainOptions,
     start: dict[str, Tensor] | None = None,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+    identity: str = "",
 ) -> NucleusUnet:
     """Train the network on pseudo labels.
 
@@ -59,7 +66,11 @@ def train_student(
     start
         Weights to start from, by name; those that fit are taken, others stay random.
     progress
-        Called with the step and the loss.
+        Told the step, the number of steps and the loss.
+    keep
+        Where checkpoint and log lie, without suffix; None: nowhere.
+    identity
+        Hash of what the lessons were made from; a checkpoint of others is not continued.
 
     Returns
     -------
@@ -69,38 +80,35 @@ def train_student(
     ------
     WsipsmError
         When the loss is no number any more.
+    ModelError
+        When the checkpoint is of another training.
     """
-    torch.manual_seed(options.seed)
-    rng = np.random.default_rng(options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
-    network = NucleusUnet(n_outputs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = NucleusUnet(n_outputs)
     _start_from(network, start or {})
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.train()
-    optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=1e-4)
-    # OneCycleLR divides by zero where its first phase has no length, which is at 10 steps.
-    n_scheduled = max(options.steps, 11)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=n_scheduled, pct_start=0.1
+
+    def draw(source: Draw) -> _Batch:
+        rgb, *targets = _draw_batch(lessons, options, source)
+        rgb = jitter_stains(rgb, options.augment, source.generator())
+        return rgb.contiguous(memory_format=torch.channels_last), targets
+
+    def loss(trained: nn.Module, batch: _Batch, device: torch.device) -> Tensor:
+        rgb, targets = batch
+        nucleus, distance, positive = (target.to(device) for target in targets)
+        return student_loss(trained(rgb.to(device)).float(), nucleus, distance, positive)
+
+    course = Course(
+        network=network,
+        draw=draw,
+        loss=loss,
+        optimiser=lambda module: torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=1e-4),
+        learning_rate=one_cycle(options.learning_rate, options.steps),
+        averaged=True,
     )
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    for step in range(options.steps):
-        rgb, nucleus, distance, positive = _draw_batch(lessons, options, rng)
-        rgb = jitter_stains(rgb, options.augment, generator).contiguous(memory_format=torch.channels_last)
-        loss = student_loss(network(rgb), nucleus, distance, positive)
-        told = float(loss.detach())
-        if not math.isfinite(told):
-            raise WsipsmError(f"training: the loss is {told:g} at step {step}; a number is needed. Try another --seed.")
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        _update_average(average, network, step)
-        if progress is not None:
-            progress(step, told)
-    network.load_state_dict(average)
-    network.eval()
-    return network
+    fit(course, FitOptions(options.steps, options.seed, keep, f"{options} {n_outputs} {identity}"), progress)
+    return network.cpu()
 
 
 def _start_from(network: NucleusUnet, start: dict[str, Tensor]) -> None:
@@ -109,19 +117,13 @@ def _start_from(network: NucleusUnet, start: dict[str, Tensor]) -> None:
     network.load_state_dict({**own, **fitting})
 
 
-def _update_average(average: dict[str, Tensor], network: NucleusUnet, step: int) -> None:
-    momentum = min(0.99, (step + 1) / (step + 10))
-    for name, value in network.state_dict().items():
-        if value.dtype.is_floating_point:
-            average[name].mul_(momentum).add_(value, alpha=1 - momentum)
-        else:
-            average[name].copy_(value)
-
-
 def _draw_batch(
-    lessons: Sequence[Lesson], options: TrainOptions, rng: np.random.Generator
+    lessons: Sequence[Lesson], options: TrainOptions, source: Draw
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    crops = [_draw_crop(lessons[int(rng.integers(len(lessons)))], options, rng) for _ in range(options.batch)]
+    rng = source.rng
+    crops = [
+        _draw_crop(lessons[int(rng.integers(len(lessons)))], options, rng) for _ in range(source.share(options.batch))
+    ]
     rgb, nucleus, distance, positive = (np.stack(planes) for planes in zip(*crops, strict=True))
     return (
         torch.from_numpy(rgb).permute(0, 3, 1, 2).float(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -51,3 +53,42 @@ def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Te
     if logits.shape[1] > 2:
         loss = loss + POSITIVE_WEIGHT * generalised_cross_entropy(logits[:, 2], positive)
     return loss
+
+
+def detection_loss(logits: Tensor, targets: Sequence[Tensor]) -> Tensor:
+    """Cross-entropy on a pseudo mask: what the detector of Eq. 7 learns.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, classes, h, w).
+    targets
+        One plane (n, h, w): classes, 255 = ignored.
+    """
+    (mask,) = targets
+    return _cross_entropy(logits, mask)
+
+
+def segmentation_loss(logits: Tensor, targets: Sequence[Tensor], point_weight: float) -> Tensor:
+    """Eq. 8: lambda times the cross-entropy on points and Voronoi edges, and that on the pseudo mask's background.
+
+    The mask's foreground teaches nothing: it is where pseudo masks are wrong.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, 2, h, w).
+    targets
+        Pseudo mask, of which the value 0 is used, and Voronoi label (1, 0, 255 = ignored), (n, h, w) each.
+    point_weight
+        Lambda.
+    """
+    mask, voronoi = targets
+    background = torch.where(mask == 0, 0, IGNORED)
+    return point_weight * _cross_entropy(logits, voronoi) + _cross_entropy(logits, background)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over pixels that are not ignored; 0 where all are."""
+    total = functional.cross_entropy(logits.float(), target.long(), ignore_index=IGNORED, reduction="sum")
+    return total / (target != IGNORED).sum().clamp_min(1)

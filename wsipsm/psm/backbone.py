@@ -1,0 +1,158 @@
+"""The activation network: any CNN of timm, or torchvision's ResNets, seen as four stages of blocks and an embedding z.
+
+Chen et al., "Exploring Unsupervised Cell Recognition with Prior Self-activation Maps", MICCAI 2023, use Res2Net-101
+(26w, 4s) with random weights. A stage is named by its depth 1 to 4, which is stride 4 to 32 (their Fig. 3).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wsipsm.errors import UsageError
+from wsipsm.models.vision import import_torchvision
+
+PAPER_NETWORK = "res2net101_26w_4s"
+SMALL_NETWORK = "torchvision:resnet18"
+"""Needs no further package, and gives maps of the same kind fast enough for a CPU."""
+EMBEDDING_SIZE = 128
+N_STAGES = 4
+_TORCHVISION = "torchvision:"
+
+
+class _Reached(Exception):
+    """The last block that is needed has run."""
+
+
+class ActivationNetwork(nn.Module):
+    """A CNN with random weights: feature maps of the blocks of a stage, and an embedding z of the image.
+
+    Parameters
+    ----------
+    name
+        A CNN of timm, or ``torchvision:resnet18`` and its like.
+    seed
+        Of its random weights.
+    embedding_size
+        Components of z. The published code has one, whose similarity loss is next to nothing before any training.
+
+    Raises
+    ------
+    UsageError
+        When there is no such network, timm is needed and missing, or it has no stages of strides 4 to 32.
+    """
+
+    def __init__(self, name: str = SMALL_NETWORK, seed: int = 0, embedding_size: int = EMBEDDING_SIZE) -> None:
+        super().__init__()
+        self.name = name
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.trunk, names, width = _open_trunk(name)
+            self.embed = nn.Linear(width, embedding_size)
+        self._stages = [_blocks_of(self.trunk.get_submodule(stage)) for stage in names]
+
+    def features(self, rgb: Tensor, stage: int) -> list[Tensor]:
+        """Feature maps of every block of a stage; nothing behind it is run.
+
+        Parameters
+        ----------
+        rgb
+            RGB in 0..255, shape (n, 3, h, w).
+        stage
+            1 to 4.
+        """
+        found: list[Tensor] = []
+        blocks = self._blocks(stage)
+
+        def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            found.append(output)
+            if len(found) == len(blocks):
+                raise _Reached
+
+        self._run(rgb, blocks, keep)
+        return found
+
+    def forward(self, rgb: Tensor, stage: int = 1) -> tuple[list[Tensor], Tensor]:
+        """Map RGB in 0..255, shape (n, 3, h, w), to a stage's feature maps, block by block, and z, shape (n, size)."""
+        found: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            found.append(output)
+
+        pooled = self._run(rgb, self._blocks(stage), keep)
+        return found, self.embed(pooled)
+
+    def _blocks(self, stage: int) -> Sequence[nn.Module]:
+        if not 1 <= stage <= N_STAGES:
+            raise UsageError(f"stage {stage}: there is none; 1 to {N_STAGES} is needed. Check --stage.")
+        return self._stages[stage - 1]
+
+    def _run(self, rgb: Tensor, blocks: Sequence[nn.Module], keep: Callable[..., None]) -> Tensor:
+        hooks = [block.register_forward_hook(keep) for block in blocks]
+        try:
+            # One scale of input for the pretext and for the map: the published code trained on 0..255, mapped 0..1.
+            pooled: Tensor = self.trunk(rgb / 127.5 - 1.0)
+        except _Reached:
+            return rgb.new_empty(0)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return pooled
+
+
+def _open_trunk(name: str) -> tuple[nn.Module, list[str], int]:
+    """Network without a head, names of its modules at strides 4, 8, 16 and 32, and width of what it pools."""
+    if name.startswith(_TORCHVISION):
+        models = import_torchvision("models")
+        kind = name.removeprefix(_TORCHVISION)
+        if not kind.startswith("resnet") or not hasattr(models, kind):
+            raise UsageError(
+                f"network {name!r}: unknown; torchvision:resnet18 to resnet152, or a CNN of timm is needed."
+            )
+        trunk = getattr(models, kind)(weights=None)
+        width = trunk.fc.in_features
+        trunk.fc = nn.Identity()
+        return trunk, [f"layer{stage}" for stage in range(1, N_STAGES + 1)], width
+    timm = import_timm()
+    try:
+        trunk = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:
+        raise UsageError(f"network {name!r}: {error}; the name of a CNN in timm is needed. Check --network.") from error
+    by_stride = {info["reduction"]: info["module"] for info in getattr(trunk, "feature_info", [])}
+    wanted = [2 ** (stage + 1) for stage in range(1, N_STAGES + 1)]
+    if not all(stride in by_stride for stride in wanted):
+        raise UsageError(
+            f"network {name!r}: has stages at strides {sorted(by_stride)}; a CNN with {wanted} is needed. "
+            f"Try {PAPER_NETWORK}."
+        )
+    return trunk, [by_stride[stride] for stride in wanted], trunk.num_features
+
+
+def _blocks_of(stage: nn.Module) -> list[nn.Module]:
+    """Blocks of a stage: its children, or those of its ``blocks`` where it also has a downsampling step."""
+    inner = getattr(stage, "blocks", stage)
+    blocks = list(inner.children()) if isinstance(inner, (nn.Sequential, nn.ModuleList)) else []
+    return blocks or [stage]
+
+
+def import_timm() -> ModuleType:
+    """Import timm, which imports torchvision, through the module that mends torchvision.
+
+    Raises
+    ------
+    UsageError
+        When it is not installed.
+    """
+    import_torchvision("models")
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "network: timm is not installed; it holds the CNNs of the paper. Run pip install 'wsipsm[psm]', or choose "
+            f"--network {SMALL_NETWORK}."
+        ) from error

@@ -1,0 +1,170 @@
+"""Semantic clustering as the paper has it (Eq. 5, 6): map plus beta times the raw image, K-means, a colour prior.
+
+The chain of the shipped models clusters stain densities instead (:mod:`wsipsm.psm.cluster`); this is the paper's own,
+kept for its tables and figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+from wsipsm.keys import Stain
+from wsipsm.stain import StainProfile, separate
+
+BACKGROUND, NUCLEUS, POSITIVE = 0, 1, 2
+"""Classes of a pseudo mask; on IHC, NUCLEUS is a negative nucleus."""
+N_CLUSTERS = 3
+_MAX_SAMPLES = 60_000
+_MIN_NUCLEAR_OD = 0.05
+"""Hematoxylin that the nuclear cluster must have above the palest one: an image without nuclei has no such cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticClusters:
+    """Clusters of fused pixels, and what each of them is."""
+
+    centres: NDArray[np.float32]
+    """Shape (k, 3)."""
+    classes: tuple[int, ...]
+    """BACKGROUND, NUCLEUS or POSITIVE, by cluster."""
+    note: str
+    """What the colour prior missed; empty when nothing."""
+
+    def apply(self, fused: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Class of every pixel, shape (h, w), by its nearest centre."""
+        # |a - c|^2 without |a|^2, which is the same for every centre.
+        cost = (self.centres**2).sum(axis=1) - 2 * fused @ self.centres.T
+        named: NDArray[np.uint8] = np.asarray(self.classes, np.uint8)[cost.argmin(axis=-1)]
+        return named
+
+
+def fuse_rgb(activation: NDArray[np.float32], rgb: NDArray[np.uint8], beta: float) -> NDArray[np.float32]:
+    """Heat map plus beta times the raw image (Eq. 5).
+
+    The map's sign is arbitrary; it is taken falling in nuclei, as brightness does, since the two would cancel else.
+
+    Parameters
+    ----------
+    activation
+        From :func:`wsipsm.psm.activation.orient_maps`: rising with darkness, 0..1, shape (h, w).
+    rgb
+        Shape (h, w, 3), uint8.
+    beta
+        Weight of the raw image: 2.5 on MoNuSeg, 4 on BCData.
+
+    Returns
+    -------
+    Shape (h, w, 3), float32.
+    """
+    heat = (1.0 - activation)[..., None]
+    return np.asarray(heat + beta * (rgb.astype(np.float32) / 255.0), dtype=np.float32)
+
+
+def fit_clusters(
+    images: Sequence[NDArray[np.uint8]],
+    activations: Sequence[NDArray[np.float32]],
+    profile: StainProfile,
+    stain: Stain,
+    beta: float,
+    seed: int = 0,
+    n_clusters: int = N_CLUSTERS,
+) -> SemanticClusters:
+    """Fit K-means (Eq. 6) once to a set or slide, and name its clusters by their colour.
+
+    Parameters
+    ----------
+    images, activations
+        Of one set or slide; shapes (h, w, 3) and (h, w).
+    profile
+        Its stains.
+    stain
+        H&E: one nuclear cluster. IHC: a negative and a positive one.
+    beta
+        Of Eq. 5.
+    seed
+        Of sample and K-means.
+    n_clusters
+        K of the paper: 3.
+    """
+    rng = np.random.default_rng(seed)
+    share = max(1, _MAX_SAMPLES // len(images))
+    fused, pixels = [], []
+    for rgb, activation in zip(images, activations, strict=True):
+        chosen = rng.integers(0, activation.size, min(share, activation.size))
+        flat, heat = rgb.reshape(-1, 3)[chosen], activation.reshape(-1)[chosen]
+        fused.append(fuse_rgb(heat, flat, beta))
+        pixels.append(flat)
+    samples = np.concatenate(fused)
+    fitted = KMeans(n_clusters, n_init=3, random_state=seed).fit(samples)
+    raw = np.concatenate(pixels)
+    colours = [raw[fitted.labels_ == k] for k in range(n_clusters)]
+    classes, note = _name_clusters(colours, profile, stain)
+    return SemanticClusters(fitted.cluster_centers_.astype(np.float32), classes, note)
+
+
+def _name_clusters(
+    colours: Sequence[NDArray[np.uint8]], profile: StainProfile, stain: Stain
+) -> tuple[tuple[int, ...], str]:
+    """Colour prior: the bluest cluster is nuclear; on IHC the brownest is positive, if it is brown at all."""
+    hematoxylin, second = np.array([_mean_densities(pixels, profile) for pixels in colours]).T
+    classes = np.full(len(colours), BACKGROUND)
+    notes = []
+    palest = float(hematoxylin.min())
+    if stain == Stain.IHC:
+        brownest = int(second.argmax())
+        cut = profile.dab_cut_od if profile.dab_cut_od is not None else 0.2
+        if second[brownest] > cut:
+            classes[brownest] = POSITIVE
+        else:
+            notes.append(
+                f"no positive cluster: the brownest has {second[brownest]:.2f} OD of DAB, {cut:.2f} are needed"
+            )
+    free = np.where(classes == BACKGROUND, hematoxylin, -np.inf)
+    bluest = int(free.argmax())
+    if free[bluest] - palest > _MIN_NUCLEAR_OD:
+        classes[bluest] = NUCLEUS
+    else:
+        notes.append(f"no nuclear cluster: the bluest is {free[bluest] - palest:.2f} OD above the palest")
+    return tuple(int(c) for c in classes), "; ".join(notes)
+
+
+def _mean_densities(pixels: NDArray[np.uint8], profile: StainProfile) -> tuple[float, float]:
+    if not len(pixels):
+        return 0.0, 0.0
+    first, second = separate(pixels[None], profile)
+    return float(first.mean()), float(second.mean())
+
+
+def clean_classes(
+    classes: NDArray[np.uint8], min_area_px: int, max_hole_px: int, opening_px: int = 0
+) -> NDArray[np.uint8]:
+    """Open each class, fill its small holes and drop its small parts.
+
+    Parameters
+    ----------
+    classes
+        From :meth:`SemanticClusters.apply`, shape (h, w).
+    min_area_px, max_hole_px
+        Smaller parts are dropped, holes of at most this area filled.
+    opening_px
+        Radius of a disc; 0 opens nothing.
+    """
+    result = np.zeros_like(classes)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * opening_px + 1, 2 * opening_px + 1))
+    for kind in (NUCLEUS, POSITIVE):
+        mask = cv2.morphologyEx((classes == kind).astype(np.uint8), cv2.MORPH_OPEN, disc)
+        _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
+        small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
+        small[0] = False  # the mask itself
+        mask[small[holes]] = 1
+        _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        large = stats[:, cv2.CC_STAT_AREA] >= min_area_px
+        large[0] = False
+        result[large[parts]] = kind
+    return result

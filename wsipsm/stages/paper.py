@@ -1,0 +1,259 @@
+"""The paper's engine, from unlabelled images to a detector and a segmenter (Fig. 1 of the paper).
+
+Pretext (Eq. 1, 2) -> self-activation maps (Eq. 3, 4) -> fused map and clusters (Eq. 5, 6) -> pseudo masks -> detector
+and its points (Eq. 7) -> Voronoi labels and segmenter (Eq. 8). Only pixels come in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wsipsm.config import NetworkSection, PaperOptions
+from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
+from wsipsm.models.resnet_unet import ResnetUnet
+from wsipsm.psm.activation import FeatureWeights, MapScale, activation_weights, fit_map_scale, self_activation_map
+from wsipsm.psm.backbone import ActivationNetwork
+from wsipsm.psm.points import divide_by_points, find_maxima, voronoi_label
+from wsipsm.psm.pretext import Pretext
+from wsipsm.psm.semantic import NUCLEUS, POSITIVE, SemanticClusters, clean_classes, fit_clusters, fuse_rgb
+from wsipsm.rundir import digest
+from wsipsm.stain import fit_stain_profile, optical_density
+from wsipsm.training.losses import detection_loss, segmentation_loss
+from wsipsm.training.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
+from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
+
+_PATCH_PX = 256
+_MAX_PATCHES = 32
+_EVERY_PIXEL = 7
+Tell: TypeAlias = Callable[[str], None]
+Progress: TypeAlias = Callable[[str, int, int, float], None]
+"""Told the part of the chain, the step, the number of steps and the loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperMaps:
+    """What turns an image into a self-activation map, a fused map and a pseudo mask."""
+
+    options: PaperOptions
+    network: ActivationNetwork
+    weights: FeatureWeights
+    """Of the feature maps, for the set; empty when each image has its own."""
+    scale: MapScale
+    clusters: SemanticClusters | None
+    """None: fitted to each image."""
+
+    def activation(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Self-activation map in 0..1, rising with darkness, shape (h, w)."""
+        return self.scale.apply(_raw_map(self.network, self.weights, rgb, self.options))
+
+    def clusters_of(self, rgb: NDArray[np.uint8], activation: NDArray[np.float32]) -> SemanticClusters:
+        """Clusters that apply to an image."""
+        return self.clusters or _fit_clusters([rgb], [activation], self.options)
+
+    def pseudo_mask(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Classes of :mod:`wsipsm.psm.semantic`, cleaned, shape (h, w)."""
+        activation = self.activation(rgb)
+        section = self.options.clusters
+        classes = self.clusters_of(rgb, activation).apply(fuse_rgb(activation, rgb, section.beta))
+        return clean_classes(classes, section.min_area_px, section.max_hole_px, section.opening_px)
+
+
+@dataclass(frozen=True, slots=True)
+class PaperEngine:
+    """The trained engine."""
+
+    maps: PaperMaps
+    log: PretextLog
+    detector: ResnetUnet
+    segmenter: ResnetUnet | None
+    """None on IHC, where the paper only detects."""
+
+    def points(self, rgb: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:
+        """Points (x, y) of each class of nuclei (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
+        return _points_of(self.detector, rgb, self.maps.options)
+
+    def segment(self, rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Label image of nuclei (Eq. 8), shape (h, w).
+
+        Raises
+        ------
+        UsageError
+            When the engine was trained for detection only.
+        """
+        if self.segmenter is None:
+            raise UsageError("segmentation: the engine was trained on IHC; it detects only. Use points.")
+        background, nucleus = score_pixels(self.segmenter, rgb)
+        mask = nucleus > background
+        if self.maps.options.segmentation.instances == "points":
+            return divide_by_points(mask, self.points(rgb)[NUCLEUS])
+        return np.asarray(ndimage.label(mask)[0], np.int32)
+
+
+def train_paper(
+    images: Sequence[NDArray[np.uint8]], options: PaperOptions, keep: Path | None, tell: Tell, progress: Progress
+) -> PaperEngine:
+    """Train the whole engine.
+
+    Parameters
+    ----------
+    images
+        RGB, each of shape (height, width, 3), uint8; of any sizes.
+    options
+        Settings.
+    keep
+        Folder of checkpoints and logs, in which a killed training goes on; None: nowhere.
+    tell
+        Given a line at each step of the chain.
+    progress
+        Told the stage's name, the step, the number of steps and the loss.
+
+    Raises
+    ------
+    UsageError
+        When there is no image, or none shows a nucleus.
+    ModelError
+        When a checkpoint in the folder is of another training.
+    """
+    maps, log = train_maps(images, options, keep, tell, progress)
+    masks = []
+    for number, rgb in enumerate(images, start=1):
+        masks.append(maps.pseudo_mask(rgb))
+        tell(f"pseudo masks {number}/{len(images)}: {np.mean(masks[-1] > 0):.0%} of the image is nuclear")
+    if not any(mask.any() for mask in masks):
+        raise UsageError("psm: no image shows a nuclear cluster; tissue with nuclei is needed. Check --stain.")
+    identity = _identity(images, options)
+    detector = train_pixels(
+        [PixelLesson(rgb, (mask,)) for rgb, mask in zip(images, masks, strict=True)],
+        2 if options.stain == Stain.HE else 3,
+        detection_loss,
+        _pixel_options(options.detection, options, len(images)),
+        partial(progress, "detector"),
+        keep and keep / "detector",
+        identity,
+    )
+    if options.stain == Stain.IHC:
+        return PaperEngine(maps, log, detector, None)
+    lessons = []
+    for number, (rgb, mask) in enumerate(zip(images, masks, strict=True), start=1):
+        points = _points_of(detector, rgb, options)[NUCLEUS]
+        tell(f"points {number}/{len(images)}: {len(points)} nuclei")
+        voronoi = voronoi_label(points, mask.shape, options.segmentation.point_radius_px)
+        lessons.append(PixelLesson(rgb, (mask, voronoi)))
+    segmenter = train_pixels(
+        lessons,
+        2,
+        partial(segmentation_loss, point_weight=options.segmentation.point_weight),
+        _pixel_options(options.segmentation, options, len(images)),
+        partial(progress, "segmenter"),
+        keep and keep / "segmenter",
+        identity,
+    )
+    return PaperEngine(maps, log, detector, segmenter)
+
+
+def train_maps(
+    images: Sequence[NDArray[np.uint8]], options: PaperOptions, keep: Path | None, tell: Tell, progress: Progress
+) -> tuple[PaperMaps, PretextLog]:
+    """Train the activation network and fit what its maps need; see :func:`train_paper`."""
+    if not images:
+        raise UsageError("psm: there is no image to learn from; at least one is needed. Check the folder.")
+    section = options.pretext
+    pretext = PretextOptions(
+        steps=_steps(section.epochs, section.batch, len(images), options.budget),
+        batch=section.batch,
+        crop_px=section.crop_px,
+        learning_rate=section.learning_rate,
+        seed=options.seed,
+        pretext=Pretext(section.task),
+        network=section.network,
+        embedding_size=section.embedding_size,
+        margin=section.margin,
+        weights=section.weights,
+    )
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    network, log = train_pretext(images, pretext, partial(progress, "pretext"), keep and keep / "pretext")
+    tell(_told(pretext, log))
+    return fit_maps(network, images, options), log
+
+
+def fit_maps(network: ActivationNetwork, images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> PaperMaps:
+    """Fit feature weights, sign and scale of the maps, and clusters where the set shares them."""
+    chosen = images[:: math.ceil(len(images) / _MAX_PATCHES)]
+    weights: FeatureWeights = ()
+    if options.activation.weights == "set":
+        patches = [_centre(rgb) for rgb in chosen]
+        weights = activation_weights(network, patches, options.activation.stage)
+    raw = [_raw_map(network, weights, rgb, options) for rgb in chosen]
+    scale = fit_map_scale(raw, [optical_density(rgb, (255.0, 255.0, 255.0))[..., 0] for rgb in chosen])
+    clusters = None
+    if options.clusters.fitted == "set":
+        clusters = _fit_clusters(chosen, [scale.apply(plane) for plane in raw], options)
+    return PaperMaps(options, network, weights, scale, clusters)
+
+
+def _raw_map(
+    network: ActivationNetwork, weights: FeatureWeights, rgb: NDArray[np.uint8], options: PaperOptions
+) -> NDArray[np.float32]:
+    stage = options.activation.stage
+    own = weights or activation_weights(network, [rgb], stage)
+    return self_activation_map(network, own, rgb, stage)
+
+
+def _fit_clusters(
+    images: Sequence[NDArray[np.uint8]], activations: Sequence[NDArray[np.float32]], options: PaperOptions
+) -> SemanticClusters:
+    pixels = np.concatenate([rgb.reshape(-1, 3)[::_EVERY_PIXEL] for rgb in images])
+    profile = fit_stain_profile(pixels, options.stain, options.seed)
+    section = options.clusters
+    return fit_clusters(images, activations, profile, options.stain, section.beta, options.seed, section.clusters)
+
+
+def _points_of(detector: ResnetUnet, rgb: NDArray[np.uint8], options: PaperOptions) -> dict[int, NDArray[np.float64]]:
+    section = options.detection
+    kinds = (NUCLEUS,) if options.stain == Stain.HE else (NUCLEUS, POSITIVE)
+    scores = score_pixels(detector, rgb)
+    return {kind: find_maxima(scores[kind], section.radius_px, section.min_score, section.sigma_px) for kind in kinds}
+
+
+def _pixel_options(section: NetworkSection, options: PaperOptions, n_images: int) -> PixelOptions:
+    steps = _steps(section.epochs, section.batch, n_images, options.budget)
+    return PixelOptions(steps, section.batch, section.crop_px, section.learning_rate, options.seed, section.augment)
+
+
+def _steps(epochs: float, batch: int, n_images: int, budget: float) -> int:
+    return max(1, round(epochs * math.ceil(n_images / batch) * budget))
+
+
+def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:
+    """Hash of pixels and settings: what a checkpoint belongs to."""
+    pixels = hashlib.sha256()
+    for rgb in images:
+        pixels.update(str(rgb.shape).encode())
+        pixels.update(np.ascontiguousarray(rgb).data)
+    return digest({"pixels": pixels.hexdigest(), "options": options.model_dump(mode="json")})
+
+
+def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = rgb.shape[:2]
+    y, x = max(0, (height - _PATCH_PX) // 2), max(0, (width - _PATCH_PX) // 2)
+    return rgb[y : y + _PATCH_PX, x : x + _PATCH_PX]
+
+
+def _told(options: PretextOptions, log: PretextLog) -> str:
+    if not log.losses:
+        return f"pretext {options.pretext}: not trained, embedding spread {log.spread:.3g}"
+    state = "COLLAPSED, its maps say little" if log.collapsed else f"embedding spread {log.spread:.3g}"
+    losses = f"loss {log.losses[0]:.3g} to {log.losses[-1]:.3g}"
+    return f"pretext {options.pretext}: {len(log.losses)} steps, {losses}, {state}"

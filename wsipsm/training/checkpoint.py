@@ -1,0 +1,117 @@
+"""Training state on disk: safetensors with a JSON header, written aside and renamed. Nothing is pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from wsipsm.errors import ModelError
+from wsipsm.rundir import write_aside
+
+_FACTS = "wsipsm"
+_NETWORK, _AVERAGE, _OPTIMISER = "network.", "average.", "optimiser."
+_MAX_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a training stands."""
+
+    identity: str
+    """Hash of all that shapes the training; a checkpoint of another one is not continued."""
+    step: int
+    """Steps done."""
+    losses: tuple[float, ...]
+    tensors: dict[str, Tensor]
+
+
+def save_checkpoint(
+    path: Path,
+    identity: str,
+    losses: list[float],
+    network: nn.Module,
+    optimiser: Optimizer,
+    average: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write the state after ``len(losses)`` steps.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or the place is not writable; the checkpoint before it stays.
+    """
+    tensors = {_NETWORK + name: value for name, value in network.state_dict().items()}
+    tensors |= {_AVERAGE + name: value for name, value in (average or {}).items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"{_OPTIMISER}{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    facts = {"identity": identity, "step": len(losses), "losses": losses}
+    content = safetensors.torch.save(plain, metadata={_FACTS: orjson.dumps(facts).decode()})
+    with write_aside(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def load_checkpoint(path: Path) -> Checkpoint | None:
+    """Read a checkpoint; None when there is none.
+
+    Raises
+    ------
+    ModelError
+        When the file is damaged or is no checkpoint.
+    """
+    if not path.exists():
+        return None
+    needed = "a checkpoint of wsipsm is needed. Remove it to train anew"
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelError(f"{path}: has {path.stat().st_size} bytes; {needed}.")
+        content = path.read_bytes()
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        facts = orjson.loads(orjson.loads(content[8 : 8 + length])["__metadata__"][_FACTS])
+        losses = tuple(float(loss) for loss in facts["losses"])
+        return Checkpoint(str(facts["identity"]), int(facts["step"]), losses, tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: is damaged or another kind of file ({error}); {needed}.") from error
+
+
+def restore(
+    path: Path, checkpoint: Checkpoint, network: nn.Module, optimiser: Optimizer, average: dict[str, Tensor] | None
+) -> None:
+    """Put a checkpoint's state into network, optimiser and average, in place.
+
+    Raises
+    ------
+    ModelError
+        When it was made for another architecture.
+    """
+    own = network.state_dict()
+    stored = _part(checkpoint, _NETWORK)
+    different = sorted(own.keys() ^ stored.keys())
+    different += [name for name in own.keys() & stored.keys() if own[name].shape != stored[name].shape]
+    if different:
+        raise ModelError(
+            f"{path}: made for another architecture ({different[0]} and {len(different) - 1} more differ); a "
+            "checkpoint of this network is needed. Remove it to train anew, or choose the network of before."
+        )
+    network.load_state_dict(stored)
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in _part(checkpoint, _OPTIMISER).items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
+    if average is not None:
+        for name, value in _part(checkpoint, _AVERAGE).items():
+            average[name].copy_(value)
+
+
+def _part(checkpoint: Checkpoint, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}

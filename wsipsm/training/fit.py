@@ -1,0 +1,247 @@
+"""The training loop that all networks share: seeded by step, resumable, watched.
+
+What a step sees depends on the seed and the step alone, so nothing random has to be stored: a killed training goes on
+from its last checkpoint to the same weights, and batches can be drawn ahead in another thread.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from wsipsm.errors import ModelError, WsipsmError
+from wsipsm.rundir import write_aside
+from wsipsm.training.checkpoint import load_checkpoint, restore, save_checkpoint
+from wsipsm.training.device import Compute, find_compute
+
+Batch = TypeVar("Batch")
+Progress = Callable[[int, int, float], None]
+"""Told the step, the number of steps and the loss."""
+_AHEAD = 3
+CHECKPOINT_SUFFIX, LOG_SUFFIX = ".checkpoint", ".log.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a batch may be drawn from: the seed and the step, and this process's share of the work."""
+
+    rng: np.random.Generator
+    torch_seed: int
+    n_ranks: int = 1
+
+    def generator(self) -> torch.Generator:
+        """Return torch's own source of randomness for this step."""
+        return torch.Generator().manual_seed(self.torch_seed)
+
+    def share(self, batch: int) -> int:
+        """Items of a batch that this process draws."""
+        return max(1, batch // self.n_ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How long, how fast, and where the state is kept."""
+
+    steps: int
+    seed: int = 0
+    checkpoint: Path | None = None
+    """Without suffix; state and CSV log lie beside it. None: nothing is kept."""
+    identity: str = ""
+    """Hash of all that shapes the training."""
+    checkpoint_s: float = 60.0
+    """A kill loses no more than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course(Generic[Batch]):
+    """What is trained: where batches come from, what the loss is, who changes the weights."""
+
+    network: nn.Module
+    """Every trainable part; on the processor, moved by :func:`fit`."""
+    draw: Callable[[Draw], Batch]
+    loss: Callable[[nn.Module, Batch, torch.device], Tensor]
+    optimiser: Callable[[nn.Module], Optimizer]
+    learning_rate: Callable[[int], float]
+    """Of a step."""
+    averaged: bool = False
+    """Whether the weights given back are a moving average."""
+
+
+def fit(course: Course[Batch], options: FitOptions, progress: Progress | None = None) -> list[float]:
+    """Train a network in place, from its last checkpoint where there is one.
+
+    Parameters
+    ----------
+    course
+        What is trained.
+    options
+        Steps, seed, checkpoint.
+    progress
+        Told every step.
+
+    Returns
+    -------
+    Loss of every step.
+
+    Raises
+    ------
+    WsipsmError
+        When the loss is no number any more.
+    ModelError
+        When the checkpoint is of another training or architecture, or damaged.
+    """
+    compute = find_compute()
+    network = course.network.to(compute.device).train()
+    optimiser = course.optimiser(network)
+    average = {k: v.detach().clone() for k, v in network.state_dict().items()} if course.averaged else None
+    losses = _resume(course.network, optimiser, average, options)
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast == torch.float16)
+    with _spread(network, compute) as trained, _open_ahead(course.draw, options, compute, len(losses)) as batches:
+        saved = time.monotonic()
+        for step in range(len(losses), options.steps):
+            _set_learning_rate(optimiser, course.learning_rate(step))
+            with compute.casting():
+                loss = course.loss(trained, next(batches), compute.device)
+            told = float(loss.detach())
+            if not math.isfinite(told):
+                raise WsipsmError(
+                    f"training: the loss is {told:g} at step {step}; a number is needed. Try another --seed, or a "
+                    "lower learning rate."
+                )
+            optimiser.zero_grad()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimiser)
+            scaler.update()
+            if average is not None:
+                _update_average(average, network, step)
+            losses.append(told)
+            if progress is not None:
+                progress(step, options.steps, told)
+            if time.monotonic() - saved > options.checkpoint_s or step == options.steps - 1:
+                _keep(options, losses, network, optimiser, average, compute)
+                saved = time.monotonic()
+    if average is not None:
+        network.load_state_dict(average)
+    network.eval()
+    return losses
+
+
+def one_cycle(peak: float, steps: int, warm_share: float = 0.1) -> Callable[[int], float]:
+    """Cosine from peak / 25 up to the peak and down to nearly nothing (Smith and Topin 2018)."""
+    warm = max(1.0, warm_share * steps)
+
+    def rate(step: int) -> float:
+        if step < warm:
+            low, share = peak / 25, step / warm
+            return low + (peak - low) * (1 - math.cos(math.pi * share)) / 2
+        share = min(1.0, (step - warm) / max(1.0, steps - warm))
+        return peak / 250_000 + (peak - peak / 250_000) * (1 + math.cos(math.pi * share)) / 2
+
+    return rate
+
+
+def _resume(
+    network: nn.Module, optimiser: Optimizer, average: dict[str, Tensor] | None, options: FitOptions
+) -> list[float]:
+    if options.checkpoint is None:
+        return []
+    path = options.checkpoint.with_name(options.checkpoint.name + CHECKPOINT_SUFFIX)
+    stored = load_checkpoint(path)
+    if stored is None:
+        return []
+    restore(path, stored, network, optimiser, average)
+    if stored.identity != options.identity:
+        raise ModelError(
+            f"{path}: belongs to a training with other images or settings; the same ones are needed to go on. "
+            "Choose another folder, or remove it to train anew."
+        )
+    return list(stored.losses)
+
+
+def _keep(
+    options: FitOptions,
+    losses: list[float],
+    network: nn.Module,
+    optimiser: Optimizer,
+    average: dict[str, Tensor] | None,
+    compute: Compute,
+) -> None:
+    if options.checkpoint is None or compute.rank:
+        return
+    beside = options.checkpoint
+    save_checkpoint(
+        beside.with_name(beside.name + CHECKPOINT_SUFFIX), options.identity, losses, network, optimiser, average
+    )
+    with write_aside(beside.with_name(beside.name + LOG_SUFFIX)) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "loss"])
+        writer.writerows(enumerate(losses))
+
+
+@contextmanager
+def _spread(network: nn.Module, compute: Compute) -> Iterator[nn.Module]:
+    """Share gradients with the other processes of torch's launcher, where there are any."""
+    if compute.n_ranks == 1:
+        yield network
+        return
+    own_group = not torch.distributed.is_initialized()
+    if own_group:
+        torch.distributed.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
+    try:
+        ids = [compute.device] if compute.device.type == "cuda" else None
+        yield DistributedDataParallel(network, device_ids=ids, find_unused_parameters=True)
+    finally:
+        if own_group:
+            torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _open_ahead(
+    draw: Callable[[Draw], Batch], options: FitOptions, compute: Compute, first: int
+) -> Iterator[Iterator[Batch]]:
+    """Batches in order, drawn ahead in another thread, so that the trainer never waits for pixels."""
+
+    def at(step: int) -> Batch:
+        source = np.random.SeedSequence([options.seed, step, compute.rank])
+        torch_seed = int(source.generate_state(1, np.uint32)[0])
+        return draw(Draw(np.random.default_rng(source), torch_seed, compute.n_ranks))
+
+    def batches() -> Iterator[Batch]:
+        waiting: list[Future[Batch]] = [
+            pool.submit(at, step) for step in range(first, min(first + _AHEAD, options.steps))
+        ]
+        for step in range(first, options.steps):
+            batch = waiting.pop(0).result()
+            if step + _AHEAD < options.steps:
+                waiting.append(pool.submit(at, step + _AHEAD))
+            yield batch
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield batches()
+
+
+def _set_learning_rate(optimiser: Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _update_average(average: dict[str, Tensor], network: nn.Module, step: int) -> None:
+    momentum = min(0.99, (step + 1) / (step + 10))
+    for name, value in network.state_dict().items():
+        if value.dtype.is_floating_point:
+            average[name].mul_(momentum).add_(value, alpha=1 - momentum)
+        else:
+            average[name].copy_(value)

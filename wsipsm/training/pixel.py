@@ -1,0 +1,138 @@
+"""Training of the paper's detector and segmenter on pseudo labels, and their score maps of whole images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
+from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
+from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit
+
+PixelLoss: TypeAlias = Callable[[Tensor, Sequence[Tensor]], Tensor]
+"""Logits (n, classes, h, w) and target planes (n, h, w) to a loss."""
+_RIM_PX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PixelOptions:
+    """Settings of a detector's or segmenter's training."""
+
+    steps: int
+    batch: int = 4
+    crop_px: int = 256
+    learning_rate: float = 1e-4
+    seed: int = 0
+    augment: bool = False
+    """Turns, mirrors and stain jitter between label and input. The published code has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLesson:
+    """An image and the planes that its loss reads, each of shape (h, w), uint8."""
+
+    rgb: NDArray[np.uint8]
+    targets: tuple[NDArray[np.uint8], ...]
+
+
+_Batch: TypeAlias = tuple[Tensor, list[Tensor]]
+
+
+def train_pixels(
+    lessons: Sequence[PixelLesson],
+    n_classes: int,
+    loss: PixelLoss,
+    options: PixelOptions,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+    identity: str = "",
+) -> ResnetUnet:
+    """Train a ResNet-34 encoder-decoder with Adam at a constant rate, as the paper does.
+
+    Parameters
+    ----------
+    lessons
+        At least one; crops are as large as the smallest allows.
+    n_classes
+        Background and the classes of nuclei.
+    loss
+        Eq. 8, or cross-entropy for the detector of Eq. 7.
+    options
+        Settings.
+    progress
+        Told the step, the number of steps and the loss.
+    keep
+        Where checkpoint and log lie, without suffix.
+    identity
+        Hash of what the targets were made from.
+
+    Returns
+    -------
+    The network in evaluation mode.
+    """
+    smallest = min(min(lesson.rgb.shape[:2]) for lesson in lessons)
+    side = max(STRIDE, min(options.crop_px, smallest) // STRIDE * STRIDE)
+
+    def draw(source: Draw) -> _Batch:
+        crops = [_draw_crop(lessons, side, options, source) for _ in range(source.share(options.batch))]
+        rgb = torch.from_numpy(np.stack([crop[0] for crop in crops])).permute(0, 3, 1, 2).float()
+        if options.augment:
+            rgb = jitter_stains(rgb, AugmentOptions(), source.generator())
+        targets = [torch.from_numpy(np.stack(planes)) for planes in zip(*(crop[1:] for crop in crops), strict=True)]
+        return rgb, targets
+
+    def batch_loss(trained: nn.Module, batch: _Batch, device: torch.device) -> Tensor:
+        rgb, targets = batch
+        return loss(trained(rgb.to(device)), [target.to(device) for target in targets])
+
+    network = ResnetUnet(n_classes, options.seed)
+    course = Course(
+        network=network,
+        draw=draw,
+        loss=batch_loss,
+        optimiser=lambda module: torch.optim.Adam(module.parameters(), lr=options.learning_rate),
+        learning_rate=lambda step: options.learning_rate,
+    )
+    fit(course, FitOptions(options.steps, options.seed, keep, f"{options} {n_classes} {identity}"), progress)
+    return network
+
+
+def _draw_crop(
+    lessons: Sequence[PixelLesson], side: int, options: PixelOptions, source: Draw
+) -> list[NDArray[np.generic]]:
+    lesson = lessons[int(source.rng.integers(len(lessons)))]
+    height, width = lesson.rgb.shape[:2]
+    y, x = int(source.rng.integers(height - side + 1)), int(source.rng.integers(width - side + 1))
+    planes: list[NDArray[np.generic]] = [p[y : y + side, x : x + side] for p in (lesson.rgb, *lesson.targets)]
+    if options.augment:
+        planes = turn(planes, int(source.rng.integers(4)), bool(source.rng.random() < 0.5))
+    return [np.ascontiguousarray(plane) for plane in planes]
+
+
+def score_pixels(network: ResnetUnet, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Class probabilities of a whole image, shape (classes, h, w), reflected at its border."""
+    height, width = rgb.shape[:2]
+    device = next(network.parameters()).device
+    image = torch.from_numpy(np.ascontiguousarray(rgb)).to(device).permute(2, 0, 1)[None].float()
+    rims = []
+    for side in (width, height):
+        before = min(_RIM_PX, side - 1)
+        whole = math.ceil((side + 2 * before) / STRIDE) * STRIDE
+        rims.append((before, whole - side - before))
+    (left, right), (top, bottom) = rims
+    with torch.inference_mode():
+        # Reflection reaches at most a side's length; what alignment asks beyond it repeats the border.
+        image = functional.pad(image, (left, min(right, width - 1), top, min(bottom, height - 1)), mode="reflect")
+        rest = (0, max(0, right - width + 1), 0, max(0, bottom - height + 1))
+        image = functional.pad(image, rest, mode="replicate")
+        scores = torch.softmax(network(image), dim=1)[0, :, top : top + height, left : left + width]
+    return np.ascontiguousarray(scores.cpu().numpy(), dtype=np.float32)

@@ -1,0 +1,215 @@
+"""Training of the activation network by a pretext task, on pixels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from wsipsm.errors import ModelError
+from wsipsm.psm.backbone import EMBEDDING_SIZE, SMALL_NETWORK, ActivationNetwork
+from wsipsm.psm.pretext import (
+    N_TURNS,
+    UNTRAINED,
+    Pretext,
+    PretextHead,
+    contrastive_loss,
+    embedding_spread,
+    rotation_loss,
+    similarity_loss,
+    simsiam_loss,
+    turned,
+)
+from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit
+
+_COLLAPSED = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class PretextOptions:
+    """Settings of a pretext task."""
+
+    steps: int = 25
+    """Enough to settle the batch-norm statistics on the tissue; the loss falls fast and more collapses z."""
+    batch: int = 6
+    crop_px: int = 96
+    learning_rate: float = 1e-4
+    seed: int = 0
+    pretext: Pretext = Pretext.SIMILARITY
+    network: str = SMALL_NETWORK
+    embedding_size: int = EMBEDDING_SIZE
+    margin: float = 10.0
+    """Of Eq. 1."""
+    weights: Path | None = None
+    """Safetensors of the network's own names, taken before training; needed for ImageNet weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class PretextLog:
+    """What the training showed."""
+
+    losses: tuple[float, ...]
+    spread: float
+    """Mean standard deviation of the embedding's components over a batch; near 0 is collapse."""
+    collapsed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+    turns: Tensor
+
+
+class _Task(nn.Module):
+    """Network and head together: views in, loss and spread out."""
+
+    def __init__(self, network: ActivationNetwork, options: PretextOptions) -> None:
+        super().__init__()
+        self.network, self.options = network, options
+        self.head = PretextHead(options.pretext, options.embedding_size)
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed all views at once, so that batch norm sees them together."""
+        views = [anchor, positive] + ([negative] if self.options.pretext == Pretext.CONTRAST else [])
+        _, z = self.network(torch.cat(views))
+        za, zp, *rest = z.split(len(anchor))
+        match self.options.pretext:
+            case Pretext.CONTRAST:
+                return contrastive_loss(za, zp, rest[0], self.options.margin), za
+            case Pretext.ROTATION:
+                return rotation_loss(self.head, zp, turns), za
+            case Pretext.SIMSIAM:
+                return simsiam_loss(self.head, za, zp), za
+            case _:
+                return similarity_loss(za, zp), za
+
+
+def train_pretext(
+    images: Sequence[NDArray[np.uint8]],
+    options: PretextOptions,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+) -> tuple[ActivationNetwork, PretextLog]:
+    """Train an activation network by its pretext task (Eq. 1 or 2, or one beyond the paper).
+
+    Parameters
+    ----------
+    images
+        Unlabelled RGB images, each of shape (height, width, 3), uint8.
+    options
+        Settings; two runs on the same CPU with the same settings give the same weights.
+    progress
+        Told the step, the number of steps and the loss.
+    keep
+        Where checkpoint and log lie, without suffix; None: nowhere.
+
+    Returns
+    -------
+    The network in evaluation mode, and the log with the spread of the embeddings.
+
+    Raises
+    ------
+    ModelError
+        When weights do not fit the network, or the checkpoint is of another training.
+    """
+    network = ActivationNetwork(options.network, options.seed, options.embedding_size)
+    if options.weights is not None:
+        load_trunk(network, options.weights)
+    elif options.pretext == Pretext.IMAGENET:
+        raise ModelError(
+            f"pretext imagenet: no weights were given; a .safetensors file for {options.network} is needed. "
+            "pipelines/imagenet_lite0.py makes one for tf_efficientnet_lite0; pass it as weights."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        task = _Task(network, options)
+    spreads: list[float] = [0.0]
+
+    def draw(source: Draw) -> _Views:
+        return _draw_views(images, options, source)
+
+    def loss(trained: nn.Module, views: _Views, device: torch.device) -> Tensor:
+        moved = [v.to(device, non_blocking=True) for v in (views.anchor, views.positive, views.negative, views.turns)]
+        value, za = trained(*moved)
+        spreads.append(embedding_spread(za))
+        # Untrained: the passes settle batch-norm statistics on the images, and nothing is learnt.
+        return value * 0 if options.pretext in UNTRAINED else value  # type: ignore[no-any-return]
+
+    # Untrained weights stay as they are; only their batch-norm statistics move, and ImageNet's do not even that.
+    learning_rate = 0.0 if options.pretext in UNTRAINED else options.learning_rate
+    steps = 0 if options.pretext == Pretext.IMAGENET else options.steps
+    course = Course(
+        network=task,
+        draw=draw,
+        loss=loss,
+        optimiser=lambda module: torch.optim.Adam(module.parameters(), lr=learning_rate),
+        learning_rate=lambda step: learning_rate,
+    )
+    identity = f"{options} {[image.shape for image in images]}"
+    losses = fit(course, FitOptions(steps, options.seed, keep, identity), progress)
+    spread = spreads[-1] if len(spreads) > 1 else _spread_now(network, _draw_views(images, options, _first(options)))
+    return network.eval(), PretextLog(tuple(losses), spread, collapsed=spread < _COLLAPSED)
+
+
+def load_trunk(network: ActivationNetwork, path: Path) -> None:
+    """Load weights of a network without its head, in the network's own names.
+
+    Raises
+    ------
+    ModelError
+        When the file is no safetensors file, or made for another network.
+    """
+    try:
+        stored = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be read as safetensors ({error}); weights are needed.") from error
+    own = network.trunk.state_dict()
+    wrong = [n for n in own if n not in stored or stored[n].shape != own[n].shape]
+    if wrong:
+        raise ModelError(
+            f"{path}: made for another network ({wrong[0]} and {len(wrong) - 1} more do not fit); weights of "
+            f"{network.name} are needed."
+        )
+    network.trunk.load_state_dict({n: stored[n] for n in own})
+
+
+def _first(options: PretextOptions) -> Draw:
+    return Draw(np.random.default_rng(options.seed), options.seed)
+
+
+def _spread_now(network: ActivationNetwork, views: _Views) -> float:
+    with torch.inference_mode():
+        device = next(network.parameters()).device
+        return embedding_spread(network.eval()(views.anchor.to(device))[1])
+
+
+def _draw_views(images: Sequence[NDArray[np.uint8]], options: PretextOptions, source: Draw) -> _Views:
+    batch = source.share(options.batch)
+    side = min(options.crop_px, *(min(image.shape[:2]) for image in images))  # a batch has one size
+    anchors, negatives = [], []
+    for _ in range(batch):
+        index = int(source.rng.integers(len(images)))
+        anchors.append(_crop(images[index], side, source.rng))
+        # Another image, where there is one: a crop beside the anchor may show the same tissue.
+        other = (index + int(source.rng.integers(1, max(2, len(images))))) % len(images)
+        negatives.append(_crop(images[other], side, source.rng))
+    anchor, negative = torch.stack(anchors), torch.stack(negatives)
+    # Rotation is told from upright too; the others need a view that differs.
+    lowest = 0 if options.pretext == Pretext.ROTATION else 1
+    turns = torch.from_numpy(source.rng.integers(lowest, N_TURNS, size=batch))
+    return _Views(anchor, turned(anchor, turns), negative, turns)
+
+
+def _crop(image: NDArray[np.uint8], side: int, rng: np.random.Generator) -> Tensor:
+    y = int(rng.integers(image.shape[0] - side + 1))
+    x = int(rng.integers(image.shape[1] - side + 1))
+    return torch.from_numpy(image[y : y + side, x : x + side].copy()).permute(2, 0, 1).float()
