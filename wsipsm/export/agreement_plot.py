@@ -84,7 +84,7 @@ def _draw_pairs(axes: Axes, picture: AgreementPicture) -> None:
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=_with("Reference", picture.unit))
     axes.set_ylabel(_with("Cohort", picture.unit))
     axes.set_title(f"{len(picture.slides)} slides", fontsize=10)
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
     _plain(axes)
 
 
