@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from xml.parsers import expat
 
 import numpy as np
 import shapely
@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Size
 
+MAX_XML_BYTES = 256 * 2**20
+"""The largest annotation of a public set is some MiB."""
+MAX_COORDINATE_PX = 2_000_000.0
+"""Outlines are drawn step by step, so a vertex must be somewhere near a slide."""
 _SUBPIXELS = 5
 """poly2mask rounds vertices to a fifth of a pixel."""
 
@@ -32,16 +36,57 @@ def read_aperio_xml(path: str | Path) -> list[NDArray[np.float64]]:
     Raises
     ------
     UsageError
-        When the file is no XML, or a vertex has no numeric X and Y.
+        When the file is too large or no XML, declares a document type or entities (which could make it expand without
+        end or read other files), or a vertex has no X and Y that can be a pixel.
     """
+    path = Path(path)
+    collector = _RegionCollector()
     try:
-        root = ElementTree.parse(path).getroot()
-        return [
-            np.array([(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]).reshape(-1, 2)
-            for region in root.iter("Region")
-        ]
-    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_XML_BYTES:
+            raise ValueError(f"{n_bytes / 2**20:.0f} MiB; at most {MAX_XML_BYTES // 2**20} MiB can be read")
+        collector.parser.Parse(path.read_bytes(), True)
+        return [np.array(vertices, np.float64).reshape(-1, 2) for vertices in collector.regions]
+    except (expat.ExpatError, ValueError, OSError) as error:
         raise UsageError(f"{path}: {error}; Aperio annotation XML is needed. Export it from ImageScope.") from error
+
+
+class _RegionCollector:
+    """Handlers of an XML parser that keep the vertices of regions, and refuse what annotations never hold."""
+
+    def __init__(self) -> None:
+        self.regions: list[list[tuple[float, float]]] = []
+        self._depth = 0
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.StartDoctypeDeclHandler = self._refuse
+        self.parser.EntityDeclHandler = self._refuse
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "Region":
+            self._depth += 1
+            self.regions.append([])
+        elif name == "Vertex" and self._depth:
+            self.regions[-1].append((self._coordinate("X", attributes), self._coordinate("Y", attributes)))
+
+    def _end(self, name: str) -> None:
+        self._depth -= name == "Region"
+
+    def _coordinate(self, key: str, attributes: dict[str, str]) -> float:
+        where = f"line {self.parser.CurrentLineNumber}"
+        if key not in attributes:
+            raise ValueError(f"a vertex without {key!r} at {where}")
+        try:
+            value = float(attributes[key])
+        except ValueError as error:
+            raise ValueError(f"{key} {attributes[key]!r} at {where} is no number") from error
+        if not abs(value) <= MAX_COORDINATE_PX:
+            raise ValueError(f"{key} {attributes[key]} at {where} is no pixel of any slide")
+        return value
+
+    def _refuse(self, name: str, *_: object) -> None:
+        raise ValueError(f"declares a document type or entity ({name})")
 
 
 def aperio_labels(regions: Iterable[NDArray[np.float64]], size: Size) -> NDArray[np.int32]:

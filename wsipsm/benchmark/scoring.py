@@ -1,4 +1,4 @@
-"""Scores of one image, and of a set: what `accuracy.py` prints."""
+"""Scores of one image, and of a set."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import PointImage
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsipsm.benchmark.images import PointImage
 from wsipsm.metrics.detection import DetectionScore, match_points, nearest_within
 from wsipsm.metrics.segmentation import (
     aji,
@@ -17,6 +17,7 @@ from wsipsm.metrics.segmentation import (
     dice,
     foreground_iou,
     measure_overlap,
+    object_dice,
     panoptic_quality,
 )
 
@@ -27,7 +28,7 @@ CENTROID_RADIUS_PX = 12
 def score_labels(
     truth: NDArray[np.int32], predicted: NDArray[np.int32], radius_px: float = CENTROID_RADIUS_PX
 ) -> dict[str, float]:
-    """Score a label image: AJI, AJI+, PQ, SQ, DQ, Dice, IoU, and detection by IoU and by centroids.
+    """Score a label image: AJI, AJI+, PQ, SQ, DQ, Dice, IoU, object Dice, and detection by IoU and by centroids.
 
     Counts (``n_...``) let detection be pooled over images; ``P``, ``R``, ``F1`` are of IoU above 0.5,
     ``P_c``, ``R_c``, ``F1_c`` of centroids within ``radius_px``, both one to one.
@@ -44,6 +45,7 @@ def score_labels(
         "DQ": quality.dq,
         "Dice": dice(truth, predicted),
         "IoU": foreground_iou(truth, predicted),
+        "Dice_obj": object_dice(overlap),
         "P": by_iou.precision,
         "R": by_iou.recall,
         "F1": by_iou.f1,

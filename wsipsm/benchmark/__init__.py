@@ -1,0 +1,1 @@
+"""Published sets, what stands against a model, scores of a set, and their tables."""

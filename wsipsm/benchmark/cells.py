@@ -1,0 +1,55 @@
+"""Nuclei that a run wrote, as something that can be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from wsipsm.geometry import Size
+from wsipsm.instances.table import centroids_px0
+from wsipsm.keys import Artefact, Column, NucleusClass
+from wsipsm.metrics.labels import polygon_labels
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Nuclei of one image."""
+
+    polygons: NDArray[np.object_]
+    xy: NDArray[np.float64]
+    """Centroids, pixels, corner convention, shape (n, 2)."""
+    kinds: NDArray[np.object_]
+    model: str
+    """Name and checksum of the weights."""
+    n_too_large: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def labels(self, size: Size) -> NDArray[np.int32]:
+        """Label image of the outlines."""
+        return polygon_labels(list(self.polygons), size)
+
+    def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centroids of positive and of negative nuclei. Nuclei without a class count as negative."""
+        positive = self.kinds == NucleusClass.POSITIVE.value
+        return self.xy[positive], self.xy[~positive]
+
+
+def read_cells(folder: Path) -> Cells:
+    """Read the nuclei that a run wrote."""
+    table = pq.read_table(folder / Artefact.CELLS)
+    run = orjson.loads((folder / Artefact.RUN).read_bytes())
+    summary = orjson.loads((folder / Artefact.SUMMARY).read_bytes())
+    return Cells(
+        polygons=shapely.from_wkb(table.column(Column.GEOMETRY.value).to_numpy(zero_copy_only=False)),
+        xy=centroids_px0(table),
+        kinds=table.column(Column.CLASS.value).to_numpy(zero_copy_only=False),
+        model=f"{summary['model']} (sha256 {run['model']['card']['sha256'][:12]})",
+        n_too_large=summary["n_too_large"],
+        seconds=summary["seconds"],
+    )

@@ -1,0 +1,187 @@
+"""Tables of a benchmark: Markdown and CSV with a row a method, CSV with a row an image."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsipsm.benchmark.names import ScoringProtocol, SetName
+from wsipsm.benchmark.printed import CAVEATS, PRINTED
+from wsipsm.rundir import output_error, write_aside
+
+LABEL_COLUMNS: Mapping[str, str] = {
+    "AJI": "aggregated Jaccard index as the MoNuSeg organisers' code (a prediction may be taken again)",
+    "AJI+": "the same, one to one",
+    "PQ": "panoptic quality, instances at IoU above 0.5",
+    "SQ": "its segmentation quality",
+    "DQ": "its detection quality",
+    "Dice": "of the foreground, pixel by pixel; the same as pixel F1",
+    "IoU": "of the foreground, pixel by pixel",
+    "Dice_obj": "object by object, weighted by area (GlaS)",
+    "P_pool": "precision of instances at IoU above 0.5",
+    "R_pool": "recall, likewise",
+    "F1_pool": "F1, likewise",
+    "F1_c_pool": "F1 of centroids one to one within the radius",
+}
+POINT_COLUMNS: Mapping[str, str] = {
+    **{
+        f"{score}_{kind}": f"{name} of {told} nuclei, one to one within the radius, %"
+        for kind, told in (("pos", "positive"), ("neg", "negative"), ("any", "all (classes merged)"))
+        for score, name in (("P", "precision"), ("R", "recall"), ("F1", "F1"))
+    },
+    "MP": "mean absolute error of the positive count an image",
+    "MN": "the same of the negative count",
+    "index_error": "mean absolute error of the labelling index an image, points",
+    "index_bias": "mean of predicted minus true index, points",
+    "index_true": "true index, pooled, %",
+    "index_predicted": "predicted index, pooled, %",
+}
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """Scores of one method on one set."""
+
+    method: str
+    scores: Mapping[str, float]
+    """Of the set."""
+    rows: Sequence[Mapping[str, Any]]
+    """One an image."""
+    seconds: float
+    """Of prediction, all images together."""
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All methods on one set, and how they were scored."""
+
+    set_name: SetName
+    protocol: ScoringProtocol
+    results: Sequence[MethodResult]
+    header: Sequence[str]
+    """Sentences: when, where, with what, by which rules."""
+    notes: Sequence[str] = ()
+    """What was odd about the set's files."""
+
+
+def markdown(report: BenchReport) -> str:
+    """Write a report as Markdown: header, a row a method, what columns mean, printed figures, notes."""
+    columns = columns_of(report.set_name)
+    n_images = len(report.results[0].rows) if report.results else 0
+    parts = [
+        f"# {report.set_name}, protocol {report.protocol}, {n_images} images",
+        "\n".join(f"- {line}" for line in report.header),
+        "\n".join(_method_table(report, columns)),
+        "Columns: " + "; ".join(f"**{_short(name)}** {what}" for name, what in columns.items()) + ".",
+    ]
+    if report.set_name in PRINTED:
+        parts += [
+            "## Printed in the paper, not measured here",
+            "\n".join(_printed_table(report.set_name)),
+            f"Chen et al., MICCAI 2023, arXiv:2308.11144. {CAVEATS[report.set_name]}",
+        ]
+    if report.notes:
+        parts += ["## Oddities of the annotation files", "\n".join(f"- {note}" for note in report.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_tables(report: BenchReport, out: Path) -> list[Path]:
+    """Write ``<set>-<protocol>.md``, the same as ``.csv``, and ``-images.csv``, each in one step.
+
+    Returns
+    -------
+    What was written.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be written.
+    """
+    stem = f"{report.set_name}-{report.protocol}"
+    texts = {
+        f"{stem}.md": markdown(report),
+        f"{stem}.csv": csv_text(_method_rows(report)),
+        f"{stem}-images.csv": csv_text([row for result in report.results for row in result.rows]),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
+    for name, text in texts.items():
+        with write_aside(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [out / name for name in texts]
+
+
+def columns_of(set_name: SetName) -> Mapping[str, str]:
+    """Scores that a set's table shows, and what they mean."""
+    return LABEL_COLUMNS if set_name == SetName.MONUSEG else POINT_COLUMNS
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV; columns in order of their first appearance, empty where a row lacks one."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _method_table(report: BenchReport, columns: Mapping[str, str]) -> list[str]:
+    tell = _tell_label if report.set_name == SetName.MONUSEG else _tell_point
+    head = ["method", *(_short(name) for name in columns), "s an image"]
+    rows = [
+        [r.method, *(tell(c, r.scores[c]) for c in columns), f"{r.seconds / max(1, len(r.rows)):.1f}"]
+        for r in report.results
+    ]
+    return _table(head, rows)
+
+
+def _printed_table(set_name: SetName) -> list[str]:
+    rows = PRINTED[set_name]
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    digits: dict[str, Callable[[float], str]] = {
+        n: "{:.2f}".format if n in ("MP", "MN") else "{:.3f}".format for n in names
+    }
+    told = [
+        [f"{row.method} (printed)", row.labels, f"Table {row.table}"]
+        + [digits[n](row.scores[n]) if n in row.scores else "" for n in names]
+        for row in rows
+    ]
+    return _table(["method", "trained", "source", *names], told)
+
+
+def _method_rows(report: BenchReport) -> list[dict[str, Any]]:
+    shared = {"set": str(report.set_name), "protocol": str(report.protocol)}
+    measured = [
+        {**shared, "source": "measured", "method": r.method, "n_images": len(r.rows), **r.scores, "seconds": r.seconds}
+        for r in report.results
+    ]
+    printed = [
+        # Names of their own: what the paper's columns count is not what ours do.
+        {"set": str(report.set_name), "source": f"printed, Table {row.table}", "method": row.method}
+        | {f"printed_{name}": value for name, value in row.scores.items()}
+        for row in PRINTED.get(report.set_name, ())
+    ]
+    return measured + printed
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(r) + " |" for r in rows)]
+
+
+def _short(name: str) -> str:
+    return name.removesuffix("_pool")
+
+
+def _tell_label(name: str, value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _tell_point(name: str, value: float) -> str:
+    return f"{value:.1f}" if name.startswith(("M", "index")) else f"{100 * value:.1f}"
