@@ -52,6 +52,8 @@ class PretextSection(_Section):
     """A CNN of timm, or torchvision:resnet18 and its like."""
     embedding_size: int = Field(128, ge=1, le=4096)
     epochs: float = Field(100, gt=0)
+    steps: int | None = Field(None, ge=0)
+    """In place of epochs and budget."""
     batch: int = Field(4, ge=2, le=256)
     crop_px: int = Field(512, ge=32, le=2048)
     learning_rate: float = Field(1e-4, gt=0)
@@ -87,6 +89,8 @@ class NetworkSection(_Section):
     """Training of a ResNet-34 encoder-decoder."""
 
     epochs: float = Field(100, gt=0)
+    steps: int | None = Field(None, ge=1)
+    """In place of epochs and budget."""
     batch: int = Field(4, ge=1, le=256)
     crop_px: int = Field(512, ge=32, le=2048)
     learning_rate: float = Field(1e-4, gt=0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsipsm.benchmark.names import BuiltIn, ScoringProtocol, SetName
 from wsipsm.cli.options import Model, Quiet, Seed, says_how_to_continue
+from wsipsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from wsipsm.config import PaperOptions
 
 ChosenSet = Annotated[
     SetName, typer.Argument(metavar="monuseg|bcdata|shidc|dcis", help="Which set.", show_default=False)
@@ -29,6 +33,20 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", min=1, help="Only the first N images.", show_default="all"),
 ]
+Train = Annotated[
+    bool,
+    typer.Option(
+        "--train", help="Also train the paper's engine on the images' pixels; a row a step.", show_default="no"
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="TOML", help="Settings of --train.", show_default="the paper's"),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", metavar="SHARE", help="Share of the epochs that --train takes.", show_default="all"),
+]
 ALL_METHODS = ",".join(BuiltIn)
 
 
@@ -40,6 +58,9 @@ def bench(
     methods: Methods = ALL_METHODS,
     out: OutFolder = Path("wsipsm-bench"),
     limit: Limit = None,
+    train: Train = False,
+    config: Config = None,
+    budget: Budget = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -47,18 +68,37 @@ def bench(
 
     floor, cellprofiler and fiji use no network; wsipsm is the installed model.
 
+    With --train the published method is trained first, on the set's pixels alone; checkpoints lie in DIR/training,
+    and the same command goes on after a kill.
+
     Example: wsipsm bench monuseg "MoNuSeg 2018 Training Data" --out tables
     """
     from wsipsm.benchmark.table import markdown, write_tables
     from wsipsm.cli.progress import open_teller
-    from wsipsm.stages.bench import open_set, parse_methods, run_bench
+    from wsipsm.cli.steps import open_steps
+    from wsipsm.stages.bench import Method, open_set, parse_methods, run_bench
 
-    chosen = parse_methods(methods)
+    if not train and (config is not None or budget is not None):
+        raise UsageError("--config, --budget: given without --train; they are for training. Add --train.")
+    chosen: list[BuiltIn | Method] = [*parse_methods(methods)]
     with says_how_to_continue("No table was written."), open_teller(quiet) as tell:
         opened = open_set(name, folder, protocol, limit)
+        if train:
+            from wsipsm.stages.bench_psm import train_methods
+
+            options = _paper_options(config, budget, seed)
+            with open_steps(quiet) as progress:
+                chosen[-1:-1] = train_methods(opened, options, out / "training" / name, tell, progress)
         report = run_bench(opened, chosen, model=model, seed=seed, tell=tell)
         written = write_tables(report, out)
     if not quiet:
         typer.echo(markdown(report))
         for path in written:
             typer.echo(f"wrote {path}")
+
+
+def _paper_options(config: Path | None, budget: float | None, seed: int) -> PaperOptions:
+    from wsipsm.config import PaperOptions, read_paper_options
+
+    changes: dict[str, Any] = {"seed": seed} | ({} if budget is None else {"budget": budget})
+    return PaperOptions(**changes) if config is None else read_paper_options(config, **changes)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, run, train
+from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, train
 from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError
 
 DEBUG_FLAG = "--debug"
@@ -69,6 +69,7 @@ app.command("run")(run.run)
 app.command("cohort")(cohort.cohort)
 app.command("agree")(agree.agree)
 app.command("train")(train.train)
+app.command("psm")(psm.psm)
 app.command("bench")(bench.bench)
 app.command("info")(inspect.info)
 app.command("check")(inspect.check)

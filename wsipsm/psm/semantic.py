@@ -36,11 +36,15 @@ class SemanticClusters:
     note: str
     """What the colour prior missed; empty when nothing."""
 
-    def apply(self, fused: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Class of every pixel, shape (h, w), by its nearest centre."""
+    def nearest(self, fused: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Give the number of the nearest centre of every pixel, shape (h, w)."""
         # |a - c|^2 without |a|^2, which is the same for every centre.
         cost = (self.centres**2).sum(axis=1) - 2 * fused @ self.centres.T
-        named: NDArray[np.uint8] = np.asarray(self.classes, np.uint8)[cost.argmin(axis=-1)]
+        return np.asarray(cost.argmin(axis=-1), dtype=np.uint8)
+
+    def apply(self, fused: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Class of every pixel, shape (h, w), by its nearest centre."""
+        named: NDArray[np.uint8] = np.asarray(self.classes, np.uint8)[self.nearest(fused)]
         return named
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsipsm.config import NetworkSection, PaperOptions
+from wsipsm.config import NetworkSection, PaperOptions, PretextSection
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.models.resnet_unet import ResnetUnet
@@ -170,7 +170,7 @@ def train_maps(
         raise UsageError("psm: there is no image to learn from; at least one is needed. Check the folder.")
     section = options.pretext
     pretext = PretextOptions(
-        steps=_steps(section.epochs, section.batch, len(images), options.budget),
+        steps=_steps(section, options, len(images)),
         batch=section.batch,
         crop_px=section.crop_px,
         learning_rate=section.learning_rate,
@@ -228,12 +228,14 @@ def _points_of(detector: ResnetUnet, rgb: NDArray[np.uint8], options: PaperOptio
 
 
 def _pixel_options(section: NetworkSection, options: PaperOptions, n_images: int) -> PixelOptions:
-    steps = _steps(section.epochs, section.batch, n_images, options.budget)
+    steps = _steps(section, options, n_images)
     return PixelOptions(steps, section.batch, section.crop_px, section.learning_rate, options.seed, section.augment)
 
 
-def _steps(epochs: float, batch: int, n_images: int, budget: float) -> int:
-    return max(1, round(epochs * math.ceil(n_images / batch) * budget))
+def _steps(section: PretextSection | NetworkSection, options: PaperOptions, n_images: int) -> int:
+    if section.steps is not None:
+        return section.steps
+    return max(1, round(section.epochs * math.ceil(n_images / section.batch) * options.budget))
 
 
 def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from wsipsm.errors import UsageError
-from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.weights import load_weights, save_model
-from wsipsm.slide.base import Slide
-from wsipsm.slide.open import open_slide, require_mpp
-from wsipsm.slide.read import read_box, read_thumbnail
+from wsipsm.stages.patches import draw_patches
 from wsipsm.stages.plan import DEFAULT_MODELS
-from wsipsm.stain import StainDecision, detect_stain, fit_stain_profile
-from wsipsm.tissue import TissueMask, find_tissue, refuse_fluorescence, sample_tissue_pixels
 from wsipsm.training.augment import AugmentOptions
-from wsipsm.training.lessons import StainedImage, make_lessons
+from wsipsm.training.lessons import make_lessons
 from wsipsm.training.loop import TrainOptions, train_student
 
 WORKING_MPP = 0.25
@@ -30,17 +22,6 @@ NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
 SCALE_JITTER = {Stain.HE: (0.7, 1.5), Stain.IHC: (0.6, 1.8)}
 """Ki-67 images come at stated pixel sizes that differ from their nuclei's by more."""
 DEFAULT_STEPS = 600
-_PATCH_PX = 640
-_PATCHES_PER_SLIDE = 8
-_MIN_TISSUE_SHARE = 0.5
-_MIN_SIDE_PX = 36
-"""Self-activation maps are made of images reflected by up to 35 px, which a smaller image cannot be."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    images: list[StainedImage]
-    decision: StainDecision
 
 
 def train_model(
@@ -90,7 +71,7 @@ def train_model(
     """
     if not sources:
         raise UsageError("train: no slide or image was given; at least one is needed. Name files.")
-    drawn = [_draw_images(path, mpp, stain, seed) for path in sources]
+    drawn = [draw_patches(path, mpp, stain, seed, WORKING_MPP) for path in sources]
     chosen = stain or _majority([source.decision.stain for source in drawn])
     images = [image for source in drawn if stain or source.decision.stain == chosen for image in source.images]
     tell(f"{len(images)} images of {chosen.value} from {len(drawn)} sources")
@@ -127,49 +108,3 @@ def train_model(
 
 def _majority(stains: Sequence[Stain]) -> Stain:
     return Stain.HE if 2 * sum(stain == Stain.HE for stain in stains) >= len(stains) else Stain.IHC
-
-
-def _draw_images(path: Path, mpp: float | None, stain: Stain | None, seed: int) -> _Source:
-    with open_slide(path, mpp) as slide:
-        slide_mpp = require_mpp(slide.info)
-        thumbnail, px0_per_pixel = read_thumbnail(slide)
-        refuse_fluorescence(thumbnail, slide.info.path)
-        tissue = find_tissue(thumbnail, px0_per_pixel, slide.info.size)
-        pixels = sample_tissue_pixels(slide, tissue, seed)
-        decision = detect_stain(pixels)
-        profile = fit_stain_profile(pixels, stain or decision.stain, seed)
-        grid = WorkingGrid(slide.info.size, slide_mpp, WORKING_MPP)
-        images = [
-            StainedImage(read_box(slide, box, grid.scale), profile) for box in _patches(slide, grid, tissue, seed)
-        ]
-    return _Source(images, decision)
-
-
-def _patches(slide: Slide, grid: WorkingGrid, tissue: TissueMask, seed: int) -> list[Box]:
-    """Boxes of working pixels: the whole image when it is small, else seeded patches that hold tissue."""
-    size = grid.size_px
-    if min(size.width, size.height) < _MIN_SIDE_PX:
-        raise UsageError(
-            f"{slide.info.path}: {size.width}x{size.height} px at {WORKING_MPP:g} um/px; "
-            f"at least {_MIN_SIDE_PX} px each way are needed. Take larger images, or check --mpp."
-        )
-    if size.area <= 4 * _PATCH_PX**2:
-        return [Box(0, 0, size.width, size.height)]
-    rng = np.random.default_rng(seed)
-    boxes: list[Box] = []
-    for _ in range(50 * _PATCHES_PER_SLIDE):
-        if len(boxes) == _PATCHES_PER_SLIDE:
-            break
-        width, height = min(_PATCH_PX, size.width), min(_PATCH_PX, size.height)
-        box = Box(int(rng.integers(size.width - width + 1)), int(rng.integers(size.height - height + 1)), width, height)
-        if _tissue_share(box, grid, tissue) >= _MIN_TISSUE_SHARE:
-            boxes.append(box)
-    if not boxes:
-        raise UsageError(f"{slide.info.path}: too little tissue to draw patches from; another slide is needed.")
-    return boxes
-
-
-def _tissue_share(box: Box, grid: WorkingGrid, tissue: TissueMask) -> float:
-    x, y = np.meshgrid(np.linspace(box.x, box.right, 9)[:-1], np.linspace(box.y, box.bottom, 9)[:-1])
-    inside = tissue.contains(np.column_stack([x.ravel(), y.ravel()]) * grid.scale)
-    return float(inside.mean())

@@ -1,0 +1,89 @@
+"""``wsipsm psm``: the figure of the paper for one's own slide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsipsm.cli.options import AsJson, Mpp, Quiet, Seed, SlidePath, check_mpp, print_json, says_how_to_continue
+from wsipsm.keys import Stain
+
+OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="TOML", help="Settings of the chain.", show_default="a short pretext"),
+]
+StainChoice = Annotated[
+    Stain | None,
+    typer.Option("--stain", help="What the slide is stained with.", show_default="told from colour"),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network", metavar="NAME", help="A CNN of timm, or torchvision:resnet18.", show_default="the configuration's"
+    ),
+]
+WorkingMpp = Annotated[float, typer.Option("--working-mpp", metavar="UM", min=0.05, help="Pixel size to work at.")]
+Train = Annotated[bool, typer.Option("--train", help="Also train a detector for the points: long.", show_default="no")]
+_QUICK_STEPS, _QUICK_CROP_PX = 25, 128
+
+
+def psm(
+    slide: SlidePath,
+    out: OutFolder = Path("wsipsm-psm"),
+    config: Config = None,
+    stain: StainChoice = None,
+    network: Network = None,
+    mpp: Mpp = None,
+    working_mpp: WorkingMpp = 0.25,
+    train: Train = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what prior self-activation maps make of a slide: maps by stage, clusters, pseudo mask, points.
+
+    The activation network learns from the slide's own pixels, without labels, within a minute or two.
+
+    Example: wsipsm psm slide.svs --out figures
+    """
+    check_mpp(mpp)
+    from dataclasses import asdict
+
+    from wsipsm.cli.progress import open_teller
+    from wsipsm.cli.steps import open_steps
+    from wsipsm.config import PaperOptions, PretextSection, read_paper_options
+    from wsipsm.stages.psm import show_psm
+
+    if config is None:
+        options = PaperOptions(pretext=PretextSection(steps=_QUICK_STEPS, crop_px=_QUICK_CROP_PX), seed=seed)
+    else:
+        options = read_paper_options(config, seed=seed)
+    if network is not None:
+        section = options.pretext.model_copy(update={"network": network})
+        options = options.model_copy(update={"pretext": section})
+    silent = quiet or as_json
+    with (
+        says_how_to_continue("No picture was written; the same command goes on from the last checkpoint."),
+        open_teller(silent) as tell,
+        open_steps(silent) as progress,
+    ):
+        result = show_psm(
+            slide,
+            out,
+            options,
+            mpp=mpp,
+            stain=stain,
+            working_mpp=working_mpp,
+            trained=train,
+            tell=tell,
+            progress=progress,
+        )
+    if as_json:
+        print_json(asdict(result))
+    elif not quiet:
+        for note in result.notes:
+            typer.echo(f"note: {note}")
+        typer.echo(f"{result.picture}: {result.n_points} points; {result.nuclear_share:.0%} of the pixels are nuclear")

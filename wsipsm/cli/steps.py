@@ -1,0 +1,65 @@
+"""How far a training is: a bar with the loss on a terminal, plain lines elsewhere. Both write to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+PLAIN_PERIOD_S = 15.0
+StepListener = Callable[[str, int, int, float], None]
+"""Told the part of the chain, the step, the number of steps and the loss."""
+
+
+@contextmanager
+def open_steps(silent: bool) -> Iterator[StepListener]:
+    """Give the listener that fits where stderr goes.
+
+    Parameters
+    ----------
+    silent
+        Tell nothing, for ``--quiet`` and ``--json``.
+    """
+    if silent:
+        yield lambda part, step, steps, loss: None
+    elif not sys.stderr.isatty():
+        yield PlainSteps(sys.stderr)
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4g}", markup=False),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            tasks = {}
+
+            def show(part: str, step: int, steps: int, loss: float) -> None:
+                if part not in tasks:
+                    tasks[part] = progress.add_task(part, total=steps, loss=loss)
+                progress.update(tasks[part], completed=step + 1, loss=loss)
+
+            yield show
+
+
+class PlainSteps:
+    """Writes a line now and then, and one at the end of each part."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._told_s = float("-inf")
+
+    def __call__(self, part: str, step: int, steps: int, loss: float) -> None:
+        """Take a step."""
+        now = self._clock()
+        if step + 1 < steps and now - self._told_s < PLAIN_PERIOD_S:
+            return
+        self._told_s = now
+        self._stream.write(f"{part}: step {step + 1} of {steps}, loss {loss:.4g}\n")
+        self._stream.flush()

@@ -1,0 +1,96 @@
+"""The paper's engine, trained on the pixels of a set, as rows of its table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wsipsm.benchmark.images import LabelledImage, PointImage
+from wsipsm.config import PaperOptions
+from wsipsm.keys import Stain
+from wsipsm.psm.points import divide_by_points
+from wsipsm.psm.pseudo_label import divide_touching
+from wsipsm.psm.semantic import NUCLEUS, POSITIVE
+from wsipsm.stages.bench import Method, OpenSet
+from wsipsm.stages.paper import PaperEngine, Progress, Tell, train_paper
+
+_OPENING_PX = 2
+
+
+def train_methods(opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell, progress: Progress) -> list[Method]:
+    """Train the paper's engine on a set's images alone, and give its steps as methods.
+
+    Annotations are not read: the images' pixels are all that training is given.
+
+    Parameters
+    ----------
+    opened
+        The set.
+    options
+        Settings; the stain is the set's.
+    keep
+        Folder of checkpoints and logs.
+    tell, progress
+        As :func:`wsipsm.stages.paper.train_paper` takes them.
+    """
+    options = options.model_copy(update={"stain": Stain.HE if opened.points is None else Stain.IHC})
+    pixels = [replace(image).rgb for image in opened.images]
+    engine = train_paper(pixels, options, keep, tell, progress)
+    about = _told(options, engine)
+    return _label_methods(engine, about) if opened.points is None else _point_methods(engine, about)
+
+
+def _label_methods(engine: PaperEngine, about: str) -> list[Method]:
+    def mask(image: LabelledImage) -> NDArray[np.int32]:
+        return _components(engine.maps.pseudo_mask(image.rgb) > 0)
+
+    def divided(image: LabelledImage) -> NDArray[np.int32]:
+        return divide_touching(engine.maps.pseudo_mask(image.rgb) > 0, _OPENING_PX)
+
+    def detected(image: LabelledImage) -> NDArray[np.int32]:
+        return divide_by_points(engine.maps.pseudo_mask(image.rgb) > 0, engine.points(image.rgb)[NUCLEUS])
+
+    return [
+        Method("psm pseudo mask", mask, lambda: about),
+        Method("psm pseudo mask, watershed", divided),
+        Method("psm pseudo mask, divided by detection", detected),
+        Method("psm segmentation", lambda image: engine.segment(image.rgb)),
+    ]
+
+
+def _point_methods(engine: PaperEngine, about: str) -> list[Method]:
+    def mask(image: PointImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        classes = engine.maps.pseudo_mask(image.rgb)
+        return tuple(_centroids(divide_touching(classes == kind, _OPENING_PX)) for kind in (POSITIVE, NUCLEUS))  # type: ignore[return-value]
+
+    def detected(image: PointImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        points = engine.points(image.rgb)
+        return points[POSITIVE], points[NUCLEUS]
+
+    return [Method("psm pseudo mask, watershed", mask, lambda: about), Method("psm detection", detected)]
+
+
+def _components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    return np.asarray(ndimage.label(mask)[0], np.int32)
+
+
+def _centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    ids = np.arange(1, int(labels.max()) + 1)
+    centres: Any = ndimage.center_of_mass(labels > 0, labels, ids) if len(ids) else []
+    return np.array(centres, np.float64).reshape(-1, 2)[:, ::-1] + 0.5
+
+
+def _told(options: PaperOptions, engine: PaperEngine) -> str:
+    collapsed = ", collapsed" if engine.log.collapsed else ""
+    return (
+        f"psm rows: trained on these images' pixels alone; {options.pretext.network}, {options.pretext.task} "
+        f"({len(engine.log.losses)} steps{collapsed}), stage {options.activation.stage}, "
+        f"beta {options.clusters.beta:g}, lambda {options.segmentation.point_weight:g}, "
+        f"budget {options.budget:g} of the paper's epochs, seed {options.seed}. "
+        "Every image is also an image that was trained on; no label was."
+    )

@@ -1,0 +1,160 @@
+"""The paper's figure for one slide or image: every step of its chain on the same pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.config import PaperOptions
+from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
+from wsipsm.psm.points import find_maxima, voronoi_label
+from wsipsm.psm.semantic import NUCLEUS, POSITIVE, fuse_rgb
+from wsipsm.rundir import output_error
+from wsipsm.stages.paper import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
+from wsipsm.stages.patches import draw_patches
+
+_SHOWN_PX = 512
+_STAGES = (1, 2, 3, 4)
+_MASK_SCORE = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class PsmResult:
+    """What was drawn."""
+
+    picture: str
+    stain: Stain
+    n_points: int
+    nuclear_share: float
+    """Part of the shown pixels that the pseudo mask calls nuclear."""
+    collapsed: bool
+    notes: tuple[str, ...]
+
+
+def show_psm(
+    path: Path,
+    out: Path,
+    options: PaperOptions,
+    *,
+    mpp: float | None,
+    stain: Stain | None,
+    working_mpp: float,
+    trained: bool,
+    tell: Tell,
+    progress: Progress,
+) -> PsmResult:
+    """Train the activation network on a slide's own pixels and draw what the chain makes of a part of it.
+
+    Parameters
+    ----------
+    path
+        Slide or image.
+    out
+        Folder for the picture; checkpoints lie in ``training`` in it.
+    options
+        Settings; the stain is replaced by the slide's.
+    mpp
+        Pixel size where the file states none, um/px.
+    stain
+        None: told from colour.
+    working_mpp
+        Pixel size to work at, um/px.
+    trained
+        Whether a detector is trained for the points; else they are maxima of the smoothed pseudo mask.
+    tell, progress
+        As :func:`wsipsm.stages.paper.train_paper` takes them.
+
+    Raises
+    ------
+    SlideError, UsageError
+        When the slide cannot be used, or a package is missing.
+    OutputError
+        When the picture cannot be written.
+    """
+    drawn = draw_patches(path, mpp, stain, options.seed, working_mpp)
+    options = options.model_copy(update={"stain": stain or drawn.decision.stain})
+    images = [image.rgb for image in drawn.images]
+    tell(f"{path.name}: {options.stain.value}, {len(images)} patches of tissue at {working_mpp:g} um/px")
+    folder = out / path.stem
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    rgb = _centre(images[0])
+    if trained:
+        engine = train_paper(images, options, folder / "training", tell, progress)
+        maps, log, points = engine.maps, engine.log, engine.points(rgb)
+    else:
+        maps, log = train_maps(images, options, folder / "training", tell, progress)
+        points = _mask_points(maps.pseudo_mask(rgb), options)
+    return _draw(path, folder, rgb, maps, images, points, log.collapsed, trained)
+
+
+def _draw(
+    path: Path,
+    folder: Path,
+    rgb: NDArray[np.uint8],
+    maps: PaperMaps,
+    images: list[NDArray[np.uint8]],
+    points: dict[int, NDArray[np.float64]],
+    collapsed: bool,
+    trained: bool,
+) -> PsmResult:
+    # Here: matplotlib belongs to an extra.
+    try:
+        from wsipsm.export.psm_figure import PsmPicture, draw_psm
+    except ModuleNotFoundError as error:
+        raise UsageError("psm: matplotlib is not installed; it draws. Run pip install 'wsipsm[psm]'.") from error
+    options = maps.options
+    activation = maps.activation(rgb)
+    stages = [_at_stage(maps, images, stage).activation(rgb) for stage in _STAGES]
+    fused = fuse_rgb(activation, rgb, options.clusters.beta)
+    clusters = maps.clusters_of(rgb, activation)
+    classes = maps.pseudo_mask(rgb)
+    all_points = np.concatenate(list(points.values()))
+    target = folder / "psm.png"
+    draw_psm(
+        target,
+        PsmPicture(
+            title=f"{path.name}: prior self-activation maps, {options.pretext.network}, {options.pretext.task}",
+            rgb=rgb,
+            stages=stages,
+            fused=fused,
+            clusters=clusters.nearest(fused),
+            classes=classes,
+            points=points,
+            voronoi=voronoi_label(all_points, classes.shape, options.segmentation.point_radius_px),
+            beta=options.clusters.beta,
+            caption="points: maxima of the detector's score map"
+            if trained
+            else "points: maxima of the smoothed pseudo mask; a trained detector's with --train",
+        ),
+    )
+    notes = tuple(note for note in (clusters.note,) if note)
+    return PsmResult(str(target), options.stain, len(all_points), float((classes > 0).mean()), collapsed, notes)
+
+
+def _at_stage(maps: PaperMaps, images: list[NDArray[np.uint8]], stage: int) -> PaperMaps:
+    if stage == maps.options.activation.stage:
+        return maps
+    section = maps.options.activation.model_copy(update={"stage": stage})
+    return fit_maps(maps.network, images, maps.options.model_copy(update={"activation": section}))
+
+
+def _mask_points(classes: NDArray[np.uint8], options: PaperOptions) -> dict[int, NDArray[np.float64]]:
+    section = options.detection
+    kinds = (NUCLEUS,) if options.stain == Stain.HE else (NUCLEUS, POSITIVE)
+    return {
+        kind: find_maxima((classes == kind).astype(np.float32), section.radius_px, _MASK_SCORE, section.sigma_px)
+        for kind in kinds
+    }
+
+
+def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = rgb.shape[:2]
+    y, x = max(0, (height - _SHOWN_PX) // 2), max(0, (width - _SHOWN_PX) // 2)
+    return rgb[y : y + _SHOWN_PX, x : x + _SHOWN_PX]
