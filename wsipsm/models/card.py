@@ -55,7 +55,10 @@ class ModelCard(BaseModel):
     stride: int = Field(ge=1)
     """Tile origins must be multiples of it for a position-independent result, working pixels."""
     reach_px: int = Field(ge=0)
-    """Farthest input pixel that can change an output pixel, measured, working pixels."""
+    """Farthest input pixel that can change an output pixel, measured, smoothing included, working pixels."""
+    input_sigma_px: float = Field(0.0, ge=0, le=3)
+    """Gaussian smoothing of the image before the network, working pixels: scans of one glass that were compressed
+    unlike then give the same nuclei."""
     outputs: tuple[str, ...]
     """Channels: 'nucleus' and 'distance', then 'positive' where the model scores Ki-67."""
     decode: DecodeSettings = DecodeSettings()

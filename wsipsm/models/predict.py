@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from wsipsm.errors import ModelError
 from wsipsm.models.card import ModelCard
+from wsipsm.models.smooth import smooth_image
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import build_network
 
@@ -87,7 +88,8 @@ class TorchPredictor:
     def predict(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score an image; see :class:`Predictor`."""
         _check_multiple(rgb, self.card.stride)
-        image = torch.from_numpy(np.ascontiguousarray(rgb))[None].to(self._device)
+        smooth = smooth_image(rgb, self.card.input_sigma_px)
+        image = torch.from_numpy(np.ascontiguousarray(smooth))[None].to(self._device)
         with torch.inference_mode(), _torch_threads(self._threads), _strict_float32():
             maps: NDArray[np.float32] = self._scorer(image)[0].contiguous().cpu().numpy()
         return maps
@@ -122,7 +124,8 @@ class OpenVinoPredictor:
     def predict(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score an image; see :class:`Predictor`."""
         _check_multiple(rgb, self.card.stride)
-        result = self._request.infer([np.ascontiguousarray(rgb)[None]], share_inputs=True)
+        smooth = smooth_image(rgb, self.card.input_sigma_px)
+        result = self._request.infer([np.ascontiguousarray(smooth)[None]], share_inputs=True)
         maps: NDArray[np.float32] = result[0][0]
         return maps
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel
 from wsipsm.training.augment import AugmentOptions, compress, jitter_stains, turn
@@ -30,6 +31,8 @@ class TrainOptions:
     crop_px: int = 256
     learning_rate: float = 2e-3
     seed: int = 0
+    input_sigma_px: float = 0.0
+    """Smoothing of the input, as the card will have it."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
 
@@ -91,7 +94,7 @@ def train_student(
 
     def draw(source: Draw) -> _Batch:
         rgb, *targets = _draw_batch(lessons, options, source)
-        rgb = jitter_stains(rgb, options.augment, source.generator())
+        rgb = smooth_batch(jitter_stains(rgb, options.augment, source.generator()), options.input_sigma_px)
         return rgb.contiguous(memory_format=torch.channels_last), targets
 
     def loss(trained: nn.Module, batch: _Batch, device: torch.device) -> Tensor:

@@ -1,0 +1,149 @@
+"""A second, short training that makes a network steady: the same nuclei in the same scan, however it was compressed.
+
+A teacher, the network as it was trained, looks at each crop in four turns; the student sees the crop once, compressed,
+with other stain strengths, and smoothed as it will be in use, and learns the mean of what the teacher said. Where the
+teacher wavers, a nucleus that one compression divides and another joins, the mean is what both can agree on.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsipsm.models.smooth import smooth_batch
+from wsipsm.models.unet import NucleusUnet
+from wsipsm.training.augment import AugmentOptions, compress, jitter_stains
+from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
+
+_N_TURNS = 4
+_SQUARED_WEIGHT = 4.0
+_Pair: TypeAlias = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class SettleOptions:
+    """Settings of the second training."""
+
+    steps: int = 400
+    batch: int = 6
+    crop_px: int = 256
+    learning_rate: float = 1e-3
+    seed: int = 0
+    input_sigma_px: float = 0.0
+    """Smoothing of the student's input, the card's."""
+    augment: AugmentOptions = field(
+        default_factory=lambda: AugmentOptions(
+            log_gain=(-0.2, 0.2), offset_od=(-0.02, 0.02), log_gamma=0.1, jpeg_share=1.0
+        )
+    )
+    """Milder than in training: the teacher sees the image as it is."""
+
+
+def settle_student(
+    images: Sequence[NDArray[np.uint8]],
+    network: NucleusUnet,
+    options: SettleOptions,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+) -> NucleusUnet:
+    """Train a copy of a network to say of a compressed image what the network says of the image.
+
+    Parameters
+    ----------
+    images
+        Unlabelled, at the model's mpp, shape (h, w, 3).
+    network
+        The teacher; it is not changed.
+    options
+        Settings.
+    progress
+        Told the step, the number of steps and the loss.
+    keep
+        Where checkpoint and log lie, without suffix; None: nowhere.
+
+    Returns
+    -------
+    The student with averaged weights, in evaluation mode, on the processor.
+    """
+    teacher = copy.deepcopy(network).eval().requires_grad_(False)
+    student = _FrozenNorms(copy.deepcopy(network).requires_grad_(True))
+
+    def draw(source: Draw) -> _Pair:
+        crops = [_draw_crop(images, options, source.rng) for _ in range(source.share(options.batch))]
+        compressed = [compress(crop, options.augment, source.rng) for crop in crops]
+        shown = jitter_stains(_as_batch(compressed), options.augment, source.generator())
+        return _as_batch(crops), smooth_batch(shown, options.input_sigma_px)
+
+    def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
+        plain, shown = (part.to(device) for part in pair)
+        target = _mean_over_turns(teacher.to(device), plain)
+        logits = trained(shown).float()
+        error = (torch.sigmoid(logits) - target).pow(2).mean()
+        return functional.binary_cross_entropy_with_logits(logits, target) + _SQUARED_WEIGHT * error
+
+    course = Course(
+        network=student,
+        draw=draw,
+        loss=loss,
+        optimiser=lambda module: torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=1e-4),
+        learning_rate=one_cycle(options.learning_rate, options.steps),
+        averaged=True,
+    )
+    fit(course, FitOptions(options.steps, options.seed, keep, f"settle {options}"), progress)
+    return student.inner.cpu().eval()
+
+
+class _FrozenNorms(nn.Module):
+    """A network whose batch norms keep their statistics while it trains: those of the teacher fit already."""
+
+    def __init__(self, inner: NucleusUnet) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def train(self, mode: bool = True) -> _FrozenNorms:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        logits: Tensor = self.inner(rgb)
+        return logits
+
+
+def _mean_over_turns(teacher: NucleusUnet, rgb: Tensor) -> Tensor:
+    with torch.no_grad():
+        total = torch.zeros(())
+        for turns in range(_N_TURNS):
+            scores = torch.sigmoid(teacher(torch.rot90(rgb, turns, (2, 3))))
+            total = total.to(scores) + torch.rot90(scores, -turns, (2, 3))
+    return total / _N_TURNS
+
+
+def _draw_crop(
+    images: Sequence[NDArray[np.uint8]], options: SettleOptions, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    image = images[int(rng.integers(len(images)))]
+    height, width = image.shape[:2]
+    low, high = (math.log(s) for s in options.augment.scale)
+    side = min(round(options.crop_px / math.exp(rng.uniform(low, high))), height, width)
+    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    soft = cv2.INTER_AREA if side > options.crop_px else cv2.INTER_LINEAR
+    crop = cv2.resize(image[y : y + side, x : x + side], (options.crop_px, options.crop_px), interpolation=soft)
+    return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))), dtype=np.uint8)
+
+
+def _as_batch(crops: Sequence[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float()
