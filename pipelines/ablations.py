@@ -160,8 +160,8 @@ def write(name: str, rows: list[Row], study: Study, out: Path) -> None:
     facts = describe_machine()
     lines = [
         f"{facts['date']}, {facts['machine']}, {facts['versions']}.",
-        f"{len(study.images)} MoNuSeg training images, seeds {study.seeds}, {study.network}, {study.steps} pretext steps "
-        "of 4 crops of 128 px. Means over images; in brackets the range over seeds.",
+        f"{len(study.images)} MoNuSeg training images, seeds {study.seeds}, {study.network}, {study.steps} pretext "
+        "steps of 4 crops of 128 px. Means over images; in brackets the range over seeds.",
         "",
         "| setting | " + " | ".join(SCORES) + " |",
         "|---|" + "---|" * len(SCORES),

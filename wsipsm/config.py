@@ -46,8 +46,8 @@ class _Section(BaseModel):
 class PretextSection(_Section):
     """Pretext task of the activation network (Eq. 1, 2; Table 3)."""
 
-    task: str = "similarity"
-    """similarity, contrast, rotation, simsiam, imagenet or none."""
+    task: Literal["similarity", "contrast", "rotation", "simsiam", "imagenet", "none"] = "similarity"
+    """The names of :class:`wsipsm.psm.pretext.Pretext`."""
     network: str = "res2net101_26w_4s"
     """A CNN of timm, or torchvision:resnet18 and its like."""
     embedding_size: int = Field(128, ge=1, le=4096)
@@ -74,6 +74,10 @@ class ClusterSection(_Section):
     """Fusion and semantic clustering (Eq. 5, 6)."""
 
     beta: float = Field(2.5, ge=0)
+    image: Literal["rgb", "stains"] = "rgb"
+    """What beta weighs: the raw image, or its stains (H&E)."""
+    sigma_px: float = Field(0.0, ge=0, le=20)
+    """Of a Gaussian over the fused map; the paper names none."""
     clusters: int = Field(3, ge=2, le=16)
     fitted: Literal["image", "set"] = "image"
     """Once an image, where each is from another slide, or once for all of a slide or set."""

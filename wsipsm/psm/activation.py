@@ -102,7 +102,7 @@ def _weighted_sum(network: ActivationNetwork, weights: FeatureWeights, rgb: Tens
     height, width = rgb.shape[2:]
     left, right, top, bottom = _padding(height, width, stage)
     with torch.inference_mode():
-        image = functional.pad(rgb, (left, right, top, bottom), mode="reflect")
+        image = _padded(rgb, (left, right, top, bottom))
         total = torch.zeros(len(rgb), 1, *image.shape[2:], device=rgb.device)
         for maps, weight in zip(network.features(image, stage), weights, strict=True):
             weighted = (weight[None, :, None, None] * maps).sum(dim=1, keepdim=True)
@@ -167,6 +167,15 @@ def _as_batch(images: Sequence[NDArray[np.uint8]], network: ActivationNetwork) -
 def _padding(height: int, width: int, stage: int) -> tuple[int, int, int, int]:
     """Left, right, top and bottom rims: whole strides of the stage, so that maps and pixels stay aligned."""
     return (*_rims(width, stage), *_rims(height, stage))
+
+
+def _padded(rgb: Tensor, rims: tuple[int, int, int, int]) -> Tensor:
+    """Reflect at the border; what alignment asks beyond a tiny image's own length repeats it."""
+    last_row, last_column = rgb.shape[2] - 1, rgb.shape[3] - 1
+    left, right, top, bottom = rims
+    image = functional.pad(rgb, (left, min(right, last_column), top, min(bottom, last_row)), mode="reflect")
+    rest = (0, max(0, right - last_column), 0, max(0, bottom - last_row))
+    return functional.pad(image, rest, mode="replicate") if any(rest) else image
 
 
 def _rims(side: int, stage: int) -> tuple[int, int]:

@@ -110,7 +110,7 @@ def _open_trunk(name: str) -> tuple[nn.Module, list[str], int]:
     if name.startswith(_TORCHVISION):
         models = import_torchvision("models")
         kind = name.removeprefix(_TORCHVISION)
-        if not kind.startswith("resnet") or not hasattr(models, kind):
+        if not kind.startswith("resnet") or kind not in models.list_models():
             raise UsageError(
                 f"network {name!r}: unknown; torchvision:resnet18 to resnet152, or a CNN of timm is needed."
             )
@@ -118,6 +118,10 @@ def _open_trunk(name: str) -> tuple[nn.Module, list[str], int]:
         width = trunk.fc.in_features
         trunk.fc = nn.Identity()
         return trunk, [f"layer{stage}" for stage in range(1, N_STAGES + 1)], width
+    if ":" in name:  # timm would look for it on the net or in a folder
+        raise UsageError(
+            f"network {name!r}: names a place; the plain name of a CNN in timm is needed. Check --network."
+        )
     timm = import_timm()
     try:
         trunk = timm.create_model(name, pretrained=False, num_classes=0)
@@ -152,6 +156,8 @@ def import_timm() -> ModuleType:
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
         raise UsageError(
             "network: timm is not installed; it holds the CNNs of the paper. Run pip install 'wsipsm[psm]', or choose "
             f"--network {SMALL_NETWORK}."

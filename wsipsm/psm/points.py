@@ -35,9 +35,11 @@ def find_maxima(
     reach = int(np.floor(radius_px))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     around = (y * y + x * x <= radius_px * radius_px) & ((y != 0) | (x != 0))
-    # Few pixels reach the score and are highest among their next neighbours, so only those look farther.
-    nearest = cv2.dilate(smooth, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=-np.inf)
-    rows, columns = np.nonzero((smooth >= min_score) & (smooth >= nearest))
+    # Few pixels reach the score and are higher than the four next to them, so only those look farther: on a plateau
+    # there is none, however large it is.
+    cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8)
+    nearest = cv2.dilate(smooth, cross, borderType=cv2.BORDER_CONSTANT, borderValue=-np.inf)
+    rows, columns = np.nonzero((smooth >= min_score) & (smooth > nearest))
     padded = np.pad(smooth, reach, constant_values=-np.inf)
     others = padded[rows[:, None] + y[around] + reach, columns[:, None] + x[around] + reach]
     strict = smooth[rows, columns] > others.max(axis=1, initial=-np.inf)

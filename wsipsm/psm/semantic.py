@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from wsipsm.keys import Stain
-from wsipsm.stain import StainProfile, separate
+from wsipsm.stain import StainProfile, optical_density, separate
 
 BACKGROUND, NUCLEUS, POSITIVE = 0, 1, 2
 """Classes of a pseudo mask; on IHC, NUCLEUS is a negative nucleus."""
@@ -29,8 +29,9 @@ _MIN_NUCLEAR_OD = 0.05
 class SemanticClusters:
     """Clusters of fused pixels, and what each of them is."""
 
+    fusion: Fusion
     centres: NDArray[np.float32]
-    """Shape (k, 3)."""
+    """Of fused pixels, shape (k, 3)."""
     classes: tuple[int, ...]
     """BACKGROUND, NUCLEUS or POSITIVE, by cluster."""
     note: str
@@ -42,9 +43,10 @@ class SemanticClusters:
         cost = (self.centres**2).sum(axis=1) - 2 * fused @ self.centres.T
         return np.asarray(cost.argmin(axis=-1), dtype=np.uint8)
 
-    def apply(self, fused: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Class of every pixel, shape (h, w), by its nearest centre."""
-        named: NDArray[np.uint8] = np.asarray(self.classes, np.uint8)[self.nearest(fused)]
+    def apply(self, activation: NDArray[np.float32], rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class of every pixel of an image, shape (h, w), by its nearest centre."""
+        nearest = self.nearest(self.fusion.fuse(activation, rgb))
+        named: NDArray[np.uint8] = np.asarray(self.classes, np.uint8)[nearest]
         return named
 
 
@@ -70,12 +72,60 @@ def fuse_rgb(activation: NDArray[np.float32], rgb: NDArray[np.uint8], beta: floa
     return np.asarray(heat + beta * (rgb.astype(np.float32) / 255.0), dtype=np.float32)
 
 
+def fuse_stains(
+    activation: NDArray[np.float32], rgb: NDArray[np.uint8], profile: StainProfile, beta: float
+) -> NDArray[np.float32]:
+    """Heat map plus beta times the image given as stains (Eq. 5 made general).
+
+    RGB spends clusters on eosin; hematoxylin, red-channel density and hematoxylin less half the eosin all rise in
+    nuclei. They are turned round so that they fall, as :func:`fuse_rgb` does.
+
+    Parameters
+    ----------
+    activation, rgb, beta
+        As :func:`fuse_rgb` takes them.
+    profile
+        Stains of the slide; H&E.
+
+    Returns
+    -------
+    Shape (h, w, 3), float32.
+    """
+    hematoxylin, eosin = separate(rgb, profile)
+    red = optical_density(rgb, profile.background)[..., 0]
+    stains = np.stack([hematoxylin, red, hematoxylin - 0.5 * eosin], axis=-1)
+    heat = (1.0 - activation)[..., None]
+    return np.asarray(heat + beta * (1.0 - np.clip(stains, -0.5, 1.5)), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How map and image become one (Eq. 5)."""
+
+    profile: StainProfile
+    """Of the set or slide."""
+    beta: float = 2.5
+    stains: bool = False
+    """Whether the image is given as stains; the paper gives it as RGB."""
+    sigma_px: float = 0.0
+    """Of a Gaussian over the fused map; the paper has none."""
+
+    def fuse(self, activation: NDArray[np.float32], rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Fuse the map and pixels of an image, shape (h, w, 3)."""
+        if self.stains:
+            fused = fuse_stains(activation, rgb, self.profile, self.beta)
+        else:
+            fused = fuse_rgb(activation, rgb, self.beta)
+        if self.sigma_px:
+            fused = np.asarray(cv2.GaussianBlur(fused, (0, 0), self.sigma_px), dtype=np.float32)
+        return fused
+
+
 def fit_clusters(
     images: Sequence[NDArray[np.uint8]],
     activations: Sequence[NDArray[np.float32]],
-    profile: StainProfile,
+    fusion: Fusion,
     stain: Stain,
-    beta: float,
     seed: int = 0,
     n_clusters: int = N_CLUSTERS,
 ) -> SemanticClusters:
@@ -85,12 +135,10 @@ def fit_clusters(
     ----------
     images, activations
         Of one set or slide; shapes (h, w, 3) and (h, w).
-    profile
-        Its stains.
+    fusion
+        Eq. 5, with the set's stains.
     stain
         H&E: one nuclear cluster. IHC: a negative and a positive one.
-    beta
-        Of Eq. 5.
     seed
         Of sample and K-means.
     n_clusters
@@ -101,15 +149,13 @@ def fit_clusters(
     fused, pixels = [], []
     for rgb, activation in zip(images, activations, strict=True):
         chosen = rng.integers(0, activation.size, min(share, activation.size))
-        flat, heat = rgb.reshape(-1, 3)[chosen], activation.reshape(-1)[chosen]
-        fused.append(fuse_rgb(heat, flat, beta))
-        pixels.append(flat)
-    samples = np.concatenate(fused)
-    fitted = KMeans(n_clusters, n_init=3, random_state=seed).fit(samples)
+        fused.append(fusion.fuse(activation, rgb).reshape(-1, 3)[chosen])
+        pixels.append(rgb.reshape(-1, 3)[chosen])
+    fitted = KMeans(n_clusters, n_init=3, random_state=seed).fit(np.concatenate(fused))
     raw = np.concatenate(pixels)
     colours = [raw[fitted.labels_ == k] for k in range(n_clusters)]
-    classes, note = _name_clusters(colours, profile, stain)
-    return SemanticClusters(fitted.cluster_centers_.astype(np.float32), classes, note)
+    classes, note = _name_clusters(colours, fusion.profile, stain)
+    return SemanticClusters(fusion, fitted.cluster_centers_.astype(np.float32), classes, note)
 
 
 def _name_clusters(

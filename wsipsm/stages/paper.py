@@ -6,7 +6,6 @@ and its points (Eq. 7) -> Voronoi labels and segmenter (Eq. 8). Only pixels come
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ from scipy import ndimage
 from wsipsm.config import NetworkSection, PaperOptions, PretextSection
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
-from wsipsm.models.resnet_unet import ResnetUnet
+from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
 from wsipsm.psm.activation import FeatureWeights, MapScale, activation_weights, fit_map_scale, self_activation_map
 from wsipsm.psm.backbone import ActivationNetwork
 from wsipsm.psm.points import divide_by_points, find_maxima, voronoi_label
 from wsipsm.psm.pretext import Pretext
-from wsipsm.psm.semantic import NUCLEUS, POSITIVE, SemanticClusters, clean_classes, fit_clusters, fuse_rgb
-from wsipsm.rundir import digest
+from wsipsm.psm.semantic import NUCLEUS, POSITIVE, Fusion, SemanticClusters, clean_classes, fit_clusters
+from wsipsm.rundir import digest, output_error
 from wsipsm.stain import fit_stain_profile, optical_density
+from wsipsm.training.checkpoint import digest_arrays
 from wsipsm.training.losses import detection_loss, segmentation_loss
 from wsipsm.training.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
 from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
@@ -65,7 +65,7 @@ class PaperMaps:
         """Classes of :mod:`wsipsm.psm.semantic`, cleaned, shape (h, w)."""
         activation = self.activation(rgb)
         section = self.options.clusters
-        classes = self.clusters_of(rgb, activation).apply(fuse_rgb(activation, rgb, section.beta))
+        classes = self.clusters_of(rgb, activation).apply(activation, rgb)
         return clean_classes(classes, section.min_area_px, section.max_hole_px, section.opening_px)
 
 
@@ -168,6 +168,12 @@ def train_maps(
     """Train the activation network and fit what its maps need; see :func:`train_paper`."""
     if not images:
         raise UsageError("psm: there is no image to learn from; at least one is needed. Check the folder.")
+    smallest = min(min(rgb.shape[:2]) for rgb in images)
+    if smallest < STRIDE:
+        raise UsageError(
+            f"psm: an image has a side of {smallest} px; at least {STRIDE} px are needed. Take it out, or work at a "
+            "smaller pixel size."
+        )
     section = options.pretext
     pretext = PretextOptions(
         steps=_steps(section, options, len(images)),
@@ -182,7 +188,10 @@ def train_maps(
         weights=section.weights,
     )
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(keep, error) from error
     network, log = train_pretext(images, pretext, partial(progress, "pretext"), keep and keep / "pretext")
     tell(_told(pretext, log))
     return fit_maps(network, images, options), log
@@ -217,7 +226,8 @@ def _fit_clusters(
     pixels = np.concatenate([rgb.reshape(-1, 3)[::_EVERY_PIXEL] for rgb in images])
     profile = fit_stain_profile(pixels, options.stain, options.seed)
     section = options.clusters
-    return fit_clusters(images, activations, profile, options.stain, section.beta, options.seed, section.clusters)
+    fusion = Fusion(profile, section.beta, section.image == "stains", section.sigma_px)
+    return fit_clusters(images, activations, fusion, options.stain, options.seed, section.clusters)
 
 
 def _points_of(detector: ResnetUnet, rgb: NDArray[np.uint8], options: PaperOptions) -> dict[int, NDArray[np.float64]]:
@@ -240,11 +250,7 @@ def _steps(section: PretextSection | NetworkSection, options: PaperOptions, n_im
 
 def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:
     """Hash of pixels and settings: what a checkpoint belongs to."""
-    pixels = hashlib.sha256()
-    for rgb in images:
-        pixels.update(str(rgb.shape).encode())
-        pixels.update(np.ascontiguousarray(rgb).data)
-    return digest({"pixels": pixels.hexdigest(), "options": options.model_dump(mode="json")})
+    return digest({"pixels": digest_arrays(images), "options": options.model_dump(mode="json")})
 
 
 def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

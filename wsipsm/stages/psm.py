@@ -12,7 +12,7 @@ from wsipsm.config import PaperOptions
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.psm.points import find_maxima, voronoi_label
-from wsipsm.psm.semantic import NUCLEUS, POSITIVE, fuse_rgb
+from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.rundir import output_error
 from wsipsm.stages.paper import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
 from wsipsm.stages.patches import draw_patches
@@ -112,8 +112,8 @@ def _draw(
     options = maps.options
     activation = maps.activation(rgb)
     stages = [_at_stage(maps, images, stage).activation(rgb) for stage in _STAGES]
-    fused = fuse_rgb(activation, rgb, options.clusters.beta)
     clusters = maps.clusters_of(rgb, activation)
+    fused = clusters.fusion.fuse(activation, rgb)
     classes = maps.pseudo_mask(rgb)
     all_points = np.concatenate(list(points.values()))
     target = folder / "psm.png"
