@@ -136,8 +136,15 @@ class PaperOptions(_Section):
     """Share of the epochs that are trained."""
 
 
-def read_paper_options(path: Path, **changes: Any) -> PaperOptions:
+def read_paper_options(path: Path | None, **changes: Any) -> PaperOptions:
     """Read the engine's options from a TOML file; every error names the file, the key and the value.
+
+    Parameters
+    ----------
+    path
+        None: the defaults.
+    changes
+        Options of the command line, which go before the file's.
 
     Raises
     ------
@@ -145,7 +152,7 @@ def read_paper_options(path: Path, **changes: Any) -> PaperOptions:
         When the file is unreadable, no TOML, or holds an unknown key or an impossible value.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); TOML is needed. Check --config.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -155,6 +162,8 @@ def read_paper_options(path: Path, **changes: Any) -> PaperOptions:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if key in changes:
+            raise UsageError(f"--{key} {changes[key]}: refused; {first['msg'].lower()}. See --help.") from error
         raise UsageError(
             f"{path}: {key} = {first.get('input')!r}: {first['msg']}; see pipelines/paper_monuseg.toml for every key."
         ) from error

@@ -98,7 +98,7 @@ def bench(
 
 
 def _paper_options(config: Path | None, budget: float | None, seed: int) -> PaperOptions:
-    from wsipsm.config import PaperOptions, read_paper_options
+    from wsipsm.config import read_paper_options
 
     changes: dict[str, Any] = {"seed": seed} | ({} if budget is None else {"budget": budget})
-    return PaperOptions(**changes) if config is None else read_paper_options(config, **changes)
+    return read_paper_options(config, **changes)

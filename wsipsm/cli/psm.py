@@ -54,13 +54,11 @@ def psm(
 
     from wsipsm.cli.progress import open_teller
     from wsipsm.cli.steps import open_steps
-    from wsipsm.config import PaperOptions, PretextSection, read_paper_options
+    from wsipsm.config import read_paper_options
     from wsipsm.stages.psm import show_psm
 
-    if config is None:
-        options = PaperOptions(pretext=PretextSection(steps=_QUICK_STEPS, crop_px=_QUICK_CROP_PX), seed=seed)
-    else:
-        options = read_paper_options(config, seed=seed)
+    quick = {} if config is not None else {"pretext": {"steps": _QUICK_STEPS, "crop_px": _QUICK_CROP_PX}}
+    options = read_paper_options(config, seed=seed, **quick)
     if network is not None:
         section = options.pretext.model_copy(update={"network": network})
         options = options.model_copy(update={"pretext": section})

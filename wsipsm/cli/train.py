@@ -62,7 +62,8 @@ def train(
     from wsipsm.cli.progress import open_teller
     from wsipsm.stages.train import train_model
 
-    with says_how_to_continue("No model was written; training starts anew."), open_teller(quiet or as_json) as tell:
+    hint = "No model was written; the same command goes on from the last checkpoint."
+    with says_how_to_continue(hint), open_teller(quiet or as_json) as tell:
         card = train_model(sources, out, stain=stain, steps=steps, seed=seed, mpp=mpp, init=init, tell=tell)
     if as_json:
         print_json({"weights": str(out), "card": card.model_dump(mode="json")})

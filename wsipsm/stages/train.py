@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.weights import load_weights, save_model
+from wsipsm.rundir import digest, output_error
 from wsipsm.stages.patches import draw_patches
 from wsipsm.stages.plan import DEFAULT_MODELS
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.lessons import make_lessons
-from wsipsm.training.loop import TrainOptions, train_student
+from wsipsm.training.loop import Lesson, TrainOptions, train_student
 
 WORKING_MPP = 0.25
 NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
@@ -38,6 +41,9 @@ def train_model(
     terms: str = "the user's own",
 ) -> ModelCard:
     """Train a model from pixels alone and write it with its card.
+
+    A killed training goes on from its last checkpoint when it is called again in the same way; checkpoints lie in a
+    hidden folder beside ``out``, which is removed when the model is written.
 
     Parameters
     ----------
@@ -68,6 +74,8 @@ def train_model(
         When there is nothing to learn from.
     SlideError
         When a source cannot be used.
+    OutputError
+        When the disk is full or the place is not writable.
     """
     if not sources:
         raise UsageError("train: no slide or image was given; at least one is needed. Name files.")
@@ -91,7 +99,10 @@ def train_model(
             tell(f"step {step + 1}/{options.steps}: loss {loss:.3f}")
 
     outputs = ("nucleus", "distance") if chosen == Stain.HE else ("nucleus", "distance", "positive")
-    network = train_student(lessons, len(outputs), options, start, report)
+    folder = checkpoint_folder(out)
+    # Named by what it was made from, so that other sources or settings start anew.
+    identity = _identity(lessons, options, {} if start is None else {"start": digest_state(start)})
+    network = train_student(lessons, len(outputs), options, start, report, folder / identity, identity)
     card = ModelCard(
         name=name or out.stem,
         stain=chosen,
@@ -103,7 +114,35 @@ def train_model(
         data=(DataSource(name=", ".join(p.name for p in sources)[:500], n_images=len(images), terms=terms),),
         training={"steps": options.steps, "batch": options.batch, "seed": seed, "init": init, "labels": "none"},
     )
-    return save_model(out, network.state_dict(), card)
+    written = save_model(out, network.state_dict(), card)
+    shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed does no harm
+    return written
+
+
+def checkpoint_folder(out: Path) -> Path:
+    """Make the hidden folder in which the training of a model goes on.
+
+    Raises
+    ------
+    OutputError
+        When the place is not writable.
+    """
+    folder = out.with_name(f".{out.stem}.training")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return folder
+
+
+def _identity(lessons: Sequence[Lesson], options: TrainOptions, start: dict[str, str]) -> str:
+    """Hash of pixels, pseudo labels, settings and first weights: what a checkpoint belongs to."""
+    planes = [
+        plane
+        for lesson in lessons
+        for plane in (lesson.rgb, lesson.label.nucleus, lesson.label.distance, lesson.label.positive)
+    ]
+    return digest({"lessons": digest_arrays(planes), "options": str(options), **start})
 
 
 def _majority(stains: Sequence[Stain]) -> Stain:

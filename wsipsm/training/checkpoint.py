@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import orjson
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,6 +22,20 @@ from wsipsm.rundir import write_aside
 _FACTS = "wsipsm"
 _NETWORK, _AVERAGE, _OPTIMISER = "network.", "average.", "optimiser."
 _MAX_BYTES = 4 << 30
+
+
+def digest_arrays(arrays: Iterable[NDArray[np.generic]]) -> str:
+    """Name the content of arrays, shapes and types included: hex digits that tell a training from another."""
+    whole = hashlib.sha256()
+    for array in arrays:
+        whole.update(f"{array.dtype.str} {array.shape};".encode())
+        whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
+
+
+def digest_state(state: Mapping[str, Tensor]) -> str:
+    """Name the content of weights, as :func:`digest_arrays` does."""
+    return digest_arrays(value.detach().cpu().numpy() for _, value in sorted(state.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +96,8 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
         facts = orjson.loads(orjson.loads(content[8 : 8 + length])["__metadata__"][_FACTS])
         losses = tuple(float(loss) for loss in facts["losses"])
         return Checkpoint(str(facts["identity"]), int(facts["step"]), losses, tensors)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); {needed}.") from error
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: is damaged or another kind of file ({error}); {needed}.") from error
 

@@ -133,8 +133,9 @@ def fit(course: Course[Batch], options: FitOptions, progress: Progress | None = 
             if time.monotonic() - saved > options.checkpoint_s or step == options.steps - 1:
                 _keep(options, losses, network, optimiser, average, compute)
                 saved = time.monotonic()
-    if average is not None:
-        network.load_state_dict(average)
+        if average is not None:
+            network.load_state_dict(average)
+        _share_result(network, compute)
     network.eval()
     return losses
 
@@ -206,6 +207,13 @@ def _spread(network: nn.Module, compute: Compute) -> Iterator[nn.Module]:
     finally:
         if own_group:
             torch.distributed.destroy_process_group()
+
+
+def _share_result(network: nn.Module, compute: Compute) -> None:
+    """Give every process the first one's weights: batch norm saw other crops in each. Waits until they are kept."""
+    if compute.n_ranks > 1:
+        for value in network.state_dict().values():
+            torch.distributed.broadcast(value, src=0)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from wsipsm.psm.pretext import (
     simsiam_loss,
     turned,
 )
+from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit
 
 _COLLAPSED = 1e-3
@@ -70,27 +72,27 @@ class _Views:
 
 
 class _Task(nn.Module):
-    """Network and head together: views in, loss and spread out."""
+    """Network and head together: views in, loss out."""
 
     def __init__(self, network: ActivationNetwork, options: PretextOptions) -> None:
         super().__init__()
         self.network, self.options = network, options
         self.head = PretextHead(options.pretext, options.embedding_size)
 
-    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor, turns: Tensor) -> Tensor:
         """Embed all views at once, so that batch norm sees them together."""
         views = [anchor, positive] + ([negative] if self.options.pretext == Pretext.CONTRAST else [])
         _, z = self.network(torch.cat(views))
         za, zp, *rest = z.split(len(anchor))
         match self.options.pretext:
             case Pretext.CONTRAST:
-                return contrastive_loss(za, zp, rest[0], self.options.margin), za
+                return contrastive_loss(za, zp, rest[0], self.options.margin)
             case Pretext.ROTATION:
-                return rotation_loss(self.head, zp, turns), za
+                return rotation_loss(self.head, zp, turns)
             case Pretext.SIMSIAM:
-                return simsiam_loss(self.head, za, zp), za
+                return simsiam_loss(self.head, za, zp)
             case _:
-                return similarity_loss(za, zp), za
+                return similarity_loss(za, zp)
 
 
 def train_pretext(
@@ -132,17 +134,15 @@ def train_pretext(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         task = _Task(network, options)
-    spreads: list[float] = [0.0]
 
     def draw(source: Draw) -> _Views:
         return _draw_views(images, options, source)
 
     def loss(trained: nn.Module, views: _Views, device: torch.device) -> Tensor:
         moved = [v.to(device, non_blocking=True) for v in (views.anchor, views.positive, views.negative, views.turns)]
-        value, za = trained(*moved)
-        spreads.append(embedding_spread(za))
+        value: Tensor = trained(*moved)
         # Untrained: the passes settle batch-norm statistics on the images, and nothing is learnt.
-        return value * 0 if options.pretext in UNTRAINED else value  # type: ignore[no-any-return]
+        return value * 0 if options.pretext in UNTRAINED else value
 
     # Untrained weights stay as they are; only their batch-norm statistics move, and ImageNet's do not even that.
     learning_rate = 0.0 if options.pretext in UNTRAINED else options.learning_rate
@@ -154,9 +154,10 @@ def train_pretext(
         optimiser=lambda module: torch.optim.Adam(module.parameters(), lr=learning_rate),
         learning_rate=lambda step: learning_rate,
     )
-    identity = f"{options} {[image.shape for image in images]}"
+    identity = f"{options} {digest_state(task.state_dict())} {digest_arrays(images)}"
     losses = fit(course, FitOptions(steps, options.seed, keep, identity), progress)
-    spread = spreads[-1] if len(spreads) > 1 else _spread_now(network, _draw_views(images, options, _first(options)))
+    # Measured anew, so that a training that went on from a checkpoint tells the same.
+    spread = _measure_spread(network, _draw_views(images, options, _first(options)))
     return network.eval(), PretextLog(tuple(losses), spread, collapsed=spread < _COLLAPSED)
 
 
@@ -186,10 +187,12 @@ def _first(options: PretextOptions) -> Draw:
     return Draw(np.random.default_rng(options.seed), options.seed)
 
 
-def _spread_now(network: ActivationNetwork, views: _Views) -> float:
-    with torch.inference_mode():
-        device = next(network.parameters()).device
-        return embedding_spread(network.eval()(views.anchor.to(device))[1])
+def _measure_spread(network: ActivationNetwork, views: _Views) -> float:
+    """Spread over one batch as in training, on a copy: batch norm keeps what it has seen."""
+    device = next(network.parameters()).device
+    trained = copy.deepcopy(network).train()
+    with torch.no_grad():
+        return embedding_spread(trained(torch.cat([views.anchor, views.positive]).to(device))[1][: len(views.anchor)])
 
 
 def _draw_views(images: Sequence[NDArray[np.uint8]], options: PretextOptions, source: Draw) -> _Views:

@@ -24,6 +24,7 @@ from torch.nn import functional
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.training.augment import AugmentOptions, compress, jitter_stains
+from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
 
 _N_TURNS = 4
@@ -100,7 +101,8 @@ def settle_student(
         learning_rate=one_cycle(options.learning_rate, options.steps),
         averaged=True,
     )
-    fit(course, FitOptions(options.steps, options.seed, keep, f"settle {options}"), progress)
+    identity = f"settle {options} {digest_state(network.state_dict())} {digest_arrays(images)}"
+    fit(course, FitOptions(options.steps, options.seed, keep, identity), progress)
     return student.inner.cpu().eval()
 
 
