@@ -16,6 +16,7 @@ from wsipsm.errors import ModelError
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
 from wsipsm.models.predict import Predictor, open_predictor, predict_tiled
+from wsipsm.models.smooth import smooth_image
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import save_model
 
@@ -173,3 +174,16 @@ def test_unknown_backend(model: Model) -> None:
 def test_auto_takes_openvino_where_it_is_installed(model: Model) -> None:
     pytest.importorskip("openvino")
     assert open_predictor(model.weights, model.card).backend.startswith("openvino 20")
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_tiles_of_a_smoothed_input_leave_no_trace(model: Model, rgb: NDArray[np.uint8], backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    card = model.card.model_copy(update={"input_sigma_px": 3.0})
+    predictor = open_predictor(model.weights, card, backend, 1)
+    whole = predictor.predict(rgb)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    for tile in (64, 96):
+        np.testing.assert_allclose(predict_tiled(predictor, rgb, MARGIN, tile), whole, rtol=0, atol=1e-5)
+    plain = open_predictor(model.weights, model.card, backend, 1).predict(smooth_image(rgb, 3.0))
+    np.testing.assert_array_equal(plain[:, MARGIN:-MARGIN, MARGIN:-MARGIN], whole)

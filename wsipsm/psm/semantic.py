@@ -151,9 +151,11 @@ def fit_clusters(
         chosen = rng.integers(0, activation.size, min(share, activation.size))
         fused.append(fusion.fuse(activation, rgb).reshape(-1, 3)[chosen])
         pixels.append(rgb.reshape(-1, 3)[chosen])
-    fitted = KMeans(n_clusters, n_init=3, random_state=seed).fit(np.concatenate(fused))
-    raw = np.concatenate(pixels)
-    colours = [raw[fitted.labels_ == k] for k in range(n_clusters)]
+    samples, raw = np.concatenate(fused), np.concatenate(pixels)
+    # An image of one colour has one cluster: empty ones would have a colour of their own making.
+    n_found = min(n_clusters, len(np.unique(samples, axis=0)))
+    fitted = KMeans(n_found, n_init=3, random_state=seed).fit(samples)
+    colours = [raw[fitted.labels_ == k] for k in range(n_found)]
     classes, note = _name_clusters(colours, fusion.profile, stain)
     return SemanticClusters(fusion, fitted.cluster_centers_.astype(np.float32), classes, note)
 
@@ -209,6 +211,8 @@ def clean_classes(
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * opening_px + 1, 2 * opening_px + 1))
     for kind in (NUCLEUS, POSITIVE):
         mask = cv2.morphologyEx((classes == kind).astype(np.uint8), cv2.MORPH_OPEN, disc)
+        if not mask.any():
+            continue  # else a tiny image would be a hole in nothing
         _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
         small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
         small[0] = False  # the mask itself

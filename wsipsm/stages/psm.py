@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +77,7 @@ def show_psm(
     OutputError
         When the picture cannot be written.
     """
+    _import_figure()  # missing, it is told before any work
     drawn = draw_patches(path, mpp, stain, options.seed, working_mpp)
     options = options.model_copy(update={"stain": stain or drawn.decision.stain})
     images = [image.rgb for image in drawn.images]
@@ -104,11 +107,7 @@ def _draw(
     collapsed: bool,
     trained: bool,
 ) -> PsmResult:
-    # Here: matplotlib belongs to an extra.
-    try:
-        from wsipsm.export.psm_figure import PsmPicture, draw_psm
-    except ModuleNotFoundError as error:
-        raise UsageError("psm: matplotlib is not installed; it draws. Run pip install 'wsipsm[psm]'.") from error
+    figure = _import_figure()
     options = maps.options
     activation = maps.activation(rgb)
     stages = [_at_stage(maps, images, stage).activation(rgb) for stage in _STAGES]
@@ -117,9 +116,9 @@ def _draw(
     classes = maps.pseudo_mask(rgb)
     all_points = np.concatenate(list(points.values()))
     target = folder / "psm.png"
-    draw_psm(
+    figure.draw_psm(
         target,
-        PsmPicture(
+        figure.PsmPicture(
             title=f"{path.name}: prior self-activation maps, {options.pretext.network}, {options.pretext.task}",
             rgb=rgb,
             stages=stages,
@@ -136,6 +135,16 @@ def _draw(
     )
     notes = tuple(note for note in (clusters.note,) if note)
     return PsmResult(str(target), options.stain, len(all_points), float((classes > 0).mean()), collapsed, notes)
+
+
+def _import_figure() -> ModuleType:
+    # Here: matplotlib belongs to an extra.
+    try:
+        return importlib.import_module("wsipsm.export.psm_figure")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "matplotlib":
+            raise
+        raise UsageError("psm: matplotlib is not installed; it draws. Run pip install 'wsipsm[psm]'.") from error
 
 
 def _at_stage(maps: PaperMaps, images: list[NDArray[np.uint8]], stage: int) -> PaperMaps:
