@@ -43,8 +43,10 @@ def main(data: Path, encoder: Path, out: Path) -> None:
             ),
             augment=AugmentOptions(scale=(0.6, 1.8)),
             steps=600,
-            # A disc of 3 um across: smaller brown spots are debris or fragments of a nucleus.
-            decode=DecodeSettings(min_area_um2=7.0),
+            # A disc of 4 um across, less than a lymphocyte's nucleus: smaller spots are debris or fragments.
+            decode=DecodeSettings(min_area_um2=12.0, distance_sigma_px=3.0),
+            input_sigma_px=1.2,
+            settle_steps=400,
         ),
         encoder,
         out,

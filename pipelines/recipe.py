@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -18,6 +18,7 @@ from wsipsm.stain import fit_stain_profile
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.lessons import StainedImage, make_lessons
 from wsipsm.training.loop import TrainOptions, train_student
+from wsipsm.training.settle import SettleOptions, settle_student
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +39,31 @@ class Recipe:
     augment: AugmentOptions
     steps: int
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    input_sigma_px: float = 0.0
+    """Smoothing of the input, working pixels."""
+    settle_steps: int = 0
+    """Of the second training, that makes the network steady under compression."""
     seed: int = 0
 
 
 def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     """Train on the sources' pixels, starting from an encoder's weights, and write the model."""
-    options = TrainOptions(steps=recipe.steps, seed=recipe.seed, augment=recipe.augment)
-    outputs = ("nucleus", "distance") if recipe.stain == Stain.HE else ("nucleus", "distance", "positive")
-    lessons = make_lessons([_read(s, recipe) for s in recipe.sources], recipe.stain, recipe.seed, print)
-    network = train_student(
-        lessons,
-        len(outputs),
-        options,
-        load_file(encoder),
-        lambda step, steps, loss: print(step, round(loss, 4), flush=True),
+    options = TrainOptions(
+        steps=recipe.steps, seed=recipe.seed, augment=recipe.augment, input_sigma_px=recipe.input_sigma_px
     )
+    outputs = ("nucleus", "distance") if recipe.stain == Stain.HE else ("nucleus", "distance", "positive")
+    images = [_read(source, recipe) for source in recipe.sources]
+    lessons = make_lessons(images, recipe.stain, recipe.seed, print)
+    network = train_student(lessons, len(outputs), options, load_file(encoder), _told)
+    if recipe.settle_steps:
+        network = settle_student([image.rgb for image in images], network, _settling(recipe), _told)
     training: dict[str, str | int | float | bool] = {
         "labels": "none",
         "encoder": "ImageNet, EfficientNet-Lite0",
         "steps": options.steps,
         "batch": options.batch,
         "seed": recipe.seed,
+        "settle_steps": recipe.settle_steps,
     }
     card = ModelCard(
         name=out.stem,
@@ -66,6 +71,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         mpp=WORKING_MPP,
         stride=NETWORK_STRIDE,
         reach_px=NETWORK_REACH_PX,
+        input_sigma_px=recipe.input_sigma_px,
         outputs=outputs,
         decode=recipe.decode,
         sha256="",
@@ -73,6 +79,15 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         training=training,
     )
     return save_model(out, network.state_dict(), card)
+
+
+def _settling(recipe: Recipe) -> SettleOptions:
+    options = SettleOptions(steps=recipe.settle_steps, seed=recipe.seed, input_sigma_px=recipe.input_sigma_px)
+    return replace(options, augment=replace(options.augment, scale=recipe.augment.scale))
+
+
+def _told(step: int, steps: int, loss: float) -> None:
+    print(f"step {step + 1} of {steps}: {loss:.4f}", flush=True)
 
 
 def _read(source: Source, recipe: Recipe) -> StainedImage:
