@@ -59,9 +59,7 @@ def test_pretext_tasks_are_those_that_can_be_trained() -> None:
 def test_what_is_refused_names_file_key_and_value(tmp_path: Path, text: str | bytes, told: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(
-        UsageError, match=rf"(?i)mine\.toml: {told}" if "valid" not in told else rf"mine\.toml: .*{told}"
-    ):
+    with pytest.raises(UsageError, match=rf"(?i)mine\.toml: (.*; )?{told}"):
         read_paper_options(path)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,10 +24,11 @@ from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.models.weights import measure_reach
-from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, train_model
+from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, checkpoint_folder, train_model
 from wsipsm.training.loop import TrainOptions
 from wsipsm.training.pretext import PretextOptions
 
+KILLED = Path(__file__).with_name("killed_training.py")
 Trainer = Callable[[Path, Path], ModelCard]
 
 
@@ -95,3 +100,51 @@ def test_an_image_too_small_for_a_map_is_told(trainer: Trainer, image: Path, tmp
     Image.open(image).crop((0, 0, 200, 30)).save(tmp_path / "slim.png")
     with pytest.raises(UsageError, match=r"slim\.png: 200x30 px"):
         trainer(tmp_path / "slim.png", tmp_path / "a.safetensors")
+
+
+def start(image: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(KILLED), str(image), str(out), "1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def test_killed_it_goes_on_to_the_same_weights(image: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    process = start(image, killed)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == "step 4\n":
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.exists()
+    assert (tmp_path / ".killed.training").is_dir()
+    again, _ = start(image, killed).communicate()
+    # The state after step 3, or after 4 where the kill came late.
+    assert again.splitlines()[0] in ("step 4", "step 5")
+    assert again.splitlines()[-1] == "step 7"
+    uninterrupted, _ = start(image, whole).communicate()
+    assert uninterrupted.splitlines() == [f"step {n}" for n in range(8)]
+    left, right = load_file(whole), load_file(killed)
+    assert left.keys() == right.keys()
+    assert all(np.array_equal(left[name], right[name]) for name in left)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "killed.json", "killed.safetensors", "whole.json", "whole.safetensors",
+    ]  # fmt: skip
+
+
+def test_what_other_settings_left_behind_is_not_taken(
+    trainer: Trainer, image: Path, weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wsipsm.stages.train, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_model(
+                [image], out, stain=None, steps=1, seed=3, mpp=0.25, init="random", tell=lambda line: None
+            )  # fmt: skip
+    assert len(list(checkpoint_folder(out).glob("*.checkpoint"))) == 1
+    trainer(image, out)
+    left, right = load_file(weights), load_file(out)
+    assert all(np.array_equal(left[name], right[name]) for name in left)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"]

@@ -94,7 +94,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path: Path, last: int, averag
     assert told == list(range(last, STEPS)), "the step that was interrupted is done once more, none else"
     assert losses == expected
     assert same(again.network, whole.network)
-    rows = list(csv.DictReader((tmp_path / "net.log.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "net.log.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == list(range(STEPS))
     assert [float(row["loss"]) for row in rows] == losses
     assert not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*"))

@@ -71,8 +71,8 @@ def test_the_teacher_is_not_changed(teacher: NucleusUnet, student: NucleusUnet) 
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     own = student.state_dict()
     assert not torch.equal(own["head.weight"], shipped["head.weight"])
-    # Norms keep the teacher's statistics.
-    assert all(torch.equal(own[name], shipped[name]) for name in own if "running" in name)
+    # Norms keep the teacher's statistics, but for the rounding of the average.
+    assert all(torch.allclose(own[name], shipped[name]) for name in own if "running" in name)
     assert not student.training
 
 

@@ -114,8 +114,11 @@ def restore(
     """
     own = network.state_dict()
     stored = _part(checkpoint, _NETWORK)
-    different = sorted(own.keys() ^ stored.keys())
-    different += [name for name in own.keys() & stored.keys() if own[name].shape != stored[name].shape]
+    different = [
+        name
+        for name in sorted(own.keys() | stored.keys())
+        if name not in own or name not in stored or own[name].shape != stored[name].shape
+    ]
     if different:
         raise ModelError(
             f"{path}: made for another architecture ({different[0]} and {len(different) - 1} more differ); a "

@@ -83,7 +83,9 @@ def train_pixels(
     side = max(STRIDE, min(options.crop_px, smallest) // STRIDE * STRIDE)
 
     def draw(source: Draw) -> _Batch:
-        crops = [_draw_crop(lessons, side, options, source) for _ in range(source.share(options.batch))]
+        # The deepest batch norm sees one value a crop when crops are of one stride, and needs two.
+        n_crops = max(source.share(options.batch), 2 if side == STRIDE else 1)
+        crops = [_draw_crop(lessons, side, options, source) for _ in range(n_crops)]
         rgb = torch.from_numpy(np.stack([crop[0] for crop in crops])).permute(0, 3, 1, 2).float()
         if options.augment:
             rgb = jitter_stains(rgb, AugmentOptions(), source.generator())
@@ -122,7 +124,7 @@ def score_pixels(network: ResnetUnet, rgb: NDArray[np.uint8]) -> NDArray[np.floa
     """Class probabilities of a whole image, shape (classes, h, w), reflected at its border."""
     height, width = rgb.shape[:2]
     device = next(network.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(rgb)).to(device).permute(2, 0, 1)[None].float()
+    image = torch.from_numpy(rgb.copy()).to(device).permute(2, 0, 1)[None].float()
     rims = []
     for side in (width, height):
         before = min(_RIM_PX, side - 1)

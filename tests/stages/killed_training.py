@@ -1,0 +1,44 @@
+"""Trains a small model, keeps its state at every step, tells its steps, and is there to be killed."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import wsipsm.stages.train
+import wsipsm.training.lessons
+import wsipsm.training.loop
+from wsipsm.stages.train import train_model
+from wsipsm.training.fit import FitOptions
+from wsipsm.training.loop import TrainOptions
+from wsipsm.training.pretext import PretextOptions
+
+STEPS = 8
+
+
+def main() -> None:
+    image, out, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    wsipsm.training.lessons.PretextOptions = partial(PretextOptions, steps=2, batch=2, crop_px=64)
+    wsipsm.stages.train.TrainOptions = partial(TrainOptions, batch=2, crop_px=64)
+    fit_student = wsipsm.training.loop.fit
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        sys.stdout.write(f"step {step}\n")
+        sys.stdout.flush()
+
+    def fit(course, options, progress):  # type: ignore[no-untyped-def]
+        often = FitOptions(options.steps, options.seed, options.checkpoint, options.identity, checkpoint_s=0)
+        return fit_student(course, often, tell)
+
+    wsipsm.training.loop.fit = fit
+    train_model(
+        [Path(image)], Path(out), stain=None, steps=STEPS, seed=3, mpp=0.25, init="random", tell=lambda line: None
+    )
+
+
+if __name__ == "__main__":
+    main()
