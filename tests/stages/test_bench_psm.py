@@ -103,7 +103,7 @@ def bench(name: str, folder: Path, config: Path, out: Path) -> list[dict[str, st
     assert result.exit_code == 0, result.output
     assert "trained on these images' pixels alone" in result.stdout
     assert "detector: step 1 of 1, loss" in result.stderr
-    return list(csv.DictReader((out / f"{name}-whole.csv").open()))
+    return list(csv.DictReader((out / f"{name}-whole.csv").read_text().splitlines()))
 
 
 def assert_blind(
