@@ -6,6 +6,7 @@ and its points (Eq. 7) -> Voronoi labels and segmenter (Eq. 8). Only pixels come
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from wsipsm.psm.semantic import NUCLEUS, POSITIVE, Fusion, SemanticClusters, cle
 from wsipsm.rundir import digest, output_error
 from wsipsm.stain import fit_stain_profile, optical_density
 from wsipsm.training.checkpoint import digest_arrays
+from wsipsm.training.fit import LOG_SUFFIX
 from wsipsm.training.losses import detection_loss, segmentation_loss
 from wsipsm.training.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
 from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
@@ -143,6 +145,7 @@ def train_paper(
         identity,
     )
     if options.stain == Stain.IHC:
+        _draw_curves(keep)
         return PaperEngine(maps, log, detector, None)
     lessons = []
     for number, (rgb, mask) in enumerate(zip(images, masks, strict=True), start=1):
@@ -159,6 +162,7 @@ def train_paper(
         keep and keep / "segmenter",
         identity,
     )
+    _draw_curves(keep)
     return PaperEngine(maps, log, detector, segmenter)
 
 
@@ -246,6 +250,25 @@ def _steps(section: PretextSection | NetworkSection, options: PaperOptions, n_im
     if section.steps is not None:
         return section.steps
     return max(1, round(section.epochs * math.ceil(n_images / section.batch) * options.budget))
+
+
+def _draw_curves(keep: Path | None) -> None:
+    """Plot the logs that lie in the folder, where matplotlib is installed."""
+    if keep is None:
+        return
+    try:
+        from wsipsm.export.loss_curve import draw_losses
+    except ModuleNotFoundError:
+        return  # the CSV logs are there all the same
+    logs = {name: keep / f"{name}{LOG_SUFFIX}" for name in ("pretext", "detector", "segmenter")}
+    found = {name: _read_losses(path) for name, path in logs.items() if path.exists()}
+    if found:
+        draw_losses(keep / "losses.png", found)
+
+
+def _read_losses(path: Path) -> list[float]:
+    with path.open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
 def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:
