@@ -134,6 +134,7 @@ def test_labels_of_monuseg_teach_nothing(monuseg: Path, config: Path, tmp_path: 
     } <= {row["method"] for row in rows}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_labels_of_bcdata_teach_nothing(bcdata: Path, config: Path, tmp_path: Path) -> None:
     rows, checkpoints = assert_blind("bcdata", bcdata, config, tmp_path / "out", spoil_points, Stain.IHC)
     assert list(checkpoints) == ["detector.checkpoint", "pretext.checkpoint"]

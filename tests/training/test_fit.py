@@ -212,3 +212,5 @@ def test_two_processes_end_with_the_same_weights(tmp_path: Path) -> None:
     assert ranks[0].keys() == ranks[1].keys()
     assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["detector.checkpoint", "pretext.checkpoint"]
+    for path in tmp_path.iterdir():
+        path.unlink()  # they are large
