@@ -128,3 +128,8 @@ def test_epochs_are_scaled_by_the_budget() -> None:
     train_maps(images, chosen, None, silent, lambda part, step, steps, loss: seen.append(steps))
     # 30 epochs of two batches (of 3 images), a twentieth of them.
     assert seen == [3] * 3
+
+
+def test_stains_of_he_are_not_taken_on_ihc() -> None:
+    with pytest.raises(UsageError, match="made for H&E"):
+        train_paper(drawn(Stain.IHC, (96, 96)), options(Stain.IHC, clusters={"image": "stains"}), None, silent, silent)

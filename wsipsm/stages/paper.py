@@ -230,6 +230,8 @@ def _fit_clusters(
     pixels = np.concatenate([rgb.reshape(-1, 3)[::_EVERY_PIXEL] for rgb in images])
     profile = fit_stain_profile(pixels, options.stain, options.seed)
     section = options.clusters
+    if section.image == "stains" and options.stain != Stain.HE:
+        raise UsageError('clusters.image = "stains": given for IHC; it is made for H&E. Choose "rgb".')
     fusion = Fusion(profile, section.beta, section.image == "stains", section.sigma_px)
     return fit_clusters(images, activations, fusion, options.stain, options.seed, section.clusters)
 

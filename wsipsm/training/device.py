@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-_BYTES_PER_PIXEL = 6_000
-"""Of Res2Net-101's first stage without gradients, float32, measured on 1,000 x 1,000 px; more than other networks."""
-
 
 @dataclass(frozen=True, slots=True)
 class Compute:
@@ -34,13 +31,6 @@ class Compute:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast)
-
-    def map_batch(self, n_pixels: int) -> int:
-        """Images of a size that go through a network at once."""
-        if self.device.type != "cuda":
-            return 1  # a processor gains nothing from a batch
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return max(1, min(64, int(free * 0.5) // (n_pixels * _BYTES_PER_PIXEL)))
 
 
 def find_compute() -> Compute:
