@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +89,10 @@ def bench(
 
             options = _paper_options(config, budget, seed)
             with open_steps(quiet) as progress:
-                chosen[-1:-1] = train_methods(opened, options, out / "training" / name, tell, progress)
+                trained = train_methods(opened, options, out / "training" / name, tell, progress)
+            if os.environ.get("RANK", "0") != "0":
+                return  # one of torchrun's further processes: the first one scores
+            chosen[-1:-1] = trained
         report = run_bench(opened, chosen, model=model, seed=seed, tell=tell)
         written = write_tables(report, out)
     if not quiet:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsipsm.benchmark.classical import Points
 from wsipsm.benchmark.images import LabelledImage, PointImage
 from wsipsm.config import PaperOptions
 from wsipsm.keys import Stain
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.pseudo_label import divide_touching
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
-from wsipsm.stages.bench import Method, OpenSet
+from wsipsm.stages.bench import BenchImage, Method, OpenSet
 from wsipsm.stages.paper import PaperEngine, Progress, Tell, train_paper
 
 _OPENING_PX = 2
@@ -42,34 +43,55 @@ def train_methods(opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell
     pixels = [replace(image).rgb for image in opened.images]
     engine = train_paper(pixels, options, keep, tell, progress)
     about = _told(options, engine)
-    return _label_methods(engine, about) if opened.points is None else _point_methods(engine, about)
+    steps = _Steps(engine)
+    return _label_methods(steps, about) if opened.points is None else _point_methods(steps, about)
 
 
-def _label_methods(engine: PaperEngine, about: str) -> list[Method]:
+class _Steps:
+    """What the engine makes of an image, kept until the next one: the rows of a table share it."""
+
+    def __init__(self, engine: PaperEngine) -> None:
+        self.engine = engine
+        self._path: Path | None = None
+        self._made: tuple[NDArray[np.uint8], dict[int, NDArray[np.float64]]] | None = None
+
+    def of(self, image: BenchImage) -> tuple[NDArray[np.uint8], dict[int, NDArray[np.float64]]]:
+        """Pseudo mask and points of an image."""
+        if self._made is None or image.path != self._path:
+            self._path, self._made = (
+                image.path,
+                (self.engine.maps.pseudo_mask(image.rgb), self.engine.points(image.rgb)),
+            )
+        return self._made
+
+
+def _label_methods(steps: _Steps, about: str) -> list[Method]:
     def mask(image: LabelledImage) -> NDArray[np.int32]:
-        return _components(engine.maps.pseudo_mask(image.rgb) > 0)
+        return _components(steps.of(image)[0] > 0)
 
     def divided(image: LabelledImage) -> NDArray[np.int32]:
-        return divide_touching(engine.maps.pseudo_mask(image.rgb) > 0, _OPENING_PX)
+        return divide_touching(steps.of(image)[0] > 0, _OPENING_PX)
 
     def detected(image: LabelledImage) -> NDArray[np.int32]:
-        return divide_by_points(engine.maps.pseudo_mask(image.rgb) > 0, engine.points(image.rgb)[NUCLEUS])
+        classes, points = steps.of(image)
+        return divide_by_points(classes > 0, points[NUCLEUS])
 
     return [
         Method("psm pseudo mask", mask, lambda: about),
         Method("psm pseudo mask, watershed", divided),
         Method("psm pseudo mask, divided by detection", detected),
-        Method("psm segmentation", lambda image: engine.segment(image.rgb)),
+        Method("psm segmentation", lambda image: steps.engine.segment(image.rgb, steps.of(image)[1][NUCLEUS])),
     ]
 
 
-def _point_methods(engine: PaperEngine, about: str) -> list[Method]:
-    def mask(image: PointImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        classes = engine.maps.pseudo_mask(image.rgb)
-        return tuple(_centroids(divide_touching(classes == kind, _OPENING_PX)) for kind in (POSITIVE, NUCLEUS))  # type: ignore[return-value]
+def _point_methods(steps: _Steps, about: str) -> list[Method]:
+    def mask(image: PointImage) -> Points:
+        classes = steps.of(image)[0]
+        positive, negative = (_centroids(divide_touching(classes == kind, _OPENING_PX)) for kind in (POSITIVE, NUCLEUS))
+        return positive, negative
 
-    def detected(image: PointImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        points = engine.points(image.rgb)
+    def detected(image: PointImage) -> Points:
+        points = steps.of(image)[1]
         return points[POSITIVE], points[NUCLEUS]
 
     return [Method("psm pseudo mask, watershed", mask, lambda: about), Method("psm detection", detected)]

@@ -30,6 +30,7 @@ from wsipsm.psm.semantic import NUCLEUS, POSITIVE, Fusion, SemanticClusters, cle
 from wsipsm.rundir import digest, output_error
 from wsipsm.stain import fit_stain_profile, optical_density
 from wsipsm.training.checkpoint import digest_arrays
+from wsipsm.training.device import find_compute
 from wsipsm.training.fit import LOG_SUFFIX
 from wsipsm.training.losses import detection_loss, segmentation_loss
 from wsipsm.training.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
@@ -85,8 +86,15 @@ class PaperEngine:
         """Points (x, y) of each class of nuclei (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
         return _points_of(self.detector, rgb, self.maps.options)
 
-    def segment(self, rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    def segment(self, rgb: NDArray[np.uint8], points: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
         """Label image of nuclei (Eq. 8), shape (h, w).
+
+        Parameters
+        ----------
+        rgb
+            Image.
+        points
+            Its detected points, where they are known already; used when ``instances`` is "points".
 
         Raises
         ------
@@ -98,7 +106,7 @@ class PaperEngine:
         background, nucleus = score_pixels(self.segmenter, rgb)
         mask = nucleus > background
         if self.maps.options.segmentation.instances == "points":
-            return divide_by_points(mask, self.points(rgb)[NUCLEUS])
+            return divide_by_points(mask, self.points(rgb)[NUCLEUS] if points is None else points)
         return np.asarray(ndimage.label(mask)[0], np.int32)
 
 
@@ -289,4 +297,4 @@ def _told(options: PretextOptions, log: PretextLog) -> str:
         return f"pretext {options.pretext}: not trained, embedding spread {log.spread:.3g}"
     state = "COLLAPSED, its maps say little" if log.collapsed else f"embedding spread {log.spread:.3g}"
     losses = f"loss {log.losses[0]:.3g} to {log.losses[-1]:.3g}"
-    return f"pretext {options.pretext}: {len(log.losses)} steps, {losses}, {state}"
+    return f"pretext {options.pretext}: {len(log.losses)} steps, {losses}, {state}; {find_compute().told}"
