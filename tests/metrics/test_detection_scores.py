@@ -39,6 +39,7 @@ def test_matching_equals_exhaustive_search(truth, predicted, radius):
     assert match.distance.sum() == pytest.approx(total)
 
 
+@settings(deadline=None)
 @given(points(30), points(30), st.floats(0.5, 6))
 def test_pairs_are_one_to_one_and_within_the_radius(truth, predicted, radius):
     match = match_points(truth, predicted, radius)
@@ -49,6 +50,7 @@ def test_pairs_are_one_to_one_and_within_the_radius(truth, predicted, radius):
     assert np.all(np.diff(match.truth) > 0)
 
 
+@settings(deadline=None)
 @given(points(30), points(30))
 def test_a_larger_radius_never_matches_less_and_sides_can_be_swapped(truth, predicted):
     counts = [match_points(truth, predicted, radius).score.n_matched for radius in (1, 2, 4)]

@@ -2,8 +2,8 @@
 
 The floor for H&E follows a published recipe. The one for hematoxylin-DAB was picked among eight variants by the labels
 of these very sets, in its favour: a floor should not be too low. The pipelines after CellProfiler and Fiji are written
-here with scikit-image from those programs' documentation and default settings, never tuned on labels; they are not the
-programs themselves.
+here with scikit-image from those programs' documentation and default settings; that Fiji's needs an upper bound of size
+was seen on labelled images. They are not the programs themselves.
 """
 
 from __future__ import annotations
