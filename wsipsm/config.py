@@ -53,7 +53,7 @@ class PretextSection(_Section):
     embedding_size: int = Field(128, ge=1, le=4096)
     epochs: float = Field(100, gt=0)
     steps: int | None = Field(None, ge=0)
-    """In place of epochs and budget."""
+    """In place of epochs; the budget scales it."""
     batch: int = Field(4, ge=2, le=256)
     crop_px: int = Field(512, ge=32, le=2048)
     learning_rate: float = Field(1e-4, gt=0)
@@ -67,7 +67,10 @@ class ActivationSection(_Section):
 
     stage: int = Field(1, ge=1, le=4)
     weights: Literal["image", "set"] = "set"
-    """Whose gradients weigh the feature maps: each image's own, as in the paper, or the mean over the set."""
+    """Whose gradients weigh the feature maps: each image's own, as in the paper, or the mean over the set. A map's sign
+    is arbitrary and is settled for the image or the set alike, so that the map rises with darkness."""
+    rectified: bool = False
+    """ReLU of Eq. 3 on each block's sum. Without it maps are cut at their lowest percentile."""
 
 
 class ClusterSection(_Section):
@@ -94,12 +97,15 @@ class NetworkSection(_Section):
 
     epochs: float = Field(100, gt=0)
     steps: int | None = Field(None, ge=1)
-    """In place of epochs and budget."""
+    """In place of epochs; the budget scales it."""
     batch: int = Field(4, ge=1, le=256)
     crop_px: int = Field(512, ge=32, le=2048)
     learning_rate: float = Field(1e-4, gt=0)
     augment: bool = False
     """Turns, mirrors and stain jitter; the paper names none."""
+    encoder_weights: Path | None = None
+    """Safetensors of torchvision's ResNet-34 that the encoder starts from, as the published code does from ImageNet's;
+    None: random weights."""
 
 
 class DetectionSection(NetworkSection):
@@ -136,13 +142,21 @@ class PaperOptions(_Section):
     """Share of the epochs that are trained."""
 
 
-def read_paper_options(path: Path | None, **changes: Any) -> PaperOptions:
+def paper_defaults(stain: Stain) -> dict[str, Any]:
+    """Give the settings of the paper for a stain: MoNuSeg's for H&E, BCData's for IHC."""
+    shared: dict[str, Any] = {"stain": stain, "activation": {"weights": "image", "rectified": True}}
+    return shared if stain == Stain.HE else shared | {"clusters": {"beta": 4.0, "fitted": "set"}}
+
+
+def read_paper_options(path: Path | None, stain: Stain | None = None, **changes: Any) -> PaperOptions:
     """Read the engine's options from a TOML file; every error names the file, the key and the value.
 
     Parameters
     ----------
     path
-        None: the defaults.
+        None: the paper's settings for the stain.
+    stain
+        What the images are stained with; a file made for another stain is refused. None: H&E, or what the file says.
     changes
         Options of the command line, which go before the file's.
 
@@ -152,13 +166,15 @@ def read_paper_options(path: Path | None, **changes: Any) -> PaperOptions:
         When the file is unreadable, no TOML, or holds an unknown key or an impossible value.
     """
     try:
-        values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+        values = paper_defaults(stain or Stain.HE) if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); TOML is needed. Check --config.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}; valid TOML is needed. See pipelines/paper_monuseg.toml.") from error
+    if stain is not None:
+        values.setdefault("stain", stain)
     try:
-        return PaperOptions.model_validate({**values, **changes})
+        options = PaperOptions.model_validate({**values, **changes})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -167,3 +183,6 @@ def read_paper_options(path: Path | None, **changes: Any) -> PaperOptions:
         raise UsageError(
             f"{path}: {key} = {first.get('input')!r}: {first['msg']}; see pipelines/paper_monuseg.toml for every key."
         ) from error
+    if stain is not None and options.stain != stain:
+        raise UsageError(f"{path}: stain = '{options.stain}': the images are {stain}; settings for {stain} are needed.")
+    return options

@@ -102,7 +102,9 @@ def test_a_trained_detector_gives_the_points(image: Path, config: Path, tmp_path
     result = psm(image, "--mpp", 0.25, "--stain", "ihc", "--config", config, "--out", tmp_path, "--train")
     assert result.exit_code == 0, result.output
     assert "detector: step 1 of 1, loss" in result.stderr
-    (tmp_path / "drawn" / "training" / "detector.checkpoint").unlink()  # it is large
+    (detector,) = (tmp_path / "drawn" / "training").glob("*/detector.checkpoint")
+    detector.unlink()  # it is large
+    assert not list((tmp_path / "drawn" / "training").glob("*/segmenter.*"))
 
 
 @pytest.mark.parametrize(

@@ -20,18 +20,20 @@ def test_every_recipe_parses(path: Path) -> None:
     assert read_paper_options(path).seed == 0
 
 
-def test_the_papers_recipe_is_the_defaults() -> None:
-    read = read_paper_options(PIPELINES / "paper_monuseg.toml").model_dump()
-    defaults = PaperOptions().model_dump()
-    assert read["activation"].pop("weights") == "image"
-    assert defaults["activation"].pop("weights") == "set"
-    assert read == defaults
+@pytest.mark.parametrize(("stain", "name"), [(Stain.HE, "paper_monuseg"), (Stain.IHC, "paper_bcdata")])
+def test_the_papers_recipe_is_what_is_done_without_one(stain: Stain, name: str) -> None:
+    assert read_paper_options(PIPELINES / f"{name}.toml", stain) == read_paper_options(None, stain)
 
 
 def test_bcdata_differs_where_the_paper_does() -> None:
     read = read_paper_options(PIPELINES / "paper_bcdata.toml")
     assert (read.stain, read.clusters.beta, read.clusters.fitted) == (Stain.IHC, 4.0, "set")
     assert read.detection == PaperOptions().detection
+
+
+def test_settings_of_another_stain_are_refused() -> None:
+    with pytest.raises(UsageError, match="stain = 'ihc': the images are he"):
+        read_paper_options(PIPELINES / "paper_bcdata.toml", Stain.HE)
 
 
 def test_pretext_tasks_are_those_that_can_be_trained() -> None:
@@ -74,7 +76,8 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("seed = 4\nbudget = 0.5\n")
     assert read_paper_options(path, seed=7) == PaperOptions(seed=7, budget=0.5)
-    assert read_paper_options(None, budget=0.1) == PaperOptions(budget=0.1)
+    assert read_paper_options(None, budget=0.1).budget == 0.1
+    assert read_paper_options(path, Stain.IHC).stain == Stain.IHC
     with pytest.raises(UsageError, match="--budget 0: refused; input should be greater than 0"):
         read_paper_options(None, budget=0)
     with pytest.raises(UsageError, match="--seed -1: refused"):

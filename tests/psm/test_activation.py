@@ -135,3 +135,23 @@ def test_scale_is_one_for_the_set() -> None:
     dim, bright = rng.random((2, 70, 70)).astype(np.float32) * np.array([[[0.2]], [[1.0]]], np.float32)
     scale = fit_map_scale([dim, bright], [dim, bright])
     assert scale.apply(dim).max() < 0.3 < 0.9 < scale.apply(bright).max()
+
+
+def test_rectified_blocks_are_equation_3() -> None:
+    """ReLU of each block's weighted sum, then the mean over blocks: against explicit loops."""
+    rgb = np.random.default_rng(3).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    network = ActivationNetwork(seed=1).eval()
+    weights = activation_weights(network, [rgb])
+    for sign in (1.0, -1.0):
+        found = self_activation_map(network, weights, rgb, rectified_sign=sign)
+        assert found.min() >= 0
+        padded = np.pad(rgb, ((32, 32), (32, 32), (0, 0)), mode="reflect")
+        batch = torch.from_numpy(padded).permute(2, 0, 1)[None].float()
+        expected = np.zeros((128, 128), np.float64)
+        with torch.no_grad():
+            for maps, weight in zip(network.features(batch, 1), weights, strict=True):
+                total = sum(float(w) * m for w, m in zip(weight, maps[0], strict=True))
+                block = torch.relu(sign * torch.as_tensor(total))[None, None]
+                grown = torch.nn.functional.interpolate(block, size=(128, 128), mode="bilinear", align_corners=False)
+                expected += grown[0, 0].numpy() / len(weights)
+        np.testing.assert_allclose(found, expected[32:96, 32:96], atol=1e-4)

@@ -92,7 +92,7 @@ def spoil_points(folder: Path) -> None:
 
 def digests(folder: Path) -> dict[str, str]:
     """Name the checkpoints of a training by content, and remove them: they are large."""
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.checkpoint"))}
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*.checkpoint"))}
     shutil.rmtree(folder)
     return found
 
@@ -119,7 +119,7 @@ def assert_blind(
     files = sorted(path for path in (folder / "images").rglob("*.*"))
     images = [np.array(Image.open(path)) for path in files]
     shutil.rmtree(folder)
-    options = read_paper_options(config).model_copy(update={"stain": stain})
+    options = read_paper_options(config, stain)
     train_paper(images, options, out / "alone", lambda line: None, lambda *_: None)
     assert digests(out / "alone") == right
     return rows, right

@@ -69,7 +69,7 @@ def test_ihc_detects_two_classes_and_does_not_segment(ihc: tuple[PaperEngine, li
     assert set(points) == {NUCLEUS, POSITIVE}
     assert all(xy.shape[1:] == (2,) for xy in points.values())
     assert engine.segmenter is None
-    with pytest.raises(UsageError, match="segmentation: the engine was trained on IHC; it detects only"):
+    with pytest.raises(UsageError, match="segmentation: the engine was trained for detection only"):
         engine.segment(rgb)
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsipsm.benchmark.names import BuiltIn, ScoringProtocol, SetName
-from wsipsm.cli.options import Model, Quiet, Seed, says_how_to_continue
+from wsipsm.cli.options import ChosenSeed, Model, Quiet, says_how_to_continue
 from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
 
 if TYPE_CHECKING:
     from wsipsm.config import PaperOptions
@@ -62,15 +63,15 @@ def bench(
     train: Train = False,
     config: Config = None,
     budget: Budget = None,
-    seed: Seed = 0,
+    seed: ChosenSeed = None,
     quiet: Quiet = False,
 ) -> None:
     """Score methods on a published labelled set: a table with a row a method, a file with a row an image.
 
     floor, cellprofiler and fiji use no network; wsipsm is the installed model.
 
-    With --train the published method is trained first, on the set's pixels alone; checkpoints lie in DIR/training,
-    and the same command goes on after a kill.
+    With --train the published method is trained first, on the set's pixels alone. Checkpoints lie in the folder
+    training of --out, and the same command goes on after a kill.
 
     Example: wsipsm bench monuseg "MoNuSeg 2018 Training Data" --out tables
     """
@@ -82,18 +83,22 @@ def bench(
     if not train and (config is not None or budget is not None):
         raise UsageError("--config, --budget: given without --train; they are for training. Add --train.")
     chosen: list[BuiltIn | Method] = [*parse_methods(methods)]
-    with says_how_to_continue("No table was written."), open_teller(quiet) as tell:
+    with (
+        says_how_to_continue("No table was written; a training goes on from its last checkpoint."),
+        open_teller(quiet) as tell,
+    ):
         opened = open_set(name, folder, protocol, limit)
         if train:
             from wsipsm.stages.bench_psm import train_methods
 
-            options = _paper_options(config, budget, seed)
+            options = _paper_options(name, config, budget, seed)
+            seed = options.seed
             with open_steps(quiet) as progress:
                 trained = train_methods(opened, options, out / "training" / name, tell, progress)
             if os.environ.get("RANK", "0") != "0":
                 return  # one of torchrun's further processes: the first one scores
             chosen[-1:-1] = trained
-        report = run_bench(opened, chosen, model=model, seed=seed, tell=tell)
+        report = run_bench(opened, chosen, model=model, seed=seed or 0, tell=tell)
         written = write_tables(report, out)
     if not quiet:
         typer.echo(markdown(report))
@@ -101,8 +106,9 @@ def bench(
             typer.echo(f"wrote {path}")
 
 
-def _paper_options(config: Path | None, budget: float | None, seed: int) -> PaperOptions:
+def _paper_options(name: SetName, config: Path | None, budget: float | None, seed: int | None) -> PaperOptions:
     from wsipsm.config import read_paper_options
 
-    changes: dict[str, Any] = {"seed": seed} | ({} if budget is None else {"budget": budget})
-    return read_paper_options(config, **changes)
+    asked: dict[str, Any] = {"seed": seed, "budget": budget}
+    given = {key: value for key, value in asked.items() if value is not None}
+    return read_paper_options(config, Stain.HE if name == SetName.MONUSEG else Stain.IHC, **given)

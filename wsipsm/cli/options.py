@@ -66,6 +66,10 @@ BlockPx = Annotated[
 ]
 TilePx = Annotated[int, typer.Option("--tile-px", metavar="PX", help="Side of a tile given to the network.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is sampled.")]
+ChosenSeed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", help="Seed of everything random.", show_default="the configuration's, or 0"),
+]
 Backend = Annotated[
     str,
     typer.Option("--backend", metavar="auto|openvino|torch", help="What runs the network; auto takes OpenVINO on CPU."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Mpp, Quiet, Seed, SlidePath, check_mpp, print_json, says_how_to_continue
+from wsipsm.cli.options import AsJson, ChosenSeed, Mpp, Quiet, SlidePath, check_mpp, print_json, says_how_to_continue
 from wsipsm.keys import Stain
 
 OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture.")]
@@ -27,7 +27,6 @@ Network = Annotated[
 ]
 WorkingMpp = Annotated[float, typer.Option("--working-mpp", metavar="UM", min=0.05, help="Pixel size to work at.")]
 Train = Annotated[bool, typer.Option("--train", help="Also train a detector for the points: long.", show_default="no")]
-_QUICK_STEPS, _QUICK_CROP_PX = 25, 128
 
 
 def psm(
@@ -39,7 +38,7 @@ def psm(
     mpp: Mpp = None,
     working_mpp: WorkingMpp = 0.25,
     train: Train = False,
-    seed: Seed = 0,
+    seed: ChosenSeed = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,14 +53,9 @@ def psm(
 
     from wsipsm.cli.progress import open_teller
     from wsipsm.cli.steps import open_steps
-    from wsipsm.config import read_paper_options
-    from wsipsm.stages.psm import show_psm
+    from wsipsm.stages.psm import PsmChoice, show_psm
 
-    quick = {} if config is not None else {"pretext": {"steps": _QUICK_STEPS, "crop_px": _QUICK_CROP_PX}}
-    options = read_paper_options(config, seed=seed, **quick)
-    if network is not None:
-        section = options.pretext.model_copy(update={"network": network})
-        options = options.model_copy(update={"pretext": section})
+    choice = PsmChoice(config=config, network=network, seed=seed, stain=stain, trained=train)
     silent = quiet or as_json
     with (
         says_how_to_continue("No picture was written; the same command goes on from the last checkpoint."),
@@ -71,11 +65,9 @@ def psm(
         result = show_psm(
             slide,
             out,
-            options,
+            choice,
             mpp=mpp,
-            stain=stain,
             working_mpp=working_mpp,
-            trained=train,
             tell=tell,
             progress=progress,
         )

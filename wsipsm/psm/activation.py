@@ -58,10 +58,14 @@ def activation_weights(
 
 
 def self_activation_map(
-    network: ActivationNetwork, weights: FeatureWeights, rgb: NDArray[np.uint8], stage: int = 1
+    network: ActivationNetwork,
+    weights: FeatureWeights,
+    rgb: NDArray[np.uint8],
+    stage: int = 1,
+    rectified_sign: float | None = None,
 ) -> NDArray[np.float32]:
     """Map of one image; see :func:`self_activation_maps`."""
-    return next(self_activation_maps(network, weights, [rgb], stage))
+    return next(self_activation_maps(network, weights, [rgb], stage, rectified_sign=rectified_sign))
 
 
 def self_activation_maps(
@@ -70,8 +74,9 @@ def self_activation_maps(
     images: Sequence[NDArray[np.uint8]],
     stage: int = 1,
     batch: int = 1,
+    rectified_sign: float | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Weighted sum of a stage's feature maps (Eq. 3), averaged over its blocks, before sign, ReLU and scale.
+    """Weighted sum of a stage's feature maps (Eq. 3), averaged over its blocks, before scaling.
 
     Parameters
     ----------
@@ -85,20 +90,27 @@ def self_activation_maps(
         1 to 4.
     batch
         Images at once, at most.
+    rectified_sign
+        1 or -1: the sum of each block is given this sign and then rectified, the ReLU of Eq. 3. None: it is left as it
+        is, of either sign.
 
     Yields
     ------
-    Array of shape (height, width), float32, of any sign and scale; :func:`orient_maps` settles both for a set.
+    Array of shape (height, width), float32, of any scale; :func:`map_sign` and :class:`MapScale` settle sign and scale.
     """
     for shape, group in groupby(images, key=lambda image: image.shape):
         same = list(group)
         for start in range(0, len(same), batch):
-            maps = _weighted_sum(network, weights, _as_batch(same[start : start + batch], network), stage)
+            maps = _weighted_sum(
+                network, weights, _as_batch(same[start : start + batch], network), stage, rectified_sign
+            )
             for plane in maps.cpu().numpy():
                 yield np.ascontiguousarray(plane[: shape[0], : shape[1]], dtype=np.float32)
 
 
-def _weighted_sum(network: ActivationNetwork, weights: FeatureWeights, rgb: Tensor, stage: int) -> Tensor:
+def _weighted_sum(
+    network: ActivationNetwork, weights: FeatureWeights, rgb: Tensor, stage: int, rectified_sign: float | None
+) -> Tensor:
     height, width = rgb.shape[2:]
     left, right, top, bottom = _padding(height, width, stage)
     with torch.inference_mode():
@@ -106,15 +118,19 @@ def _weighted_sum(network: ActivationNetwork, weights: FeatureWeights, rgb: Tens
         total = torch.zeros(len(rgb), 1, *image.shape[2:], device=rgb.device)
         for maps, weight in zip(network.features(image, stage), weights, strict=True):
             weighted = (weight[None, :, None, None] * maps).sum(dim=1, keepdim=True)
+            if rectified_sign is not None:
+                weighted = functional.relu(rectified_sign * weighted)
             total += functional.interpolate(weighted, size=total.shape[2:], mode="bilinear", align_corners=False)
     return total[:, 0, top : top + height, left : left + width] / len(weights)
 
 
 @dataclass(frozen=True, slots=True)
 class MapScale:
-    """Sign and scale that the maps of a set or slide share, and the ReLU of Eq. 3.
+    """Sign and scale that the maps of a set or slide share.
 
-    Per-image extremes would make the same tissue differ from image to image, and from tile to tile.
+    Per-image extremes would make the same tissue differ from image to image, and from tile to tile. Maps that were not
+    rectified are cut at their lowest percentile instead of at zero, where a ReLU of a nearly random network would take
+    half of them away.
     """
 
     sign: float
@@ -126,6 +142,12 @@ class MapScale:
         span = max(self.high - self.low, 1e-12)
         scaled = np.clip((self.sign * activation - self.low) / span, 0.0, 1.0)
         return np.asarray(scaled, dtype=np.float32)
+
+
+def map_sign(values: NDArray[np.float32], darkness: NDArray[np.float32]) -> float:
+    """Sign, 1 or -1, with which map values rise with darkness; arrays of one shape, 1 where either is flat."""
+    flat = np.ptp(values) == 0 or np.ptp(darkness) == 0
+    return 1.0 if flat or np.corrcoef(values.ravel(), darkness.ravel())[0, 1] >= 0 else -1.0
 
 
 def fit_map_scale(maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArray[np.float32]]) -> MapScale:
@@ -144,8 +166,7 @@ def fit_map_scale(maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArra
     step = 7  # every 49th pixel settles a correlation and two percentiles
     values = np.concatenate([m[::step, ::step].ravel() for m in maps])
     dark = np.concatenate([d[::step, ::step].ravel() for d in darkness])
-    flat = np.ptp(values) == 0 or np.ptp(dark) == 0
-    sign = 1.0 if flat or np.corrcoef(values, dark)[0, 1] >= 0 else -1.0
+    sign = map_sign(values, dark)
     low, high = np.percentile(sign * values, [1.0, 99.5])
     return MapScale(sign, float(low), float(high))
 

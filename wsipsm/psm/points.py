@@ -10,6 +10,8 @@ from skimage.segmentation import watershed
 
 from wsipsm.psm.pseudo_label import IGNORED
 
+_CANDIDATES = 1024
+
 
 def find_maxima(
     scores: NDArray[np.float32], radius_px: float, min_score: float, sigma_px: float = 0.0
@@ -41,8 +43,11 @@ def find_maxima(
     nearest = cv2.dilate(smooth, cross, borderType=cv2.BORDER_CONSTANT, borderValue=-np.inf)
     rows, columns = np.nonzero((smooth >= min_score) & (smooth > nearest))
     padded = np.pad(smooth, reach, constant_values=-np.inf)
-    others = padded[rows[:, None] + y[around] + reach, columns[:, None] + x[around] + reach]
-    strict = smooth[rows, columns] > others.max(axis=1, initial=-np.inf)
+    strict = np.zeros(len(rows), dtype=bool)
+    for start in range(0, len(rows), _CANDIDATES):  # a few at a time: each looks at a whole disc
+        some = np.s_[start : start + _CANDIDATES]
+        others = padded[rows[some, None] + y[around] + reach, columns[some, None] + x[around] + reach]
+        strict[some] = smooth[rows[some], columns[some]] > others.max(axis=1, initial=-np.inf)
     rows, columns = rows[strict], columns[strict]
     return np.column_stack([columns, rows]).astype(np.float64).reshape(-1, 2) + 0.5
 

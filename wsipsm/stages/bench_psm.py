@@ -109,10 +109,12 @@ def _centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
 
 def _told(options: PaperOptions, engine: PaperEngine) -> str:
     collapsed = ", collapsed" if engine.log.collapsed else ""
+    settings = "; ".join(
+        f"{name}: " + ", ".join(f"{key} {value}" for key, value in section.items() if value is not None)
+        for name, section in options.model_dump(mode="json").items()
+        if isinstance(section, dict)
+    )
     return (
-        f"psm rows: trained on these images' pixels alone; {options.pretext.network}, {options.pretext.task} "
-        f"({len(engine.log.losses)} steps{collapsed}), stage {options.activation.stage}, "
-        f"beta {options.clusters.beta:g}, lambda {options.segmentation.point_weight:g}, "
-        f"budget {options.budget:g} of the paper's epochs, seed {options.seed}. "
-        "Every image is also an image that was trained on; no label was."
+        f"psm rows: trained on these images' pixels alone, pretext {len(engine.log.losses)} steps{collapsed}; every "
+        f"image is also one that was trained on. Budget {options.budget:g}, seed {options.seed}. {settings}."
     )

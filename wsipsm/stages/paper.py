@@ -22,7 +22,14 @@ from wsipsm.config import NetworkSection, PaperOptions, PretextSection
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
-from wsipsm.psm.activation import FeatureWeights, MapScale, activation_weights, fit_map_scale, self_activation_map
+from wsipsm.psm.activation import (
+    FeatureWeights,
+    MapScale,
+    activation_weights,
+    fit_map_scale,
+    map_sign,
+    self_activation_map,
+)
 from wsipsm.psm.backbone import ActivationNetwork
 from wsipsm.psm.points import divide_by_points, find_maxima, voronoi_label
 from wsipsm.psm.pretext import Pretext
@@ -52,13 +59,15 @@ class PaperMaps:
     network: ActivationNetwork
     weights: FeatureWeights
     """Of the feature maps, for the set; empty when each image has its own."""
+    sign: float
+    """Of the set's maps; unused when each image has its own weights."""
     scale: MapScale
     clusters: SemanticClusters | None
     """None: fitted to each image."""
 
     def activation(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Self-activation map in 0..1, rising with darkness, shape (h, w)."""
-        return self.scale.apply(_raw_map(self.network, self.weights, rgb, self.options))
+        return self.scale.apply(_signed_map(self.network, self.weights, self.sign, rgb, self.options))
 
     def clusters_of(self, rgb: NDArray[np.uint8], activation: NDArray[np.float32]) -> SemanticClusters:
         """Clusters that apply to an image."""
@@ -80,7 +89,7 @@ class PaperEngine:
     log: PretextLog
     detector: ResnetUnet
     segmenter: ResnetUnet | None
-    """None on IHC, where the paper only detects."""
+    """None where it was trained for detection only, as always on IHC."""
 
     def points(self, rgb: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:
         """Points (x, y) of each class of nuclei (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
@@ -102,7 +111,7 @@ class PaperEngine:
             When the engine was trained for detection only.
         """
         if self.segmenter is None:
-            raise UsageError("segmentation: the engine was trained on IHC; it detects only. Use points.")
+            raise UsageError("segmentation: the engine was trained for detection only. Use points.")
         background, nucleus = score_pixels(self.segmenter, rgb)
         mask = nucleus > background
         if self.maps.options.segmentation.instances == "points":
@@ -111,7 +120,13 @@ class PaperEngine:
 
 
 def train_paper(
-    images: Sequence[NDArray[np.uint8]], options: PaperOptions, keep: Path | None, tell: Tell, progress: Progress
+    images: Sequence[NDArray[np.uint8]],
+    options: PaperOptions,
+    keep: Path | None,
+    tell: Tell,
+    progress: Progress,
+    *,
+    segmenting: bool = True,
 ) -> PaperEngine:
     """Train the whole engine.
 
@@ -122,11 +137,14 @@ def train_paper(
     options
         Settings.
     keep
-        Folder of checkpoints and logs, in which a killed training goes on; None: nowhere.
+        Folder of checkpoints and logs, in a folder of their own for these images and settings; a killed training goes
+        on from there. None: nowhere.
     tell
         Given a line at each step of the chain.
     progress
         Told the stage's name, the step, the number of steps and the loss.
+    segmenting
+        Whether a segmenter is trained too; on IHC none is.
 
     Raises
     ------
@@ -141,8 +159,9 @@ def train_paper(
         masks.append(maps.pseudo_mask(rgb))
         tell(f"pseudo masks {number}/{len(images)}: {np.mean(masks[-1] > 0):.0%} of the image is nuclear")
     if not any(mask.any() for mask in masks):
-        raise UsageError("psm: no image shows a nuclear cluster; tissue with nuclei is needed. Check --stain.")
+        raise UsageError("psm: no image shows a nuclear cluster; tissue with nuclei is needed. Check its stain.")
     identity = _identity(images, options)
+    keep = keep and _own_folder(keep, identity)
     detector = train_pixels(
         [PixelLesson(rgb, (mask,)) for rgb, mask in zip(images, masks, strict=True)],
         2 if options.stain == Stain.HE else 3,
@@ -152,7 +171,7 @@ def train_paper(
         keep and keep / "detector",
         identity,
     )
-    if options.stain == Stain.IHC:
+    if options.stain == Stain.IHC or not segmenting:
         _draw_curves(keep)
         return PaperEngine(maps, log, detector, None)
     lessons = []
@@ -186,6 +205,10 @@ def train_maps(
             f"psm: an image has a side of {smallest} px; at least {STRIDE} px are needed. Take it out, or work at a "
             "smaller pixel size."
         )
+    if options.clusters.image == "stains" and options.stain != Stain.HE:
+        raise UsageError('clusters.image = "stains": given for IHC; it is made for H&E. Choose "rgb".')
+    if smallest < max(options.pretext.crop_px, options.detection.crop_px):
+        tell(f"the smallest image has a side of {smallest} px: no crop will be larger, of no image")
     section = options.pretext
     pretext = PretextOptions(
         steps=_steps(section, options, len(images)),
@@ -199,11 +222,7 @@ def train_maps(
         margin=section.margin,
         weights=section.weights,
     )
-    if keep is not None:
-        try:
-            keep.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(keep, error) from error
+    keep = keep and _own_folder(keep, _identity(images, options))
     network, log = train_pretext(images, pretext, partial(progress, "pretext"), keep and keep / "pretext")
     tell(_told(pretext, log))
     return fit_maps(network, images, options), log
@@ -212,24 +231,42 @@ def train_maps(
 def fit_maps(network: ActivationNetwork, images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> PaperMaps:
     """Fit feature weights, sign and scale of the maps, and clusters where the set shares them."""
     chosen = images[:: math.ceil(len(images) / _MAX_PATCHES)]
+    section = options.activation
     weights: FeatureWeights = ()
-    if options.activation.weights == "set":
+    sign = 1.0
+    if section.weights == "set":
         patches = [_centre(rgb) for rgb in chosen]
-        weights = activation_weights(network, patches, options.activation.stage)
-    raw = [_raw_map(network, weights, rgb, options) for rgb in chosen]
-    scale = fit_map_scale(raw, [optical_density(rgb, (255.0, 255.0, 255.0))[..., 0] for rgb in chosen])
+        weights = activation_weights(network, patches, section.stage)
+        plain = [self_activation_map(network, weights, rgb, section.stage) for rgb in chosen]
+        sign = map_sign(_sampled(plain), _sampled([_darkness(rgb) for rgb in chosen]))
+    raw = [_signed_map(network, weights, sign, rgb, options) for rgb in chosen]
+    scale = fit_map_scale(raw, [_darkness(rgb) for rgb in chosen])
     clusters = None
     if options.clusters.fitted == "set":
         clusters = _fit_clusters(chosen, [scale.apply(plane) for plane in raw], options)
-    return PaperMaps(options, network, weights, scale, clusters)
+    return PaperMaps(options, network, weights, sign, scale, clusters)
 
 
-def _raw_map(
-    network: ActivationNetwork, weights: FeatureWeights, rgb: NDArray[np.uint8], options: PaperOptions
+def _signed_map(
+    network: ActivationNetwork, weights: FeatureWeights, sign: float, rgb: NDArray[np.uint8], options: PaperOptions
 ) -> NDArray[np.float32]:
+    """Map that rises with darkness: by the set's sign, or the image's own where it has weights of its own."""
     stage = options.activation.stage
     own = weights or activation_weights(network, [rgb], stage)
-    return self_activation_map(network, own, rgb, stage)
+    if not weights:
+        plain = self_activation_map(network, own, rgb, stage)
+        sign = map_sign(_sampled([plain]), _sampled([_darkness(rgb)]))
+    if options.activation.rectified:
+        return self_activation_map(network, own, rgb, stage, sign)
+    return np.asarray(sign * self_activation_map(network, own, rgb, stage), dtype=np.float32)
+
+
+def _darkness(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return optical_density(rgb, (255.0, 255.0, 255.0))[..., 0]
+
+
+def _sampled(planes: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.concatenate([plane[::_EVERY_PIXEL, ::_EVERY_PIXEL].ravel() for plane in planes])
 
 
 def _fit_clusters(
@@ -238,8 +275,6 @@ def _fit_clusters(
     pixels = np.concatenate([rgb.reshape(-1, 3)[::_EVERY_PIXEL] for rgb in images])
     profile = fit_stain_profile(pixels, options.stain, options.seed)
     section = options.clusters
-    if section.image == "stains" and options.stain != Stain.HE:
-        raise UsageError('clusters.image = "stains": given for IHC; it is made for H&E. Choose "rgb".')
     fusion = Fusion(profile, section.beta, section.image == "stains", section.sigma_px)
     return fit_clusters(images, activations, fusion, options.stain, options.seed, section.clusters)
 
@@ -253,13 +288,31 @@ def _points_of(detector: ResnetUnet, rgb: NDArray[np.uint8], options: PaperOptio
 
 def _pixel_options(section: NetworkSection, options: PaperOptions, n_images: int) -> PixelOptions:
     steps = _steps(section, options, n_images)
-    return PixelOptions(steps, section.batch, section.crop_px, section.learning_rate, options.seed, section.augment)
+    return PixelOptions(
+        steps,
+        section.batch,
+        section.crop_px,
+        section.learning_rate,
+        options.seed,
+        section.augment,
+        section.encoder_weights,
+    )
 
 
 def _steps(section: PretextSection | NetworkSection, options: PaperOptions, n_images: int) -> int:
     if section.steps is not None:
-        return section.steps
+        return round(section.steps * options.budget) if section.steps * options.budget >= 1 else min(section.steps, 1)
     return max(1, round(section.epochs * math.ceil(n_images / section.batch) * options.budget))
+
+
+def _own_folder(keep: Path, identity: str) -> Path:
+    """Folder of one training, so that other settings neither meet nor overwrite its checkpoints."""
+    folder = keep / identity[:12]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return folder
 
 
 def _draw_curves(keep: Path | None) -> None:

@@ -6,11 +6,12 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsipsm.config import PaperOptions
+from wsipsm.config import PaperOptions, read_paper_options
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.psm.points import find_maxima, voronoi_label
@@ -37,15 +38,42 @@ class PsmResult:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PsmChoice:
+    """What a user may choose about the figure."""
+
+    config: Path | None = None
+    """TOML; None: the paper's settings for the stain, but short trainings."""
+    network: str | None = None
+    seed: int | None = None
+    stain: Stain | None = None
+    """None: told from colour."""
+    trained: bool = False
+    """Whether a detector is trained for the points; else they are maxima of the smoothed pseudo mask."""
+
+    def options(self, stain: Stain | None) -> PaperOptions:
+        """Give the settings for a slide of a stain; None: it is not known yet."""
+        changes: dict[str, Any] = {} if self.seed is None else {"seed": self.seed}
+        options = read_paper_options(self.config, stain, **changes)
+        if self.config is None:
+            pretext = options.pretext.model_copy(update={"steps": 25, "crop_px": 128})
+            detection = options.detection.model_copy(update={"steps": 100, "crop_px": 128})
+            clusters = options.clusters.model_copy(update={"fitted": "set"})  # patches of one slide
+            changed = {"pretext": pretext, "detection": detection, "clusters": clusters}
+            options = options.model_copy(update=changed)
+        if self.network is not None:
+            pretext = options.pretext.model_copy(update={"network": self.network})
+            options = options.model_copy(update={"pretext": pretext})
+        return options
+
+
 def show_psm(
     path: Path,
     out: Path,
-    options: PaperOptions,
+    choice: PsmChoice,
     *,
     mpp: float | None,
-    stain: Stain | None,
     working_mpp: float,
-    trained: bool,
     tell: Tell,
     progress: Progress,
 ) -> PsmResult:
@@ -57,16 +85,12 @@ def show_psm(
         Slide or image.
     out
         Folder for the picture; checkpoints lie in ``training`` in it.
-    options
-        Settings; the stain is replaced by the slide's.
+    choice
+        Settings.
     mpp
         Pixel size where the file states none, um/px.
-    stain
-        None: told from colour.
     working_mpp
         Pixel size to work at, um/px.
-    trained
-        Whether a detector is trained for the points; else they are maxima of the smoothed pseudo mask.
     tell, progress
         As :func:`wsipsm.stages.paper.train_paper` takes them.
 
@@ -78,8 +102,9 @@ def show_psm(
         When the picture cannot be written.
     """
     _import_figure()  # missing, it is told before any work
-    drawn = draw_patches(path, mpp, stain, options.seed, working_mpp)
-    options = options.model_copy(update={"stain": stain or drawn.decision.stain})
+    seed = choice.options(choice.stain).seed  # before any work: settings may be refused
+    drawn = draw_patches(path, mpp, choice.stain, seed, working_mpp)
+    options = choice.options(choice.stain or drawn.decision.stain)
     images = [image.rgb for image in drawn.images]
     tell(f"{path.name}: {options.stain.value}, {len(images)} patches of tissue at {working_mpp:g} um/px")
     folder = out / path.stem
@@ -88,13 +113,13 @@ def show_psm(
     except OSError as error:
         raise output_error(folder, error) from error
     rgb = _centre(images[0])
-    if trained:
-        engine = train_paper(images, options, folder / "training", tell, progress)
+    if choice.trained:
+        engine = train_paper(images, options, folder / "training", tell, progress, segmenting=False)
         maps, log, points = engine.maps, engine.log, engine.points(rgb)
     else:
         maps, log = train_maps(images, options, folder / "training", tell, progress)
         points = _mask_points(maps.pseudo_mask(rgb), options)
-    return _draw(path, folder, rgb, maps, images, points, log.collapsed, trained)
+    return _draw(path, folder, rgb, maps, images, points, log.collapsed, choice.trained)
 
 
 def _draw(

@@ -50,6 +50,37 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
 
+def load_trunk(network: nn.Module, path: Path, name: str) -> None:
+    """Load weights of a network without its head, in the network's own names, in place.
+
+    Parameters
+    ----------
+    network
+        That takes them.
+    path
+        A safetensors file; what it holds beyond the network is left.
+    name
+        Of the network, for the error.
+
+    Raises
+    ------
+    ModelError
+        When the file is no safetensors file, or made for another network.
+    """
+    try:
+        stored = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be read as safetensors ({error}); weights are needed.") from error
+    own = network.state_dict()
+    wrong = [key for key in own if key not in stored or stored[key].shape != own[key].shape]
+    if wrong:
+        raise ModelError(
+            f"{path}: made for another network ({wrong[0]} and {len(wrong) - 1} more do not fit); weights of {name} "
+            "are needed."
+        )
+    network.load_state_dict({key: stored[key] for key in own})
+
+
 def save_checkpoint(
     path: Path,
     identity: str,

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
 from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
+from wsipsm.training.checkpoint import load_trunk
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit
 
 PixelLoss: TypeAlias = Callable[[Tensor, Sequence[Tensor]], Tensor]
@@ -34,6 +35,8 @@ class PixelOptions:
     seed: int = 0
     augment: bool = False
     """Turns, mirrors and stain jitter between label and input. The published code has none."""
+    encoder_weights: Path | None = None
+    """Safetensors of torchvision's ResNet-34; None: random weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ def train_pixels(
         return loss(trained(rgb.to(device)), [target.to(device) for target in targets])
 
     network = ResnetUnet(n_classes, options.seed)
+    if options.encoder_weights is not None:
+        load_trunk(network.encoder, options.encoder_weights, "torchvision's resnet34")
     course = Course(
         network=network,
         draw=draw,

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from wsipsm.errors import ModelError
@@ -28,7 +26,7 @@ from wsipsm.psm.pretext import (
     simsiam_loss,
     turned,
 )
-from wsipsm.training.checkpoint import digest_arrays, digest_state
+from wsipsm.training.checkpoint import digest_arrays, digest_state, load_trunk
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit
 
 _COLLAPSED = 1e-3
@@ -83,6 +81,7 @@ class _Task(nn.Module):
         """Embed all views at once, so that batch norm sees them together."""
         views = [anchor, positive] + ([negative] if self.options.pretext == Pretext.CONTRAST else [])
         _, z = self.network(torch.cat(views))
+        z = z.float()  # in bf16 the distance of near embeddings would round to nothing
         za, zp, *rest = z.split(len(anchor))
         match self.options.pretext:
             case Pretext.CONTRAST:
@@ -125,7 +124,7 @@ def train_pretext(
     """
     network = ActivationNetwork(options.network, options.seed, options.embedding_size)
     if options.weights is not None:
-        load_trunk(network, options.weights)
+        load_trunk(network.trunk, options.weights, network.name)
     elif options.pretext == Pretext.IMAGENET:
         raise ModelError(
             f"pretext imagenet: no weights were given; a .safetensors file for {options.network} is needed. "
@@ -159,28 +158,6 @@ def train_pretext(
     # Measured anew, so that a training that went on from a checkpoint tells the same.
     spread = _measure_spread(network, _draw_views(images, options, _first(options)))
     return network.eval(), PretextLog(tuple(losses), spread, collapsed=spread < _COLLAPSED)
-
-
-def load_trunk(network: ActivationNetwork, path: Path) -> None:
-    """Load weights of a network without its head, in the network's own names.
-
-    Raises
-    ------
-    ModelError
-        When the file is no safetensors file, or made for another network.
-    """
-    try:
-        stored = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be read as safetensors ({error}); weights are needed.") from error
-    own = network.trunk.state_dict()
-    wrong = [n for n in own if n not in stored or stored[n].shape != own[n].shape]
-    if wrong:
-        raise ModelError(
-            f"{path}: made for another network ({wrong[0]} and {len(wrong) - 1} more do not fit); weights of "
-            f"{network.name} are needed."
-        )
-    network.trunk.load_state_dict({n: stored[n] for n in own})
 
 
 def _first(options: PretextOptions) -> Draw:
