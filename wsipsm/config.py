@@ -123,6 +123,8 @@ class SegmentationSection(NetworkSection):
 
     point_weight: float = Field(0.5, ge=0)
     """Lambda: weight of points and Voronoi edges against the pseudo mask's background."""
+    balanced: bool = False
+    """Whether points and edges weigh alike, however many pixels they have; the paper does not."""
     point_radius_px: int = Field(2, ge=0, le=20)
     instances: Literal["components", "points"] = "components"
     """Nuclei are connected parts, as in the paper, or parts divided by a watershed from the detected points."""

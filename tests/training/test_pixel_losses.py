@@ -42,6 +42,16 @@ def test_segmentation_is_equation_8(planes: Planes, weight: float) -> None:
     assert float(found.detach()) == pytest.approx(weight * np.mean(points) + np.mean(background), rel=1e-5)
 
 
+def test_balanced_points_and_edges_weigh_alike(planes: Planes) -> None:
+    logits, mask, voronoi = planes
+    places = list(np.ndindex(2, 6, 7))
+    edges, points = ([surprise(logits, *p, kind) for p in places if voronoi[p] == kind] for kind in (0, 1))
+    background = [surprise(logits, *p, 0) for p in places if mask[p] == 0]
+    found = segmentation_loss(*on_torch(planes), 0.5, balanced=True)
+    expected = 0.5 * (np.mean(edges) + np.mean(points)) / 2 + np.mean(background)
+    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
+
+
 def test_only_the_background_of_the_mask_teaches(planes: Planes) -> None:
     logits, (mask, voronoi) = on_torch(planes)
     segmentation_loss(logits, [mask, torch.full_like(voronoi, IGNORED)], 0.5).backward()

@@ -46,6 +46,7 @@ from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
 _PATCH_PX = 256
 _MAX_PATCHES = 32
 _EVERY_PIXEL = 7
+_HALF = 0.5
 Tell: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, int, int, float], None]
 """Told the part of the chain, the step, the number of steps and the loss."""
@@ -94,6 +95,10 @@ class PaperEngine:
     def points(self, rgb: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:
         """Points (x, y) of each class of nuclei (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
         return _points_of(self.detector, rgb, self.maps.options)
+
+    def detector_mask(self, rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Where the detector's score of nuclei of any class is above that of background, shape (h, w)."""
+        return np.asarray(score_pixels(self.detector, rgb)[0] < _HALF, dtype=bool)
 
     def segment(self, rgb: NDArray[np.uint8], points: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
         """Label image of nuclei (Eq. 8), shape (h, w).
@@ -183,7 +188,11 @@ def train_paper(
     segmenter = train_pixels(
         lessons,
         2,
-        partial(segmentation_loss, point_weight=options.segmentation.point_weight),
+        partial(
+            segmentation_loss,
+            point_weight=options.segmentation.point_weight,
+            balanced=options.segmentation.balanced,
+        ),
         _pixel_options(options.segmentation, options, len(images)),
         partial(progress, "segmenter"),
         keep and keep / "segmenter",

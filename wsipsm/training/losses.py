@@ -69,7 +69,7 @@ def detection_loss(logits: Tensor, targets: Sequence[Tensor]) -> Tensor:
     return _cross_entropy(logits, mask)
 
 
-def segmentation_loss(logits: Tensor, targets: Sequence[Tensor], point_weight: float) -> Tensor:
+def segmentation_loss(logits: Tensor, targets: Sequence[Tensor], point_weight: float, balanced: bool = False) -> Tensor:
     """Eq. 8: lambda times the cross-entropy on points and Voronoi edges, and that on the pseudo mask's background.
 
     The mask's foreground teaches nothing: it is where pseudo masks are wrong.
@@ -82,10 +82,19 @@ def segmentation_loss(logits: Tensor, targets: Sequence[Tensor], point_weight: f
         Pseudo mask, of which the value 0 is used, and Voronoi label (1, 0, 255 = ignored), (n, h, w) each.
     point_weight
         Lambda.
+    balanced
+        Whether points and edges weigh alike. There are many times more edge pixels than point pixels, so without it a
+        short training learns the cores of nuclei only.
     """
     mask, voronoi = targets
     background = torch.where(mask == 0, 0, IGNORED)
-    return point_weight * _cross_entropy(logits, voronoi) + _cross_entropy(logits, background)
+    if balanced:
+        edges = torch.where(voronoi == 0, 0, IGNORED)
+        points = torch.where(voronoi == 1, 1, IGNORED)
+        of_points = (_cross_entropy(logits, edges) + _cross_entropy(logits, points)) / 2
+    else:
+        of_points = _cross_entropy(logits, voronoi)
+    return point_weight * of_points + _cross_entropy(logits, background)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
