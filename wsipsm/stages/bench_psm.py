@@ -77,13 +77,13 @@ def _label_methods(steps: _Steps, about: str) -> list[Method]:
         return divide_by_points(classes > 0, points[NUCLEUS])
 
     def scored(image: LabelledImage) -> NDArray[np.int32]:
-        return divide_by_points(steps.engine.detector_mask(image.rgb), steps.of(image)[1][NUCLEUS])
+        return divide_touching(steps.engine.detector_mask(image.rgb), _OPENING_PX)
 
     return [
         Method("psm pseudo mask", mask, lambda: about),
         Method("psm pseudo mask, watershed", divided),
         Method("psm pseudo mask, divided by detection", detected),
-        Method("psm detection, its map divided", scored),
+        Method("psm detection, its map, watershed", scored),
         Method("psm segmentation", lambda image: steps.engine.segment(image.rgb, steps.of(image)[1][NUCLEUS])),
     ]
 
