@@ -128,7 +128,9 @@ def test_version() -> None:
 
 
 CHILD = """
-import sys, time, typer
+import signal, sys, time, typer
+# A shell starts what it puts in the background without it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from wsipsm.cli.main import CommandGroup, configure
 from wsipsm.cli.options import says_how_to_continue
 app = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)

@@ -143,7 +143,9 @@ def test_workers_that_cannot_be_used_are_refused(n_workers: int, threads: int, t
 @pytest.mark.skipif(os.name != "posix", reason="signals to a process group")
 def test_ctrl_c_ends_everything_before_a_task_would() -> None:
     code = (
-        "import time\n"
+        "import signal, time\n"
+        # A shell starts what it puts in the background without it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from wsipsm.engine.dask import DaskExecutor\n"
         "if __name__ == '__main__':\n"
         "    with DaskExecutor(n_workers=2) as executor:\n"
