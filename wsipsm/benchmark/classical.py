@@ -19,6 +19,8 @@ from skimage.filters import gaussian, threshold_li, threshold_otsu
 from skimage.morphology import disk, h_maxima, isotropic_opening, opening, remove_small_objects
 from skimage.segmentation import watershed
 
+from wsipsm.benchmark.scoring import centroids
+
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Centroids (x, y) of positive and of negative nuclei, corner convention, shape (n, 2)."""
 
@@ -185,7 +187,4 @@ def _centroids(mask: NDArray[np.bool_], diameter_px: float) -> NDArray[np.float6
     mask = isotropic_opening(ndimage.binary_fill_holes(mask), max(1, 2 * unit))
     mask = remove_small_objects(mask, max_size=min_area)
     labels = split_touching(mask, sigma=1.5 * unit, height=0.75 * unit)
-    n = int(labels.max())
-    if n == 0:
-        return np.empty((0, 2))
-    return np.array(ndimage.center_of_mass(mask, labels, np.arange(1, n + 1)))[:, ::-1] + 0.5
+    return centroids(labels)

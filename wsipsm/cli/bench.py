@@ -11,10 +11,10 @@ import typer
 from wsipsm.benchmark.names import BuiltIn, ScoringProtocol, SetName
 from wsipsm.cli.options import ChosenSeed, Model, Quiet, says_how_to_continue
 from wsipsm.errors import UsageError
-from wsipsm.keys import Stain
 
 if TYPE_CHECKING:
     from wsipsm.config import PaperOptions
+    from wsipsm.keys import Stain
 
 ChosenSet = Annotated[
     SetName, typer.Argument(metavar="monuseg|bcdata|shidc|dcis", help="Which set.", show_default=False)
@@ -91,7 +91,7 @@ def bench(
         if train:
             from wsipsm.stages.bench_psm import train_methods
 
-            options = _paper_options(name, config, budget, seed)
+            options = _paper_options(opened.stain, config, budget, seed)
             seed = options.seed
             with open_steps(quiet) as progress:
                 trained = train_methods(opened, options, out / "training" / name, tell, progress)
@@ -106,9 +106,9 @@ def bench(
             typer.echo(f"wrote {path}")
 
 
-def _paper_options(name: SetName, config: Path | None, budget: float | None, seed: int | None) -> PaperOptions:
+def _paper_options(stain: Stain, config: Path | None, budget: float | None, seed: int | None) -> PaperOptions:
     from wsipsm.config import read_paper_options
 
     asked: dict[str, Any] = {"seed": seed, "budget": budget}
     given = {key: value for key, value in asked.items() if value is not None}
-    return read_paper_options(config, Stain.HE if name == SetName.MONUSEG else Stain.IHC, **given)
+    return read_paper_options(config, stain, **given)

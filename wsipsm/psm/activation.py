@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from wsipsm.models.padding import pad_reflected
 from wsipsm.psm.backbone import ActivationNetwork
 
 FeatureWeights: TypeAlias = tuple[Tensor, ...]
@@ -114,7 +115,7 @@ def _weighted_sum(
     height, width = rgb.shape[2:]
     left, right, top, bottom = _padding(height, width, stage)
     with torch.inference_mode():
-        image = _padded(rgb, (left, right, top, bottom))
+        image = pad_reflected(rgb, left, right, top, bottom)
         total = torch.zeros(len(rgb), 1, *image.shape[2:], device=rgb.device)
         for maps, weight in zip(network.features(image, stage), weights, strict=True):
             weighted = (weight[None, :, None, None] * maps).sum(dim=1, keepdim=True)
@@ -179,6 +180,13 @@ def orient_maps(
     return [scale.apply(activation) for activation in maps]
 
 
+def central_patch(rgb: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Middle of an image, at most ``side_px`` wide and high."""
+    height, width = rgb.shape[:2]
+    y, x = max(0, (height - side_px) // 2), max(0, (width - side_px) // 2)
+    return rgb[y : y + side_px, x : x + side_px]
+
+
 def _as_batch(images: Sequence[NDArray[np.uint8]], network: ActivationNetwork) -> Tensor:
     device = next(network.parameters()).device
     stacked = torch.from_numpy(np.stack([np.ascontiguousarray(image) for image in images]))
@@ -188,15 +196,6 @@ def _as_batch(images: Sequence[NDArray[np.uint8]], network: ActivationNetwork) -
 def _padding(height: int, width: int, stage: int) -> tuple[int, int, int, int]:
     """Left, right, top and bottom rims: whole strides of the stage, so that maps and pixels stay aligned."""
     return (*_rims(width, stage), *_rims(height, stage))
-
-
-def _padded(rgb: Tensor, rims: tuple[int, int, int, int]) -> Tensor:
-    """Reflect at the border; what alignment asks beyond a tiny image's own length repeats it."""
-    last_row, last_column = rgb.shape[2] - 1, rgb.shape[3] - 1
-    left, right, top, bottom = rims
-    image = functional.pad(rgb, (left, min(right, last_column), top, min(bottom, last_row)), mode="reflect")
-    rest = (0, max(0, right - last_column), 0, max(0, bottom - last_row))
-    return functional.pad(image, rest, mode="replicate") if any(rest) else image
 
 
 def _rims(side: int, stage: int) -> tuple[int, int]:

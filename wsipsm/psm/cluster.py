@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from wsipsm.keys import Stain
-from wsipsm.stain import StainProfile, optical_density, separate
+from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density, separate
 
 BETA = {Stain.HE: 2.5, Stain.IHC: 4.0}
 """Weight of the image against the map in Eq. 5, as the paper sets it for MoNuSeg and BCData."""
@@ -107,7 +107,7 @@ def marker_densities(
     hematoxylin, dab = (_smooth(plane) for plane in separate(rgb, profile))
     total = _smooth(optical_density(rgb, profile.background).sum(axis=2) / 3)
     red = _smooth(optical_density(rgb, profile.background)[..., 0])
-    cut = profile.dab_cut_od if profile.dab_cut_od is not None else 0.2
+    cut = profile.dab_cut_od if profile.dab_cut_od is not None else DEFAULT_DAB_CUT_OD
     brown = dab > cut
     grown = cv2.dilate(brown.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))) > 0
     positives = [np.minimum(dab, 3 * cut), np.minimum(dab, 3 * cut) + 0.5 * np.minimum(total, 1.0)]

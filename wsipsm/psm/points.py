@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from wsipsm.psm.pseudo_label import IGNORED
+from wsipsm.psm.pseudo_label import IGNORED, cell_borders
 
 _CANDIDATES = 1024
 
@@ -77,13 +77,9 @@ def voronoi_label(
     if not len(rows):
         return label
     nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
-    cells = seeds[tuple(nearest)]
-    edge = np.zeros(shape, dtype=bool)
-    edge[1:] |= cells[1:] != cells[:-1]
-    edge[:, 1:] |= cells[:, 1:] != cells[:, :-1]
     side = 2 * point_radius_px + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    label[edge] = 0
+    label[cell_borders(seeds[tuple(nearest)])] = 0
     label[cv2.dilate((seeds > 0).astype(np.uint8), disc) > 0] = 1
     return label
 

@@ -25,6 +25,7 @@ from wsipsm.psm.cluster import cluster
 
 IGNORED = 255
 _MIN_AREA_PX, _MAX_AREA_PX = 60, 4500
+_MAX_HOLE_PX = 300
 _KEEP_SHARE = 0.6
 _MIN_AGREEMENT = 0.35
 
@@ -79,14 +80,19 @@ def find_agreement(densities: Sequence[NDArray[np.float32]], seed: int = 0) -> A
     return Agreement(labels, confidence, generous)
 
 
+def fill_small_holes(mask: NDArray[np.uint8], max_hole_px: int) -> None:
+    """Fill background parts of at most ``max_hole_px`` pixels of a mask of 0 and 1, in place."""
+    _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
+    small[0] = False  # the mask itself
+    mask[small[holes]] = 1
+
+
 def divide_touching(mask: NDArray[np.bool_], opening_px: int) -> NDArray[np.int32]:
     """Open a mask, fill its small holes, and divide it by a watershed on the smoothed distance to its edge."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * opening_px + 1, 2 * opening_px + 1))
     filled = mask.astype(np.uint8)
-    _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - filled, connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] <= 300
-    small[0] = False
-    filled[small[holes]] = 1
+    fill_small_holes(filled, _MAX_HOLE_PX)
     opened = cv2.morphologyEx(filled, cv2.MORPH_OPEN, disc)
     distance = cv2.GaussianBlur(cv2.distanceTransform(opened, cv2.DIST_L2, 5), (0, 0), 1.5)
     peaks = (distance >= cv2.dilate(distance, np.ones((9, 9), np.uint8))) & (opened > 0)
@@ -187,11 +193,16 @@ def voronoi_edges(instances: NDArray[np.int32], reach_px: float = 4.0) -> NDArra
     if not instances.any():
         return np.zeros(instances.shape, dtype=bool)
     distance, nearest = ndimage.distance_transform_edt(instances == 0, return_indices=True)
-    cells = instances[tuple(nearest)]
-    edge = np.zeros(instances.shape, dtype=bool)
+    edge = cell_borders(instances[tuple(nearest)])
+    return np.asarray(edge & (instances == 0) & (distance <= reach_px))
+
+
+def cell_borders(cells: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Pixels whose upper or left neighbour belongs to another cell; the image's border is none."""
+    edge = np.zeros(cells.shape, dtype=bool)
     edge[1:] |= cells[1:] != cells[:-1]
     edge[:, 1:] |= cells[:, 1:] != cells[:, :-1]
-    return np.asarray(edge & (instances == 0) & (distance <= reach_px))
+    return edge
 
 
 def normalised_distance(instances: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from wsipsm.keys import Stain
-from wsipsm.stain import StainProfile, optical_density, separate
+from wsipsm.psm.pseudo_label import fill_small_holes
+from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density, separate
 
 BACKGROUND, NUCLEUS, POSITIVE = 0, 1, 2
 """Classes of a pseudo mask; on IHC, NUCLEUS is a negative nucleus."""
@@ -170,7 +171,7 @@ def _name_clusters(
     palest = float(hematoxylin.min())
     if stain == Stain.IHC:
         brownest = int(second.argmax())
-        cut = profile.dab_cut_od if profile.dab_cut_od is not None else 0.2
+        cut = profile.dab_cut_od if profile.dab_cut_od is not None else DEFAULT_DAB_CUT_OD
         if second[brownest] > cut:
             classes[brownest] = POSITIVE
         else:
@@ -210,13 +211,10 @@ def clean_classes(
     result = np.zeros_like(classes)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * opening_px + 1, 2 * opening_px + 1))
     for kind in (NUCLEUS, POSITIVE):
-        mask = cv2.morphologyEx((classes == kind).astype(np.uint8), cv2.MORPH_OPEN, disc)
+        mask = np.asarray(cv2.morphologyEx((classes == kind).astype(np.uint8), cv2.MORPH_OPEN, disc), dtype=np.uint8)
         if not mask.any():
             continue  # else a tiny image would be a hole in nothing
-        _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
-        small = stats[:, cv2.CC_STAT_AREA] <= max_hole_px
-        small[0] = False  # the mask itself
-        mask[small[holes]] = 1
+        fill_small_holes(mask, max_hole_px)
         _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] >= min_area_px
         large[0] = False

@@ -40,6 +40,7 @@ from wsipsm.benchmark.table import BenchReport, MethodResult
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import ignore_events
 from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
 from wsipsm.stages.run import run_slide
 
 BenchImage: TypeAlias = LabelledImage | PointImage
@@ -68,6 +69,11 @@ class OpenSet:
     points: PointSet | None
     """How points are scored; None: the truth is a label image."""
     limit: int | None
+
+    @property
+    def stain(self) -> Stain:
+        """Of the set: outlines are given on H&E, points on IHC."""
+        return Stain.HE if self.points is None else Stain.IHC
 
     @property
     def mpp(self) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from scipy import ndimage
 
 from wsipsm.benchmark.classical import Points
 from wsipsm.benchmark.images import LabelledImage, PointImage
+from wsipsm.benchmark.scoring import centroids
 from wsipsm.config import PaperOptions
-from wsipsm.keys import Stain
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.pseudo_label import divide_touching
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
@@ -21,6 +20,8 @@ from wsipsm.stages.bench import BenchImage, Method, OpenSet
 from wsipsm.stages.paper import PaperEngine, Progress, Tell, train_paper
 
 _OPENING_PX = 2
+_HALF = 0.5
+"""Score of background below which the detector sees a nucleus."""
 
 
 def train_methods(opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell, progress: Progress) -> list[Method]:
@@ -33,13 +34,12 @@ def train_methods(opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell
     opened
         The set.
     options
-        Settings; the stain is the set's.
+        Settings, made for the set's stain.
     keep
         Folder of checkpoints and logs.
     tell, progress
         As :func:`wsipsm.stages.paper.train_paper` takes them.
     """
-    options = options.model_copy(update={"stain": Stain.HE if opened.points is None else Stain.IHC})
     pixels = [replace(image).rgb for image in opened.images]
     engine = train_paper(pixels, options, keep, tell, progress)
     about = _told(options, engine)
@@ -47,55 +47,65 @@ def train_methods(opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell
     return _label_methods(steps, about) if opened.points is None else _point_methods(steps, about)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the engine makes of one image."""
+
+    path: Path
+    mask: NDArray[np.uint8]
+    """Pseudo mask of classes."""
+    scores: NDArray[np.float32]
+    """Of the detector."""
+    points: dict[int, NDArray[np.float64]]
+
+
 class _Steps:
     """What the engine makes of an image, kept until the next one: the rows of a table share it."""
 
     def __init__(self, engine: PaperEngine) -> None:
         self.engine = engine
-        self._path: Path | None = None
-        self._made: tuple[NDArray[np.uint8], dict[int, NDArray[np.float64]]] | None = None
+        self._last: _Made | None = None
 
-    def of(self, image: BenchImage) -> tuple[NDArray[np.uint8], dict[int, NDArray[np.float64]]]:
-        """Pseudo mask and points of an image."""
-        if self._made is None or image.path != self._path:
-            self._path, self._made = (
-                image.path,
-                (self.engine.maps.pseudo_mask(image.rgb), self.engine.points(image.rgb)),
-            )
-        return self._made
+    def of(self, image: BenchImage) -> _Made:
+        """Give what is made of an image."""
+        if self._last is None or image.path != self._last.path:
+            scores = self.engine.scores(image.rgb)
+            mask = self.engine.maps.pseudo_mask(image.rgb)
+            self._last = _Made(image.path, mask, scores, self.engine.points_in(scores))
+        return self._last
 
 
 def _label_methods(steps: _Steps, about: str) -> list[Method]:
     def mask(image: LabelledImage) -> NDArray[np.int32]:
-        return _components(steps.of(image)[0] > 0)
+        return _components(steps.of(image).mask > 0)
 
     def divided(image: LabelledImage) -> NDArray[np.int32]:
-        return divide_touching(steps.of(image)[0] > 0, _OPENING_PX)
+        return divide_touching(steps.of(image).mask > 0, _OPENING_PX)
 
     def detected(image: LabelledImage) -> NDArray[np.int32]:
-        classes, points = steps.of(image)
-        return divide_by_points(classes > 0, points[NUCLEUS])
+        made = steps.of(image)
+        return divide_by_points(made.mask > 0, made.points[NUCLEUS])
 
     def scored(image: LabelledImage) -> NDArray[np.int32]:
-        return divide_touching(steps.engine.detector_mask(image.rgb), _OPENING_PX)
+        return divide_touching(steps.of(image).scores[0] < _HALF, _OPENING_PX)
 
     return [
         Method("psm pseudo mask", mask, lambda: about),
         Method("psm pseudo mask, watershed", divided),
         Method("psm pseudo mask, divided by detection", detected),
         Method("psm detection, its map, watershed", scored),
-        Method("psm segmentation", lambda image: steps.engine.segment(image.rgb, steps.of(image)[1][NUCLEUS])),
+        Method("psm segmentation", lambda image: steps.engine.segment(image.rgb, steps.of(image).points[NUCLEUS])),
     ]
 
 
 def _point_methods(steps: _Steps, about: str) -> list[Method]:
     def mask(image: PointImage) -> Points:
-        classes = steps.of(image)[0]
-        positive, negative = (_centroids(divide_touching(classes == kind, _OPENING_PX)) for kind in (POSITIVE, NUCLEUS))
+        classes = steps.of(image).mask
+        positive, negative = (centroids(divide_touching(classes == kind, _OPENING_PX)) for kind in (POSITIVE, NUCLEUS))
         return positive, negative
 
     def detected(image: PointImage) -> Points:
-        points = steps.of(image)[1]
+        points = steps.of(image).points
         return points[POSITIVE], points[NUCLEUS]
 
     return [Method("psm pseudo mask, watershed", mask, lambda: about), Method("psm detection", detected)]
@@ -103,12 +113,6 @@ def _point_methods(steps: _Steps, about: str) -> list[Method]:
 
 def _components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(ndimage.label(mask)[0], np.int32)
-
-
-def _centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    ids = np.arange(1, int(labels.max()) + 1)
-    centres: Any = ndimage.center_of_mass(labels > 0, labels, ids) if len(ids) else []
-    return np.array(centres, np.float64).reshape(-1, 2)[:, ::-1] + 0.5
 
 
 def _told(options: PaperOptions, engine: PaperEngine) -> str:

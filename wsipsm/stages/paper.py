@@ -26,6 +26,7 @@ from wsipsm.psm.activation import (
     FeatureWeights,
     MapScale,
     activation_weights,
+    central_patch,
     fit_map_scale,
     map_sign,
     self_activation_map,
@@ -46,7 +47,6 @@ from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
 _PATCH_PX = 256
 _MAX_PATCHES = 32
 _EVERY_PIXEL = 7
-_HALF = 0.5
 Tell: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, int, int, float], None]
 """Told the part of the chain, the step, the number of steps and the loss."""
@@ -61,7 +61,7 @@ class PaperMaps:
     weights: FeatureWeights
     """Of the feature maps, for the set; empty when each image has its own."""
     sign: float
-    """Of the set's maps; unused when each image has its own weights."""
+    """Of the set's maps, by which they are rectified; unused otherwise."""
     scale: MapScale
     clusters: SemanticClusters | None
     """None: fitted to each image."""
@@ -92,13 +92,17 @@ class PaperEngine:
     segmenter: ResnetUnet | None
     """None where it was trained for detection only, as always on IHC."""
 
-    def points(self, rgb: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:
-        """Points (x, y) of each class of nuclei (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
-        return _points_of(self.detector, rgb, self.maps.options)
+    def scores(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Detector's score of background and of each class of nuclei, shape (classes, h, w)."""
+        return score_pixels(self.detector, rgb)
 
-    def detector_mask(self, rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Where the detector's score of nuclei of any class is above that of background, shape (h, w)."""
-        return np.asarray(score_pixels(self.detector, rgb)[0] < _HALF, dtype=bool)
+    def points_in(self, scores: NDArray[np.float32]) -> dict[int, NDArray[np.float64]]:
+        """Points (x, y) of each class of nuclei in the detector's scores (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
+        return _find_points(scores, self.maps.options)
+
+    def points(self, rgb: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:
+        """Points of an image; see :meth:`points_in`."""
+        return self.points_in(self.scores(rgb))
 
     def segment(self, rgb: NDArray[np.uint8], points: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
         """Label image of nuclei (Eq. 8), shape (h, w).
@@ -181,7 +185,7 @@ def train_paper(
         return PaperEngine(maps, log, detector, None)
     lessons = []
     for number, (rgb, mask) in enumerate(zip(images, masks, strict=True), start=1):
-        points = _points_of(detector, rgb, options)[NUCLEUS]
+        points = _find_points(score_pixels(detector, rgb), options)[NUCLEUS]
         tell(f"points {number}/{len(images)}: {len(points)} nuclei")
         voronoi = voronoi_label(points, mask.shape, options.segmentation.point_radius_px)
         lessons.append(PixelLesson(rgb, (mask, voronoi)))
@@ -244,8 +248,9 @@ def fit_maps(network: ActivationNetwork, images: Sequence[NDArray[np.uint8]], op
     weights: FeatureWeights = ()
     sign = 1.0
     if section.weights == "set":
-        patches = [_centre(rgb) for rgb in chosen]
+        patches = [central_patch(rgb, _PATCH_PX) for rgb in chosen]
         weights = activation_weights(network, patches, section.stage)
+    if weights and section.rectified:  # else the scale finds the sign
         plain = [self_activation_map(network, weights, rgb, section.stage) for rgb in chosen]
         sign = map_sign(_sampled(plain), _sampled([_darkness(rgb) for rgb in chosen]))
     raw = [_signed_map(network, weights, sign, rgb, options) for rgb in chosen]
@@ -259,15 +264,16 @@ def fit_maps(network: ActivationNetwork, images: Sequence[NDArray[np.uint8]], op
 def _signed_map(
     network: ActivationNetwork, weights: FeatureWeights, sign: float, rgb: NDArray[np.uint8], options: PaperOptions
 ) -> NDArray[np.float32]:
-    """Map that rises with darkness: by the set's sign, or the image's own where it has weights of its own."""
-    stage = options.activation.stage
-    own = weights or activation_weights(network, [rgb], stage)
-    if not weights:
-        plain = self_activation_map(network, own, rgb, stage)
-        sign = map_sign(_sampled([plain]), _sampled([_darkness(rgb)]))
-    if options.activation.rectified:
-        return self_activation_map(network, own, rgb, stage, sign)
-    return np.asarray(sign * self_activation_map(network, own, rgb, stage), dtype=np.float32)
+    """Map before scaling: rectified by the set's sign, or signed by the image's own where it has weights of its own."""
+    section = options.activation
+    if weights:
+        return self_activation_map(network, weights, rgb, section.stage, sign if section.rectified else None)
+    own = activation_weights(network, [rgb], section.stage)
+    plain = self_activation_map(network, own, rgb, section.stage)
+    sign = map_sign(_sampled([plain]), _sampled([_darkness(rgb)]))
+    if section.rectified:
+        return self_activation_map(network, own, rgb, section.stage, sign)
+    return np.asarray(sign * plain, dtype=np.float32)
 
 
 def _darkness(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -288,10 +294,9 @@ def _fit_clusters(
     return fit_clusters(images, activations, fusion, options.stain, options.seed, section.clusters)
 
 
-def _points_of(detector: ResnetUnet, rgb: NDArray[np.uint8], options: PaperOptions) -> dict[int, NDArray[np.float64]]:
+def _find_points(scores: NDArray[np.float32], options: PaperOptions) -> dict[int, NDArray[np.float64]]:
     section = options.detection
     kinds = (NUCLEUS,) if options.stain == Stain.HE else (NUCLEUS, POSITIVE)
-    scores = score_pixels(detector, rgb)
     return {kind: find_maxima(scores[kind], section.radius_px, section.min_score, section.sigma_px) for kind in kinds}
 
 
@@ -310,7 +315,7 @@ def _pixel_options(section: NetworkSection, options: PaperOptions, n_images: int
 
 def _steps(section: PretextSection | NetworkSection, options: PaperOptions, n_images: int) -> int:
     if section.steps is not None:
-        return round(section.steps * options.budget) if section.steps * options.budget >= 1 else min(section.steps, 1)
+        return max(min(1, section.steps), round(section.steps * options.budget))
     return max(1, round(section.epochs * math.ceil(n_images / section.batch) * options.budget))
 
 
@@ -346,12 +351,6 @@ def _read_losses(path: Path) -> list[float]:
 def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:
     """Hash of pixels and settings: what a checkpoint belongs to."""
     return digest({"pixels": digest_arrays(images), "options": options.model_dump(mode="json")})
-
-
-def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = rgb.shape[:2]
-    y, x = max(0, (height - _PATCH_PX) // 2), max(0, (width - _PATCH_PX) // 2)
-    return rgb[y : y + _PATCH_PX, x : x + _PATCH_PX]
 
 
 def _told(options: PretextOptions, log: PretextLog) -> str:

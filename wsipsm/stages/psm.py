@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wsipsm.config import PaperOptions, read_paper_options
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
+from wsipsm.psm.activation import central_patch
 from wsipsm.psm.points import find_maxima, voronoi_label
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.rundir import output_error
@@ -112,7 +113,7 @@ def show_psm(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(folder, error) from error
-    rgb = _centre(images[0])
+    rgb = central_patch(images[0], _SHOWN_PX)
     if choice.trained:
         engine = train_paper(images, options, folder / "training", tell, progress, segmenting=False)
         maps, log, points = engine.maps, engine.log, engine.points(rgb)
@@ -186,9 +187,3 @@ def _mask_points(classes: NDArray[np.uint8], options: PaperOptions) -> dict[int,
         kind: find_maxima((classes == kind).astype(np.float32), section.radius_px, _MASK_SCORE, section.sigma_px)
         for kind in kinds
     }
-
-
-def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = rgb.shape[:2]
-    y, x = max(0, (height - _SHOWN_PX) // 2), max(0, (width - _SHOWN_PX) // 2)
-    return rgb[y : y + _SHOWN_PX, x : x + _SHOWN_PX]

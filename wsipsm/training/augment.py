@@ -6,6 +6,7 @@ are what is left to learn from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -63,6 +64,23 @@ def compress(rgb: NDArray[np.uint8], options: AugmentOptions, rng: np.random.Gen
     _, coded = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
     return np.ascontiguousarray(decoded[..., ::-1])
+
+
+def crop_scaled(
+    shape: tuple[int, ...], crop_px: int, options: AugmentOptions, rng: np.random.Generator
+) -> tuple[tuple[slice, slice], int]:
+    """Choose a square of an image that comes out ``crop_px`` wide at a drawn scale, and how to resize its colours.
+
+    Returns
+    -------
+    Rows and columns, and OpenCV's interpolation.
+    """
+    low, high = (math.log(s) for s in options.scale)
+    height, width = shape[:2]
+    side = min(round(crop_px / math.exp(rng.uniform(low, high))), height, width)
+    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+    soft = cv2.INTER_AREA if side > crop_px else cv2.INTER_LINEAR
+    return (slice(y, y + side), slice(x, x + side)), soft
 
 
 def turn(planes: list[NDArray[np.generic]], quarter_turns: int, mirrored: bool) -> list[NDArray[np.generic]]:

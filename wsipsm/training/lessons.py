@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsipsm.keys import Stain
-from wsipsm.psm.activation import activation_weights, orient_maps, self_activation_map
+from wsipsm.psm.activation import activation_weights, central_patch, orient_maps, self_activation_map
 from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities, marker_densities
 from wsipsm.psm.pseudo_label import Agreement, PseudoLabel, find_agreement, make_pseudo_label
 from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density
@@ -58,7 +58,7 @@ def make_lessons(images: Sequence[StainedImage], stain: Stain, seed: int, tell: 
     network, log = train_pretext(pixels, PretextOptions(seed=seed))
     state = "collapsed: its maps say little" if log.collapsed else f"embedding spread {log.spread:.3f}"
     tell(f"pretext: loss {log.losses[0]:.2f} to {log.losses[-1]:.2f}, {state}")
-    weights = activation_weights(network, [_centre(rgb) for rgb in pixels[:_MAX_PATCHES]])
+    weights = activation_weights(network, [central_patch(rgb, _PATCH_PX) for rgb in pixels[:_MAX_PATCHES]])
     raw = [self_activation_map(network, weights, rgb) for rgb in pixels]
     dark = [optical_density(image.rgb, image.profile.background)[..., 0] for image in images]
     lessons = []
@@ -67,12 +67,6 @@ def make_lessons(images: Sequence[StainedImage], stain: Stain, seed: int, tell: 
         lessons.append(Lesson(image.rgb, label))
         tell(f"pseudo labels {number}/{len(images)}: {len(label.points_xy)} nuclei kept")
     return lessons
-
-
-def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = rgb.shape[:2]
-    y, x = max(0, (height - _PATCH_PX) // 2), max(0, (width - _PATCH_PX) // 2)
-    return rgb[y : y + _PATCH_PX, x : x + _PATCH_PX]
 
 
 def _label_he(image: StainedImage, activation: NDArray[np.float32], seed: int) -> PseudoLabel:

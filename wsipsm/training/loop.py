@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel
-from wsipsm.training.augment import AugmentOptions, compress, jitter_stains, turn
+from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains, turn
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
 from wsipsm.training.losses import student_loss
 
@@ -137,13 +136,8 @@ def _draw_batch(
 
 
 def _draw_crop(lesson: Lesson, options: TrainOptions, rng: np.random.Generator) -> list[NDArray[np.generic]]:
-    low, high = (math.log(s) for s in options.augment.scale)
-    height, width = lesson.rgb.shape[:2]
-    side = min(round(options.crop_px / math.exp(rng.uniform(low, high))), height, width)
-    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    window = np.s_[y : y + side, x : x + side]
+    window, soft = crop_scaled(lesson.rgb.shape, options.crop_px, options.augment, rng)
     size = (options.crop_px, options.crop_px)
-    soft = cv2.INTER_AREA if side > options.crop_px else cv2.INTER_LINEAR
     planes: list[NDArray[np.generic]] = [
         compress(np.asarray(cv2.resize(lesson.rgb[window], size, interpolation=soft), np.uint8), options.augment, rng),
         cv2.resize(lesson.label.nucleus[window], size, interpolation=cv2.INTER_NEAREST_EXACT),

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
+from wsipsm.models.padding import pad_reflected
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
 from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
 from wsipsm.training.checkpoint import load_trunk
@@ -137,9 +137,6 @@ def score_pixels(network: ResnetUnet, rgb: NDArray[np.uint8]) -> NDArray[np.floa
         rims.append((before, whole - side - before))
     (left, right), (top, bottom) = rims
     with torch.inference_mode():
-        # Reflection reaches at most a side's length; what alignment asks beyond it repeats the border.
-        image = functional.pad(image, (left, min(right, width - 1), top, min(bottom, height - 1)), mode="reflect")
-        rest = (0, max(0, right - width + 1), 0, max(0, bottom - height + 1))
-        image = functional.pad(image, rest, mode="replicate")
+        image = pad_reflected(image, left, right, top, bottom)
         scores = torch.softmax(network(image), dim=1)[0, :, top : top + height, left : left + width]
     return np.ascontiguousarray(scores.cpu().numpy(), dtype=np.float32)

@@ -8,7 +8,6 @@ teacher wavers, a nucleus that one compression divides and another joins, the me
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch.nn import functional
 
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
-from wsipsm.training.augment import AugmentOptions, compress, jitter_stains
+from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
 
@@ -138,12 +137,8 @@ def _draw_crop(
     images: Sequence[NDArray[np.uint8]], options: SettleOptions, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     image = images[int(rng.integers(len(images)))]
-    height, width = image.shape[:2]
-    low, high = (math.log(s) for s in options.augment.scale)
-    side = min(round(options.crop_px / math.exp(rng.uniform(low, high))), height, width)
-    y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    soft = cv2.INTER_AREA if side > options.crop_px else cv2.INTER_LINEAR
-    crop = cv2.resize(image[y : y + side, x : x + side], (options.crop_px, options.crop_px), interpolation=soft)
+    window, soft = crop_scaled(image.shape, options.crop_px, options.augment, rng)
+    crop = cv2.resize(image[window], (options.crop_px, options.crop_px), interpolation=soft)
     return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))), dtype=np.uint8)
 
 
