@@ -33,3 +33,25 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def slides_dir(data_dir: Path) -> Path:
     return data_dir / "slides"
+
+
+@pytest.fixture(scope="session")
+def tiny_engine() -> str:
+    """Settings of the paper's engine as TOML, in the smallest trainings that run."""
+    return """
+[pretext]
+network = "torchvision:resnet18"
+steps = 1
+batch = 2
+crop_px = 64
+[clusters]
+min_area_px = 40
+[detection]
+steps = 1
+batch = 1
+crop_px = 32
+[segmentation]
+steps = 1
+batch = 1
+crop_px = 32
+"""

@@ -16,23 +16,6 @@ from wsipsm.cli.main import app
 from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
 
-TINY = """
-[pretext]
-network = "torchvision:resnet18"
-steps = 1
-batch = 2
-crop_px = 64
-[clusters]
-min_area_px = 40
-[detection]
-steps = 1
-batch = 1
-crop_px = 32
-[segmentation]
-steps = 1
-batch = 1
-crop_px = 32
-"""
 BLOCKED = """
 import sys
 
@@ -67,9 +50,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def config(tmp_path_factory: pytest.TempPathFactory, tiny_engine: str) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.toml"
-    path.write_text(TINY)
+    path.write_text(tiny_engine)
     return path
 
 

@@ -20,31 +20,13 @@ from wsipsm.demo.draw import draw_array
 from wsipsm.keys import NucleusClass, Stain
 from wsipsm.stages.paper import train_paper
 
-TOML = """
-{top}
-[pretext]
-network = "torchvision:resnet18"
-steps = 1
-batch = 2
-crop_px = 64
-[clusters]
-min_area_px = 40
-[detection]
-steps = 1
-batch = 1
-crop_px = 32
-[segmentation]
-steps = 1
-batch = 1
-crop_px = 32
-"""
 SIDE = 128
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(tmp_path: Path, tiny_engine: str) -> Path:
     path = tmp_path / "tiny.toml"
-    path.write_text(TOML.format(top="seed = 2"))
+    path.write_text(f"seed = 2\n{tiny_engine}")
     return path
 
 
