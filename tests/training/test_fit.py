@@ -205,10 +205,7 @@ def test_two_processes_end_with_the_same_weights(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command += ["--nproc_per_node", "2", str(RANKED), str(tmp_path)]
-    for _ in range(4):
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
-        if "connectFullMesh failed" not in result.stderr:  # two processes missed each other on a busy machine
-            break
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert ranks[0].keys() == ranks[1].keys()

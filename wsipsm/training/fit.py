@@ -6,6 +6,7 @@ from its last checkpoint to the same weights, and batches can be drawn ahead in 
 
 from __future__ import annotations
 
+import atexit
 import csv
 import math
 import time
@@ -109,7 +110,8 @@ def fit(course: Course[Batch], options: FitOptions, progress: Progress | None = 
     average = {k: v.detach().clone() for k, v in network.state_dict().items()} if course.averaged else None
     losses = _resume(course.network, optimiser, average, options)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast == torch.float16)
-    with _spread(network, compute) as trained, _open_ahead(course.draw, options, compute, len(losses)) as batches:
+    trained = _spread(network, compute)
+    with _open_ahead(course.draw, options, compute, len(losses)) as batches:
         saved = time.monotonic()
         for step in range(len(losses), options.steps):
             _set_learning_rate(optimiser, course.learning_rate(step))
@@ -192,21 +194,21 @@ def _keep(
         writer.writerows(enumerate(losses))
 
 
-@contextmanager
-def _spread(network: nn.Module, compute: Compute) -> Iterator[nn.Module]:
-    """Share gradients with the other processes of torch's launcher, where there are any."""
+def _spread(network: nn.Module, compute: Compute) -> nn.Module:
+    """Share gradients with the other processes of torch's launcher, where there are any.
+
+    The group is joined once and left when the process ends: a second group made over the launcher's store would read
+    the first one's addresses from it, and wait for ever.
+    """
     if compute.n_ranks == 1:
-        yield network
-        return
-    own_group = not torch.distributed.is_initialized()
-    if own_group:
-        torch.distributed.init_process_group("nccl" if compute.device.type == "cuda" else "gloo")
-    try:
-        ids = [compute.device] if compute.device.type == "cuda" else None
-        yield DistributedDataParallel(network, device_ids=ids, find_unused_parameters=True)
-    finally:
-        if own_group:
-            torch.distributed.destroy_process_group()
+        return network
+    on_gpu = compute.device.type == "cuda"
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)
+    return DistributedDataParallel(
+        network, device_ids=[compute.device] if on_gpu else None, find_unused_parameters=True
+    )
 
 
 def _share_result(network: nn.Module, compute: Compute) -> None:
