@@ -14,10 +14,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from wsipsm.benchmark.names import SetName
 from wsipsm.cli.main import app
 from wsipsm.config import read_paper_options
 from wsipsm.demo.draw import draw_array
+from wsipsm.errors import UsageError
 from wsipsm.keys import NucleusClass, Stain
+from wsipsm.stages.bench import open_set
+from wsipsm.stages.bench_psm import train_methods
 from wsipsm.stages.paper import train_paper
 
 SIDE = 128
@@ -123,10 +127,29 @@ def test_labels_of_bcdata_teach_nothing(bcdata: Path, config: Path, tmp_path: Pa
     assert {"psm pseudo mask, watershed", "psm detection"} <= {row["method"] for row in rows}
 
 
+def test_another_folder_is_trained_on(monuseg: Path, config: Path, tmp_path: Path) -> None:
+    opened, options = open_set(SetName.MONUSEG, monuseg), read_paper_options(config, Stain.HE)
+    quiet = (lambda line: None, lambda *_: None)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: holds no image"):
+        train_methods(opened, options, tmp_path / "none", *quiet, train_on=tmp_path / "empty")
+    other = tmp_path / "other"
+    other.mkdir()
+    rgb, _ = draw_array(seed=7, size=(SIDE, SIDE), n_nuclei=12, stain=Stain.HE)
+    Image.fromarray(rgb).save(other / "c.png")
+    methods = train_methods(opened, options, tmp_path / "kept", *quiet, train_on=other)
+    assert f"the pixels of 1 images of {other} alone" in methods[0].describe()
+    assert "also one that was trained on" not in methods[0].describe()
+    trained = digests(tmp_path / "kept")
+    train_paper([rgb], options, tmp_path / "alone", *quiet)
+    assert digests(tmp_path / "alone") == trained
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--budget", "0.5"], "given without --train"),
+        (["--train-on", "."], "given without --train"),
         (["--train", "--budget", "0"], "--budget 0.0: refused"),
         (["--train", "--seed", "-1"], "--seed -1: refused"),
         (["--train", "--config", "none.toml"], "none.toml: cannot be read"),

@@ -41,6 +41,15 @@ Train = Annotated[
         "--train", help="Also train the paper's engine on the images' pixels; a row a step.", show_default="no"
     ),
 ]
+TrainOn = Annotated[
+    Path | None,
+    typer.Option(
+        "--train-on",
+        metavar="DIR",
+        help="Folder of the images that --train learns from, such as the set's training part.",
+        show_default="the scored images",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="TOML", help="Settings of --train.", show_default="the paper's"),
@@ -61,6 +70,7 @@ def bench(
     out: OutFolder = Path("wsipsm-bench"),
     limit: Limit = None,
     train: Train = False,
+    train_on: TrainOn = None,
     config: Config = None,
     budget: Budget = None,
     seed: ChosenSeed = None,
@@ -70,8 +80,8 @@ def bench(
 
     floor, cellprofiler and fiji use no network; wsipsm is the installed model.
 
-    With --train the published method is trained first, on the set's pixels alone. Checkpoints lie in the folder
-    training of --out, and the same command goes on after a kill.
+    With --train the published method is trained first, on pixels alone: those of the set, or of --train-on.
+    Checkpoints lie in the folder training of --out, and the same command goes on after a kill.
 
     Example: wsipsm bench monuseg "MoNuSeg 2018 Training Data" --out tables
     """
@@ -80,8 +90,8 @@ def bench(
     from wsipsm.cli.steps import open_steps
     from wsipsm.stages.bench import Method, open_set, parse_methods, run_bench
 
-    if not train and (config is not None or budget is not None):
-        raise UsageError("--config, --budget: given without --train; they are for training. Add --train.")
+    if not train and any(given is not None for given in (train_on, config, budget)):
+        raise UsageError("--train-on, --config, --budget: given without --train; they are for training. Add --train.")
     chosen: list[BuiltIn | Method] = [*parse_methods(methods)]
     with (
         says_how_to_continue("No table was written; a training goes on from its last checkpoint."),
@@ -94,7 +104,7 @@ def bench(
             options = _paper_options(opened.stain, config, budget, seed)
             seed = options.seed
             with open_steps(quiet) as progress:
-                trained = train_methods(opened, options, out / "training" / name, tell, progress)
+                trained = train_methods(opened, options, out / "training" / name, tell, progress, train_on)
             if os.environ.get("RANK", "0") != "0":
                 return  # one of torchrun's further processes: the first one scores
             chosen[-1:-1] = trained

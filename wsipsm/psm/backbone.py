@@ -89,7 +89,7 @@ class ActivationNetwork(nn.Module):
 
     def _blocks(self, stage: int) -> Sequence[nn.Module]:
         if not 1 <= stage <= N_STAGES:
-            raise UsageError(f"stage {stage}: there is none; 1 to {N_STAGES} is needed. Check --stage.")
+            raise UsageError(f"stage {stage}: there is none; 1 to {N_STAGES} is needed.")
         return self._stages[stage - 1]
 
     def _run(self, rgb: Tensor, blocks: Sequence[nn.Module], keep: Callable[..., None]) -> Tensor:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsipsm.benchmark.classical import Points
-from wsipsm.benchmark.images import LabelledImage, PointImage
+from wsipsm.benchmark.images import LabelledImage, PointImage, list_files, read_rgb
 from wsipsm.benchmark.scoring import centroids
 from wsipsm.config import PaperOptions
+from wsipsm.errors import UsageError
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.pseudo_label import divide_touching
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
@@ -22,10 +23,13 @@ from wsipsm.stages.paper import PaperEngine, Progress, Tell, train_paper
 _OPENING_PX = 2
 _HALF = 0.5
 """Score of background below which the detector sees a nucleus."""
+_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
 
-def train_methods(opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell, progress: Progress) -> list[Method]:
-    """Train the paper's engine on a set's images alone, and give its steps as methods.
+def train_methods(
+    opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell, progress: Progress, train_on: Path | None = None
+) -> list[Method]:
+    """Train the paper's engine on images alone, and give its steps as methods.
 
     Annotations are not read: the images' pixels are all that training is given.
 
@@ -39,10 +43,17 @@ def train_methods(opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell
         Folder of checkpoints and logs.
     tell, progress
         As :func:`wsipsm.stages.paper.train_paper` takes them.
+    train_on
+        Folder of the images that are learned from; None: those that are scored.
+
+    Raises
+    ------
+    UsageError
+        When that folder holds no image, or one that cannot be used.
     """
-    pixels = [replace(image).rgb for image in opened.images]
+    pixels = [replace(image).rgb for image in opened.images] if train_on is None else _read_folder(train_on)
     engine = train_paper(pixels, options, keep, tell, progress)
-    about = _told(options, engine)
+    about = _told(options, engine, train_on, len(pixels))
     steps = _Steps(engine)
     return _label_methods(steps, about) if opened.points is None else _point_methods(steps, about)
 
@@ -115,14 +126,23 @@ def _components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.asarray(ndimage.label(mask)[0], np.int32)
 
 
-def _told(options: PaperOptions, engine: PaperEngine) -> str:
+def _read_folder(folder: Path) -> list[NDArray[np.uint8]]:
+    files = list_files(folder, _SUFFIXES)
+    if not files:
+        raise UsageError(f"--train-on {folder}: holds no image; {', '.join(_SUFFIXES)} are read. Check the path.")
+    return [read_rgb(path) for path in files.values()]
+
+
+def _told(options: PaperOptions, engine: PaperEngine, train_on: Path | None, n_images: int) -> str:
     collapsed = ", collapsed" if engine.log.collapsed else ""
     settings = "; ".join(
         f"{name}: " + ", ".join(f"{key} {value}" for key, value in section.items() if value is not None)
         for name, section in options.model_dump(mode="json").items()
         if isinstance(section, dict)
     )
+    whose = "these images' pixels alone" if train_on is None else f"the pixels of {n_images} images of {train_on} alone"
+    also = "; every image is also one that was trained on" if train_on is None else ""
     return (
-        f"psm rows: trained on these images' pixels alone, pretext {len(engine.log.losses)} steps{collapsed}; every "
-        f"image is also one that was trained on. Budget {options.budget:g}, seed {options.seed}. {settings}."
+        f"psm rows: trained on {whose}, pretext {len(engine.log.losses)} steps{collapsed}{also}. "
+        f"Budget {options.budget:g}, seed {options.seed}. {settings}."
     )
