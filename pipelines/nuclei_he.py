@@ -1,7 +1,9 @@
 """Recipe of ``nuclei-he``: H&E nuclei from the pixels of the MoNuSeg training images; no label file is opened.
 
 python pipelines/imagenet_encoder.py encoder.safetensors
-python pipelines/nuclei_he.py DATA encoder.safetensors wsipsm/zoo/nuclei-he.safetensors
+python pipelines/nuclei_he.py DATA encoder.safetensors wsipsm/zoo/nuclei-he.safetensors [first.safetensors]
+
+``first`` holds the weights of a first round that was run before.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from wsipsm.models.card import DataSource
 from wsipsm.training.augment import AugmentOptions
 
 
-def main(data: Path, encoder: Path, out: Path) -> None:
+def main(data: Path, encoder: Path, out: Path, first: Path | None = None) -> None:
     """Train and write the model and its card."""
     images = sorted((data / "monuseg/train/images").glob("*.tif"))
     terms = "CC BY-NC-SA 4.0 (pixels from TCGA)"
@@ -27,11 +29,14 @@ def main(data: Path, encoder: Path, out: Path) -> None:
             data=(DataSource(name="MoNuSeg 2018 training images, pixels only", n_images=len(images), terms=terms),),
             augment=AugmentOptions(scale=(0.7, 1.5)),
             steps=600,
+            round_steps=(400, 300),
+            round_augment=AugmentOptions(scale=(0.5, 1.6)),
         ),
         encoder,
         out,
+        first,
     )
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:4]))
+    main(*(Path(argument) for argument in sys.argv[1:5]))

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings, ModelCard
+from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import save_model
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_box
@@ -18,7 +19,10 @@ from wsipsm.stain import fit_stain_profile
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.lessons import StainedImage, make_lessons
 from wsipsm.training.loop import TrainOptions, train_student
+from wsipsm.training.rounds import next_lessons
 from wsipsm.training.settle import SettleOptions, settle_student
+
+ROUND_LEARNING_RATE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +45,40 @@ class Recipe:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     input_sigma_px: float = 0.0
     """Smoothing of the input, working pixels."""
+    round_steps: tuple[int, ...] = ()
+    """Of each further round, whose lessons are what the network of the one before finds at several scales."""
+    round_augment: AugmentOptions = field(default_factory=AugmentOptions)
     settle_steps: int = 0
-    """Of the second training, that makes the network steady under compression."""
+    """Of the last training, that makes the network steady under compression."""
     seed: int = 0
 
 
-def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
-    """Train on the sources' pixels, starting from an encoder's weights, and write the model."""
-    options = TrainOptions(
-        steps=recipe.steps, seed=recipe.seed, augment=recipe.augment, input_sigma_px=recipe.input_sigma_px
-    )
+def make_model(recipe: Recipe, encoder: Path, out: Path, first: Path | None = None) -> ModelCard:
+    """Train on the sources' pixels and write the model.
+
+    Parameters
+    ----------
+    recipe
+        What to do.
+    encoder
+        Weights that the first round starts from.
+    out
+        Safetensors file; the card goes beside it.
+    first
+        Weights of a first round that was run before; None: it is run.
+    """
     outputs = ("nucleus", "distance") if recipe.stain == Stain.HE else ("nucleus", "distance", "positive")
     images = [_read(source, recipe) for source in recipe.sources]
-    lessons = make_lessons(images, recipe.stain, recipe.seed, print)
-    network = train_student(lessons, len(outputs), options, load_file(encoder), _told)
+    network = _first_round(recipe, images, len(outputs), encoder) if first is None else _load(first, len(outputs))
+    network = _further_rounds(recipe, images, network, len(outputs))
     if recipe.settle_steps:
         network = settle_student([image.rgb for image in images], network, _settling(recipe), _told)
     training: dict[str, str | int | float | bool] = {
         "labels": "none",
         "encoder": "ImageNet, EfficientNet-Lite0",
-        "steps": options.steps,
-        "batch": options.batch,
+        "steps": recipe.steps,
+        "round_steps": ", ".join(map(str, recipe.round_steps)),
+        "batch": _first_options(recipe).batch,
         "seed": recipe.seed,
         "settle_steps": recipe.settle_steps,
     }
@@ -79,6 +96,37 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         training=training,
     )
     return save_model(out, network.state_dict(), card)
+
+
+def _first_options(recipe: Recipe) -> TrainOptions:
+    return TrainOptions(
+        steps=recipe.steps, seed=recipe.seed, augment=recipe.augment, input_sigma_px=recipe.input_sigma_px
+    )
+
+
+def _first_round(recipe: Recipe, images: list[StainedImage], n_outputs: int, encoder: Path) -> NucleusUnet:
+    lessons = make_lessons(images, recipe.stain, recipe.seed, print)
+    return train_student(lessons, n_outputs, _first_options(recipe), load_file(encoder), _told)
+
+
+def _load(weights: Path, n_outputs: int) -> NucleusUnet:
+    network = NucleusUnet(n_outputs)
+    network.load_state_dict(load_file(weights))
+    return network
+
+
+def _further_rounds(recipe: Recipe, images: list[StainedImage], network: NucleusUnet, n_outputs: int) -> NucleusUnet:
+    for number, steps in enumerate(recipe.round_steps, start=1):
+        lessons = next_lessons([image.rgb for image in images], network, WORKING_MPP, print)
+        options = replace(
+            _first_options(recipe),
+            steps=steps,
+            seed=recipe.seed + number,
+            learning_rate=ROUND_LEARNING_RATE,
+            augment=recipe.round_augment,
+        )
+        network = train_student(lessons, n_outputs, options, network.state_dict(), _told)
+    return network
 
 
 def _settling(recipe: Recipe) -> SettleOptions:

@@ -14,15 +14,9 @@ from scipy.spatial.distance import cdist
 
 from wsipsm.demo.draw import draw_array
 from wsipsm.keys import NucleusClass, Stain
+from wsipsm.psm.agreement import Agreement, find_agreement
 from wsipsm.psm.cluster import cluster, marker_densities
-from wsipsm.psm.pseudo_label import (
-    IGNORED,
-    Agreement,
-    find_agreement,
-    make_pseudo_label,
-    normalised_distance,
-    voronoi_edges,
-)
+from wsipsm.psm.pseudo_label import IGNORED, make_pseudo_label, normalised_distance, voronoi_edges
 from wsipsm.stain import fit_stain_profile
 
 
@@ -61,7 +55,7 @@ def test_objects_not_kept_and_doubtful_zones_are_ignored() -> None:
     assert label.nucleus[20, 20 + 12] == 0  # the rim of a kept nucleus, though a generous cut took it
     assert label.nucleus[0, 0] == 0
     np.testing.assert_allclose(label.points_xy, [[20.5, 20.5]], atol=0.5)
-    assert (label.distance[labels != 1] == 0).all()
+    assert ((label.instances == 1) == (labels == 1)).all()
 
 
 def test_classes_lie_on_kept_nuclei_only_and_the_first_group_wins() -> None:
@@ -88,7 +82,7 @@ def test_a_narrow_gap_between_nuclei_is_background() -> None:
     labels[10:25, 19:31] = 2
     label = make_pseudo_label([(agree(labels, [0.9, 0.9], margin=6), None)], share=1.0)
     assert (label.nucleus[10:25, 17:19] == 0).any(axis=1).all()
-    assert label.distance[17, 17] == 0
+    assert label.instances[17, 17] == 0
 
 
 @settings(max_examples=15, deadline=None)

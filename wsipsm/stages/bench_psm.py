@@ -14,8 +14,8 @@ from wsipsm.benchmark.images import LabelledImage, PointImage, list_files, read_
 from wsipsm.benchmark.scoring import centroids
 from wsipsm.config import PaperOptions
 from wsipsm.errors import UsageError
+from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.points import divide_by_points
-from wsipsm.psm.pseudo_label import divide_touching
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.stages.bench import BenchImage, Method, OpenSet
 from wsipsm.stages.paper import PaperEngine, Progress, Tell, train_paper

@@ -140,7 +140,7 @@ def _identity(lessons: Sequence[Lesson], options: TrainOptions, start: dict[str,
     planes = [
         plane
         for lesson in lessons
-        for plane in (lesson.rgb, lesson.label.nucleus, lesson.label.distance, lesson.label.positive)
+        for plane in (lesson.rgb, lesson.label.nucleus, lesson.label.instances, lesson.label.positive)
     ]
     return digest({"lessons": digest_arrays(planes), "options": str(options), **start})
 

@@ -15,8 +15,9 @@ from scipy import ndimage
 
 from wsipsm.keys import Stain
 from wsipsm.psm.activation import activation_weights, central_patch, orient_maps, self_activation_map
+from wsipsm.psm.agreement import Agreement, find_agreement
 from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities, marker_densities
-from wsipsm.psm.pseudo_label import Agreement, PseudoLabel, find_agreement, make_pseudo_label
+from wsipsm.psm.pseudo_label import PseudoLabel, make_pseudo_label
 from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density
 from wsipsm.training.loop import Lesson
 from wsipsm.training.pretext import PretextOptions, train_pretext

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
-from wsipsm.psm.pseudo_label import PseudoLabel
+from wsipsm.psm.pseudo_label import PseudoLabel, normalised_distance
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains, turn
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
-from wsipsm.training.losses import student_loss
+from wsipsm.training.losses import ROBUSTNESS, student_loss
+from wsipsm.training.paste import Canvas, Cutout, PasteOptions, optical_density, paste_nuclei, to_rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class TrainOptions:
     input_sigma_px: float = 0.0
     """Smoothing of the input, as the card will have it."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    paste: PasteOptions = field(default_factory=PasteOptions)
+    """Of lessons that have cutouts."""
+    robustness: float = ROBUSTNESS
+    """q of the generalised cross-entropy on nucleus and positive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class Lesson:
 
     rgb: NDArray[np.uint8]
     label: PseudoLabel
+    cutouts: tuple[Cutout, ...] = ()
+    """Nuclei of this image to paste into its crops; none: nothing is pasted."""
 
 
 _Batch: TypeAlias = tuple[Tensor, list[Tensor]]
@@ -99,7 +106,7 @@ def train_student(
     def loss(trained: nn.Module, batch: _Batch, device: torch.device) -> Tensor:
         rgb, targets = batch
         nucleus, distance, positive = (target.to(device) for target in targets)
-        return student_loss(trained(rgb.to(device)).float(), nucleus, distance, positive)
+        return student_loss(trained(rgb.to(device)).float(), nucleus, distance, positive, options.robustness)
 
     course = Course(
         network=network,
@@ -138,10 +145,25 @@ def _draw_batch(
 def _draw_crop(lesson: Lesson, options: TrainOptions, rng: np.random.Generator) -> list[NDArray[np.generic]]:
     window, soft = crop_scaled(lesson.rgb.shape, options.crop_px, options.augment, rng)
     size = (options.crop_px, options.crop_px)
+    scale = options.crop_px / (window[0].stop - window[0].start)
+    rgb = np.asarray(cv2.resize(lesson.rgb[window], size, interpolation=soft), np.uint8)
+    nucleus, instances, positive = (
+        cv2.resize(plane[window], size, interpolation=cv2.INTER_NEAREST_EXACT)
+        for plane in (lesson.label.nucleus, lesson.label.instances, lesson.label.positive)
+    )
+    if lesson.cutouts:
+        canvas = Canvas(optical_density(rgb), *(_own(plane) for plane in (nucleus, instances, positive)))
+        paste_nuclei(canvas, lesson.cutouts, scale, options.paste, rng)
+        rgb, nucleus, instances, positive = to_rgb(canvas.od), canvas.nucleus, canvas.instances, canvas.positive
     planes: list[NDArray[np.generic]] = [
-        compress(np.asarray(cv2.resize(lesson.rgb[window], size, interpolation=soft), np.uint8), options.augment, rng),
-        cv2.resize(lesson.label.nucleus[window], size, interpolation=cv2.INTER_NEAREST_EXACT),
-        cv2.resize(lesson.label.distance[window], size, interpolation=cv2.INTER_LINEAR),
-        cv2.resize(lesson.label.positive[window], size, interpolation=cv2.INTER_NEAREST_EXACT),
+        compress(rgb, options.augment, rng),
+        nucleus,
+        normalised_distance(instances.astype(np.int32)),
+        positive,
     ]
     return [np.ascontiguousarray(p) for p in turn(planes, int(rng.integers(4)), bool(rng.random() < 0.5))]
+
+
+def _own(plane: NDArray[np.generic]) -> NDArray[Any]:
+    """Copy: a crop that was not resized is a view of the lesson."""
+    return plane.copy()

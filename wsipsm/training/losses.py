@@ -26,15 +26,16 @@ def generalised_cross_entropy(logits: Tensor, target: Tensor, q: float = ROBUSTN
     target
         1, 0 or 255 (ignored), shape (n, h, w).
     q
-        Robustness.
+        Robustness; 0 is cross-entropy, the limit of the formula.
     """
     probability = torch.sigmoid(logits)
     of_label = torch.where(target == 1, probability, 1 - probability).clamp(1e-4, 1.0)
     weight = (target != IGNORED).float() * torch.where(target == 1, FOREGROUND_WEIGHT, 1.0)
-    return ((1 - of_label**q) / q * weight).sum() / weight.sum().clamp_min(1.0)
+    loss = -torch.log(of_label) if q == 0 else (1 - of_label**q) / q
+    return (loss * weight).sum() / weight.sum().clamp_min(1.0)
 
 
-def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Tensor) -> Tensor:
+def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Tensor, q: float = ROBUSTNESS) -> Tensor:
     """Loss of the student: nucleus and distance, and positive where the network has that channel (Eq. 8 made robust).
 
     Parameters
@@ -45,13 +46,15 @@ def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Te
         1, 0 or 255 (ignored), shape (n, h, w).
     distance
         0..1, shape (n, h, w).
+    q
+        Robustness on nucleus and positive.
     """
-    loss = generalised_cross_entropy(logits[:, 0], nucleus)
+    loss = generalised_cross_entropy(logits[:, 0], nucleus, q)
     known = (nucleus != IGNORED).float()
     error = functional.smooth_l1_loss(torch.sigmoid(logits[:, 1]), distance, reduction="none", beta=0.2)
     loss = loss + (error * known).sum() / known.sum().clamp_min(1.0)
     if logits.shape[1] > 2:
-        loss = loss + POSITIVE_WEIGHT * generalised_cross_entropy(logits[:, 2], positive)
+        loss = loss + POSITIVE_WEIGHT * generalised_cross_entropy(logits[:, 2], positive, q)
     return loss
 
 

@@ -1,0 +1,259 @@
+"""Nuclei cut out of an image and pasted into its crops: examples whose outline is known to the pixel.
+
+Pseudo labels are sure of the plain nuclei. What they leave out are touching nuclei, pale ones, and vesicular ones, of
+which a colour cut finds the rim alone. Pasting makes such examples out of the plain ones: against another nucleus,
+faded towards what lies around, or hollowed with a nucleolus or two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wsipsm.psm.pseudo_label import IGNORED
+
+_MARGIN_PX = 4
+_MIN_AREA_PX = 50
+_MIN_PASTED_PX = 25
+_MIN_SOLIDITY, _MIN_ELLIPSE_IOU = 0.9, 0.84
+_MAX_COVERED = 0.25
+"""Largest part of a pasted nucleus that may hide another."""
+_MIN_CUTOUTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """A nucleus with what lies around it."""
+
+    od: NDArray[np.float32]
+    """Optical density, shape (h, w, 3)."""
+    mask: NDArray[np.float32]
+    """1 in the nucleus, 0 elsewhere, shape (h, w)."""
+    positive: int
+    """1 positive, 0 negative, 255 where no marker is scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasteOptions:
+    """How many nuclei are pasted, and how they are changed."""
+
+    share: float = 0.8
+    """Of crops that get any."""
+    most: int = 14
+    """Tries a crop; places that would hide another nucleus are given up."""
+    touching: float = 0.6
+    """Share that is put against another nucleus."""
+    vesicular: float = 0.3
+    pale: float = 0.2
+    log_scale: tuple[float, float] = (-0.35, 0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A crop that nuclei are pasted into; its arrays are changed."""
+
+    od: NDArray[np.float32]
+    """Shape (h, w, 3)."""
+    nucleus: NDArray[np.uint8]
+    """1, 0 or 255 (ignored), shape (h, w)."""
+    instances: NDArray[np.int32]
+    positive: NDArray[np.uint8]
+
+
+def optical_density(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Optical density against white, shape as given."""
+    return np.asarray(-np.log10(np.maximum(rgb, 1).astype(np.float32) / 255), np.float32)
+
+
+def to_rgb(od: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours of optical densities against white."""
+    return np.asarray(np.clip(np.rint(255 * 10.0**-od), 0, 255), np.uint8)
+
+
+def cut_out(rgb: NDArray[np.uint8], instances: NDArray[np.int32], positive: NDArray[np.uint8]) -> tuple[Cutout, ...]:
+    """Cut out the instances that are whole, convex and near an ellipse.
+
+    Parameters
+    ----------
+    rgb
+        Shape (h, w, 3).
+    instances
+        Shape (h, w), 0 = background.
+    positive
+        1, 0 or 255, shape (h, w).
+    """
+    found = []
+    height, width = instances.shape
+    boxes: list[Any] = list(ndimage.find_objects(instances))
+    for label, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        rows, columns = box
+        if rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width:
+            continue  # cut by the image's border
+        mask = instances[box] == label
+        if np.count_nonzero(mask) < _MIN_AREA_PX or not _is_plain(mask):
+            continue
+        around = tuple(slice(max(0, part.start - _MARGIN_PX), part.stop + _MARGIN_PX) for part in box)
+        whole = (instances[around] == label).astype(np.float32)
+        kind = int(positive[box][mask][0])
+        found.append(Cutout(optical_density(rgb[around]), whole, kind))
+    return tuple(found)
+
+
+def paste_nuclei(
+    canvas: Canvas, cutouts: Sequence[Cutout], scale: float, options: PasteOptions, rng: np.random.Generator
+) -> None:
+    """Paste nuclei into a crop, in place.
+
+    Parameters
+    ----------
+    canvas
+        The crop.
+    cutouts
+        Nuclei of the same image.
+    scale
+        That the crop was resized by.
+    options, rng
+        Settings, and the source of everything drawn.
+    """
+    if len(cutouts) < _MIN_CUTOUTS or rng.random() >= options.share:
+        return
+    height, width = canvas.instances.shape
+    for _ in range(int(rng.integers(options.most + 1))):
+        cutout = cutouts[int(rng.integers(len(cutouts)))]
+        turned = _turn(cutout, scale * math.exp(rng.uniform(*options.log_scale)), rng)
+        if turned is None:
+            continue
+        od, mask = turned
+        side = len(mask)
+        y, x = (int(v) - side // 2 for v in _place(canvas.instances, int(np.count_nonzero(mask)), options, rng))
+        if y < 0 or x < 0 or y + side > height or x + side > width:
+            continue
+        window = (slice(y, y + side), slice(x, x + side))
+        covered = np.count_nonzero(canvas.instances[window][mask])
+        if covered > _MAX_COVERED * np.count_nonzero(mask):
+            continue
+        around = _density_around(canvas.od[window], mask, canvas.instances[window] > 0)
+        look = _change_look(od, mask, around, options, rng)
+        _blend(canvas, window, look, mask, cutout.positive, rng)
+
+
+def _is_plain(mask: NDArray[np.bool_]) -> bool:
+    """Tell whether a mask is convex, and near the ellipse of its second moments."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    contours, _ = cv2.findContours(padded, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = cv2.convexHull(max(contours, key=len))
+    # A contour runs through pixel centres: half a pixel along its length is missing from the area.
+    hull_area = cv2.contourArea(hull) + cv2.arcLength(hull, True) / 2 + 1
+    area = float(np.count_nonzero(mask))
+    if area < _MIN_SOLIDITY * hull_area:
+        return False
+    rows, columns = (v - v.mean() for v in np.nonzero(padded))
+    yy, xx, xy = (rows * rows).mean() + 1 / 12, (columns * columns).mean() + 1 / 12, (rows * columns).mean()
+    y, x = np.indices(padded.shape)
+    y, x = y - np.nonzero(padded)[0].mean(), x - np.nonzero(padded)[1].mean()
+    inside = (yy * x * x - 2 * xy * x * y + xx * y * y) / (xx * yy - xy * xy) <= 4
+    return bool((inside & (padded > 0)).sum() >= _MIN_ELLIPSE_IOU * (inside | (padded > 0)).sum())
+
+
+def _turn(
+    cutout: Cutout, scale: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    """Rotate, stretch and perhaps mirror a cutout onto a square; None when it comes out too small."""
+    angle, stretch = rng.uniform(0, 2 * math.pi), math.exp(rng.uniform(-0.2, 0.2))
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    height, width = cutout.mask.shape
+    side = math.ceil(max(height, width) * scale * 1.5) + 6
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    linear = np.array([[cosine * stretch * flip, -sine], [sine * stretch * flip, cosine]])
+    middle = np.full(2, side / 2 - 0.5) - linear @ np.array([width / 2 - 0.5, height / 2 - 0.5])
+    matrix = np.column_stack([linear, middle]).astype(np.float32)
+    mask = cv2.warpAffine(cutout.mask, matrix, (side, side), flags=cv2.INTER_LINEAR) > 0.5
+    if np.count_nonzero(mask) < _MIN_PASTED_PX:
+        return None
+    od = cv2.warpAffine(cutout.od, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(od, np.float32), mask
+
+
+def _place(
+    instances: NDArray[np.int32], area: int, options: PasteOptions, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Row and column of the centre: against a nucleus that is there, or anywhere."""
+    labels = np.unique(instances)
+    labels = labels[labels > 0]
+    if len(labels) and rng.random() < options.touching:
+        rows, columns = np.nonzero(instances == labels[int(rng.integers(len(labels)))])
+        apart = (math.sqrt(len(rows) / math.pi) + math.sqrt(area / math.pi)) * rng.uniform(0.85, 1.1)
+        angle = rng.uniform(0, 2 * math.pi)
+        return float(rows.mean() + apart * math.sin(angle)), float(columns.mean() + apart * math.cos(angle))
+    return float(rng.integers(instances.shape[0])), float(rng.integers(instances.shape[1]))
+
+
+def _density_around(
+    od: NDArray[np.float32], mask: NDArray[np.bool_], occupied: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Median density, shape (3,), in a ring around a mask; of the window where nuclei fill the ring."""
+    ring = (cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & ~mask & ~occupied
+    return np.asarray(np.median(od[ring] if ring.sum() > 8 else od.reshape(-1, 3), axis=0), np.float32)
+
+
+def _change_look(
+    od: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    around: NDArray[np.float32],
+    options: PasteOptions,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Make a nucleus vesicular, pale, or a little lighter or darker."""
+    kind = rng.random()
+    if kind < options.vesicular:
+        return _hollow(od, mask, around, rng)
+    if kind < options.vesicular + options.pale:
+        faded = rng.uniform(0.25, 0.65)
+        return np.asarray(od * (1 - faded) + around * faded, np.float32)
+    return np.asarray(od * math.exp(rng.uniform(-0.25, 0.2)), np.float32)
+
+
+def _hollow(
+    od: NDArray[np.float32], mask: NDArray[np.bool_], around: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Lighten the inside to what lies around, keep a rim, and draw up to two nucleoli."""
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    rim = rng.uniform(1.2, 3.0)
+    hollow = (rng.uniform(0.45, 0.95) / (1 + np.exp((rim - depth) / 0.6)))[..., None]
+    look = od * (1 - hollow) + around * rng.uniform(0.3, 1.1) * hollow
+    rows, columns = np.nonzero(depth > rim + 1)
+    y, x = np.indices(mask.shape)
+    for _ in range(int(rng.integers(3)) if len(rows) else 0):
+        at, sigma = int(rng.integers(len(rows))), rng.uniform(1.0, 2.6)
+        away = (y - rows[at]) ** 2 + (x - columns[at]) ** 2
+        spot = (np.exp(-away / (2 * sigma * sigma)) * rng.uniform(0.4, 0.9))[..., None]
+        look = look * (1 - spot) + 1.1 * np.quantile(od[mask], 0.8, axis=0) * spot
+    look = look + rng.normal(0, 0.02, mask.shape)[..., None]
+    return np.asarray(look, np.float32)
+
+
+def _blend(
+    canvas: Canvas,
+    window: tuple[slice, slice],
+    look: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    positive: int,
+    rng: np.random.Generator,
+) -> None:
+    alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.6, 1.4))[..., None]
+    canvas.od[window] = canvas.od[window] * (1 - alpha) + look * alpha
+    instances, nucleus = canvas.instances[window], canvas.nucleus[window]
+    instances[mask] = int(canvas.instances.max()) + 1
+    rim = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & (instances == 0)
+    nucleus[rim & (nucleus == IGNORED)] = 0
+    nucleus[mask] = 1
+    canvas.positive[window][mask] = positive

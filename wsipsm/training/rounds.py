@@ -1,0 +1,105 @@
+"""The next round's lessons: nuclei that a trained network finds again at other scales.
+
+One scale divides large nuclei and joins small ones; what several scales agree on is whole. The rest of what the network
+saw teaches nothing, so that its errors are not learned a second time, and outlines are smoothed before they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsipsm.instances.decode import decode_instances
+from wsipsm.models.card import DecodeSettings
+from wsipsm.models.padding import pad_reflected
+from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
+from wsipsm.psm.agreement import Agreement, take_greedily
+from wsipsm.psm.pseudo_label import make_pseudo_label
+from wsipsm.training.loop import Lesson
+from wsipsm.training.paste import cut_out
+
+SCALES = (0.7, 1.0, 1.4)
+_FOREGROUND_CUTS = (0.4, 0.6)
+_MAYBE = 0.35
+"""Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
+_SURE_CLASS = 0.65
+_RIM_PX = 32
+
+
+def next_lessons(
+    images: Sequence[NDArray[np.uint8]], network: NucleusUnet, mpp: float, tell: Callable[[str], None]
+) -> list[Lesson]:
+    """Make the lessons of another round from what a network sees in the images.
+
+    Parameters
+    ----------
+    images
+        Shape (h, w, 3) each.
+    network
+        Trained, with 2 outputs (H&E) or 3 (IHC).
+    mpp
+        Of the images, um/px.
+    tell
+        Given a line an image.
+
+    Returns
+    -------
+    One lesson an image, in order, with nuclei to paste.
+    """
+    made = []
+    for number, rgb in enumerate(images, start=1):
+        scores = [score_at_scale(network, rgb, scale) for scale in SCALES]
+        label = make_pseudo_label(_agreements(scores, mpp), refined=True)
+        cutouts = cut_out(rgb, label.instances, label.positive)
+        made.append(Lesson(rgb, label, cutouts))
+        tell(f"pseudo labels {number}/{len(images)}: {len(label.points_xy)} nuclei kept, {len(cutouts)} to paste")
+    return made
+
+
+def score_at_scale(network: NucleusUnet, rgb: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
+    """Scores of an image that the network sees resized, at the image's own size: shape (outputs, h, w), 0..1."""
+    height, width = rgb.shape[:2]
+    size = (max(ENCODER_STRIDE, round(width * scale)), max(ENCODER_STRIDE, round(height * scale)))
+    soft = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    seen = cv2.resize(rgb, size, interpolation=soft) if scale != 1 else rgb
+    image = torch.from_numpy(np.ascontiguousarray(seen).copy()).permute(2, 0, 1)[None].float()
+    rim = min(_RIM_PX, min(size) - 1)
+    right, bottom = (rim + (-side - 2 * rim) % ENCODER_STRIDE for side in size)
+    network.eval()
+    with torch.inference_mode():
+        image = pad_reflected(image, rim, right, rim, bottom).contiguous(memory_format=torch.channels_last)
+        scores = torch.sigmoid(network(image))[0, :, rim : rim + size[1], rim : rim + size[0]].numpy()
+    planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in scores]
+    return np.stack(planes).astype(np.float32)
+
+
+def _agreements(scores: Sequence[NDArray[np.float32]], mpp: float) -> list[tuple[Agreement, bool | None]]:
+    """Join the scales to what they agree on, one group a class."""
+    outputs = ("nucleus", "distance", "positive")[: len(scores[0])]
+    seedings = [
+        decode_instances(maps, outputs, DecodeSettings(foreground=cut), mpp)
+        for maps in scores
+        for cut in _FOREGROUND_CUTS
+    ]
+    labels, confidence = take_greedily(seedings)
+    generous = np.max([maps[0] for maps in scores], axis=0) > _MAYBE
+    found = Agreement(labels, confidence, generous)
+    if len(outputs) == 2:
+        return [(found, None)]
+    share = np.mean([maps[2] for maps in scores], axis=0)
+    n = len(confidence)
+    pixels = np.bincount(labels.ravel(), minlength=n)
+    mean = np.bincount(labels.ravel(), weights=share.ravel(), minlength=n) / np.maximum(pixels, 1)
+    return [(_only(found, mean > _SURE_CLASS), True), (_only(found, mean < 1 - _SURE_CLASS), False)]
+
+
+def _only(agreement: Agreement, chosen: NDArray[np.bool_]) -> Agreement:
+    chosen = chosen.copy()
+    chosen[0] = False
+    number = np.where(chosen, np.cumsum(chosen), 0).astype(np.int32)
+    confidence = np.concatenate([[0.0], agreement.confidence[chosen]])
+    return Agreement(number[agreement.labels], confidence, agreement.generous)
