@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,38 @@ def test_he_has_masks_points_and_labels(he: tuple[PaperEngine, list[NDArray[np.u
         *(f"pseudo masks {n}/2" for n in (1, 2)),
         *(f"points {n}/2" for n in (1, 2)),
     ]
+
+
+def test_the_cut_follows_the_pseudo_mask(he: tuple[PaperEngine, list[NDArray[np.uint8]], list[str]]) -> None:
+    engine, (rgb, _), _ = he
+    section = engine.maps.options.segmentation.model_copy(update={"cut": "mask"})
+    changed = engine.maps.options.model_copy(update={"segmentation": section})
+    following = replace(engine, maps=replace(engine.maps, options=changed))
+    share = (following.maps.pseudo_mask(rgb) > 0).mean()
+    assert 0.02 < share < 0.9
+    assert (following.segment(rgb) > 0).mean() == pytest.approx(share, abs=0.01)
+    half = np.zeros(rgb.shape[:2], np.uint8)
+    half[:, : half.shape[1] // 2] = 1
+    assert (following.segment(rgb, pseudo_mask=half) > 0).mean() == pytest.approx(0.5, abs=0.01)
+    assert not following.segment(rgb, pseudo_mask=np.zeros_like(half)).any()
+
+
+def test_how_nuclei_are_told_apart_trains_nothing_anew(tmp_path: Path) -> None:
+    images = drawn(Stain.HE, (128, 128))
+    before = options(Stain.HE)
+    train_paper(images, before, tmp_path, silent, silent)
+    kept = sorted(path.name for path in tmp_path.rglob("*.checkpoint"))
+    section = before.segmentation.model_copy(update={"cut": "mask", "instances": "watershed"})
+    steps: list[str] = []
+    train_paper(
+        images,
+        before.model_copy(update={"segmentation": section}),
+        tmp_path,
+        silent,
+        lambda part, *_: steps.append(part),
+    )
+    assert sorted(path.name for path in tmp_path.rglob("*.checkpoint")) == kept
+    assert steps == []
 
 
 def test_ihc_detects_two_classes_and_does_not_segment(ihc: tuple[PaperEngine, list[NDArray[np.uint8]]]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsipsm.psm.pseudo_label import IGNORED
-from wsipsm.training.paste import Canvas, Cutout, PasteOptions, cut_out, optical_density, paste_nuclei, to_rgb
+from wsipsm.training.paste import Canvas, Cutout, PasteOptions, cut_out, paste_nuclei, to_density, to_rgb
 
 PALE, DARK = (230, 200, 220), (90, 60, 150)
 PLAIN = PasteOptions(share=1.0, most=20, touching=0.5, vesicular=0.0, pale=0.0)
@@ -38,7 +38,7 @@ def cutouts() -> tuple[Cutout, ...]:
 
 def empty(side: int = 160) -> Canvas:
     return Canvas(
-        optical_density(np.full((side, side, 3), PALE, np.uint8)),
+        to_density(np.full((side, side, 3), PALE, np.uint8)),
         np.full((side, side), IGNORED, np.uint8),
         np.zeros((side, side), np.int32),
         np.full((side, side), IGNORED, np.uint8),
@@ -129,6 +129,6 @@ def test_seeded_and_left_alone_without_enough_cutouts(cutouts: tuple[Cutout, ...
 
 
 @given(st.lists(st.integers(1, 255), min_size=3, max_size=3))
-def test_colours_survive_optical_density(colour: list[int]) -> None:
+def test_colours_survive_to_density(colour: list[int]) -> None:
     rgb = np.array([[colour]], np.uint8)
-    assert np.array_equal(to_rgb(optical_density(rgb)), rgb)
+    assert np.array_equal(to_rgb(to_density(rgb)), rgb)

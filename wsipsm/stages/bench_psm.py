@@ -18,9 +18,8 @@ from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.stages.bench import BenchImage, Method, OpenSet
-from wsipsm.stages.paper import PaperEngine, Progress, Tell, train_paper
+from wsipsm.stages.paper import OPENING_PX, PaperEngine, Progress, Tell, train_paper
 
-_OPENING_PX = 2
 _HALF = 0.5
 """Score of background below which the detector sees a nucleus."""
 _SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
@@ -91,28 +90,32 @@ def _label_methods(steps: _Steps, about: str) -> list[Method]:
         return _components(steps.of(image).mask > 0)
 
     def divided(image: LabelledImage) -> NDArray[np.int32]:
-        return divide_touching(steps.of(image).mask > 0, _OPENING_PX)
+        return divide_touching(steps.of(image).mask > 0, OPENING_PX)
 
     def detected(image: LabelledImage) -> NDArray[np.int32]:
         made = steps.of(image)
         return divide_by_points(made.mask > 0, made.points[NUCLEUS])
 
     def scored(image: LabelledImage) -> NDArray[np.int32]:
-        return divide_touching(steps.of(image).scores[0] < _HALF, _OPENING_PX)
+        return divide_touching(steps.of(image).scores[0] < _HALF, OPENING_PX)
+
+    def segmented(image: LabelledImage) -> NDArray[np.int32]:
+        made = steps.of(image)
+        return steps.engine.segment(image.rgb, made.points[NUCLEUS], made.mask)
 
     return [
         Method("psm pseudo mask", mask, lambda: about),
         Method("psm pseudo mask, watershed", divided),
         Method("psm pseudo mask, divided by detection", detected),
         Method("psm detection, its map, watershed", scored),
-        Method("psm segmentation", lambda image: steps.engine.segment(image.rgb, steps.of(image).points[NUCLEUS])),
+        Method("psm segmentation", segmented),
     ]
 
 
 def _point_methods(steps: _Steps, about: str) -> list[Method]:
     def mask(image: PointImage) -> Points:
         classes = steps.of(image).mask
-        positive, negative = (centroids(divide_touching(classes == kind, _OPENING_PX)) for kind in (POSITIVE, NUCLEUS))
+        positive, negative = (centroids(divide_touching(classes == kind, OPENING_PX)) for kind in (POSITIVE, NUCLEUS))
         return positive, negative
 
     def detected(image: PointImage) -> Points:

@@ -31,6 +31,7 @@ from wsipsm.psm.activation import (
     map_sign,
     self_activation_map,
 )
+from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.backbone import ActivationNetwork
 from wsipsm.psm.points import divide_by_points, find_maxima, voronoi_label
 from wsipsm.psm.pretext import Pretext
@@ -44,6 +45,9 @@ from wsipsm.training.losses import detection_loss, segmentation_loss
 from wsipsm.training.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
 from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
 
+OPENING_PX = 2
+"""Of masks that are divided by their shape."""
+_HALF = 0.5
 _PATCH_PX = 256
 _MAX_PATCHES = 32
 _EVERY_PIXEL = 7
@@ -104,7 +108,12 @@ class PaperEngine:
         """Points of an image; see :meth:`points_in`."""
         return self.points_in(self.scores(rgb))
 
-    def segment(self, rgb: NDArray[np.uint8], points: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+    def segment(
+        self,
+        rgb: NDArray[np.uint8],
+        points: NDArray[np.float64] | None = None,
+        pseudo_mask: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.int32]:
         """Label image of nuclei (Eq. 8), shape (h, w).
 
         Parameters
@@ -113,6 +122,8 @@ class PaperEngine:
             Image.
         points
             Its detected points, where they are known already; used when ``instances`` is "points".
+        pseudo_mask
+            Its pseudo mask, where it is known already; used when ``cut`` is "mask".
 
         Raises
         ------
@@ -121,10 +132,17 @@ class PaperEngine:
         """
         if self.segmenter is None:
             raise UsageError("segmentation: the engine was trained for detection only. Use points.")
-        background, nucleus = score_pixels(self.segmenter, rgb)
-        mask = nucleus > background
-        if self.maps.options.segmentation.instances == "points":
+        settings = self.maps.options.segmentation
+        nucleus = score_pixels(self.segmenter, rgb)[1]
+        cut = _HALF
+        if settings.cut == "mask":
+            known = self.maps.pseudo_mask(rgb) if pseudo_mask is None else pseudo_mask
+            cut = float(np.quantile(nucleus, 1 - (known > 0).mean()))
+        mask = nucleus > cut
+        if settings.instances == "points":
             return divide_by_points(mask, self.points(rgb)[NUCLEUS] if points is None else points)
+        if settings.instances == "watershed":
+            return divide_touching(mask, OPENING_PX)
         return np.asarray(ndimage.label(mask)[0], np.int32)
 
 
@@ -349,8 +367,9 @@ def _read_losses(path: Path) -> list[float]:
 
 
 def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:
-    """Hash of pixels and settings: what a checkpoint belongs to."""
-    return digest({"pixels": digest_arrays(images), "options": options.model_dump(mode="json")})
+    """Hash of pixels and of the settings that shape a training: what a checkpoint belongs to."""
+    settings = options.model_dump(mode="json", exclude={"segmentation": {"cut", "instances"}})
+    return digest({"pixels": digest_arrays(images), "options": settings})
 
 
 def _told(options: PretextOptions, log: PretextLog) -> str:

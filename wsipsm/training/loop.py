@@ -19,7 +19,7 @@ from wsipsm.psm.pseudo_label import PseudoLabel, normalised_distance
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains, turn
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
 from wsipsm.training.losses import ROBUSTNESS, student_loss
-from wsipsm.training.paste import Canvas, Cutout, PasteOptions, optical_density, paste_nuclei, to_rgb
+from wsipsm.training.paste import Canvas, Cutout, PasteOptions, paste_nuclei, to_density, to_rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _draw_crop(lesson: Lesson, options: TrainOptions, rng: np.random.Generator) 
         for plane in (lesson.label.nucleus, lesson.label.instances, lesson.label.positive)
     )
     if lesson.cutouts:
-        canvas = Canvas(optical_density(rgb), *(_own(plane) for plane in (nucleus, instances, positive)))
+        canvas = Canvas(to_density(rgb), *(_own(plane) for plane in (nucleus, instances, positive)))
         paste_nuclei(canvas, lesson.cutouts, scale, options.paste, rng)
         rgb, nucleus, instances, positive = to_rgb(canvas.od), canvas.nucleus, canvas.instances, canvas.positive
     planes: list[NDArray[np.generic]] = [

@@ -44,9 +44,9 @@ class Cutout:
 class PasteOptions:
     """How many nuclei are pasted, and how they are changed."""
 
-    share: float = 0.8
+    share: float = 0.85
     """Of crops that get any."""
-    most: int = 14
+    most: int = 30
     """Tries a crop; places that would hide another nucleus are given up."""
     touching: float = 0.6
     """Share that is put against another nucleus."""
@@ -67,8 +67,8 @@ class Canvas:
     positive: NDArray[np.uint8]
 
 
-def optical_density(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Optical density against white, shape as given."""
+def to_density(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Optical density against white, shape as given; not capped, so that `to_rgb` gives the colours back."""
     return np.asarray(-np.log10(np.maximum(rgb, 1).astype(np.float32) / 255), np.float32)
 
 
@@ -104,7 +104,7 @@ def cut_out(rgb: NDArray[np.uint8], instances: NDArray[np.int32], positive: NDAr
         around = tuple(slice(max(0, part.start - _MARGIN_PX), part.stop + _MARGIN_PX) for part in box)
         whole = (instances[around] == label).astype(np.float32)
         kind = int(positive[box][mask][0])
-        found.append(Cutout(optical_density(rgb[around]), whole, kind))
+        found.append(Cutout(to_density(rgb[around]), whole, kind))
     return tuple(found)
 
 

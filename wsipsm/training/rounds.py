@@ -22,8 +22,8 @@ from wsipsm.psm.pseudo_label import make_pseudo_label
 from wsipsm.training.loop import Lesson
 from wsipsm.training.paste import cut_out
 
-SCALES = (0.7, 1.0, 1.4)
-_FOREGROUND_CUTS = (0.4, 0.6)
+SCALES = (0.5, 0.7, 1.0, 1.4)
+_FOREGROUND_CUTS = (0.5, 0.75)
 _MAYBE = 0.35
 """Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
 _SURE_CLASS = 0.65
