@@ -106,6 +106,15 @@ def test_ihc_detects_two_classes_and_does_not_segment(ihc: tuple[PaperEngine, li
         engine.segment(rgb)
 
 
+def test_an_image_without_positive_cells_is_told(ihc: tuple[PaperEngine, list[NDArray[np.uint8]]]) -> None:
+    own = replace(ihc[0].maps, clusters=None)
+    blue, _ = draw_array(seed=5, size=(160, 160), n_nuclei=14, stain=Stain.IHC, positive_fraction=0.0)
+    mask, note = own.classify(blue)
+    assert not (mask == POSITIVE).any()
+    assert note.startswith("no positive cluster: the brownest has ")
+    assert own.classify(ihc[1][0])[1] == ""
+
+
 def test_clusters_of_the_set_are_fitted_once(ihc: tuple[PaperEngine, list[NDArray[np.uint8]]]) -> None:
     maps, rgb = ihc[0].maps, ihc[1][0]
     assert maps.clusters is not None

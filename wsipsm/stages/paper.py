@@ -80,10 +80,15 @@ class PaperMaps:
 
     def pseudo_mask(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Classes of :mod:`wsipsm.psm.semantic`, cleaned, shape (h, w)."""
+        return self.classify(rgb)[0]
+
+    def classify(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
+        """Pseudo mask of an image, and what the colour prior has to say: a class that no cluster fits."""
         activation = self.activation(rgb)
         section = self.options.clusters
-        classes = self.clusters_of(rgb, activation).apply(activation, rgb)
-        return clean_classes(classes, section.min_area_px, section.max_hole_px, section.opening_px)
+        clusters = self.clusters_of(rgb, activation)
+        classes = clusters.apply(activation, rgb)
+        return clean_classes(classes, section.min_area_px, section.max_hole_px, section.opening_px), clusters.note
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +188,10 @@ def train_paper(
     maps, log = train_maps(images, options, keep, tell, progress)
     masks = []
     for number, rgb in enumerate(images, start=1):
-        masks.append(maps.pseudo_mask(rgb))
-        tell(f"pseudo masks {number}/{len(images)}: {np.mean(masks[-1] > 0):.0%} of the image is nuclear")
+        mask, note = maps.classify(rgb)
+        masks.append(mask)
+        told = f"pseudo masks {number}/{len(images)}: {np.mean(mask > 0):.0%} of the image is nuclear"
+        tell(f"{told}; {note}" if note else told)
     if not any(mask.any() for mask in masks):
         raise UsageError("psm: no image shows a nuclear cluster; tissue with nuclei is needed. Check its stain.")
     identity = _identity(images, options)
