@@ -14,7 +14,7 @@ from pathlib import Path
 from recipe import Recipe, Source, make_model
 
 from wsipsm.keys import Stain
-from wsipsm.models.card import DataSource
+from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
 
 
@@ -29,7 +29,8 @@ def main(data: Path, encoder: Path, out: Path, first: Path | None = None) -> Non
             data=(DataSource(name="MoNuSeg 2018 training images, pixels only", n_images=len(images), terms=terms),),
             augment=AugmentOptions(scale=(0.7, 1.5)),
             steps=600,
-            round_steps=(400, 300),
+            round_steps=(400, 300, 300),
+            decode=DecodeSettings(foreground=0.65),
             round_augment=AugmentOptions(scale=(0.5, 1.6)),
         ),
         encoder,

@@ -124,6 +124,7 @@ def _further_rounds(recipe: Recipe, images: list[StainedImage], network: Nucleus
             seed=recipe.seed + number,
             learning_rate=ROUND_LEARNING_RATE,
             augment=recipe.round_augment,
+            robustness=0.0,  # these labels are few and good; cross-entropy keeps the scores between 0 and 1
         )
         network = train_student(lessons, n_outputs, options, network.state_dict(), _told)
     return network
