@@ -138,3 +138,16 @@ def test_agreement_finds_drawn_markers(which: NucleusClass) -> None:
     drawn = shapely.union_all([p for p, name in zip(truth.polygons, truth.classes, strict=True) if name == which])
     assert len(points) >= 5
     assert shapely.contains_xy(drawn, *points.T).mean() > 0.8
+
+
+def test_the_border_of_a_crop_is_no_outline() -> None:
+    labels = draw_discs([14, 14])
+    whole = normalised_distance(labels)
+    rows, columns = np.argwhere(labels == 1).mean(axis=0).astype(int)
+    crop = (slice(None), slice(columns - 6, None))  # cuts off a part of the first disc
+    cut = normalised_distance(np.ascontiguousarray(labels[crop]))
+    assert cut[rows, 0] > 0.5
+    np.testing.assert_allclose(cut[:, 6:], whole[:, columns:], atol=0.05)  # nearer to the outline that is seen
+    assert (cut >= whole[crop] - 0.05).all()
+    assert normalised_distance(np.ones((8, 8), np.int32)).max() == 1
+    assert (normalised_distance(np.zeros((8, 8), np.int32)) == 0).all()

@@ -150,15 +150,25 @@ def cell_borders(cells: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def normalised_distance(instances: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Distance to the outline of each instance, divided by its largest; shape (h, w), 0..1."""
+    """Distance to the outline of each instance, divided by its largest; shape (h, w), 0..1.
+
+    The border of the array is no outline: an instance goes on behind it.
+    """
     result = np.zeros(instances.shape, np.float32)
+    height, width = instances.shape
     boxes: list[Any] = list(ndimage.find_objects(instances))
     for label, box in enumerate(boxes, start=1):
         if box is None:  # a label without pixels
             continue
-        mask = np.pad(instances[box] == label, 1).astype(np.uint8)
+        rows, columns = box
+        mask = np.pad(instances[box] == label, 1, mode="edge").astype(np.uint8)
+        mask[0] *= rows.start == 0
+        mask[-1] *= rows.stop == height
+        mask[:, 0] *= columns.start == 0
+        mask[:, -1] *= columns.stop == width
         distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)[1:-1, 1:-1]
-        result[box] = np.where(mask[1:-1, 1:-1] > 0, distance / max(float(distance.max()), 1e-6), result[box])
+        inside = mask[1:-1, 1:-1] > 0
+        result[box] = np.where(inside, distance / max(float(distance[inside].max()), 1e-6), result[box])
     return result
 
 
