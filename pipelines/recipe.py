@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
-from wsipsm.models.card import DataSource, DecodeSettings, ModelCard
+from wsipsm.models.card import OUTPUTS, DataSource, DecodeSettings, ModelCard
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import save_model
 from wsipsm.slide.open import open_slide
@@ -67,7 +67,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path, first: Path | None = No
     first
         Weights of a first round that was run before; None: it is run.
     """
-    outputs = ("nucleus", "distance") if recipe.stain == Stain.HE else ("nucleus", "distance", "positive")
+    outputs = OUTPUTS[recipe.stain]
     images = [_read(source, recipe) for source in recipe.sources]
     network = _first_round(recipe, images, len(outputs), encoder) if first is None else _load(first, len(outputs))
     network = _further_rounds(recipe, images, network, len(outputs))

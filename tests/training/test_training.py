@@ -74,7 +74,7 @@ def test_ten_steps_are_enough_for_the_schedule(lesson: Lesson) -> None:
 
 
 def test_no_number_stops(lesson: Lesson) -> None:
-    with pytest.raises(WsipsmError, match="loss is nan at step"):
+    with pytest.raises(WsipsmError, match=r"loss is nan at step 1[^0-9]"):
         train_student([lesson], 2, replace(TINY, learning_rate=float("inf")))
 
 

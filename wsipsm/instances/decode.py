@@ -19,6 +19,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
+from wsipsm.instances.labels import keep_labels
+
 _LEVELS = 1024
 """Steps that maps are rounded to: differences of 1e-6 between tilings vanish, 0.001 matters to no nucleus."""
 _KERNEL_SUM = 128
@@ -275,9 +277,8 @@ def _within_limits(
     mean = np.bincount(flat, weights=nucleus.ravel()) / np.maximum(area_px, 1) / _LEVELS
     too_large = area_px > settings.max_area_um2 * px_per_um2
     keep = (area_px >= settings.min_area_um2 * px_per_um2) & ~too_large & (mean >= settings.min_mean_probability)
-    keep[0] = too_large[0] = False
-    renumbered = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    too_large[0] = False
     refused = np.flatnonzero(too_large)
     centres = ndimage.center_of_mass(labels > 0, labels, refused) if len(refused) else []
     xy_px = np.array(centres, dtype=np.float64).reshape(-1, 2)[:, ::-1] + 0.5
-    return Decoded(labels=renumbered[labels], too_large_xy_px=xy_px)
+    return Decoded(labels=keep_labels(labels, keep), too_large_xy_px=xy_px)

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wsipsm.keys import Stain
 
+OUTPUTS = {Stain.HE: ("nucleus", "distance"), Stain.IHC: ("nucleus", "distance", "positive")}
+"""Names of a network's channels, in order."""
+
 
 class DecodeSettings(BaseModel):
     """How score maps become instances; part of the card because it was chosen with the weights."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,3 +17,20 @@ def pad_reflected(image: Tensor, left: int, right: int, top: int, bottom: int) -
     image = functional.pad(image, (left, min(right, last_column), top, min(bottom, last_row)), mode="reflect")
     rest = (0, max(0, right - last_column), 0, max(0, bottom - last_row))
     return functional.pad(image, rest, mode="replicate") if any(rest) else image
+
+
+def pad_aligned(image: Tensor, rim_px: int, stride: int) -> tuple[Tensor, tuple[slice, slice]]:
+    """Reflect a batch (n, c, h, w) by a rim, and on to whole strides on the right and below.
+
+    Returns
+    -------
+    The padded batch, and the rows and columns of it that are the image.
+    """
+    rims, inside = [], []
+    for side in image.shape[2:]:
+        before = min(rim_px, side - 1)
+        whole = math.ceil((side + 2 * before) / stride) * stride
+        rims.append((before, whole - side - before))
+        inside.append(slice(before, before + side))
+    (top, bottom), (left, right) = rims
+    return pad_reflected(image, left, right, top, bottom), (inside[0], inside[1])

@@ -13,14 +13,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wsipsm.errors import ModelError
-from wsipsm.models.card import ModelCard
+from wsipsm.models.card import OUTPUTS, ModelCard
 
 WEIGHTS_SUFFIX = ".safetensors"
 MAX_WEIGHTS_BYTES = 1_000_000_000
 """The shipped networks have about 5 MB; more than this is another kind of file."""
 _MAX_CARD_BYTES = 1_000_000
 _PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
-_KNOWN_OUTPUTS = (("nucleus", "distance"), ("nucleus", "distance", "positive"))
 
 
 def zoo_dir() -> Path:
@@ -160,8 +159,8 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard.model_validate_json(content)
     except ValidationError as error:
         raise ModelError(f"{path}: {_told(error)}; a model card is needed. Copy it again, or train anew.") from error
-    if card.outputs not in _KNOWN_OUTPUTS:
-        wanted = " or ".join("+".join(outputs) for outputs in _KNOWN_OUTPUTS)
+    if card.outputs not in OUTPUTS.values():
+        wanted = " or ".join("+".join(outputs) for outputs in OUTPUTS.values())
         raise ModelError(f"{path}: its outputs are {'+'.join(card.outputs)}; {wanted} are needed. Train anew.")
     return card
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.measure import regionprops
 from skimage.segmentation import watershed
 
+from wsipsm.instances.labels import keep_labels
 from wsipsm.psm.cluster import cluster
 
 _MIN_AREA_PX, _MAX_AREA_PX = 60, 4500
@@ -28,6 +30,12 @@ class Agreement:
     """Mean best IoU over the other seedings, by label; entry 0 is unused."""
     generous: NDArray[np.bool_]
     """Where a generous seeding finds something, shape (h, w)."""
+
+    def means(self, plane: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Mean of a plane (h, w) over each object, by label; entry 0 is not a number."""
+        ids = np.arange(1, len(self.confidence))
+        found = np.asarray(ndimage.mean(plane, self.labels, ids), dtype=np.float64) if len(ids) else np.zeros(0)
+        return np.concatenate([[np.nan], found])
 
 
 def find_agreement(densities: Sequence[NDArray[np.float32]], seed: int = 0) -> Agreement:
@@ -73,9 +81,7 @@ def divide_touching(mask: NDArray[np.bool_], opening_px: int) -> NDArray[np.int3
     _, markers = cv2.connectedComponents(peaks.astype(np.uint8), connectivity=8)
     labels = watershed(-distance, markers, mask=opened > 0).astype(np.int32)  # type: ignore[no-untyped-call]
     area = np.bincount(labels.ravel())
-    keep = (area >= _MIN_AREA_PX) & (area <= _MAX_AREA_PX)
-    keep[0] = False
-    return np.asarray(np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels])
+    return keep_labels(labels, (area >= _MIN_AREA_PX) & (area <= _MAX_AREA_PX))
 
 
 def _best_iou(labels: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.float64]:

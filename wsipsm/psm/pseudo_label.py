@@ -13,13 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsipsm.instances.labels import grow, label_windows
 from wsipsm.psm.agreement import Agreement
 
 IGNORED = 255
@@ -117,14 +117,10 @@ def smooth_outlines(instances: NDArray[np.int32]) -> NDArray[np.int32]:
     Holes are filled: a vesicular nucleus, dark at its rim alone, is a nucleus all over.
     """
     result = np.zeros_like(instances)
-    boxes: list[Any] = list(ndimage.find_objects(instances))
-    for label, box in enumerate(boxes, start=1):
-        if box is None:
-            continue
-        area = float(np.count_nonzero(instances[box] == label))
+    for label, window in label_windows(instances):
+        area = float(np.count_nonzero(instances[window] == label))
         sigma = max(1.0, _SMOOTHING * float(np.sqrt(area)))
-        margin = math.ceil(3 * sigma) + 1
-        around = tuple(slice(max(0, part.start - margin), part.stop + margin) for part in box)
+        around = grow(window, math.ceil(3 * sigma) + 1)
         mask = ndimage.binary_fill_holes(instances[around] == label).astype(np.float32)
         smoothed = cv2.GaussianBlur(mask, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) > _HALF
         view = result[around]
@@ -156,19 +152,16 @@ def normalised_distance(instances: NDArray[np.int32]) -> NDArray[np.float32]:
     """
     result = np.zeros(instances.shape, np.float32)
     height, width = instances.shape
-    boxes: list[Any] = list(ndimage.find_objects(instances))
-    for label, box in enumerate(boxes, start=1):
-        if box is None:  # a label without pixels
-            continue
-        rows, columns = box
-        mask = np.pad(instances[box] == label, 1, mode="edge").astype(np.uint8)
+    for label, window in label_windows(instances):
+        rows, columns = window
+        mask = np.pad(instances[window] == label, 1, mode="edge").astype(np.uint8)
         mask[0] *= rows.start == 0
         mask[-1] *= rows.stop == height
         mask[:, 0] *= columns.start == 0
         mask[:, -1] *= columns.stop == width
         distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)[1:-1, 1:-1]
         inside = mask[1:-1, 1:-1] > 0
-        result[box] = np.where(inside, distance / max(float(distance[inside].max()), 1e-6), result[box])
+        result[window] = np.where(inside, distance / max(float(distance[inside].max()), 1e-6), result[window])
     return result
 
 

@@ -85,10 +85,16 @@ class PaperMaps:
     def classify(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
         """Pseudo mask of an image, and what the colour prior has to say: a class that no cluster fits."""
         activation = self.activation(rgb)
-        section = self.options.clusters
         clusters = self.clusters_of(rgb, activation)
+        return self.mask_of(rgb, activation, clusters), clusters.note
+
+    def mask_of(
+        self, rgb: NDArray[np.uint8], activation: NDArray[np.float32], clusters: SemanticClusters
+    ) -> NDArray[np.uint8]:
+        """Pseudo mask of an image whose activation and clusters are known already."""
+        section = self.options.clusters
         classes = clusters.apply(activation, rgb)
-        return clean_classes(classes, section.min_area_px, section.max_hole_px, section.opening_px), clusters.note
+        return clean_classes(classes, section.min_area_px, section.max_hole_px, section.opening_px)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,11 +116,9 @@ def show_psm(
     rgb = central_patch(images[0], _SHOWN_PX)
     if choice.trained:
         engine = train_paper(images, options, folder / "training", tell, progress, segmenting=False)
-        maps, log, points = engine.maps, engine.log, engine.points(rgb)
-    else:
-        maps, log = train_maps(images, options, folder / "training", tell, progress)
-        points = _mask_points(maps.pseudo_mask(rgb), options)
-    return _draw(path, folder, rgb, maps, images, points, log.collapsed, choice.trained)
+        return _draw(path, folder, rgb, engine.maps, images, engine.points(rgb), engine.log.collapsed)
+    maps, log = train_maps(images, options, folder / "training", tell, progress)
+    return _draw(path, folder, rgb, maps, images, None, log.collapsed)
 
 
 def _draw(
@@ -129,9 +127,8 @@ def _draw(
     rgb: NDArray[np.uint8],
     maps: PaperMaps,
     images: list[NDArray[np.uint8]],
-    points: dict[int, NDArray[np.float64]],
+    detected: dict[int, NDArray[np.float64]] | None,
     collapsed: bool,
-    trained: bool,
 ) -> PsmResult:
     figure = _import_figure()
     options = maps.options
@@ -139,7 +136,8 @@ def _draw(
     stages = [_at_stage(maps, images, stage).activation(rgb) for stage in _STAGES]
     clusters = maps.clusters_of(rgb, activation)
     fused = clusters.fusion.fuse(activation, rgb)
-    classes = maps.pseudo_mask(rgb)
+    classes = maps.mask_of(rgb, activation, clusters)
+    points = _mask_points(classes, options) if detected is None else detected
     all_points = np.concatenate(list(points.values()))
     target = folder / "psm.png"
     figure.draw_psm(
@@ -155,7 +153,7 @@ def _draw(
             voronoi=voronoi_label(all_points, classes.shape, options.segmentation.point_radius_px),
             beta=options.clusters.beta,
             caption="points: maxima of the detector's score map"
-            if trained
+            if detected is not None
             else "points: maxima of the smoothed pseudo mask; a trained detector's with --train",
         ),
     )

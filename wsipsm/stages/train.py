@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
-from wsipsm.models.card import DataSource, ModelCard
+from wsipsm.models.card import OUTPUTS, DataSource, ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.weights import load_weights, save_model
 from wsipsm.rundir import digest, output_error
@@ -98,7 +98,7 @@ def train_model(
         if step % 20 == 0 or step == options.steps - 1:
             tell(f"step {step + 1}/{options.steps}: loss {loss:.3f}")
 
-    outputs = ("nucleus", "distance") if chosen == Stain.HE else ("nucleus", "distance", "positive")
+    outputs = OUTPUTS[chosen]
     folder = checkpoint_folder(out)
     # Named by what it was made from, so that other sources or settings start anew.
     identity = _identity(lessons, options, {} if start is None else {"start": digest_state(start)})

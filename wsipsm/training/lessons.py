@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from wsipsm.keys import Stain
 from wsipsm.psm.activation import activation_weights, central_patch, orient_maps, self_activation_map
@@ -94,8 +93,6 @@ def _confirmed(
     found: Agreement, density: NDArray[np.float32], min_mean: float, generous: NDArray[np.bool_]
 ) -> Agreement:
     """Drop objects whose mean density is not above ``min_mean``, and set where nuclei remain possible."""
-    ids = np.arange(1, len(found.confidence))
-    mean = np.asarray(ndimage.mean(density, found.labels, ids), dtype=np.float64) if len(ids) else np.zeros(0)
-    keep = np.concatenate([[False], mean > min_mean])
+    keep = found.means(density) > min_mean
     labels = np.where(keep[found.labels], found.labels, 0).astype(np.int32)
     return Agreement(labels, found.confidence, generous)

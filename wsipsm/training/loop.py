@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -147,23 +148,18 @@ def _draw_crop(lesson: Lesson, options: TrainOptions, rng: np.random.Generator) 
     size = (options.crop_px, options.crop_px)
     scale = options.crop_px / (window[0].stop - window[0].start)
     rgb = np.asarray(cv2.resize(lesson.rgb[window], size, interpolation=soft), np.uint8)
-    nucleus, instances, positive = (
-        cv2.resize(plane[window], size, interpolation=cv2.INTER_NEAREST_EXACT)
-        for plane in (lesson.label.nucleus, lesson.label.instances, lesson.label.positive)
-    )
+    nearest = partial(cv2.resize, dsize=size, interpolation=cv2.INTER_NEAREST_EXACT)
+    nucleus = np.asarray(nearest(lesson.label.nucleus[window]), np.uint8)
+    instances = np.asarray(nearest(lesson.label.instances[window]), np.int32)
+    positive = np.asarray(nearest(lesson.label.positive[window]), np.uint8)
     if lesson.cutouts:
-        canvas = Canvas(to_density(rgb), *(_own(plane) for plane in (nucleus, instances, positive)))
+        canvas = Canvas(to_density(rgb), nucleus, instances, positive)
         paste_nuclei(canvas, lesson.cutouts, scale, options.paste, rng)
-        rgb, nucleus, instances, positive = to_rgb(canvas.od), canvas.nucleus, canvas.instances, canvas.positive
+        rgb = to_rgb(canvas.od)
     planes: list[NDArray[np.generic]] = [
         compress(rgb, options.augment, rng),
         nucleus,
-        normalised_distance(instances.astype(np.int32)),
+        normalised_distance(instances),
         positive,
     ]
     return [np.ascontiguousarray(p) for p in turn(planes, int(rng.integers(4)), bool(rng.random() < 0.5))]
-
-
-def _own(plane: NDArray[np.generic]) -> NDArray[Any]:
-    """Copy: a crop that was not resized is a view of the lesson."""
-    return plane.copy()

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from wsipsm.instances.labels import Window, grow, label_windows
 from wsipsm.psm.pseudo_label import IGNORED
 
 _MARGIN_PX = 4
@@ -91,19 +90,16 @@ def cut_out(rgb: NDArray[np.uint8], instances: NDArray[np.int32], positive: NDAr
     """
     found = []
     height, width = instances.shape
-    boxes: list[Any] = list(ndimage.find_objects(instances))
-    for label, box in enumerate(boxes, start=1):
-        if box is None:
-            continue
-        rows, columns = box
+    for label, window in label_windows(instances):
+        rows, columns = window
         if rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width:
             continue  # cut by the image's border
-        mask = instances[box] == label
+        mask = instances[window] == label
         if np.count_nonzero(mask) < _MIN_AREA_PX or not _is_plain(mask):
             continue
-        around = tuple(slice(max(0, part.start - _MARGIN_PX), part.stop + _MARGIN_PX) for part in box)
+        around = grow(window, _MARGIN_PX)
         whole = (instances[around] == label).astype(np.float32)
-        kind = int(positive[box][mask][0])
+        kind = int(positive[window][mask][0])
         found.append(Cutout(to_density(rgb[around]), whole, kind))
     return tuple(found)
 
@@ -156,12 +152,13 @@ def _is_plain(mask: NDArray[np.bool_]) -> bool:
     area = float(np.count_nonzero(mask))
     if area < _MIN_SOLIDITY * hull_area:
         return False
-    rows, columns = (v - v.mean() for v in np.nonzero(padded))
-    yy, xx, xy = (rows * rows).mean() + 1 / 12, (columns * columns).mean() + 1 / 12, (rows * columns).mean()
-    y, x = np.indices(padded.shape)
-    y, x = y - np.nonzero(padded)[0].mean(), x - np.nonzero(padded)[1].mean()
-    inside = (yy * x * x - 2 * xy * x * y + xx * y * y) / (xx * yy - xy * xy) <= 4
-    return bool((inside & (padded > 0)).sum() >= _MIN_ELLIPSE_IOU * (inside | (padded > 0)).sum())
+    own = padded > 0
+    index = np.indices(own.shape)
+    offset = index - index[:, own].mean(axis=1)[:, None, None]
+    y, x = offset[0], offset[1]
+    yy, xx, xy = (y * y)[own].mean() + 1 / 12, (x * x)[own].mean() + 1 / 12, (x * y)[own].mean()
+    ellipse = (yy * x * x - 2 * xy * x * y + xx * y * y) / (xx * yy - xy * xy) <= 4
+    return bool((ellipse & own).sum() >= _MIN_ELLIPSE_IOU * (ellipse | own).sum())
 
 
 def _turn(
@@ -243,7 +240,7 @@ def _hollow(
 
 def _blend(
     canvas: Canvas,
-    window: tuple[slice, slice],
+    window: Window,
     look: NDArray[np.float32],
     mask: NDArray[np.bool_],
     positive: int,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wsipsm.models.padding import pad_reflected
+from wsipsm.models.padding import pad_aligned
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
 from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
 from wsipsm.training.checkpoint import load_trunk
@@ -127,16 +126,9 @@ def _draw_crop(
 
 def score_pixels(network: ResnetUnet, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Class probabilities of a whole image, shape (classes, h, w), reflected at its border."""
-    height, width = rgb.shape[:2]
     device = next(network.parameters()).device
     image = torch.from_numpy(rgb.copy()).to(device).permute(2, 0, 1)[None].float()
-    rims = []
-    for side in (width, height):
-        before = min(_RIM_PX, side - 1)
-        whole = math.ceil((side + 2 * before) / STRIDE) * STRIDE
-        rims.append((before, whole - side - before))
-    (left, right), (top, bottom) = rims
     with torch.inference_mode():
-        image = pad_reflected(image, left, right, top, bottom)
-        scores = torch.softmax(network(image), dim=1)[0, :, top : top + height, left : left + width]
+        padded, (rows, columns) = pad_aligned(image, _RIM_PX, STRIDE)
+        scores = torch.softmax(network(padded), dim=1)[0, :, rows, columns]
     return np.ascontiguousarray(scores.cpu().numpy(), dtype=np.float32)

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from wsipsm.instances.decode import decode_instances
-from wsipsm.models.card import DecodeSettings
-from wsipsm.models.padding import pad_reflected
+from wsipsm.instances.labels import keep_labels
+from wsipsm.keys import Stain
+from wsipsm.models.card import OUTPUTS, DecodeSettings
+from wsipsm.models.padding import pad_aligned
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.psm.agreement import Agreement, take_greedily
 from wsipsm.psm.pseudo_label import make_pseudo_label
@@ -66,20 +68,19 @@ def score_at_scale(network: NucleusUnet, rgb: NDArray[np.uint8], scale: float) -
     size = (max(ENCODER_STRIDE, round(width * scale)), max(ENCODER_STRIDE, round(height * scale)))
     soft = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     seen = cv2.resize(rgb, size, interpolation=soft) if scale != 1 else rgb
-    image = torch.from_numpy(np.ascontiguousarray(seen).copy()).permute(2, 0, 1)[None].float()
-    rim = min(_RIM_PX, min(size) - 1)
-    right, bottom = (rim + (-side - 2 * rim) % ENCODER_STRIDE for side in size)
+    image = torch.from_numpy(seen.copy()).permute(2, 0, 1)[None].float()
     network.eval()
     with torch.inference_mode():
-        image = pad_reflected(image, rim, right, rim, bottom).contiguous(memory_format=torch.channels_last)
-        scores = torch.sigmoid(network(image))[0, :, rim : rim + size[1], rim : rim + size[0]].numpy()
+        padded, (rows, columns) = pad_aligned(image, _RIM_PX, ENCODER_STRIDE)
+        logits = network(padded.contiguous(memory_format=torch.channels_last))
+        scores = torch.sigmoid(logits)[0, :, rows, columns].numpy()
     planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in scores]
     return np.stack(planes).astype(np.float32)
 
 
 def _agreements(scores: Sequence[NDArray[np.float32]], mpp: float) -> list[tuple[Agreement, bool | None]]:
     """Join the scales to what they agree on, one group a class."""
-    outputs = ("nucleus", "distance", "positive")[: len(scores[0])]
+    outputs = OUTPUTS[Stain.HE if len(scores[0]) == len(OUTPUTS[Stain.HE]) else Stain.IHC]
     seedings = [
         decode_instances(maps, outputs, DecodeSettings(foreground=cut), mpp)
         for maps in scores
@@ -88,18 +89,12 @@ def _agreements(scores: Sequence[NDArray[np.float32]], mpp: float) -> list[tuple
     labels, confidence = take_greedily(seedings)
     generous = np.max([maps[0] for maps in scores], axis=0) > _MAYBE
     found = Agreement(labels, confidence, generous)
-    if len(outputs) == 2:
+    if outputs == OUTPUTS[Stain.HE]:
         return [(found, None)]
-    share = np.mean([maps[2] for maps in scores], axis=0)
-    n = len(confidence)
-    pixels = np.bincount(labels.ravel(), minlength=n)
-    mean = np.bincount(labels.ravel(), weights=share.ravel(), minlength=n) / np.maximum(pixels, 1)
-    return [(_only(found, mean > _SURE_CLASS), True), (_only(found, mean < 1 - _SURE_CLASS), False)]
+    positive = found.means(np.mean([maps[2] for maps in scores], axis=0))
+    return [(_only(found, positive > _SURE_CLASS), True), (_only(found, positive < 1 - _SURE_CLASS), False)]
 
 
 def _only(agreement: Agreement, chosen: NDArray[np.bool_]) -> Agreement:
-    chosen = chosen.copy()
-    chosen[0] = False
-    number = np.where(chosen, np.cumsum(chosen), 0).astype(np.int32)
     confidence = np.concatenate([[0.0], agreement.confidence[chosen]])
-    return Agreement(number[agreement.labels], confidence, agreement.generous)
+    return Agreement(keep_labels(agreement.labels, chosen), confidence, agreement.generous)
