@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask.config
 import pytest
 from distributed import LocalCluster
 
 from wsipsm.engine.dask import DaskExecutor
 from wsipsm.engine.serial import SerialExecutor
+from wsipsm.engine.task import ExecutorLostError
 from wsipsm.errors import UsageError, WsipsmError
 
 _TASK_S = 60.0
@@ -93,6 +95,30 @@ def test_a_lost_worker_costs_nothing_when_the_second_try_succeeds(tmp_path: Path
         outcomes = list(executor.run(die_once, [(mark, number) for number in range(8)]))
     assert Path(mark).exists()
     assert sorted(outcome.result for outcome in outcomes if outcome.result is not None) == list(range(8))
+
+
+def test_a_worker_that_is_slow_to_come_back_is_not_given_up(tmp_path: Path) -> None:
+    mark = str(tmp_path / "died")
+    # Far shorter than a process takes to start: whoever heeds it is left with no worker at all.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}),
+        DaskExecutor(n_workers=1, patience_s=20) as executor,
+    ):
+        outcomes = list(executor.run(die_once, [(mark, number) for number in range(8)]))
+    assert Path(mark).exists()
+    assert sorted(outcome.result for outcome in outcomes if outcome.result is not None) == list(range(8))
+
+
+def test_a_run_without_any_worker_ends() -> None:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        DaskExecutor(address=cluster.scheduler_address, patience_s=1) as executor,
+    ):
+        outcomes = executor.run(time.sleep, [0.1] + [_TASK_S] * 3)
+        next(outcomes)
+        cluster.scale(0)
+        with pytest.raises(ExecutorLostError, match="no worker is left"):
+            next(outcomes)
 
 
 @pytest.mark.slow

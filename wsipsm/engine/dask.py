@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import dask.config
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import Client, KilledWorker, LocalCluster, wait
 
 from wsipsm.engine.task import ExecutorLostError, Outcome, R, T
 from wsipsm.errors import UsageError, WsipsmError
@@ -23,6 +24,10 @@ ALLOWED_FAILURES = 3
 _CONNECT_TIMEOUT_S = 15
 _CLOSE_TIMEOUT_S = 3
 _GRACE_S = 1.0
+_END_TIMEOUT_S = 10
+_LOOK_S = 5.0
+_PATIENCE_S = 120.0
+"""How long a run goes on without any worker: they come back, or more are started."""
 _QUIET = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core")
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
@@ -36,6 +41,9 @@ _SETTINGS = {
     "distributed.comm.timeouts.connect": f"{_CONNECT_TIMEOUT_S}s",
     # A long native call keeps a worker's heartbeat waiting; that is no reason to give it up.
     "distributed.scheduler.worker-ttl": None,
+    # Dask gives a worker up for good when it is away at one moment, this long after it was first lost: a task that
+    # takes its worker down again and again would take the whole cluster down.
+    "distributed.deploy.lost-worker-timeout": "1 day",
 }
 
 
@@ -51,6 +59,8 @@ class DaskExecutor:
     fingerprint
         Says what code a process runs; called on every worker of a running scheduler, whose answer must equal
         this process's.
+    patience_s
+        How long to wait when no worker is left, seconds.
 
     Raises
     ------
@@ -59,8 +69,13 @@ class DaskExecutor:
     """
 
     def __init__(
-        self, n_workers: int = 1, address: str | None = None, fingerprint: Callable[[], str] | None = None
+        self,
+        n_workers: int = 1,
+        address: str | None = None,
+        fingerprint: Callable[[], str] | None = None,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
+        self._patience_s = patience_s
         self._cluster: Any = None
         self._folder: TemporaryDirectory[str] | None = None
         self._settings: Any = dask.config.set(_SETTINGS)
@@ -128,32 +143,60 @@ class DaskExecutor:
 
     def _run_bounded(self, function: Callable[[T], R], tasks: Sequence[T], limit: int) -> Iterator[Outcome[T, R]]:
         waiting = iter(tasks)
-        flying: dict[Future[Any], T] = {}
-        completed: Any = as_completed(loop=self._client.loop)  # type: ignore[no-untyped-call]
+        flying: dict[Any, T] = {}
 
         def launch() -> None:
             for task in waiting:
-                future = self._client.submit(function, task, pure=False)
-                flying[future] = task
-                completed.add(future)
+                flying[self._client.submit(function, task, pure=False)] = task
                 return
 
         try:
             for _ in range(min(limit, len(tasks))):
                 launch()
-            for future in completed:
-                outcome: Outcome[T, R] | None = self._outcome(flying[future], future)
-                if outcome is None:
-                    completed.add(future)
-                    continue
-                del flying[future]
-                future.release()
-                launch()
-                yield outcome
+            while flying:
+                for future in self._settled(list(flying)):
+                    outcome: Outcome[T, R] | None = self._outcome(flying[future], future)
+                    if outcome is None:
+                        continue
+                    del flying[future]
+                    future.release()
+                    launch()
+                    yield outcome
         finally:
             if flying:
                 with suppress(OSError, TimeoutError, RuntimeError):
                     self._client.cancel(list(flying), force=True)
+
+    def _settled(self, futures: list[Any]) -> list[Any]:
+        """Wait for the first of the futures, as long as there is a worker that may bring one."""
+        alone_since: float | None = None
+        while True:
+            try:
+                with self._client.as_current():
+                    found: Any = wait(  # type: ignore[no-untyped-call]
+                        futures, timeout=min(_LOOK_S, self._patience_s), return_when="FIRST_COMPLETED"
+                    )
+            except CancelledError as error:
+                raise self._lost() from error
+            except TimeoutError:
+                if self._n_alive():
+                    alone_since = None
+                    continue
+            else:
+                return [future for future in futures if future in found.done]
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since >= self._patience_s:
+                raise ExecutorLostError(
+                    f"{self._address or 'local cluster'}: no worker is left, and none came back within "
+                    f"{self._patience_s:.0f} s; at least one is needed. Run the same command again: finished blocks "
+                    "are kept."
+                )
+
+    def _n_alive(self) -> int:
+        try:
+            return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        except (OSError, TimeoutError, ValueError):
+            return 0
 
     def _outcome(self, task: T, future: Any) -> Outcome[T, R] | None:
         """Tell what a future came to; None when its result was lost with its worker and is made again."""
@@ -189,7 +232,8 @@ class DaskExecutor:
         if self._cluster is not None:
             # A worker amid a long task does not end when it is asked to.
             with suppress(*gone):
-                self._cluster.sync(_end_workers, list(self._cluster.workers.values()))
+                workers = list(self._cluster.workers.values())
+                self._cluster.sync(_end_workers, workers, callback_timeout=_END_TIMEOUT_S)
             with suppress(*gone):
                 self._cluster.close(timeout=_CLOSE_TIMEOUT_S)
             self._cluster = None
