@@ -8,10 +8,9 @@ python pipelines/ki67_ihc.py DATA encoder.safetensors wsipsm/zoo/ki67-ihc.safete
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from recipe import Recipe, Source, make_model
+from recipe import Recipe, Source, make_model, parse_arguments
 
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
@@ -20,7 +19,7 @@ from wsipsm.training.augment import AugmentOptions
 _TERMS = "no terms stated by the source"
 
 
-def main(data: Path, encoder: Path, out: Path) -> None:
+def main(data: Path, encoder: Path, out: Path, seed: int) -> None:
     """Train and write the model and its card."""
     bcdata = sorted((data / "ki67/bcdata").rglob("*.png"))[::2]
     shidc = sorted((data / "ki67/shidc").rglob("*.jpg"))[::2]
@@ -47,6 +46,7 @@ def main(data: Path, encoder: Path, out: Path) -> None:
             decode=DecodeSettings(min_area_um2=12.0, distance_sigma_px=3.0),
             input_sigma_px=1.2,
             settle_steps=400,
+            seed=seed,
         ),
         encoder,
         out,
@@ -54,4 +54,5 @@ def main(data: Path, encoder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:4]))
+    given = parse_arguments(__doc__)
+    main(given.data, given.encoder, given.out, given.seed)

@@ -1,24 +1,26 @@
 """Recipe of ``nuclei-he``: H&E nuclei from the pixels of the MoNuSeg training images; no label file is opened.
 
 python pipelines/imagenet_encoder.py encoder.safetensors
-python pipelines/nuclei_he.py DATA encoder.safetensors wsipsm/zoo/nuclei-he.safetensors [first.safetensors]
+python pipelines/nuclei_he.py DATA encoder.safetensors nuclei-he.safetensors
 
-``first`` holds the weights of a first round that was run before.
+A killed run goes on where it was when it is started again.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from recipe import Recipe, Source, make_model
+from recipe import Recipe, Source, make_model, parse_arguments
 
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.paste import PasteOptions
+
+N_ROUNDS = 4
 
 
-def main(data: Path, encoder: Path, out: Path, first: Path | None = None) -> None:
+def main(data: Path, encoder: Path, out: Path, seed: int) -> None:
     """Train and write the model and its card."""
     images = sorted((data / "monuseg/train/images").glob("*.tif"))
     terms = "CC BY-NC-SA 4.0 (pixels from TCGA)"
@@ -29,15 +31,17 @@ def main(data: Path, encoder: Path, out: Path, first: Path | None = None) -> Non
             data=(DataSource(name="MoNuSeg 2018 training images, pixels only", n_images=len(images), terms=terms),),
             augment=AugmentOptions(scale=(0.7, 1.5)),
             steps=600,
-            round_steps=(400, 300, 300),
-            decode=DecodeSettings(foreground=0.65),
+            round_steps=(300,) * N_ROUNDS,
             round_augment=AugmentOptions(scale=(0.5, 1.6)),
+            round_paste=PasteOptions(most=40, touching=0.7, log_scale=(-0.6, 0.5)),
+            decode=DecodeSettings(foreground=0.65, opening_share=0.18),
+            seed=seed,
         ),
         encoder,
         out,
-        first,
     )
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:5]))
+    given = parse_arguments(__doc__)
+    main(given.data, given.encoder, given.out, given.seed)

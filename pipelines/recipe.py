@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from safetensors.torch import load_file
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, DataSource, DecodeSettings, ModelCard
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import save_model
+from wsipsm.rundir import digest, write_aside
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_box
 from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, WORKING_MPP
 from wsipsm.stain import fit_stain_profile
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.lessons import StainedImage, make_lessons
-from wsipsm.training.loop import TrainOptions, train_student
-from wsipsm.training.rounds import next_lessons
+from wsipsm.training.loop import Lesson, TrainOptions, train_student
+from wsipsm.training.paste import PasteOptions
+from wsipsm.training.rounds import RoundOptions, next_lessons
 from wsipsm.training.settle import SettleOptions, settle_student
 
 ROUND_LEARNING_RATE = 1e-3
+
+
+def parse_arguments(about: str) -> argparse.Namespace:
+    """Read what every recipe is given: data, encoder, out and --seed."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder of the images")
+    parser.add_argument("encoder", type=Path, help="weights from imagenet_encoder.py")
+    parser.add_argument("out", type=Path, help="safetensors file to write")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    return parser.parse_args()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +65,20 @@ class Recipe:
     """Smoothing of the input, working pixels."""
     round_steps: tuple[int, ...] = ()
     """Of each further round, whose lessons are what the network of the one before finds at several scales."""
+    rounds: RoundOptions = field(default_factory=RoundOptions)
     round_augment: AugmentOptions = field(default_factory=AugmentOptions)
+    round_paste: PasteOptions = field(default_factory=PasteOptions)
     settle_steps: int = 0
     """Of the last training, that makes the network steady under compression."""
     seed: int = 0
 
 
-def make_model(recipe: Recipe, encoder: Path, out: Path, first: Path | None = None) -> ModelCard:
+def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     """Train on the sources' pixels and write the model.
+
+    A killed run goes on where it was when it is started again in the same way: the folder ``out`` with the ending
+    ``.work`` keeps the weights of every finished training, named by what they were made from, and the checkpoint of
+    the running one. It may be removed when the model is there.
 
     Parameters
     ----------
@@ -64,15 +88,16 @@ def make_model(recipe: Recipe, encoder: Path, out: Path, first: Path | None = No
         Weights that the first round starts from.
     out
         Safetensors file; the card goes beside it.
-    first
-        Weights of a first round that was run before; None: it is run.
     """
     outputs = OUTPUTS[recipe.stain]
     images = [_read(source, recipe) for source in recipe.sources]
-    network = _first_round(recipe, images, len(outputs), encoder) if first is None else _load(first, len(outputs))
-    network = _further_rounds(recipe, images, network, len(outputs))
+    pixels = [image.rgb for image in images]
+    workshop = Workshop(out.with_suffix(".work"), len(outputs), digest_arrays(pixels))
+    network = _first_round(recipe, images, workshop, load_file(encoder))
+    for number, steps in enumerate(recipe.round_steps, start=1):
+        network = _further_round(recipe, number, steps, pixels, network, workshop)
     if recipe.settle_steps:
-        network = settle_student([image.rgb for image in images], network, _settling(recipe), _told)
+        network = settle_student(pixels, network, _settling(recipe), _told, workshop.folder / "settled")
     training: dict[str, str | int | float | bool] = {
         "labels": "none",
         "encoder": "ImageNet, EfficientNet-Lite0",
@@ -98,36 +123,90 @@ def make_model(recipe: Recipe, encoder: Path, out: Path, first: Path | None = No
     return save_model(out, network.state_dict(), card)
 
 
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where the trainings of a recipe are kept, and what they share."""
+
+    folder: Path
+    n_outputs: int
+    pixels: str
+    """Hash of the images."""
+
+    def train(
+        self,
+        name: str,
+        options: TrainOptions,
+        start: dict[str, Tensor],
+        make: Callable[[], list[Lesson]],
+        settings: object = "",
+    ) -> NucleusUnet:
+        """Train a network, or load it when it was trained before.
+
+        Parameters
+        ----------
+        name
+            Of the training, for its files.
+        options, start
+            Of the training.
+        make
+            Makes the lessons, when they are needed.
+        settings
+            That the lessons are made with; other ones are another training.
+        """
+        identity = digest({"pixels": self.pixels, "options": f"{options} {settings}", "start": digest_state(start)})
+        done = self.folder / f"{name}-{identity[:12]}.safetensors"
+        if not done.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            print(f"{name}: making lessons", flush=True)
+            network = train_student(make(), self.n_outputs, options, start, _told, done.with_suffix(""), identity)
+            with write_aside(done) as temporary:
+                save_file({key: value.contiguous() for key, value in network.state_dict().items()}, temporary)
+        network = NucleusUnet(self.n_outputs)
+        network.load_state_dict(load_file(done))
+        return network.eval()
+
+
 def _first_options(recipe: Recipe) -> TrainOptions:
     return TrainOptions(
         steps=recipe.steps, seed=recipe.seed, augment=recipe.augment, input_sigma_px=recipe.input_sigma_px
     )
 
 
-def _first_round(recipe: Recipe, images: list[StainedImage], n_outputs: int, encoder: Path) -> NucleusUnet:
-    lessons = make_lessons(images, recipe.stain, recipe.seed, print)
-    return train_student(lessons, n_outputs, _first_options(recipe), load_file(encoder), _told)
+def _first_round(
+    recipe: Recipe, images: list[StainedImage], workshop: Workshop, encoder: dict[str, Tensor]
+) -> NucleusUnet:
+    return workshop.train(
+        "first",
+        _first_options(recipe),
+        encoder,
+        lambda: make_lessons(images, recipe.stain, recipe.seed, _tell),
+    )
 
 
-def _load(weights: Path, n_outputs: int) -> NucleusUnet:
-    network = NucleusUnet(n_outputs)
-    network.load_state_dict(load_file(weights))
-    return network
-
-
-def _further_rounds(recipe: Recipe, images: list[StainedImage], network: NucleusUnet, n_outputs: int) -> NucleusUnet:
-    for number, steps in enumerate(recipe.round_steps, start=1):
-        lessons = next_lessons([image.rgb for image in images], network, WORKING_MPP, print)
-        options = replace(
-            _first_options(recipe),
-            steps=steps,
-            seed=recipe.seed + number,
-            learning_rate=ROUND_LEARNING_RATE,
-            augment=recipe.round_augment,
-            robustness=0.0,  # these labels are few and good; cross-entropy keeps the scores between 0 and 1
-        )
-        network = train_student(lessons, n_outputs, options, network.state_dict(), _told)
-    return network
+def _further_round(
+    recipe: Recipe,
+    number: int,
+    steps: int,
+    pixels: list[NDArray[np.uint8]],
+    network: NucleusUnet,
+    workshop: Workshop,
+) -> NucleusUnet:
+    options = replace(
+        _first_options(recipe),
+        steps=steps,
+        seed=recipe.seed + 1000 * number,
+        learning_rate=ROUND_LEARNING_RATE,
+        augment=recipe.round_augment,
+        paste=recipe.round_paste,
+        robustness=0.0,  # these labels are few and good; cross-entropy keeps the scores between 0 and 1
+    )
+    return workshop.train(
+        f"round-{number}",
+        options,
+        network.state_dict(),
+        lambda: next_lessons(pixels, network, WORKING_MPP, recipe.rounds, _tell),
+        recipe.rounds,
+    )
 
 
 def _settling(recipe: Recipe) -> SettleOptions:
@@ -137,6 +216,10 @@ def _settling(recipe: Recipe) -> SettleOptions:
 
 def _told(step: int, steps: int, loss: float) -> None:
     print(f"step {step + 1} of {steps}: {loss:.4f}", flush=True)
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
 
 
 def _read(source: Source, recipe: Recipe) -> StainedImage:

@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from wsipsm.errors import ModelError
 from wsipsm.keys import Stain
@@ -192,3 +193,15 @@ def test_reach_bounds_what_a_pixel_changes(network: NucleusUnet) -> None:
             felt = (precise(image) != precise(changed))[0].any(dim=0).any(dim=0).nonzero()
         farthest = max(farthest, int((felt - x).abs().max()))
     assert reach - 48 < farthest <= reach
+
+
+@pytest.mark.parametrize("name", [card.name for card in registry.list_models()])
+def test_shipped_models_are_small_and_fast(name: str) -> None:
+    weights, card = resolve_model(name)
+    assert weights.stat().st_size < 12e6
+    network = build_network(card, weights)
+    side = 256
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, side, side))
+    multiplications_per_px = counter.get_total_flops() / 2 / side**2
+    assert 1_000 < multiplications_per_px <= 20_000

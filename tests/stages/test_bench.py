@@ -76,6 +76,7 @@ def test_the_paper_protocol_scores_the_centre_and_names_its_flaws(monuseg: Path)
     report = run_bench(open_set(SetName.MONUSEG, monuseg, ScoringProtocol.PAPER), [spy])
     assert seen == [(512, 512, 3)] * 2
     text = markdown(report)
+    assert "by organ" not in text  # the names are no barcodes
     assert "Its flaws: the central 512 px square alone" in text
     assert "PSM (printed) | without labels | Table 1 | 0.542 | 0.762" in text
 
@@ -158,6 +159,28 @@ def test_the_command_prints_and_writes_the_table(monuseg: Path, tmp_path: Path) 
     assert "| floor | " in result.stdout
     assert "1/2 a: floor AJI" in result.stderr
     assert (tmp_path / "out" / "monuseg-whole.md").read_text() in result.stdout
+
+
+def test_the_gallery_shows_best_median_and_worst(monuseg: Path, bcdata: Path, tmp_path: Path) -> None:
+    for name, folder, mark in (("monuseg", monuseg, (0, 230, 255)), ("bcdata", bcdata, (226, 26, 28))):
+        result = command(name, folder, "--methods", "wsipsm", "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        path = tmp_path / "out" / f"{name}-whole-gallery.png"
+        assert f"wrote {path}" in result.stdout
+        picture = np.asarray(Image.open(path))
+        assert np.all(picture[:, picture.shape[1] // 2 :] == mark, axis=2).sum() > 500  # the truth, on the right
+        assert not np.all(picture[40:-40, : picture.shape[1] // 2 - 8] == mark, axis=2).any()
+    assert not list((tmp_path / "out").glob("floor*"))
+
+
+def test_scores_by_organ(monuseg: Path) -> None:
+    for folder in (monuseg / "images", monuseg / "labels_png"):
+        for path in folder.iterdir():
+            path.rename(path.with_stem({"a": "TCGA-A7-A13E-01Z-00-DX1", "b": "TCGA-B0-5698-01Z-00-DX1"}[path.stem]))
+    first = Method("first", lambda image: image.truth * (image.organ == "breast"))
+    text = markdown(run_bench(open_set(SetName.MONUSEG, monuseg), [PERFECT, first]))
+    assert "| breast | 1 | 1.000 | 1.000 |" in text
+    assert "| kidney | 1 | 1.000 | 0.000 |" in text
 
 
 def test_the_command_refuses_in_one_line(monuseg: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import IGNORED
 from wsipsm.training.loop import TrainOptions, train_student
-from wsipsm.training.rounds import next_lessons, score_at_scale
+from wsipsm.training.rounds import RoundOptions, next_lessons, score_at_scale
 
 PALE, DARK, BROWN = (230, 200, 220), (60, 50, 140), (110, 60, 30)
 
@@ -49,11 +49,11 @@ def test_scores_lie_on_the_image_at_every_scale(image: NDArray[np.uint8], scale:
 
 def test_whole_nuclei_are_kept_smooth_and_filled(image: NDArray[np.uint8]) -> None:
     told: list[str] = []
-    (made,) = next_lessons([image], _Darkness(2), 0.25, told.append)
+    (made,) = next_lessons([image], _Darkness(2), 0.25, RoundOptions(), told.append)
     assert told == [f"pseudo labels 1/1: {len(made.label.points_xy)} nuclei kept, {len(made.cutouts)} to paste"]
     assert 8 <= len(made.label.points_xy) <= 12  # the best share of 16
     area = np.bincount(made.label.instances.ravel())[1:]
-    np.testing.assert_allclose(area[area > 0], np.pi * 12**2, rtol=0.1)
+    np.testing.assert_allclose(area[area > 0], np.pi * 12**2, rtol=0.15)
     assert len(made.cutouts) == len(made.label.points_xy)
     assert (made.label.positive == IGNORED).all()
     assert (made.label.nucleus[made.label.instances > 0] == 1).all()
@@ -62,7 +62,7 @@ def test_whole_nuclei_are_kept_smooth_and_filled(image: NDArray[np.uint8]) -> No
 
 
 def test_classes_of_ki67(image: NDArray[np.uint8]) -> None:
-    (made,) = next_lessons([image], _Darkness(3), 0.25, lambda line: None)
+    (made,) = next_lessons([image], _Darkness(3), 0.25, RoundOptions(), lambda line: None)
     upper = made.label.positive[:100]
     lower = made.label.positive[100:]
     assert set(np.unique(upper)) == {1, IGNORED}
@@ -72,13 +72,13 @@ def test_classes_of_ki67(image: NDArray[np.uint8]) -> None:
 
 def test_nothing_found_teaches_background() -> None:
     blank = np.full((64, 64, 3), PALE, np.uint8)
-    (made,) = next_lessons([blank], _Darkness(3), 0.25, lambda line: None)
+    (made,) = next_lessons([blank], _Darkness(3), 0.25, RoundOptions(), lambda line: None)
     assert (made.label.nucleus == 0).all()
     assert made.cutouts == ()
 
 
 def test_a_round_is_learned_from(image: NDArray[np.uint8]) -> None:
-    lessons = next_lessons([image], _Darkness(2), 0.25, lambda line: None)
+    lessons = next_lessons([image], _Darkness(2), 0.25, RoundOptions(), lambda line: None)
     losses: list[float] = []
     options = TrainOptions(steps=8, batch=2, crop_px=96, robustness=0.0)
     first = train_student(lessons, 2, options, progress=lambda step, steps, loss: losses.append(loss))

@@ -87,3 +87,12 @@ def test_it_is_seeded_and_goes_on(teacher: NucleusUnet, image: NDArray[np.uint8]
         assert torch.equal(plain[name], again[name])
     with pytest.raises(ModelError, match="other images or settings"):
         settle_student([255 - image], teacher, short, keep=tmp_path / "settle")
+
+
+def test_a_student_of_coarser_pixels(teacher: NucleusUnet, image: NDArray[np.uint8]) -> None:
+    plain = replace(HARD, jpeg_share=0.0)
+    student = settle_student([image], teacher, replace(OPTIONS, steps=30, crop_px=64, shrink=2, augment=plain))
+    half = np.rint(image.reshape(80, 2, 80, 2, 3).mean(axis=(1, 3))).astype(np.uint8)
+    wanted = torch.nn.functional.avg_pool2d(scores(teacher, image), 2)
+    before, after = (float((scores(network, half) - wanted).abs().mean()) for network in (teacher, student))
+    assert after < 0.9 * before

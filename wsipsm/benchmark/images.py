@@ -42,6 +42,8 @@ class LabelledImage:
     read_truth: Callable[[], Truth]
     crop: Box | None = None
     """Part that is scored, pixels; None: all."""
+    organ: str = ""
+    """That the tissue is of; empty: not known."""
 
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:

@@ -34,6 +34,18 @@ MPP = 0.25
 """Every image is of 40x scans."""
 PAPER_CROP_PX = 512
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
+ORGANS = {
+    **dict.fromkeys(("18", "21", "38", "44", "49", "50", "69"), "lung"),
+    **dict.fromkeys(("2Z", "B0", "GL", "HE", "IZ"), "kidney"),
+    **dict.fromkeys(("A7", "AC", "AO", "AR", "E2"), "breast"),
+    **dict.fromkeys(("CH", "EJ", "G9", "HC"), "prostate"),
+    **dict.fromkeys(("CU", "DK", "G2", "ZF"), "bladder"),
+    **dict.fromkeys(("A6", "AY", "NH"), "colon"),
+    **dict.fromkeys(("KB", "RD"), "stomach"),
+    **dict.fromkeys(("FG", "HT"), "brain"),
+}
+"""By the tissue source site of TCGA, the second part of an image's name. Kumar et al. (2017) call 18 to 50 liver; TCGA
+has these sites as lung."""
 _IMAGE_FOLDERS = ("tissue images", "images")
 _LABEL_FOLDERS = (("annotations", (".xml", ".png")), ("labels_png", (".png",)), ("xml", (".xml",)))
 """The first that exists is taken."""
@@ -61,8 +73,15 @@ def monuseg_images(folder: Path) -> list[LabelledImage]:
             f"{folder}: label images of another size than their image: {tell_names(wrong)}; take them out."
         )
     return [
-        LabelledImage(name, path, partial(read_truth, annotations[name], sizes[name])) for name, path in images.items()
+        LabelledImage(name, path, partial(read_truth, annotations[name], sizes[name]), organ=organ_of(name))
+        for name, path in images.items()
     ]
+
+
+def organ_of(name: str) -> str:
+    """Organ of an image, from its TCGA barcode; empty when the name is none."""
+    parts = name.split("-")
+    return ORGANS.get(parts[1], "") if len(parts) > 2 and parts[0] == "TCGA" else ""
 
 
 def read_truth(path: Path, size: Size) -> Truth:

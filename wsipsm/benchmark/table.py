@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from wsipsm.benchmark.names import ScoringProtocol, SetName
@@ -78,6 +80,8 @@ def markdown(report: BenchReport) -> str:
         "\n".join(_method_table(report, columns)),
         "Columns: " + "; ".join(f"**{_short(name)}** {what}" for name, what in columns.items()) + ".",
     ]
+    if organs := _organ_table(report):
+        parts += ["## AJI by organ", "\n".join(organs)]
     if report.set_name in PRINTED:
         parts += [
             "## Printed in the paper, not measured here",
@@ -140,6 +144,19 @@ def _method_table(report: BenchReport, columns: Mapping[str, str]) -> list[str]:
         for r in report.results
     ]
     return _table(head, rows)
+
+
+def _organ_table(report: BenchReport) -> list[str]:
+    """Mean AJI of each method over the images of each organ; empty when no organ is known."""
+    organs = Counter(row.get("organ") or "" for row in report.results[0].rows) if report.results else Counter[str]()
+    if not any(organs):
+        return []
+    rows = [
+        [organ or "not known", str(n)]
+        + [f"{fmean(row['AJI'] for row in r.rows if row['organ'] == organ):.3f}" for r in report.results]
+        for organ, n in sorted(organs.items())
+    ]
+    return _table(["organ", "images", *(r.method for r in report.results)], rows)
 
 
 def _printed_table(set_name: SetName) -> list[str]:

@@ -78,7 +78,8 @@ def bench(
 ) -> None:
     """Score methods on a published labelled set: a table with a row a method, a file with a row an image.
 
-    floor, cellprofiler and fiji use no network; wsipsm is the installed model.
+    floor, cellprofiler and fiji use no network; wsipsm is the installed model, whose best, median and worst image are
+    drawn too.
 
     With --train the published method is trained first, on pixels alone: those of the set, or of --train-on.
     Checkpoints lie in the folder training of --out, and the same command goes on after a kill.
@@ -89,6 +90,7 @@ def bench(
     from wsipsm.cli.progress import open_teller
     from wsipsm.cli.steps import open_steps
     from wsipsm.stages.bench import Method, open_set, parse_methods, run_bench
+    from wsipsm.stages.bench_gallery import write_gallery
 
     if not train and any(given is not None for given in (train_on, config, budget)):
         raise UsageError("--train-on, --config, --budget: given without --train; they are for training. Add --train.")
@@ -110,6 +112,8 @@ def bench(
             chosen[-1:-1] = trained
         report = run_bench(opened, chosen, model=model, seed=seed or 0, tell=tell)
         written = write_tables(report, out)
+        if gallery := write_gallery(opened, report, out, model=model, seed=seed or 0):
+            written.append(gallery)
     if not quiet:
         typer.echo(markdown(report))
         for path in written:

@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
 from wsipsm.instances.labels import keep_labels
+from wsipsm.instances.outline import open_outlines
 
 _LEVELS = 1024
 """Steps that maps are rounded to: differences of 1e-6 between tilings vanish, 0.001 matters to no nucleus."""
@@ -43,6 +44,8 @@ class _DecodeSettings(Protocol):
     def peak_min(self) -> float: ...
     @property
     def saddle_share(self) -> float: ...
+    @property
+    def opening_share(self) -> float: ...
     @property
     def min_area_um2(self) -> float: ...
     @property
@@ -106,6 +109,9 @@ def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: _Decod
     _fill_small_holes(foreground, settings.min_area_um2 * px_per_um2)
     labels = _divide(foreground, distance, settings)
     _fill_label_holes(labels)
+    if settings.opening_share:
+        open_outlines(labels, settings.opening_share)
+        _fill_label_holes(labels)
     return _within_limits(labels, nucleus, settings, px_per_um2)
 
 

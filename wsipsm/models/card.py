@@ -27,6 +27,8 @@ class DecodeSettings(BaseModel):
     """Smallest smoothed distance at a seed; the map is 1 at a nucleus' centre."""
     saddle_share: float = Field(0.85, gt=0, le=1)
     """Neighbours stay apart when the smoothed distance on their border is below this share of the lower peak."""
+    opening_share: float = Field(0.0, ge=0, le=0.5)
+    """Radius of the disc that each instance is opened by, as a part of the square root of its area; 0: none."""
     min_area_um2: float = Field(4.0, gt=0)
     """Smaller instances are dropped."""
     max_area_um2: float = Field(400.0, gt=0)

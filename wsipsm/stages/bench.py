@@ -145,7 +145,7 @@ def run_bench(
     WsipsmError
         Of the method.
     """
-    ready = [_make_builtin(m, opened, model, seed) if isinstance(m, BuiltIn) else m for m in methods]
+    ready = [make_builtin(m, opened, model, seed) if isinstance(m, BuiltIn) else m for m in methods]
     names = [method.name for method in ready]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"--methods {','.join(names)}: each method once is needed. Name at least one.")
@@ -220,6 +220,7 @@ class _Tally:
         self.seconds += time.perf_counter() - start
         row: dict[str, Any] = {"set": str(self.opened.name), "method": self.method.name, "image": image.name}
         if isinstance(image, LabelledImage):
+            row["organ"] = image.organ
             scores = score_labels(image.truth, predicted)
             self.labels.append(scores)
             self.rows.append(row | scores)
@@ -258,7 +259,8 @@ def _point_set(name: SetName) -> PointSet:
     return BCDATA
 
 
-def _make_builtin(name: BuiltIn, opened: OpenSet, model: str | None, seed: int) -> Method:
+def make_builtin(name: BuiltIn, opened: OpenSet, model: str | None, seed: int) -> Method:
+    """Make a built-in method ready for a set; parameters as of `run_bench`."""
     if name == BuiltIn.WSIPSM:
         return _make_installed(opened, model, seed)
     if opened.points is None:

@@ -7,6 +7,7 @@ saw teaches nothing, so that its errors are not learned a second time, and outli
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,16 +25,30 @@ from wsipsm.psm.pseudo_label import make_pseudo_label
 from wsipsm.training.loop import Lesson
 from wsipsm.training.paste import cut_out
 
-SCALES = (0.5, 0.7, 1.0, 1.4)
-_FOREGROUND_CUTS = (0.5, 0.75)
-_MAYBE = 0.35
-"""Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
 _SURE_CLASS = 0.65
 _RIM_PX = 32
 
 
+@dataclass(frozen=True, slots=True)
+class RoundOptions:
+    """How a network's scores become the next lessons."""
+
+    scales: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4)
+    """Sizes that the network sees each image at."""
+    cuts: tuple[float, ...] = (0.65, 0.85)
+    """Nucleus scores from which a pixel belongs to a nucleus; what is found comes out again at several of them."""
+    maybe: float = 0.5
+    """Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
+    opening_share: float = 0.18
+    """Of outlines, as in the model card."""
+
+
 def next_lessons(
-    images: Sequence[NDArray[np.uint8]], network: NucleusUnet, mpp: float, tell: Callable[[str], None]
+    images: Sequence[NDArray[np.uint8]],
+    network: NucleusUnet,
+    mpp: float,
+    options: RoundOptions,
+    tell: Callable[[str], None],
 ) -> list[Lesson]:
     """Make the lessons of another round from what a network sees in the images.
 
@@ -45,6 +60,8 @@ def next_lessons(
         Trained, with 2 outputs (H&E) or 3 (IHC).
     mpp
         Of the images, um/px.
+    options
+        Settings.
     tell
         Given a line an image.
 
@@ -54,8 +71,8 @@ def next_lessons(
     """
     made = []
     for number, rgb in enumerate(images, start=1):
-        scores = [score_at_scale(network, rgb, scale) for scale in SCALES]
-        label = make_pseudo_label(_agreements(scores, mpp), refined=True)
+        scores = [score_at_scale(network, rgb, scale) for scale in options.scales]
+        label = make_pseudo_label(_agreements(scores, mpp, options), refined=True)
         cutouts = cut_out(rgb, label.instances, label.positive)
         made.append(Lesson(rgb, label, cutouts))
         tell(f"pseudo labels {number}/{len(images)}: {len(label.points_xy)} nuclei kept, {len(cutouts)} to paste")
@@ -78,16 +95,15 @@ def score_at_scale(network: NucleusUnet, rgb: NDArray[np.uint8], scale: float) -
     return np.stack(planes).astype(np.float32)
 
 
-def _agreements(scores: Sequence[NDArray[np.float32]], mpp: float) -> list[tuple[Agreement, bool | None]]:
+def _agreements(
+    scores: Sequence[NDArray[np.float32]], mpp: float, options: RoundOptions
+) -> list[tuple[Agreement, bool | None]]:
     """Join the scales to what they agree on, one group a class."""
     outputs = OUTPUTS[Stain.HE if len(scores[0]) == len(OUTPUTS[Stain.HE]) else Stain.IHC]
-    seedings = [
-        decode_instances(maps, outputs, DecodeSettings(foreground=cut), mpp)
-        for maps in scores
-        for cut in _FOREGROUND_CUTS
-    ]
+    decodings = [DecodeSettings(foreground=cut, opening_share=options.opening_share) for cut in options.cuts]
+    seedings = [decode_instances(maps, outputs, settings, mpp) for maps in scores for settings in decodings]
     labels, confidence = take_greedily(seedings)
-    generous = np.max([maps[0] for maps in scores], axis=0) > _MAYBE
+    generous = np.max([maps[0] for maps in scores], axis=0) > options.maybe
     found = Agreement(labels, confidence, generous)
     if outputs == OUTPUTS[Stain.HE]:
         return [(found, None)]

@@ -3,6 +3,8 @@
 A teacher, the network as it was trained, looks at each crop in four turns; the student sees the crop once, compressed,
 with other stain strengths, and smoothed as it will be in use, and learns the mean of what the teacher said. Where the
 teacher wavers, a nucleus that one compression divides and another joins, the mean is what both can agree on.
+
+The student may also see the crop smaller than the teacher does: it becomes the faster network of a coarser pixel size.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ class SettleOptions:
     steps: int = 400
     batch: int = 6
     crop_px: int = 256
+    """As the student sees it."""
+    shrink: int = 1
+    """Pixels of the teacher's crop that are one of the student's, each way."""
     learning_rate: float = 1e-3
     seed: int = 0
     input_sigma_px: float = 0.0
@@ -62,7 +67,7 @@ def settle_student(
     Parameters
     ----------
     images
-        Unlabelled, at the model's mpp, shape (h, w, 3).
+        Unlabelled, at the teacher's mpp, shape (h, w, 3).
     network
         The teacher; it is not changed.
     options
@@ -82,12 +87,14 @@ def settle_student(
     def draw(source: Draw) -> _Pair:
         crops = [_draw_crop(images, options, source.rng) for _ in range(source.share(options.batch))]
         compressed = [compress(crop, options.augment, source.rng) for crop in crops]
-        shown = jitter_stains(_as_batch(compressed), options.augment, source.generator())
+        # The mean of each block of pixels, as scanners and readers make the coarser levels of a slide.
+        small = functional.avg_pool2d(_as_batch(compressed), options.shrink)
+        shown = jitter_stains(small, options.augment, source.generator())
         return _as_batch(crops), smooth_batch(shown, options.input_sigma_px)
 
     def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
         plain, shown = (part.to(device) for part in pair)
-        target = _mean_over_turns(teacher.to(device), plain)
+        target = functional.avg_pool2d(_mean_over_turns(teacher.to(device), plain), options.shrink)
         logits = trained(shown).float()
         error = (torch.sigmoid(logits) - target).pow(2).mean()
         return functional.binary_cross_entropy_with_logits(logits, target) + _SQUARED_WEIGHT * error
@@ -137,8 +144,9 @@ def _draw_crop(
     images: Sequence[NDArray[np.uint8]], options: SettleOptions, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     image = images[int(rng.integers(len(images)))]
-    window, soft = crop_scaled(image.shape, options.crop_px, options.augment, rng)
-    crop = cv2.resize(image[window], (options.crop_px, options.crop_px), interpolation=soft)
+    side_px = options.crop_px * options.shrink
+    window, soft = crop_scaled(image.shape, side_px, options.augment, rng)
+    crop = cv2.resize(image[window], (side_px, side_px), interpolation=soft)
     return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))), dtype=np.uint8)
 
 

@@ -1,0 +1,65 @@
+"""The worst, the median and the best image of a benchmark, drawn with what is true and what was found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from wsipsm.benchmark.images import LabelledImage
+from wsipsm.benchmark.names import BuiltIn
+from wsipsm.benchmark.table import BenchReport
+from wsipsm.export.gallery import OutlinePanel, PointPanel, draw_gallery
+from wsipsm.stages.bench import BenchImage, Method, OpenSet, make_builtin
+
+
+def write_gallery(
+    opened: OpenSet, report: BenchReport, out: Path, *, model: str | None = None, seed: int = 0
+) -> Path | None:
+    """Draw ``<set>-<protocol>-gallery.png`` for the installed model.
+
+    Three images are run again for it: results are not kept while a set is scored.
+
+    Parameters
+    ----------
+    opened, report
+        The set, and its scores.
+    out
+        Folder of the tables.
+    model, seed
+        As they were given to `run_bench`.
+
+    Returns
+    -------
+    The picture; None when the installed model was not scored.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or the place is not writable.
+    """
+    result = next((r for r in report.results if r.method == BuiltIn.WSIPSM.value), None)
+    if result is None:
+        return None
+    score = "AJI" if opened.points is None else "F1_any"
+    # An image without any nucleus has no F1: nothing to look at.
+    ranked = sorted((row[score], n) for n, row in enumerate(result.rows) if not math.isnan(row[score] or math.nan))
+    if not ranked:
+        return None
+    method = make_builtin(BuiltIn.WSIPSM, opened, model, seed)
+    chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+    panels = [
+        _panel(f"{kind} of {len(ranked)}: {opened.images[n].name}, {score} {value:.3f}", opened.images[n], method)
+        for kind, (value, n) in chosen.items()
+    ]
+    path = out / f"{report.set_name}-{report.protocol}-gallery.png"
+    draw_gallery(path, panels)
+    return path
+
+
+def _panel(title: str, kept: BenchImage, method: Method) -> OutlinePanel | PointPanel:
+    image = replace(kept)  # its pixels go when it is drawn
+    found = method.predict(image)
+    if isinstance(image, LabelledImage):
+        return OutlinePanel(title, image.rgb, image.truth, found)
+    return PointPanel(title, image.rgb, (image.positive, image.negative), found)
