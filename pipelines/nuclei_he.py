@@ -8,6 +8,7 @@ A killed run goes on where it was when it is started again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from recipe import Recipe, Source, make_model, parse_arguments
@@ -20,28 +21,25 @@ from wsipsm.training.paste import PasteOptions
 N_ROUNDS = 4
 
 
-def main(data: Path, encoder: Path, out: Path, seed: int) -> None:
-    """Train and write the model and its card."""
-    images = sorted((data / "monuseg/train/images").glob("*.tif"))
+def make_recipe(images: Sequence[Path], seed: int) -> Recipe:
+    """Give the recipe for images of 0.25 um/px."""
     terms = "CC BY-NC-SA 4.0 (pixels from TCGA)"
-    make_model(
-        Recipe(
-            stain=Stain.HE,
-            sources=[Source(path, 0.25) for path in images],
-            data=(DataSource(name="MoNuSeg 2018 training images, pixels only", n_images=len(images), terms=terms),),
-            augment=AugmentOptions(scale=(0.7, 1.5)),
-            steps=600,
-            round_steps=(300,) * N_ROUNDS,
-            round_augment=AugmentOptions(scale=(0.5, 1.6)),
-            round_paste=PasteOptions(most=40, touching=0.7, log_scale=(-0.6, 0.5)),
-            decode=DecodeSettings(foreground=0.65, opening_share=0.18),
-            seed=seed,
-        ),
-        encoder,
-        out,
+    return Recipe(
+        stain=Stain.HE,
+        sources=[Source(path, 0.25) for path in images],
+        data=(DataSource(name="MoNuSeg 2018 training images, pixels only", n_images=len(images), terms=terms),),
+        augment=AugmentOptions(scale=(0.7, 1.5)),
+        steps=600,
+        round_steps=(300,) * N_ROUNDS,
+        round_augment=AugmentOptions(scale=(0.5, 1.6)),
+        round_paste=PasteOptions(most=40, touching=0.7, log_scale=(-0.6, 0.5)),
+        decode=DecodeSettings(foreground=0.65, opening_share=0.18),
+        seed=seed,
     )
 
 
 if __name__ == "__main__":
     given = parse_arguments(__doc__)
-    main(given.data, given.encoder, given.out, given.seed)
+    make_model(
+        make_recipe(sorted((given.data / "monuseg/train/images").glob("*.tif")), given.seed), given.encoder, given.out
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,10 +89,9 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     out
         Safetensors file; the card goes beside it.
     """
-    outputs = OUTPUTS[recipe.stain]
-    images = [_read(source, recipe) for source in recipe.sources]
+    images = read_images(recipe)
     pixels = [image.rgb for image in images]
-    workshop = Workshop(out.with_suffix(".work"), len(outputs), digest_arrays(pixels))
+    workshop = Workshop.of(out.with_suffix(".work"), recipe, images)
     network = _first_round(recipe, images, workshop, load_file(encoder))
     for number, steps in enumerate(recipe.round_steps, start=1):
         network = _further_round(recipe, number, steps, pixels, network, workshop)
@@ -103,7 +102,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         "encoder": "ImageNet, EfficientNet-Lite0",
         "steps": recipe.steps,
         "round_steps": ", ".join(map(str, recipe.round_steps)),
-        "batch": _first_options(recipe).batch,
+        "batch": first_options(recipe).batch,
         "seed": recipe.seed,
         "settle_steps": recipe.settle_steps,
     }
@@ -114,7 +113,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         stride=NETWORK_STRIDE,
         reach_px=NETWORK_REACH_PX,
         input_sigma_px=recipe.input_sigma_px,
-        outputs=outputs,
+        outputs=OUTPUTS[recipe.stain],
         decode=recipe.decode,
         sha256="",
         data=recipe.data,
@@ -131,6 +130,11 @@ class Workshop:
     n_outputs: int
     pixels: str
     """Hash of the images."""
+
+    @classmethod
+    def of(cls, folder: Path, recipe: Recipe, images: Sequence[StainedImage]) -> Workshop:
+        """Open the workshop of a recipe; the folder is made when it is needed."""
+        return cls(folder, len(OUTPUTS[recipe.stain]), digest_arrays(image.rgb for image in images))
 
     def train(
         self,
@@ -166,9 +170,23 @@ class Workshop:
         return network.eval()
 
 
-def _first_options(recipe: Recipe) -> TrainOptions:
+def first_options(recipe: Recipe) -> TrainOptions:
+    """Give the training settings of the first round."""
     return TrainOptions(
         steps=recipe.steps, seed=recipe.seed, augment=recipe.augment, input_sigma_px=recipe.input_sigma_px
+    )
+
+
+def round_options(recipe: Recipe, number: int, steps: int) -> TrainOptions:
+    """Give the training settings of a further round."""
+    return replace(
+        first_options(recipe),
+        steps=steps,
+        seed=recipe.seed + 1000 * number,
+        learning_rate=ROUND_LEARNING_RATE,
+        augment=recipe.round_augment,
+        paste=recipe.round_paste,
+        robustness=0.0,  # these labels are few and good; cross-entropy keeps the scores between 0 and 1
     )
 
 
@@ -177,7 +195,7 @@ def _first_round(
 ) -> NucleusUnet:
     return workshop.train(
         "first",
-        _first_options(recipe),
+        first_options(recipe),
         encoder,
         lambda: make_lessons(images, recipe.stain, recipe.seed, _tell),
     )
@@ -191,18 +209,9 @@ def _further_round(
     network: NucleusUnet,
     workshop: Workshop,
 ) -> NucleusUnet:
-    options = replace(
-        _first_options(recipe),
-        steps=steps,
-        seed=recipe.seed + 1000 * number,
-        learning_rate=ROUND_LEARNING_RATE,
-        augment=recipe.round_augment,
-        paste=recipe.round_paste,
-        robustness=0.0,  # these labels are few and good; cross-entropy keeps the scores between 0 and 1
-    )
     return workshop.train(
         f"round-{number}",
-        options,
+        round_options(recipe, number, steps),
         network.state_dict(),
         lambda: next_lessons(pixels, network, WORKING_MPP, recipe.rounds, _tell),
         recipe.rounds,
@@ -220,6 +229,11 @@ def _told(step: int, steps: int, loss: float) -> None:
 
 def _tell(line: str) -> None:
     print(line, flush=True)
+
+
+def read_images(recipe: Recipe) -> list[StainedImage]:
+    """Read the sources at the working pixel size."""
+    return [_read(source, recipe) for source in recipe.sources]
 
 
 def _read(source: Source, recipe: Recipe) -> StainedImage:

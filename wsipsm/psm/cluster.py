@@ -52,13 +52,14 @@ def fuse(activation: NDArray[np.float32], density: NDArray[np.float32], beta: fl
     density
         A stain density, shape (h, w).
     beta
-        Weight of the image.
+        Weight of the image; infinite leaves the map out.
 
     Returns
     -------
     Fused density of shape (h, w), float32.
     """
-    fused = (standardise(activation) + beta * standardise(density)) / (1 + beta)
+    of_map = 1 / (1 + beta)
+    fused = of_map * standardise(activation) + (1 - of_map) * standardise(density)
     return fused.astype(np.float32)
 
 

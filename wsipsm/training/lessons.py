@@ -36,7 +36,9 @@ class StainedImage:
     profile: StainProfile
 
 
-def make_lessons(images: Sequence[StainedImage], stain: Stain, seed: int, tell: Callable[[str], None]) -> list[Lesson]:
+def make_lessons(
+    images: Sequence[StainedImage], stain: Stain, seed: int, tell: Callable[[str], None], beta: float | None = None
+) -> list[Lesson]:
     """Make pseudo labels for a set of images, from their pixels alone.
 
     Parameters
@@ -49,11 +51,14 @@ def make_lessons(images: Sequence[StainedImage], stain: Stain, seed: int, tell: 
         Of the pretext and of K-means.
     tell
         Given a line now and then.
+    beta
+        Weight of the stain against the self-activation map (Eq. 5); None: the paper's; infinite: the stain alone.
 
     Returns
     -------
     One lesson an image, in order.
     """
+    weight = BETA[stain] if beta is None else beta
     pixels = [image.rgb for image in images]
     network, log = train_pretext(pixels, PretextOptions(seed=seed))
     state = "collapsed: its maps say little" if log.collapsed else f"embedding spread {log.spread:.3f}"
@@ -63,20 +68,18 @@ def make_lessons(images: Sequence[StainedImage], stain: Stain, seed: int, tell: 
     dark = [optical_density(image.rgb, image.profile.background)[..., 0] for image in images]
     lessons = []
     for number, (image, activation) in enumerate(zip(images, orient_maps(raw, dark), strict=True), start=1):
-        label = _label_he(image, activation, seed) if stain == Stain.HE else _label_ihc(image, activation, seed)
+        label = (_label_he if stain == Stain.HE else _label_ihc)(image, activation, weight, seed)
         lessons.append(Lesson(image.rgb, label))
         tell(f"pseudo labels {number}/{len(images)}: {len(label.points_xy)} nuclei kept")
     return lessons
 
 
-def _label_he(image: StainedImage, activation: NDArray[np.float32], seed: int) -> PseudoLabel:
-    beta = BETA[Stain.HE]
+def _label_he(image: StainedImage, activation: NDArray[np.float32], beta: float, seed: int) -> PseudoLabel:
     fused = [fuse(activation, density, beta) for density in hematoxylin_densities(image.rgb, image.profile)]
     return make_pseudo_label([(find_agreement(fused, seed), None)])
 
 
-def _label_ihc(image: StainedImage, activation: NDArray[np.float32], seed: int) -> PseudoLabel:
-    beta = BETA[Stain.IHC]
+def _label_ihc(image: StainedImage, activation: NDArray[np.float32], beta: float, seed: int) -> PseudoLabel:
     positives, negatives, brown = marker_densities(image.rgb, image.profile)
     cut = image.profile.dab_cut_od or DEFAULT_DAB_CUT_OD
     # K-means always finds a highest cluster: an image without nuclei of a colour must not invent any, so what is kept
