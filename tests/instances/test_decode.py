@@ -14,6 +14,7 @@ from wsipsm.models.card import DecodeSettings
 OUTPUTS = ("nucleus", "distance")
 MPP = 0.5
 SETTINGS = DecodeSettings()
+SHAPED = DecodeSettings(opening_share=0.18, min_distance=0.3)
 
 
 def nuclei_maps(
@@ -104,6 +105,23 @@ def test_mean_probability_drops_faint_nuclei() -> None:
     assert labels[20, 20] == 1
 
 
+def test_what_has_no_middle_is_dropped() -> None:
+    maps = nuclei_maps(40, 80, [(20, 20, 8), (20, 60, 8)])
+    maps[1, :, 40:] *= 0.5
+    labels = decode_instances(maps, OUTPUTS, DecodeSettings(min_distance=0.6), MPP)
+    assert labels.max() == 1
+    assert labels[20, 20] == 1
+
+
+def test_outlines_are_opened() -> None:
+    maps = nuclei_maps(40, 80, [(20, 20, 8)])
+    maps[0, 19:21, 20:60] = 1
+    assert decode_instances(maps, OUTPUTS, SETTINGS, MPP)[20, 50] == 1
+    labels = decode_instances(maps, OUTPUTS, DecodeSettings(opening_share=0.18), MPP)
+    assert labels[20, 20] == 1
+    assert not labels[:, 32:].any()
+
+
 def test_channels_are_found_by_name() -> None:
     maps = nuclei_maps(40, 60, [(20, 20, 8), (20, 34, 8)])
     swapped = np.stack([np.zeros_like(maps[0]), maps[1], maps[0]])
@@ -127,11 +145,15 @@ def test_unusable_maps_are_refused() -> None:
         decode_instances(np.full((2, 9, 9), np.nan, np.float32), OUTPUTS, SETTINGS, MPP)
 
 
-@given(seed=st.integers(0, 2**32 - 1), noise=st.sampled_from([0.02, 0.2, 0.4]))
-@settings(max_examples=15, deadline=None)
-def test_every_label_is_one_part_without_holes(seed: int, noise: float) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    noise=st.sampled_from([0.02, 0.2, 0.4]),
+    chosen=st.sampled_from([SETTINGS, SHAPED]),
+)
+@settings(max_examples=25, deadline=None)
+def test_every_label_is_one_part_without_holes(seed: int, noise: float, chosen: DecodeSettings) -> None:
     maps = nuclei_maps(120, 120, scattered(seed, 40, 120), noise, seed)
-    labels = decode_instances(maps, OUTPUTS, SETTINGS, MPP)
+    labels = decode_instances(maps, OUTPUTS, chosen, MPP)
     for label in range(1, labels.max() + 1):
         mask = np.pad(labels == label, 1)
         assert ndimage.label(mask)[1] == 1
@@ -156,13 +178,16 @@ def nuclei_away_from_border(labels: NDArray[np.int32], margin: int) -> set[bytes
     seed=st.integers(0, 2**32 - 1),
     noise=st.sampled_from([0.0, 0.02, 0.1]),
     cut=st.tuples(st.integers(0, 80), st.integers(0, 80)),
+    chosen=st.sampled_from([SETTINGS, SHAPED]),
 )
-@settings(max_examples=20, deadline=None)
-def test_crop_gives_the_same_nuclei_as_the_whole(seed: int, noise: float, cut: tuple[int, int]) -> None:
+@settings(max_examples=30, deadline=None)
+def test_crop_gives_the_same_nuclei_as_the_whole(
+    seed: int, noise: float, cut: tuple[int, int], chosen: DecodeSettings
+) -> None:
     maps = nuclei_maps(300, 300, scattered(seed, 190, 300), noise, seed)
     crop = (slice(cut[0], cut[0] + 220), slice(cut[1], cut[1] + 220))
-    whole = decode_instances(maps, OUTPUTS, SETTINGS, MPP)[crop]
-    part = decode_instances(maps[:, *crop], OUTPUTS, SETTINGS, MPP)
+    whole = decode_instances(maps, OUTPUTS, chosen, MPP)[crop]
+    part = decode_instances(maps[:, *crop], OUTPUTS, chosen, MPP)
     margin = 48  # a largest nucleus of 400 um2 is 45 px wide at 0.5 um/px
     nuclei = nuclei_away_from_border(part, margin)
     assert nuclei_away_from_border(whole, margin) == nuclei

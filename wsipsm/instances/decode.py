@@ -52,6 +52,8 @@ class _DecodeSettings(Protocol):
     def max_area_um2(self) -> float: ...
     @property
     def min_mean_probability(self) -> float: ...
+    @property
+    def min_distance(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: _Decod
         When a channel is missing, the shape does not fit, or a score is not finite.
     """
     nucleus = _quantised(_channel(maps, outputs, "nucleus"))
-    distance = _smoothed(_quantised(_channel(maps, outputs, "distance")), settings.distance_sigma_px)
+    sharp = _quantised(_channel(maps, outputs, "distance"))
+    distance = _smoothed(sharp, settings.distance_sigma_px)
     px_per_um2 = 1.0 / (mpp * mpp)
     foreground = (nucleus > math.floor(settings.foreground * _LEVELS)).astype(np.uint8)
     _fill_small_holes(foreground, settings.min_area_um2 * px_per_um2)
@@ -112,7 +115,7 @@ def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: _Decod
     if settings.opening_share:
         open_outlines(labels, settings.opening_share)
         _fill_label_holes(labels)
-    return _within_limits(labels, nucleus, settings, px_per_um2)
+    return _within_limits(labels, nucleus, sharp, settings, px_per_um2)
 
 
 def _channel(maps: NDArray[np.float32], outputs: tuple[str, ...], name: str) -> NDArray[np.float32]:
@@ -274,15 +277,23 @@ def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _within_limits(
-    labels: NDArray[np.int32], nucleus: NDArray[np.float32], settings: _DecodeSettings, px_per_um2: float
+    labels: NDArray[np.int32],
+    nucleus: NDArray[np.float32],
+    distance: NDArray[np.float32],
+    settings: _DecodeSettings,
+    px_per_um2: float,
 ) -> Decoded:
-    """Drop instances by area and mean probability, and number the rest 1..n."""
+    """Drop instances by area, mean probability and highest distance, and number the rest 1..n."""
     flat = labels.ravel()
     area_px = np.bincount(flat)
     # Sums of whole numbers: exact in any order, so the mean does not depend on the position in the array.
     mean = np.bincount(flat, weights=nucleus.ravel()) / np.maximum(area_px, 1) / _LEVELS
     too_large = area_px > settings.max_area_um2 * px_per_um2
     keep = (area_px >= settings.min_area_um2 * px_per_um2) & ~too_large & (mean >= settings.min_mean_probability)
+    if settings.min_distance:
+        highest = np.zeros(len(area_px), np.float32)
+        np.maximum.at(highest, flat, distance.ravel())
+        keep &= highest >= settings.min_distance * _LEVELS
     too_large[0] = False
     refused = np.flatnonzero(too_large)
     centres = ndimage.center_of_mass(labels > 0, labels, refused) if len(refused) else []

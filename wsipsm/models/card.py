@@ -35,6 +35,8 @@ class DecodeSettings(BaseModel):
     """Larger instances are dropped and counted. Also sets the halo."""
     min_mean_probability: float = Field(0.0, ge=0, lt=1)
     """Instances whose mean nucleus probability is lower are dropped."""
+    min_distance: float = Field(0.0, ge=0, lt=1)
+    """Instances whose highest distance, not smoothed, is lower are dropped: the network saw no whole nucleus there."""
 
 
 class DataSource(BaseModel):

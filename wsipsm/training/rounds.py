@@ -35,12 +35,14 @@ class RoundOptions:
 
     scales: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4)
     """Sizes that the network sees each image at."""
-    cuts: tuple[float, ...] = (0.65, 0.85)
+    cuts: tuple[float, ...] = (0.55, 0.75)
     """Nucleus scores from which a pixel belongs to a nucleus; what is found comes out again at several of them."""
     maybe: float = 0.5
     """Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
     opening_share: float = 0.18
     """Of outlines, as in the model card."""
+    min_distance: float = 0.5
+    """Likewise: what the network sees no whole nucleus in teaches nothing."""
 
 
 def next_lessons(
@@ -100,7 +102,10 @@ def _agreements(
 ) -> list[tuple[Agreement, bool | None]]:
     """Join the scales to what they agree on, one group a class."""
     outputs = OUTPUTS[Stain.HE if len(scores[0]) == len(OUTPUTS[Stain.HE]) else Stain.IHC]
-    decodings = [DecodeSettings(foreground=cut, opening_share=options.opening_share) for cut in options.cuts]
+    decodings = [
+        DecodeSettings(foreground=cut, opening_share=options.opening_share, min_distance=options.min_distance)
+        for cut in options.cuts
+    ]
     seedings = [decode_instances(maps, outputs, settings, mpp) for maps in scores for settings in decodings]
     labels, confidence = take_greedily(seedings)
     generous = np.max([maps[0] for maps in scores], axis=0) > options.maybe
