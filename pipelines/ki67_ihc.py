@@ -15,44 +15,47 @@ from recipe import Recipe, Source, make_model, parse_arguments
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.rounds import RoundOptions
 
+N_ROUNDS = 1
 _TERMS = "no terms stated by the source"
+_SCALE = (0.6, 1.8)
+_INPUT_SIGMA_PX = 1.2
 
 
-def main(data: Path, encoder: Path, out: Path, seed: int) -> None:
-    """Train and write the model and its card."""
+def make_recipe(data: Path, seed: int) -> Recipe:
+    """Give the recipe for the sets in a folder."""
     bcdata = sorted((data / "ki67/bcdata").rglob("*.png"))[::2]
     shidc = sorted((data / "ki67/shidc").rglob("*.jpg"))[::2]
     glioma = sorted(path for path in (data / "ki67/glioma_unlabelled").iterdir() if path.suffix in {".jpg", ".png"})
     crop = data / "slides/real/ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif"
-    make_model(
-        Recipe(
-            stain=Stain.IHC,
-            sources=[
-                *(Source(path, 0.25) for path in bcdata),
-                *(Source(path, 0.1425) for path in shidc),
-                *(Source(path, 0.105) for path in glioma),
-                Source(crop, 0.2271),
-            ],
-            data=(
-                DataSource(name="BCData, every second image, pixels only", n_images=len(bcdata), terms=_TERMS),
-                DataSource(name="SHIDC-B-Ki-67, every second image, pixels only", n_images=len(shidc), terms=_TERMS),
-                DataSource(name="unlabelled glioma Ki-67 images", n_images=len(glioma), terms=_TERMS),
-                DataSource(name="OpenSlide test data, Ki-67 crop", n_images=1, terms="free to use"),
-            ),
-            augment=AugmentOptions(scale=(0.6, 1.8)),
-            steps=600,
-            # A disc of 4 um across, less than a lymphocyte's nucleus: smaller spots are debris or fragments.
-            decode=DecodeSettings(min_area_um2=12.0, distance_sigma_px=3.0),
-            input_sigma_px=1.2,
-            settle_steps=400,
-            seed=seed,
+    return Recipe(
+        stain=Stain.IHC,
+        sources=[
+            *(Source(path, 0.25) for path in bcdata),
+            *(Source(path, 0.1425) for path in shidc),
+            *(Source(path, 0.105) for path in glioma),
+            Source(crop, 0.2271),
+        ],
+        data=(
+            DataSource(name="BCData, every second image, pixels only", n_images=len(bcdata), terms=_TERMS),
+            DataSource(name="SHIDC-B-Ki-67, every second image, pixels only", n_images=len(shidc), terms=_TERMS),
+            DataSource(name="unlabelled glioma Ki-67 images", n_images=len(glioma), terms=_TERMS),
+            DataSource(name="OpenSlide test data, Ki-67 crop", n_images=1, terms="free to use"),
         ),
-        encoder,
-        out,
+        augment=AugmentOptions(scale=_SCALE),
+        steps=600,
+        round_steps=(300,) * N_ROUNDS,
+        rounds=RoundOptions(input_sigma_px=_INPUT_SIGMA_PX),
+        round_augment=AugmentOptions(scale=_SCALE),
+        # A disc of 4 um across, less than a lymphocyte's nucleus: smaller spots are debris or fragments.
+        decode=DecodeSettings(min_area_um2=12.0, distance_sigma_px=3.0),
+        input_sigma_px=_INPUT_SIGMA_PX,
+        settle_steps=400,
+        seed=seed,
     )
 
 
 if __name__ == "__main__":
     given = parse_arguments(__doc__)
-    main(given.data, given.encoder, given.out, given.seed)
+    make_model(make_recipe(given.data, given.seed), given.encoder, given.out)

@@ -19,6 +19,7 @@ from wsipsm.instances.labels import keep_labels
 from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, DecodeSettings
 from wsipsm.models.padding import pad_aligned
+from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.psm.agreement import Agreement, take_greedily
 from wsipsm.psm.pseudo_label import make_pseudo_label
@@ -43,6 +44,8 @@ class RoundOptions:
     """Of outlines, as in the model card."""
     min_distance: float = 0.5
     """Likewise: what the network sees no whole nucleus in teaches nothing."""
+    input_sigma_px: float = 0.0
+    """Smoothing of the input, as the card will have it."""
 
 
 def next_lessons(
@@ -73,7 +76,7 @@ def next_lessons(
     """
     made = []
     for number, rgb in enumerate(images, start=1):
-        scores = [score_at_scale(network, rgb, scale) for scale in options.scales]
+        scores = [score_at_scale(network, rgb, scale, options.input_sigma_px) for scale in options.scales]
         label = make_pseudo_label(_agreements(scores, mpp, options), refined=True)
         cutouts = cut_out(rgb, label.instances, label.positive)
         made.append(Lesson(rgb, label, cutouts))
@@ -81,13 +84,15 @@ def next_lessons(
     return made
 
 
-def score_at_scale(network: NucleusUnet, rgb: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
-    """Scores of an image that the network sees resized, at the image's own size: shape (outputs, h, w), 0..1."""
+def score_at_scale(
+    network: NucleusUnet, rgb: NDArray[np.uint8], scale: float, input_sigma_px: float = 0.0
+) -> NDArray[np.float32]:
+    """Score an image that the network sees resized, then smoothed; at the image's own size: (outputs, h, w), 0..1."""
     height, width = rgb.shape[:2]
     size = (max(ENCODER_STRIDE, round(width * scale)), max(ENCODER_STRIDE, round(height * scale)))
     soft = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     seen = cv2.resize(rgb, size, interpolation=soft) if scale != 1 else rgb
-    image = torch.from_numpy(seen.copy()).permute(2, 0, 1)[None].float()
+    image = smooth_batch(torch.from_numpy(seen.copy()).permute(2, 0, 1)[None].float(), input_sigma_px)
     network.eval()
     with torch.inference_mode():
         padded, (rows, columns) = pad_aligned(image, _RIM_PX, ENCODER_STRIDE)
