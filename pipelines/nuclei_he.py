@@ -33,7 +33,7 @@ def make_recipe(images: Sequence[Path], seed: int) -> Recipe:
         round_steps=(300,) * N_ROUNDS,
         round_augment=AugmentOptions(scale=(0.5, 1.6)),
         round_paste=PasteOptions(most=40, touching=0.7, log_scale=(-0.6, 0.5)),
-        decode=DecodeSettings(foreground=0.65, opening_share=0.18),
+        decode=DecodeSettings(opening_share=0.18, min_distance=0.55),
         seed=seed,
     )
 
