@@ -16,7 +16,6 @@ from recipe import Recipe, Source, make_model, parse_arguments
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
-from wsipsm.training.paste import PasteOptions
 
 N_ROUNDS = 4
 
@@ -32,7 +31,6 @@ def make_recipe(images: Sequence[Path], seed: int) -> Recipe:
         steps=600,
         round_steps=(300,) * N_ROUNDS,
         round_augment=AugmentOptions(scale=(0.5, 1.6)),
-        round_paste=PasteOptions(most=40, touching=0.7, log_scale=(-0.6, 0.5)),
         decode=DecodeSettings(opening_share=0.18, min_distance=0.55),
         seed=seed,
     )

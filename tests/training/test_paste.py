@@ -13,7 +13,7 @@ from wsipsm.psm.pseudo_label import IGNORED
 from wsipsm.training.paste import Canvas, Cutout, PasteOptions, cut_out, paste_nuclei, to_density, to_rgb
 
 PALE, DARK = (230, 200, 220), (90, 60, 150)
-PLAIN = PasteOptions(share=1.0, most=20, touching=0.5, vesicular=0.0, pale=0.0)
+PLAIN = PasteOptions(share=1.0, most=20, touching=0.5, vesicular=0.0, clumped=0.0, pale=0.0)
 
 
 def draw(masks: list[NDArray[np.bool_]]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -75,7 +75,7 @@ def test_labels_lie_where_the_pixels_changed(cutouts: tuple[Cutout, ...], seed: 
     far = canvas.nucleus == IGNORED  # farther than the rim of any nucleus
     assert changed[far].max(initial=0) < 0.1
     sizes = np.bincount(canvas.instances.ravel())[1:]
-    assert sizes[sizes > 0].max() < 1.5 * np.pi * (9 * scale * np.exp(0.3 + 0.2)) ** 2
+    assert sizes[sizes > 0].max() < 1.5 * np.pi * (9 * scale * np.exp(0.5 + 0.2)) ** 2
 
 
 def test_nobody_is_hidden_and_many_touch(cutouts: tuple[Cutout, ...]) -> None:
@@ -105,11 +105,40 @@ def test_vesicular_nuclei_are_hollow_and_pale_ones_pale(cutouts: tuple[Cutout, .
 
     once = {"share": 1.0, "most": 1, "touching": 0.0}
     plain, hollow, pale = (
-        PasteOptions(**once, vesicular=vesicular, pale=pale) for vesicular, pale in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+        PasteOptions(**once, vesicular=vesicular, clumped=0.0, pale=pale)
+        for vesicular, pale in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
     )
     assert depth(hollow, inner=True) < 0.7 * depth(hollow, inner=False)
     assert depth(plain, inner=True) > 0.95 * depth(plain, inner=False)
     assert depth(pale, inner=True) < 0.8 * depth(plain, inner=True)
+
+
+def test_clumped_nuclei_are_light_and_dark_within(cutouts: tuple[Cutout, ...]) -> None:
+    def spread(clumped: float) -> float:
+        values = []
+        for seed in range(20):
+            canvas = empty()
+            options = PasteOptions(share=1.0, most=1, touching=0.0, vesicular=0.0, clumped=clumped, pale=0.0)
+            paste_nuclei(canvas, cutouts, 1.5, options, np.random.default_rng(seed))
+            inner = ndimage.distance_transform_edt(canvas.instances > 0) > 3
+            if inner.any():
+                values.append(float(canvas.od[..., 0][inner].std()))
+        return float(np.median(values))
+
+    assert spread(1.0) > 5 * spread(0.0)
+
+
+def test_open_nuclei_are_larger(cutouts: tuple[Cutout, ...]) -> None:
+    def area(clumped: float) -> float:
+        areas = []
+        for seed in range(30):
+            canvas = empty()
+            options = PasteOptions(share=1.0, most=1, touching=0.0, vesicular=0.0, clumped=clumped, pale=0.0)
+            paste_nuclei(canvas, cutouts, 1.0, options, np.random.default_rng(seed))
+            areas.append(np.count_nonzero(canvas.instances))
+        return float(np.median([a for a in areas if a]))
+
+    assert area(1.0) > 1.3 * area(0.0)
 
 
 def test_seeded_and_left_alone_without_enough_cutouts(cutouts: tuple[Cutout, ...]) -> None:

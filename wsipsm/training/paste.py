@@ -1,8 +1,8 @@
 """Nuclei cut out of an image and pasted into its crops: examples whose outline is known to the pixel.
 
 Pseudo labels are sure of the plain nuclei. What they leave out are touching nuclei, pale ones, and vesicular ones, of
-which a colour cut finds the rim alone. Pasting makes such examples out of the plain ones: against another nucleus,
-faded towards what lies around, or hollowed with a nucleolus or two.
+which a colour cut finds the rim or the clumps of chromatin alone. Pasting makes such examples out of the plain ones:
+against another nucleus, faded towards what lies around, hollowed with a nucleolus or two, or with clumped chromatin.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import cv2
 import numpy as np
@@ -39,19 +40,33 @@ class Cutout:
     """1 positive, 0 negative, 255 where no marker is scored."""
 
 
+class _Look(Enum):
+    """What a pasted nucleus is made to look like."""
+
+    PLAIN = auto()
+    VESICULAR = auto()
+    CLUMPED = auto()
+    PALE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class PasteOptions:
     """How many nuclei are pasted, and how they are changed."""
 
     share: float = 0.85
     """Of crops that get any."""
-    most: int = 30
+    most: int = 40
     """Tries a crop; places that would hide another nucleus are given up."""
-    touching: float = 0.6
+    touching: float = 0.7
     """Share that is put against another nucleus."""
-    vesicular: float = 0.3
+    vesicular: float = 0.2
+    clumped: float = 0.2
     pale: float = 0.2
-    log_scale: tuple[float, float] = (-0.35, 0.3)
+    """The rest stay as they are, a little lighter or darker."""
+    log_scale: tuple[float, float] = (-0.6, 0.5)
+    """Of the size of plain and pale ones, natural logarithm."""
+    open_log_scale: tuple[float, float] = (-0.2, 0.8)
+    """Of vesicular and clumped ones, which are larger than what they are made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +140,9 @@ def paste_nuclei(
     height, width = canvas.instances.shape
     for _ in range(int(rng.integers(options.most + 1))):
         cutout = cutouts[int(rng.integers(len(cutouts)))]
-        turned = _turn(cutout, scale * math.exp(rng.uniform(*options.log_scale)), rng)
+        look = _draw_look(options, rng)
+        sizes = options.log_scale if look in (_Look.PLAIN, _Look.PALE) else options.open_log_scale
+        turned = _turn(cutout, scale * math.exp(rng.uniform(*sizes)), rng)
         if turned is None:
             continue
         od, mask = turned
@@ -138,8 +155,7 @@ def paste_nuclei(
         if covered > _MAX_COVERED * np.count_nonzero(mask):
             continue
         around = _density_around(canvas.od[window], mask, canvas.instances[window] > 0)
-        look = _change_look(od, mask, around, options, rng)
-        _blend(canvas, window, look, mask, cutout.positive, rng)
+        _blend(canvas, window, _change_look(od, mask, around, look, rng), mask, cutout.positive, rng)
 
 
 def _is_plain(mask: NDArray[np.bool_]) -> bool:
@@ -202,21 +218,44 @@ def _density_around(
     return np.asarray(np.median(od[ring] if ring.sum() > 8 else od.reshape(-1, 3), axis=0), np.float32)
 
 
+def _draw_look(options: PasteOptions, rng: np.random.Generator) -> _Look:
+    shares = {_Look.VESICULAR: options.vesicular, _Look.CLUMPED: options.clumped, _Look.PALE: options.pale}
+    kind = rng.random()
+    for look, share in shares.items():
+        if kind < share:
+            return look
+        kind -= share
+    return _Look.PLAIN
+
+
 def _change_look(
     od: NDArray[np.float32],
     mask: NDArray[np.bool_],
     around: NDArray[np.float32],
-    options: PasteOptions,
+    look: _Look,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Make a nucleus vesicular, pale, or a little lighter or darker."""
-    kind = rng.random()
-    if kind < options.vesicular:
+    """Make a nucleus vesicular, clumped, pale, or a little lighter or darker."""
+    if look == _Look.VESICULAR:
         return _hollow(od, mask, around, rng)
-    if kind < options.vesicular + options.pale:
+    if look == _Look.CLUMPED:
+        return _clump(od, mask, around, rng)
+    if look == _Look.PALE:
         faded = rng.uniform(0.25, 0.65)
         return np.asarray(od * (1 - faded) + around * faded, np.float32)
     return np.asarray(od * math.exp(rng.uniform(-0.25, 0.2)), np.float32)
+
+
+def _clump(
+    od: NDArray[np.float32], mask: NDArray[np.bool_], around: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Gather the chromatin in clumps, with light between them and a rim that need not be closed."""
+    noise = cv2.GaussianBlur(rng.normal(size=mask.shape), (0, 0), rng.uniform(1.2, 3.5))
+    noise = noise / (noise.std() + 1e-6)
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    rim = rng.uniform(0.0, 1.5) * np.exp(-depth / rng.uniform(0.8, 2.0))
+    light = (rng.uniform(0.3, 0.85) / (1 + np.exp(3 * (noise + rim - rng.uniform(-0.3, 0.6)))))[..., None]
+    return np.asarray(od * (1 - light) + around * rng.uniform(0.5, 1.1) * light, np.float32)
 
 
 def _hollow(
