@@ -17,7 +17,7 @@ from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
 
-N_ROUNDS = 4
+N_ROUNDS = 5
 
 
 def make_recipe(images: Sequence[Path], seed: int) -> Recipe:
