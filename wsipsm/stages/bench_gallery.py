@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,10 +41,7 @@ def write_gallery(
     if result is None:
         return None
     score = "AJI" if opened.points is None else "F1_any"
-    # An image without any nucleus has no F1: nothing to look at.
-    ranked = sorted((row[score], n) for n, row in enumerate(result.rows) if not math.isnan(row[score] or math.nan))
-    if not ranked:
-        return None
+    ranked = sorted((row[score], n) for n, row in enumerate(result.rows))
     method = make_builtin(BuiltIn.WSIPSM, opened, model, seed)
     chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
     panels = [
