@@ -37,7 +37,7 @@ def parse_arguments(about: str) -> argparse.Namespace:
     """Read what every recipe is given: data, encoder, out and --seed."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the images")
-    parser.add_argument("encoder", type=Path, help="weights from imagenet_encoder.py")
+    parser.add_argument("encoder", type=Path, help="weights to start from")
     parser.add_argument("out", type=Path, help="safetensors file to write")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     return parser.parse_args()
@@ -96,7 +96,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     for number, steps in enumerate(recipe.round_steps, start=1):
         network = _further_round(recipe, number, steps, pixels, network, workshop)
     if recipe.settle_steps:
-        network = settle_student(pixels, network, _settling(recipe), _told, workshop.folder / "settled")
+        network = settle_student(pixels, network, _settling(recipe), tell_step, workshop.folder / "settled")
     training: dict[str, str | int | float | bool] = {
         "labels": "none",
         "encoder": "ImageNet, EfficientNet-Lite0",
@@ -162,7 +162,7 @@ class Workshop:
         if not done.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             print(f"{name}: making lessons", flush=True)
-            network = train_student(make(), self.n_outputs, options, start, _told, done.with_suffix(""), identity)
+            network = train_student(make(), self.n_outputs, options, start, tell_step, done.with_suffix(""), identity)
             with write_aside(done) as temporary:
                 save_file({key: value.contiguous() for key, value in network.state_dict().items()}, temporary)
         network = NucleusUnet(self.n_outputs)
@@ -223,7 +223,8 @@ def _settling(recipe: Recipe) -> SettleOptions:
     return replace(options, augment=replace(options.augment, scale=recipe.augment.scale))
 
 
-def _told(step: int, steps: int, loss: float) -> None:
+def tell_step(step: int, steps: int, loss: float) -> None:
+    """Print a line a step."""
     print(f"step {step + 1} of {steps}: {loss:.4f}", flush=True)
 
 

@@ -28,7 +28,6 @@ from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitte
 from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
 
-_N_TURNS = 4
 _SQUARED_WEIGHT = 4.0
 _Pair: TypeAlias = tuple[Tensor, Tensor]
 
@@ -43,6 +42,8 @@ class SettleOptions:
     """As the student sees it."""
     shrink: int = 1
     """Pixels of the teacher's crop that are one of the student's, each way."""
+    n_turns: int = 4
+    """Quarter turns that the teacher looks at a crop in; what it says is their mean."""
     learning_rate: float = 1e-3
     seed: int = 0
     input_sigma_px: float = 0.0
@@ -94,7 +95,7 @@ def settle_student(
 
     def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
         plain, shown = (part.to(device) for part in pair)
-        target = functional.avg_pool2d(_mean_over_turns(teacher.to(device), plain), options.shrink)
+        target = functional.avg_pool2d(_mean_over_turns(teacher.to(device), plain, options.n_turns), options.shrink)
         logits = trained(shown).float()
         error = (torch.sigmoid(logits) - target).pow(2).mean()
         return functional.binary_cross_entropy_with_logits(logits, target) + _SQUARED_WEIGHT * error
@@ -131,13 +132,13 @@ class _FrozenNorms(nn.Module):
         return logits
 
 
-def _mean_over_turns(teacher: NucleusUnet, rgb: Tensor) -> Tensor:
+def _mean_over_turns(teacher: NucleusUnet, rgb: Tensor, n_turns: int) -> Tensor:
     with torch.no_grad():
         total = torch.zeros(())
-        for turns in range(_N_TURNS):
+        for turns in range(n_turns):
             scores = torch.sigmoid(teacher(torch.rot90(rgb, turns, (2, 3))))
             total = total.to(scores) + torch.rot90(scores, -turns, (2, 3))
-    return total / _N_TURNS
+    return total / n_turns
 
 
 def _draw_crop(
