@@ -8,7 +8,7 @@ DIR is the folder of the unpacked set. One row an oracle, in the tables of ``wsi
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             last[image.name] = installed.predict(image)
         return last[image.name]
 
-    def undo(oracle: Callable[[NDArray[np.int32], NDArray[np.int32]], NDArray[np.int32]]) -> Method:
-        return Method(name_of[oracle], lambda image: oracle(image.truth, found(image)))
+    def undo(name: str) -> Method:
+        return Method(name, lambda image: ORACLES[name](image.truth, found(image)))
 
-    name_of = {oracle: name for name, oracle in ORACLES.items()}
-    methods = [Method("as it is", found, installed.describe), *(undo(oracle) for oracle in ORACLES.values())]
+    methods = [Method("as it is", found, installed.describe), *map(undo, ORACLES)]
     report = run_bench(opened, methods, tell=lambda line: print(line, flush=True))
     write_tables(report, args.out)
     print(markdown(report))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,7 +18,7 @@ from statistics import fmean, stdev
 import numpy as np
 from nuclei_he import make_recipe
 from numpy.typing import NDArray
-from recipe import Recipe, Workshop, first_options, read_images, round_options
+from recipe import Recipe, Workshop, first_options, read_images, round_options, tell
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -64,7 +64,7 @@ class Study:
     def lessons(self, beta: float | None) -> list[Lesson]:
         """First lessons, with the stain weighing ``beta`` against the map."""
         if beta not in self.made:
-            self.made[beta] = make_lessons(self.stained, Stain.HE, self.recipe.seed, _tell, beta)
+            self.made[beta] = make_lessons(self.stained, Stain.HE, self.recipe.seed, tell, beta)
         return self.made[beta]
 
     def first(
@@ -80,7 +80,7 @@ class Study:
         rounds = replace(self.recipe.rounds, scales=scales)
 
         def make() -> list[Lesson]:
-            made = next_lessons(self.pixels, network, MPP, rounds, _tell)
+            made = next_lessons(self.pixels, network, MPP, rounds, tell)
             return made if pasted else [replace(lesson, cutouts=()) for lesson in made]
 
         return self.workshop.train(name, options, network.state_dict(), make, name)
@@ -102,18 +102,18 @@ def run_arms(study: Study) -> Iterator[Row]:
         "encoder from random weights": study.first("random", lambda: study.lessons(None), {}),
     }
     for name, network in firsts.items():
-        yield from _network_rows(study, name, network, DecodeSettings())
+        yield from _network_rows(study, network, {name: DecodeSettings()})
     scales = study.recipe.rounds.scales
-    furthers = {
-        "another round, one scale, nothing pasted": study.further("one-scale", fused, (1.0,), pasted=False),
-        "another round, four scales, nothing pasted": study.further("unpasted", fused, scales, pasted=False),
-        "another round, four scales, nuclei pasted": study.further("pasted", fused, scales, pasted=True),
+    one_scale = study.further("one-scale", fused, (1.0,), pasted=False)
+    yield from _network_rows(study, one_scale, {"another round, one scale, nothing pasted": DecodeSettings()})
+    unpasted = study.further("unpasted", fused, scales, pasted=False)
+    yield from _network_rows(study, unpasted, {"another round, four scales, nothing pasted": DecodeSettings()})
+    pasted = study.further("pasted", fused, scales, pasted=True)
+    decodings = {
+        "another round, four scales, nuclei pasted": DecodeSettings(),
+        "the last, decoded by shape": study.recipe.decode,
     }
-    for name, network in furthers.items():
-        yield from _network_rows(study, name, network, DecodeSettings())
-    last, cut = furthers["another round, four scales, nuclei pasted"], study.recipe.decode.foreground
-    yield from _network_rows(study, f"the last, cut at {cut:g}", last, DecodeSettings(foreground=cut))
-    yield from _network_rows(study, f"the last, cut at {cut:g}, outlines opened", last, study.recipe.decode)
+    yield from _network_rows(study, pasted, decodings)
 
 
 def _threshold_lessons(study: Study) -> list[Lesson]:
@@ -127,11 +127,10 @@ def _threshold_lessons(study: Study) -> list[Lesson]:
     return lessons
 
 
-def _network_rows(study: Study, name: str, network: NucleusUnet, settings: DecodeSettings) -> Iterator[Row]:
-    found = [
-        decode_instances(score_at_scale(network, rgb, 1.0), OUTPUTS[Stain.HE], settings, MPP) for rgb in study.pixels
-    ]
-    yield from _rows(study, name, found)
+def _network_rows(study: Study, network: NucleusUnet, decodings: Mapping[str, DecodeSettings]) -> Iterator[Row]:
+    scores = [score_at_scale(network, rgb, 1.0) for rgb in study.pixels]
+    for name, settings in decodings.items():
+        yield from _rows(study, name, [decode_instances(maps, OUTPUTS[Stain.HE], settings, MPP) for maps in scores])
 
 
 def _rows(study: Study, name: str, found: Sequence[NDArray[np.int32]]) -> Iterator[Row]:
@@ -155,10 +154,6 @@ def summarise(rows: Sequence[Row]) -> str:
             cells.append(f"{fmean(means):.3f}" + (f" ± {stdev(means):.3f}" if len(means) > 1 else ""))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _tell(line: str) -> None:
-    print(line, flush=True)
 
 
 def main() -> None:

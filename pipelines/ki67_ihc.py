@@ -15,12 +15,10 @@ from recipe import Recipe, Source, make_model, parse_arguments
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
-from wsipsm.training.rounds import RoundOptions
 
 N_ROUNDS = 1
 _TERMS = "no terms stated by the source"
 _SCALE = (0.6, 1.8)
-_INPUT_SIGMA_PX = 1.2
 
 
 def make_recipe(data: Path, seed: int) -> Recipe:
@@ -46,11 +44,10 @@ def make_recipe(data: Path, seed: int) -> Recipe:
         augment=AugmentOptions(scale=_SCALE),
         steps=600,
         round_steps=(300,) * N_ROUNDS,
-        rounds=RoundOptions(input_sigma_px=_INPUT_SIGMA_PX),
         round_augment=AugmentOptions(scale=_SCALE),
         # A disc of 4 um across, less than a lymphocyte's nucleus: smaller spots are debris or fragments.
         decode=DecodeSettings(min_area_um2=12.0, distance_sigma_px=3.0),
-        input_sigma_px=_INPUT_SIGMA_PX,
+        input_sigma_px=1.2,
         settle_steps=400,
         seed=seed,
     )

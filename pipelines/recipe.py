@@ -197,7 +197,7 @@ def _first_round(
         "first",
         first_options(recipe),
         encoder,
-        lambda: make_lessons(images, recipe.stain, recipe.seed, _tell),
+        lambda: make_lessons(images, recipe.stain, recipe.seed, tell),
     )
 
 
@@ -209,12 +209,13 @@ def _further_round(
     network: NucleusUnet,
     workshop: Workshop,
 ) -> NucleusUnet:
+    rounds = replace(recipe.rounds, input_sigma_px=recipe.input_sigma_px)
     return workshop.train(
         f"round-{number}",
         round_options(recipe, number, steps),
         network.state_dict(),
-        lambda: next_lessons(pixels, network, WORKING_MPP, recipe.rounds, _tell),
-        recipe.rounds,
+        lambda: next_lessons(pixels, network, WORKING_MPP, rounds, tell),
+        rounds,
     )
 
 
@@ -228,7 +229,8 @@ def tell_step(step: int, steps: int, loss: float) -> None:
     print(f"step {step + 1} of {steps}: {loss:.4f}", flush=True)
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Print a line at once, also into a file."""
     print(line, flush=True)
 
 

@@ -113,13 +113,18 @@ def test_vesicular_nuclei_are_hollow_and_pale_ones_pale(cutouts: tuple[Cutout, .
     assert depth(pale, inner=True) < 0.8 * depth(plain, inner=True)
 
 
+def with_one(cutouts: tuple[Cutout, ...], clumped: float, scale: float, seed: int) -> Canvas:
+    canvas = empty()
+    options = PasteOptions(share=1.0, most=1, touching=0.0, vesicular=0.0, clumped=clumped, pale=0.0)
+    paste_nuclei(canvas, cutouts, scale, options, np.random.default_rng(seed))
+    return canvas
+
+
 def test_clumped_nuclei_are_light_and_dark_within(cutouts: tuple[Cutout, ...]) -> None:
     def spread(clumped: float) -> float:
         values = []
         for seed in range(20):
-            canvas = empty()
-            options = PasteOptions(share=1.0, most=1, touching=0.0, vesicular=0.0, clumped=clumped, pale=0.0)
-            paste_nuclei(canvas, cutouts, 1.5, options, np.random.default_rng(seed))
+            canvas = with_one(cutouts, clumped, 1.5, seed)
             inner = ndimage.distance_transform_edt(canvas.instances > 0) > 3
             if inner.any():
                 values.append(float(canvas.od[..., 0][inner].std()))
@@ -132,10 +137,7 @@ def test_open_nuclei_are_larger(cutouts: tuple[Cutout, ...]) -> None:
     def area(clumped: float) -> float:
         areas = []
         for seed in range(30):
-            canvas = empty()
-            options = PasteOptions(share=1.0, most=1, touching=0.0, vesicular=0.0, clumped=clumped, pale=0.0)
-            paste_nuclei(canvas, cutouts, 1.0, options, np.random.default_rng(seed))
-            areas.append(np.count_nonzero(canvas.instances))
+            areas.append(np.count_nonzero(with_one(cutouts, clumped, 1.0, seed).instances))
         return float(np.median([a for a in areas if a]))
 
     assert area(1.0) > 1.3 * area(0.0)

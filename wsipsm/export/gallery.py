@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import find_boundaries
 
 from wsipsm.rundir import write_aside
 
@@ -95,10 +96,7 @@ def _pair(panel: OutlinePanel | PointPanel) -> NDArray[np.uint8]:
 def _outlines(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Innermost pixels of every label, zoomed, shape (zoom * h, zoom * w)."""
     zoomed = np.kron(labels, np.ones((_ZOOM, _ZOOM), np.int32))
-    padded = np.pad(zoomed, 1, mode="edge")
-    inner = padded[1:-1, 1:-1]
-    beside = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return np.asarray((inner > 0) & np.any([inner != other for other in beside], axis=0))
+    return np.asarray(find_boundaries(zoomed, connectivity=1, mode="inner"))  # type: ignore[no-untyped-call]
 
 
 def _draw_points(drawn: NDArray[np.uint8], panel: PointPanel, origin: NDArray[np.int64]) -> None:
