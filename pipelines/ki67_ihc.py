@@ -8,6 +8,7 @@ python pipelines/ki67_ihc.py DATA encoder.safetensors wsipsm/zoo/ki67-ihc.safete
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from recipe import Recipe, Source, make_model, parse_arguments
@@ -15,6 +16,7 @@ from recipe import Recipe, Source, make_model, parse_arguments
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.settle import SettleOptions
 
 N_ROUNDS = 1
 _TERMS = "no terms stated by the source"
@@ -27,6 +29,7 @@ def make_recipe(data: Path, seed: int) -> Recipe:
     shidc = sorted((data / "ki67/shidc").rglob("*.jpg"))[::2]
     glioma = sorted(path for path in (data / "ki67/glioma_unlabelled").iterdir() if path.suffix in {".jpg", ".png"})
     crop = data / "slides/real/ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif"
+    mild = SettleOptions()
     return Recipe(
         stain=Stain.IHC,
         sources=[
@@ -48,7 +51,7 @@ def make_recipe(data: Path, seed: int) -> Recipe:
         # A disc of 4 um across, less than a lymphocyte's nucleus: smaller spots are debris or fragments.
         decode=DecodeSettings(min_area_um2=12.0, distance_sigma_px=3.0),
         input_sigma_px=1.2,
-        settle_steps=400,
+        settle=replace(mild, steps=400, augment=replace(mild.augment, scale=_SCALE)),
         seed=seed,
     )
 

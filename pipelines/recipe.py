@@ -68,8 +68,10 @@ class Recipe:
     rounds: RoundOptions = field(default_factory=RoundOptions)
     round_augment: AugmentOptions = field(default_factory=AugmentOptions)
     round_paste: PasteOptions = field(default_factory=PasteOptions)
-    settle_steps: int = 0
-    """Of the last training, that makes the network steady under compression."""
+    settle: SettleOptions | None = None
+    """The last training, that makes the network steady from scan to scan; seed and smoothing are the recipe's."""
+    settle_sources: Sequence[Source] = ()
+    """Further images for it."""
     seed: int = 0
 
 
@@ -95,8 +97,8 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     network = _first_round(recipe, images, workshop, load_file(encoder))
     for number, steps in enumerate(recipe.round_steps, start=1):
         network = _further_round(recipe, number, steps, pixels, network, workshop)
-    if recipe.settle_steps:
-        network = settle_student(pixels, network, _settling(recipe), tell_step, workshop.folder / "settled")
+    if recipe.settle is not None:
+        network = settle(recipe, recipe.settle, pixels, network, workshop)
     training: dict[str, str | int | float | bool] = {
         "labels": "none",
         "encoder": "ImageNet, EfficientNet-Lite0",
@@ -104,7 +106,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         "round_steps": ", ".join(map(str, recipe.round_steps)),
         "batch": first_options(recipe).batch,
         "seed": recipe.seed,
-        "settle_steps": recipe.settle_steps,
+        "settle_steps": recipe.settle.steps if recipe.settle else 0,
     }
     card = ModelCard(
         name=out.stem,
@@ -219,9 +221,17 @@ def _further_round(
     )
 
 
-def _settling(recipe: Recipe) -> SettleOptions:
-    options = SettleOptions(steps=recipe.settle_steps, seed=recipe.seed, input_sigma_px=recipe.input_sigma_px)
-    return replace(options, augment=replace(options.augment, scale=recipe.augment.scale))
+def settle(
+    recipe: Recipe,
+    options: SettleOptions,
+    pixels: list[NDArray[np.uint8]],
+    network: NucleusUnet,
+    workshop: Workshop,
+) -> NucleusUnet:
+    """Do the last training."""
+    more = [_read(source, recipe).rgb for source in recipe.settle_sources]
+    options = replace(options, seed=recipe.seed, input_sigma_px=recipe.input_sigma_px)
+    return settle_student([*pixels, *more], network, options, tell_step, workshop.folder / "settled")
 
 
 def tell_step(step: int, steps: int, loss: float) -> None:

@@ -89,6 +89,17 @@ def test_it_is_seeded_and_goes_on(teacher: NucleusUnet, image: NDArray[np.uint8]
         settle_student([255 - image], teacher, short, keep=tmp_path / "settle")
 
 
+def test_the_student_learns_what_the_teacher_sees_in_a_paler_image(
+    teacher: NucleusUnet, image: NDArray[np.uint8]
+) -> None:
+    plain = replace(HARD, jpeg_share=0.0)
+    student = settle_student([image], teacher, replace(OPTIONS, steps=30, looks=(0.4,) * 4, augment=plain))
+    paler = np.exp(0.4 * np.log(np.maximum(image, 1) / 255)) * 255  # Beer-Lambert: 0.4 times the density
+    wanted = scores(teacher, np.rint(paler).astype(np.uint8))
+    before, after = (float((scores(network, image) - wanted).abs().mean()) for network in (teacher, student))
+    assert after < 0.9 * before
+
+
 def test_a_student_of_coarser_pixels(teacher: NucleusUnet, image: NDArray[np.uint8]) -> None:
     plain = replace(HARD, jpeg_share=0.0)
     student = settle_student([image], teacher, replace(OPTIONS, steps=30, crop_px=64, shrink=2, augment=plain))

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wsipsm.errors import WsipsmError
 from wsipsm.psm.pseudo_label import IGNORED, PseudoLabel
@@ -42,15 +44,30 @@ def test_loss_is_the_paper_s_formula_and_ignores() -> None:
     assert near_zero == pytest.approx(float((-np.log(of_label) * weight).sum() / weight.sum()), rel=1e-2)
 
 
+PLAIN = AugmentOptions(log_gain=(0.0, 0.0), offset_od=(0.0, 0.0), log_gamma=0.0, blur_share=0.0, noise=0.0)
+
+
 def test_no_jitter_changes_nothing() -> None:
-    options = AugmentOptions((0.0, 0.0), (0.0, 0.0), 0.0, 0.0, 0.0, (1.0, 1.0))
     rgb = torch.randint(20, 255, (2, 3, 16, 16)).float()
-    assert (jitter_stains(rgb, options, torch.Generator()) - rgb).abs().max() < 2
+    assert (jitter_stains(rgb, PLAIN, torch.Generator()) - rgb).abs().max() < 2
 
 
 def test_jitter_changes_colour() -> None:
     rgb = torch.full((1, 3, 8, 8), 120.0)
     assert (jitter_stains(rgb, AugmentOptions(), torch.Generator().manual_seed(1)) - rgb).abs().max() > 3
+
+
+@given(sigma_px=st.floats(0.5, 3.0))
+@settings(max_examples=10, deadline=None)
+def test_blur_is_gaussian_of_the_given_width(sigma_px: float) -> None:
+    dot = torch.full((1, 3, 41, 41), 250.0)
+    dot[..., 20, 20] = 50.0
+    options = replace(PLAIN, blur_share=1.0, blur_sigma_px=(sigma_px, sigma_px))
+    blurred = jitter_stains(dot, options, torch.Generator().manual_seed(0))[0, 0].double().numpy()
+    depth = np.clip(blurred.max() - blurred, 0, None)
+    far = np.arange(41) - 20
+    measured = np.sqrt((depth.sum(axis=0) * far**2).sum() / depth.sum())
+    assert measured == pytest.approx(sigma_px, abs=0.1)
 
 
 @pytest.mark.parametrize("turns", range(4))

@@ -1,8 +1,8 @@
 """A second, short training that makes a network steady: the same nuclei in the same scan, however it was compressed.
 
 A teacher, the network as it was trained, looks at each crop in four turns; the student sees the crop once, compressed,
-with other stain strengths, and smoothed as it will be in use, and learns the mean of what the teacher said. Where the
-teacher wavers, a nucleus that one compression divides and another joins, the mean is what both can agree on.
+blurred, with other stain strengths, and smoothed as it will be in use, and learns the mean of what the teacher said.
+Where the teacher wavers, a nucleus that one compression divides and another joins, the mean is what both can agree on.
 
 The student may also see the crop smaller than the teacher does: it becomes the faster network of a coarser pixel size.
 """
@@ -42,8 +42,9 @@ class SettleOptions:
     """As the student sees it."""
     shrink: int = 1
     """Pixels of the teacher's crop that are one of the student's, each way."""
-    n_turns: int = 4
-    """Quarter turns that the teacher looks at a crop in; what it says is their mean."""
+    looks: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    """Gain of the optical density in each look that the teacher takes at a crop, every look a quarter turn further;
+    what it says is their mean."""
     learning_rate: float = 1e-3
     seed: int = 0
     input_sigma_px: float = 0.0
@@ -95,7 +96,7 @@ def settle_student(
 
     def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
         plain, shown = (part.to(device) for part in pair)
-        target = functional.avg_pool2d(_mean_over_turns(teacher.to(device), plain, options.n_turns), options.shrink)
+        target = functional.avg_pool2d(_mean_over_looks(teacher.to(device), plain, options.looks), options.shrink)
         logits = trained(shown).float()
         error = (torch.sigmoid(logits) - target).pow(2).mean()
         return functional.binary_cross_entropy_with_logits(logits, target) + _SQUARED_WEIGHT * error
@@ -132,13 +133,15 @@ class _FrozenNorms(nn.Module):
         return logits
 
 
-def _mean_over_turns(teacher: NucleusUnet, rgb: Tensor, n_turns: int) -> Tensor:
+def _mean_over_looks(teacher: NucleusUnet, rgb: Tensor, looks: Sequence[float]) -> Tensor:
     with torch.no_grad():
         total = torch.zeros(())
-        for turns in range(n_turns):
-            scores = torch.sigmoid(teacher(torch.rot90(rgb, turns, (2, 3))))
+        for turns, gain in enumerate(looks):
+            # The density is -log of the transmission, so a gain is a power.
+            seen = rgb if gain == 1 else 255 * (rgb / 255) ** gain
+            scores = torch.sigmoid(teacher(torch.rot90(seen, turns, (2, 3))))
             total = total.to(scores) + torch.rot90(scores, -turns, (2, 3))
-    return total / n_turns
+    return total / len(looks)
 
 
 def _draw_crop(
