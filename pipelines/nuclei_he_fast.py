@@ -7,13 +7,14 @@ The second argument is the teacher, with its card beside it. A killed run goes o
 
 from __future__ import annotations
 
-from nuclei_he import make_recipe
+from dataclasses import replace
+
+from nuclei_he import ANY_SCAN, make_recipe
 from recipe import parse_arguments, read_images, tell_step
 
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.weights import build_network, save_model
-from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.settle import SettleOptions, settle_student
 
 SHRINK = 2
@@ -45,7 +46,8 @@ def main() -> None:
         crop_px=CROP_PX,
         shrink=SHRINK,
         seed=given.seed,
-        augment=AugmentOptions(scale=(0.7, 1.4)),
+        # Half the blur: the student's pixels are twice as wide.
+        augment=replace(ANY_SCAN, scale=(0.7, 1.4), blur_sigma_px=(0.25, 1.0)),
     )
     keep = given.out.with_suffix(".work") / "student"
     keep.parent.mkdir(parents=True, exist_ok=True)
