@@ -1,24 +1,28 @@
-"""The slides of a study: from files, folders and manifests to a list without doubles."""
+"""The slides of a study: from files, folders, patterns and manifests to a list without doubles."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsipsm.errors import UsageError
-from wsipsm.keys import Artefact
+from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
+from wsipsm.slide.reader import parse_number
+from wsipsm.stages.folders import SLIDE_SUFFIXES as SLIDE_SUFFIXES  # known under this name too
+from wsipsm.stages.folders import find_slides, is_pattern, is_slide_folder, match_pattern
+from wsipsm.stages.manifest import ManifestRow, read_manifest
 
-_READABLE = (".svs .ndpi .mrxs .scn .bif .svslide .vms .vmu .dcm .czi", ".tif .tiff .jp2 .png .jpg .jpeg .zarr")
-_KNOWN_BUT_NOT_READABLE = ".vsi .isyntax .kfb .sdpc .lif"
-SLIDE_SUFFIXES = frozenset(" ".join((*_READABLE, _KNOWN_BUT_NOT_READABLE)).split())
-"""What counts as a slide in a folder; one that is not readable gets a row that says so."""
-_MANIFEST_COLUMNS = ("slide", "id", "mpp", "model", "roi")
 _LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
+_MAX_NAME_BYTES = 120
+_STUDY_FILES = re.compile(r"(cohort|journal|wsipsm)\.", re.IGNORECASE)
+"""The study's own files lie beside the slides' folders."""
+_N_TOLD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,48 @@ class CohortSlide:
     """One slide of a study, and what its manifest says about it."""
 
     path: Path
+    """Where it lies; of a slide with a ``url``, no file: that must be fetched first."""
     id: str = ""
     """Names its folder and its row; given in the manifest or made from the file name."""
     mpp: float | None = None
     model: str | None = None
     roi: Path | None = None
+    group: str = ""
+    patient: str = ""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Name and text of the manifest's other columns, unchanged, in its order."""
+    url: str | None = None
+    """Address to fetch it from; None for a slide on a disk."""
+    origin: str = ""
+    """Manifest and line that named it; empty for a slide that was found."""
+
+    @property
+    def source(self) -> str:
+        """Path or address as results show it: valid text, and nothing secret."""
+        text = str(self.path) if self.url is None else shown_url(self.url)
+        return text.encode(errors="backslashreplace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a slide of a study cannot be used."""
+
+    slide_id: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Slides of a study, each with an id of its own, and what is wrong with what was said of them."""
+
+    slides: tuple[CohortSlide, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Names of the columns that manifests carry, in their order."""
+        return tuple(dict.fromkeys(name for slide in self.slides for name, _ in slide.extra))
 
 
 def slide_stem(path: str | Path) -> str:
@@ -43,141 +84,200 @@ def slide_stem(path: str | Path) -> str:
 
 
 def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlide]:
-    """List the slides that sources mean.
+    """List the slides that sources mean, when nothing is wrong with them.
 
     Parameters
     ----------
-    sources
-        Slides, folders (searched with their subfolders) and manifests: CSV files with a column ``slide`` and, where
-        wanted, ``id``, ``mpp``, ``model`` and ``roi``; paths in a manifest count from its folder.
-    out_dir
-        Results lie here; nothing in it is a slide.
-
-    Returns
-    -------
-    In the order of the sources, folders in the order of their names; each slide once, with an id of its own.
+    sources, out_dir
+        As for :func:`read_study`.
 
     Raises
     ------
     UsageError
-        When a manifest cannot be used, ids repeat, or no slide is found.
+        As :func:`read_study`, and when anything is wrong with what a manifest says of a slide.
     """
-    found: dict[tuple[Path, str], CohortSlide] = {}
+    study = read_study(sources, out_dir)
+    if study.problems:
+        raise refusal(study.problems, len(study.slides))
+    return list(study.slides)
+
+
+def read_study(sources: Sequence[str | Path], out_dir: Path, table_columns: Collection[str] = ()) -> Study:
+    """List the slides that sources mean, and what is wrong with them as far as their manifests tell.
+
+    Parameters
+    ----------
+    sources
+        Slides, folders (searched with their subfolders), patterns such as ``slides/**/*.svs``, addresses, and
+        manifests: CSV files with a column ``slide`` and, where wanted, ``id``, ``mpp``, ``model``, ``roi``, ``group``,
+        ``patient`` and others, which are carried. Paths in a manifest count from its folder.
+    out_dir
+        Results lie here; nothing in it is a slide.
+    table_columns
+        Names of the results' columns, which a manifest's other columns may not have.
+
+    Returns
+    -------
+    Slides in the order of the sources, folders in the order of their names; each slide once, unless a manifest gives
+    it several ids. A slide that is found and also named in a manifest is what the manifest says.
+
+    Raises
+    ------
+    UsageError
+        When a source cannot be read, or no slide is found.
+    """
+    named: list[CohortSlide] = []
+    problems: dict[int, str] = {}
     for source in sources:
-        path = Path(source)
-        if path.suffix.lower() == ".csv":
-            members = _read_manifest(path)
-        elif path.is_dir() and not _is_slide_folder(path):
-            members = [CohortSlide(slide) for slide in _find_slides(path, out_dir.resolve())]
-        else:
-            members = [CohortSlide(path)]  # one that does not exist becomes a row that says so
-        for slide in members:
-            found.setdefault((slide.path.resolve(), slide.id), slide)
-    if not found:
+        named += _slides_of(str(source), out_dir.resolve(), table_columns, problems, len(named))
+    if not named:
         told = ", ".join(str(source) for source in sources) or "nothing"
         raise UsageError(
             f"{told}: no slide found; slides, a folder of them, or a CSV file with a column 'slide' are needed. "
             "Check the path."
         )
-    return _with_ids(list(found.values()))
+    identities = _identities(named)
+    kept = _without_doubles(named, identities, problems)
+    return _with_ids([named[n] for n in kept], [identities[n] for n in kept], [problems.get(n, "") for n in kept])
 
 
-def _is_slide_folder(folder: Path) -> bool:
-    """Whether a folder is itself a slide: an NGFF image, or a DICOM series and nothing else."""
-    if folder.suffix.lower() == ".zarr":
-        return True
-    files = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
-    return len(files) > 1 and all(entry.suffix.lower() == ".dcm" for entry in files)
-
-
-def _find_slides(folder: Path, out_dir: Path) -> Iterator[Path]:
-    """Slides of a folder and its subfolders, by name."""
-    try:
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be listed ({error.strerror}); a readable folder is needed.") from error
-    # The parts of a Hamamatsu VMS slide are JPEG files beside it.
-    has_parts = any(entry.suffix.lower() in (".vms", ".vmu") for entry in entries)
-    for entry in entries:
-        suffix = entry.suffix.lower()
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            if _is_slide_folder(entry):
-                yield entry
-            elif not _holds_no_slides(entry, out_dir):
-                yield from _find_slides(entry, out_dir)
-        elif suffix in SLIDE_SUFFIXES and not (has_parts and suffix in (".jpg", ".jpeg")):
-            yield entry
-
-
-def _holds_no_slides(folder: Path, out_dir: Path) -> bool:
-    """Whether a folder is known to hold something else: the data of an MRXS or VSI slide, or results."""
-    is_mrxs_data = (folder / "Slidedat.ini").is_file()
-    is_vsi_data = folder.name.startswith("_") and folder.name.endswith("_")
-    is_results = (folder / Artefact.CELLS.value).exists() or (folder / Artefact.SHARDS.value).is_dir()
-    return is_mrxs_data or is_vsi_data or is_results or folder.resolve() == out_dir
-
-
-def _read_manifest(path: Path) -> list[CohortSlide]:
-    """Slides of a manifest."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); a CSV file in UTF-8 is needed. Check the path.") from error
-    lines = text.splitlines()
-    # Spreadsheets of many countries separate by semicolons.
-    separator = ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
-    reader = csv.DictReader(lines, delimiter=separator)
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-    if "slide" not in reader.fieldnames:
-        raise UsageError(
-            f"{path}: columns {', '.join(reader.fieldnames) or 'none'}; a column 'slide' is needed, "
-            f"and may be followed by {', '.join(_MANIFEST_COLUMNS[1:])}. Name it in the first line."
-        )
-    slides = []
-    for row in reader:
-        values = {name: (row.get(name) or "").strip() for name in _MANIFEST_COLUMNS}
-        if values["slide"]:
-            slides.append(_manifest_slide(path, reader.line_num, values))
-    return slides
-
-
-def _manifest_slide(manifest: Path, line: int, values: dict[str, str]) -> CohortSlide:
-    mpp = None
-    if values["mpp"]:
-        try:
-            mpp = float(values["mpp"].replace(",", "."))
-        except ValueError as error:
-            raise UsageError(
-                f"{manifest}, line {line}: mpp {values['mpp']!r}; a number of um/px is needed. Correct the line."
-            ) from error
-    return CohortSlide(
-        path=manifest.parent / values["slide"],
-        id=_folder_name(values["id"]),
-        mpp=mpp,
-        model=values["model"] or None,
-        roi=manifest.parent / values["roi"] if values["roi"] else None,
+def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
+    """Error that tells every problem of a study."""
+    n_bad = len({problem.slide_id for problem in problems})
+    lines = [f"  {problem.reason}" for problem in problems[:_N_TOLD]]
+    if len(problems) > _N_TOLD:
+        lines.append(f"  and {len(problems) - _N_TOLD} more")
+    return UsageError(
+        f"{n_bad} of {n_slides} slides cannot be used; all must be before work starts. Correct what is told below, or "
+        "pass --skip-bad to go on without them.\n" + "\n".join(lines)
     )
+
+
+def _slides_of(
+    source: str, out_dir: Path, table_columns: Collection[str], problems: dict[int, str], n_before: int
+) -> list[CohortSlide]:
+    """Slides that one source means; what is wrong with one goes to ``problems`` by its place in the whole list."""
+    if is_url(source):
+        if url_name(source).lower().endswith(".csv"):
+            raise UsageError(f"{shown_url(source)}: a manifest by address; a file is needed. Copy it to a disk.")
+        check_url(source)
+        return [_addressed(source)]
+    path = Path(source)
+    if path.suffix.lower() == ".csv" and not is_pattern(source):
+        slides: list[CohortSlide] = []
+        for row in read_manifest(path, table_columns):
+            slide, problem = _from_row(path, row)
+            if problem:
+                problems[n_before + len(slides)] = problem
+            slides.append(slide)
+        return slides
+    if is_pattern(source):
+        return [CohortSlide(slide) for slide in match_pattern(source, out_dir)]
+    if path.is_dir() and not is_slide_folder(path):
+        return [CohortSlide(slide) for slide in find_slides(path, out_dir)]
+    return [CohortSlide(path)]  # one that does not exist becomes a row that says so
+
+
+def _addressed(url: str) -> CohortSlide:
+    local = file_of(url)
+    return CohortSlide(Path(shown_url(url)), url=url) if local is None else CohortSlide(local)
+
+
+def _from_row(manifest: Path, row: ManifestRow) -> tuple[CohortSlide, str]:
+    """Slide of a manifest's row, and what is wrong with it."""
+    origin = f"{manifest}, line {row.line}"
+    slide = CohortSlide(manifest.parent / row.slide)
+    problems = []
+    if is_url(row.slide):
+        try:
+            check_url(row.slide)
+            slide = _addressed(row.slide)
+        except UsageError as error:
+            slide = CohortSlide(Path(shown_url(row.slide)), url=row.slide)
+            problems.append(str(error))
+    mpp = parse_number(row.mpp) if re.fullmatch(r"[-+0-9.,eE]+", row.mpp) else None
+    if row.mpp and mpp is None:
+        problems.append(f"mpp {row.mpp[:40]!r}; a number of um/px is needed. Correct the line.")
+    model = row.model
+    if model.lower().endswith(".safetensors"):
+        model = str(manifest.parent / model)
+    slide = replace(
+        slide,
+        id=_folder_name(row.id),
+        mpp=mpp,
+        model=model or None,
+        roi=manifest.parent / row.roi if row.roi else None,
+        group=row.group,
+        patient=row.patient,
+        extra=row.extra,
+        origin=origin,
+    )
+    return slide, f"{origin}: {' Also, '.join(problems)}" if problems else ""
+
+
+def _identities(slides: Sequence[CohortSlide]) -> list[str]:
+    """Address, or path without links, of every slide; folders are looked at once."""
+    folders: dict[str, str] = {}
+    found = []
+    for slide in slides:
+        if slide.url is not None:
+            found.append(slide.url)
+            continue
+        folder, name = os.path.split(slide.path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        path = os.path.join(folders[folder], name)
+        found.append(os.path.realpath(path) if name in ("", "..") or os.path.islink(path) else path)
+    return found
+
+
+def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], problems: dict[int, str]) -> list[int]:
+    """Places of the slides that stay: none that is found twice, no row that says the same twice."""
+    in_manifest = {identity for slide, identity in zip(slides, identities, strict=True) if slide.origin}
+    seen: dict[tuple[str, str], list[int]] = {}
+    kept = []
+    for n, (slide, identity) in enumerate(zip(slides, identities, strict=True)):
+        if not slide.origin and identity in in_manifest:
+            continue
+        before = seen.setdefault((identity, slide.id), [])
+        if any(replace(slide, origin="") == replace(slides[other], origin="") for other in before):
+            continue
+        if before and not slide.id:
+            told = f"{slides[before[0]].origin} and {slide.origin} say different things of {slide.source}"
+            for place in (before[0], n):
+                problems.setdefault(place, f"{told}; an id of its own for each is needed. Correct the lines.")
+        before.append(n)
+        kept.append(n)
+    return kept
 
 
 def _folder_name(text: str) -> str:
     """Text as a folder's name on any system."""
-    return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", text).strip(". ")[:120]
+    plain = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]', "_", unicodedata.normalize("NFC", text))
+    short = plain.strip(". ").encode()[:_MAX_NAME_BYTES].decode(errors="ignore").rstrip(". ")
+    return f"_{short}" if _STUDY_FILES.match(short) else short
 
 
-def _with_ids(slides: list[CohortSlide]) -> list[CohortSlide]:
+def _with_ids(slides: Sequence[CohortSlide], identities: Sequence[str], faults: Sequence[str]) -> Study:
     """Give every slide an id of its own; slides of one name get a part of their path's hash."""
-    given = Counter(slide.id.lower() for slide in slides if slide.id)
-    twice = [name for name, n in given.items() if n > 1]
-    if twice:
-        raise UsageError(f"manifest: id {twice[0]!r} occurs {given[twice[0]]} times; every slide needs its own.")
+    given = Counter(slide.id.casefold() for slide in slides if slide.id)
     stems = [_folder_name(slide_stem(slide.path)) or "slide" for slide in slides]
-    used = Counter(stem.lower() for stem, slide in zip(stems, slides, strict=True) if not slide.id)
-    named = []
-    for slide, stem in zip(slides, stems, strict=True):
-        name = slide.id or stem
-        if not slide.id and (used[stem.lower()] > 1 or stem.lower() in given):
-            name = f"{stem}-{hashlib.sha256(str(slide.path.resolve()).encode()).hexdigest()[:6]}"
-        named.append(CohortSlide(slide.path, name, slide.mpp, slide.model, slide.roi))
-    return named
+    used = Counter(stem.casefold() for stem, slide in zip(stems, slides, strict=True) if not slide.id)
+    taken: set[str] = set()
+    named, problems = [], []
+    for slide, stem, identity, fault in zip(slides, stems, identities, faults, strict=True):
+        name, reason = slide.id or stem, fault
+        n_given = given[slide.id.casefold()] if slide.id else 0
+        if n_given > 1:
+            twice = f"{slide.origin}: id {slide.id!r} occurs {n_given} times; every slide needs its own."
+            reason = f"{fault} Also, {twice}" if fault else twice
+        if n_given > 1 or (not slide.id and (used[stem.casefold()] > 1 or stem.casefold() in given)):
+            hashed = identity if n_given <= 1 else f"{identity} {slide.origin}"
+            name = f"{name}-{hashlib.sha256(hashed.encode(errors='surrogateescape')).hexdigest()[:6]}"
+        while name.casefold() in taken:
+            name += "-again"
+        taken.add(name.casefold())
+        named.append(replace(slide, id=name))
+        if reason:
+            problems.append(Problem(name, slide.source, reason))
+    return Study(tuple(named), tuple(problems))

@@ -1,0 +1,90 @@
+"""Addresses of slides: what is read by address, what is refused, and what is shown of one.
+
+Addresses come from manifests and may be hostile: only known schemes are followed and no protocols are chained.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from wsipsm.errors import UsageError
+
+SCHEMES = ("https", "http", "s3", "gs", "file")
+_MAX_LENGTH = 4000
+_PARTS = {
+    ".mrxs": "the data folder beside the file belongs to an MRXS slide",
+    ".vms": "the JPEG files beside it belong to a VMS slide",
+    ".vmu": "the files beside it belong to a VMU slide",
+    ".vsi": "the data folder beside the file belongs to a VSI slide",
+    ".dcm": "a DICOM slide is a folder of files",
+    ".zarr": "an NGFF image is a folder",
+    "": "it names no file; a DICOM slide, for one, is a folder",
+}
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address and not a path."""
+    return _URL.match(text) is not None
+
+
+def shown_url(url: str) -> str:
+    """Address without what may be secret in it: user, password, and the query, which may hold a signature."""
+    scheme, _, rest = url.partition("://")
+    place, _, path = rest.partition("/")
+    if scheme.lower() in ("http", "https"):
+        path = path.partition("?")[0]
+    shown = f"{scheme}://{place.rpartition('@')[2]}/{path}"
+    return "".join(char if char.isprintable() else "?" for char in shown)[:400]
+
+
+def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
+    """Refuse addresses that cannot be a slide's, without asking any server.
+
+    Raises
+    ------
+    UsageError
+        For other schemes, chained protocols, passwords, patterns, and slides of several files.
+    """
+    shown = shown_url(url)
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in schemes:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UsageError(f"{shown}: {scheme[:40]}:// is not read; {known} or a path is needed. Copy the slide.")
+    if len(url) > _MAX_LENGTH or any(ord(char) < 32 or ord(char) == 127 for char in url) or "::" in rest:
+        raise UsageError(f"{shown}: no plain address; scheme://place/name is needed. Correct it.")
+    place, _, path = rest.partition("/")
+    if "@" in place:
+        raise UsageError(
+            f"{shown}: a user or password stands in it and would be written to results; an address without is needed. "
+            "Keep credentials where the storage's own tools look for them, such as ~/.netrc or ~/.aws."
+        )
+    if scheme.lower() == "file":
+        if place not in ("", "localhost"):
+            raise UsageError(f"{shown}: names another host; file:///path is needed. Mount the share.")
+        return
+    if not place or "*" in path:
+        raise UsageError(f"{shown}: not the address of one slide; that is needed. List every slide in a manifest.")
+    suffix = Path(url_name(url)).suffix.lower()
+    if suffix in _PARTS:
+        raise UsageError(
+            f"{shown}: {_PARTS[suffix]}; by address only slides of one file are read. Copy it with all its files to a "
+            "disk and name it by its path."
+        )
+
+
+def url_name(url: str) -> str:
+    """File name that an address ends in; may be empty, and may hold anything."""
+    path = url.partition("://")[2].partition("/")[2]
+    if url.lower().startswith(("http:", "https:")):
+        path = unquote(urlsplit(url).path)
+    return path.rpartition("/")[2]
+
+
+def file_of(url: str) -> Path | None:
+    """Path of a file:// address, which is read where it lies; None for any other."""
+    return Path(url2pathname(urlsplit(url).path)) if url.lower().startswith("file://") else None

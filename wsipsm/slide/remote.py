@@ -1,0 +1,314 @@
+"""Slides by address (s3://, gs://, https://): fetched whole into a folder of bounded size, and kept while in use.
+
+Readers need files: OpenSlide seeks in them, and a slide is read many times over. fsspec and what it needs are loaded
+only when an address is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from wsipsm.errors import BudgetError, OutputError, SlideOpenError, WsipsmError
+from wsipsm.slide.address import SCHEMES, check_url, shown_url, url_name
+from wsipsm.slide.transfer import NoAnswerError, RestartError, failure_of, is_final, open_system, read_pieces
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+DEFAULT_CACHE_BYTES = 100 * 10**9
+"""Some fifty slides."""
+PAUSES_S = (1.0, 2.0, 5.0, 15.0, 30.0)
+"""Before each further try of a connection that brought next to nothing."""
+
+_ENOUGH_BYTES = 2**20
+"""A connection that brought as much counts as one that works."""
+_KEY = re.compile(r"[0-9a-f]{32}")
+_ENTRY, _PART, _WHOLE_LOCK = ".entry.json", ".part", "cache.lock"
+_VERSION_FIELDS = ("ETag", "etag", "md5Hash", "Content-MD5", "generation", "Last-Modified", "LastModified", "mtime")
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """A slide on its server."""
+
+    url: str
+    size: int
+    version: str
+    """What the server says of this very content; empty when it says nothing."""
+
+    @property
+    def key(self) -> str:
+        """Names the entry: other content under the same address is another entry."""
+        return hashlib.sha256(json.dumps([self.url, self.size, self.version]).encode()).hexdigest()[:32]
+
+
+class SlideCache:
+    """A folder that holds slides fetched from servers, the least recently used ones making room.
+
+    Several processes may share it, also of several machines where its file system knows locks.
+
+    Parameters
+    ----------
+    folder
+        Created when absent. What it holds besides the cache's own entries is never touched.
+    max_bytes
+        Of all slides in it.
+    schemes
+        That are followed.
+    pauses_s
+        Seconds before each further try of a connection that brought next to nothing.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        max_bytes: int = DEFAULT_CACHE_BYTES,
+        schemes: Collection[str] = SCHEMES,
+        pauses_s: tuple[float, ...] = PAUSES_S,
+    ) -> None:
+        self.folder = Path(folder)
+        self.max_bytes = max_bytes
+        self._schemes = tuple(schemes)
+        self._pauses_s = pauses_s
+
+    def size_of(self, url: str) -> int:
+        """Ask the server for a slide's size in bytes.
+
+        Raises
+        ------
+        UsageError, SlideOpenError, BudgetError
+            As :meth:`fetch`.
+        """
+        return self._ask(url, self._pauses_s).size
+
+    @contextmanager
+    def fetch(self, url: str) -> Iterator[Path]:
+        """Hold a slide as a local file; it is downloaded when it is not there, and kept until the context ends.
+
+        The context may end in another thread than it began in.
+
+        Parameters
+        ----------
+        url
+            Address of a slide of one file.
+
+        Yields
+        ------
+        Path of the whole file, of the size that the server states.
+
+        Raises
+        ------
+        UsageError
+            For an address that is not read, or when the library for its scheme is not installed.
+        SlideOpenError
+            When the server does not give the slide.
+        BudgetError
+            When the slide does not fit the cache.
+        OutputError
+            When the cache cannot be written.
+        """
+        with ExitStack() as held:
+            with self._writing():
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                remote = self._ask(url, ())
+            except NoAnswerError:
+                remote = self._kept(url) or self._ask(url, self._pauses_s)
+            path = self.folder / remote.key / _safe_name(url_name(url))
+            with self._writing():
+                self._hold(remote.key, held)
+                with self._lock(f"{remote.key}.lock"):
+                    if not _is_whole(path, remote.size):
+                        self._make_room(remote)
+                        self._download(remote, path)
+                os.utime(path.parent / _ENTRY)  # the time of its last use
+            yield path
+
+    def _kept(self, url: str) -> _Remote | None:
+        """Entry of a slide that is whole, for when its server does not answer."""
+        with self._writing(), self._lock(_WHOLE_LOCK):
+            for _, remote in self._entries():
+                path = self.folder / remote.key / _safe_name(url_name(url))
+                if remote.url == url and _is_whole(path, remote.size):
+                    return remote
+        return None
+
+    def _ask(self, url: str, pauses_s: tuple[float, ...]) -> _Remote:
+        """Facts of a slide on its server."""
+        check_url(url, self._schemes)
+        system, place = open_system(url)
+        for pause_s in (*pauses_s, None):
+            try:
+                info = system.info(place)
+                break
+            except Exception as error:  # every protocol has errors of its own
+                if pause_s is None or is_final(url, error):
+                    raise failure_of(url, error) from error
+            time.sleep(pause_s)
+        size = info.get("size")
+        if info.get("type") == "directory" or not isinstance(size, int) or size <= 0:
+            raise SlideOpenError(
+                f"{shown_url(url)}: the server states no size; the address of a file is needed. Copy the slide to a "
+                "disk and name it by its path."
+            )
+        if size > self.max_bytes:
+            raise BudgetError(
+                f"{shown_url(url)}: {size:,} bytes; the cache may hold {self.max_bytes:,}. Raise --cache-bytes."
+            )
+        version = next((f"{name} {info[name]}" for name in _VERSION_FIELDS if info.get(name)), "")
+        return _Remote(url, size, version)
+
+    def _download(self, remote: _Remote, path: Path) -> None:
+        part = path.parent / _PART
+        # Bytes of an earlier try are of use when the server says that they are of the same content.
+        offset = part.stat().st_size if part.exists() and remote.version else 0
+        with open(part, "r+b" if 0 < offset <= remote.size else "wb") as file:
+            self._pull(remote, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if part.stat().st_size != remote.size or self._ask(remote.url, self._pauses_s).key != remote.key:
+            part.unlink()
+            raise NoAnswerError(
+                f"{shown_url(remote.url)}: it changed on its server during the download; a slide that stays is needed. "
+                "Run the same command again."
+            )
+        os.replace(part, path)
+
+    def _pull(self, remote: _Remote, file: IO[bytes]) -> None:
+        """Append what is missing, over as many connections as it takes while they bring something."""
+        offset = farthest = file.seek(0, os.SEEK_END)
+        n_failures = 0
+        while True:
+            offset, problem = _pull_once(remote, file, offset)
+            if offset == remote.size:
+                return
+            n_failures = 0 if offset >= farthest + _ENOUGH_BYTES else n_failures + 1
+            farthest = max(farthest, offset)
+            if n_failures > len(self._pauses_s) or is_final(remote.url, problem):
+                raise failure_of(remote.url, problem) from problem
+            time.sleep(self._pauses_s[max(0, n_failures - 1)] if self._pauses_s else 0.0)
+
+    def _make_room(self, remote: _Remote) -> None:
+        """Reserve the bytes of a slide; the least recently used ones that nobody holds go."""
+        with self._lock(_WHOLE_LOCK):
+            others = [(used, other) for used, other in self._entries() if other.key != remote.key]
+            n_bytes = remote.size + sum(other.size for _, other in others)
+            for _, other in sorted(others, key=lambda pair: (pair[0], pair[1].key)):
+                if n_bytes > self.max_bytes and not self._is_held(other.key):
+                    self._remove(other.key)
+                    n_bytes -= other.size
+            if n_bytes > self.max_bytes:
+                raise BudgetError(
+                    f"{shown_url(remote.url)}: {remote.size:,} bytes, {n_bytes - remote.size:,} of slides in use; the "
+                    f"cache may hold {self.max_bytes:,}. Raise --cache-bytes, or use fewer slides at a time."
+                )
+            folder = self.folder / remote.key
+            folder.mkdir(mode=0o700, exist_ok=True)
+            (folder / _ENTRY).write_text(json.dumps(asdict(remote)), encoding="utf-8")
+            part = folder / _PART
+            missing = remote.size - (part.stat().st_size if part.exists() else 0)
+        free = shutil.disk_usage(self.folder).free
+        if missing > free:
+            raise OutputError(
+                f"{self.folder}: {free:,} bytes free; {shown_url(remote.url)} needs {missing:,} more. Free some, or "
+                "choose another disk with --cache."
+            )
+
+    def _entries(self) -> Iterator[tuple[float, _Remote]]:
+        """When each entry was last used, and what it holds; anything else in the folder is none of ours."""
+        for folder in self.folder.iterdir():
+            if not _KEY.fullmatch(folder.name):
+                continue
+            try:
+                facts = json.loads((folder / _ENTRY).read_bytes())
+                remote = _Remote(str(facts["url"]), int(facts["size"]), str(facts["version"]))
+                used = (folder / _ENTRY).stat().st_mtime
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if remote.key == folder.name:
+                yield used, remote
+
+    def _remove(self, key: str) -> None:
+        folder = self.folder / key
+        # Its facts go last: an entry without them would be nobody's and would stay.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == _ENTRY):
+            path.unlink()
+        folder.rmdir()
+
+    def _hold(self, key: str, held: ExitStack) -> None:
+        """Keep an entry from being removed; a process that dies lets go of it."""
+        path = self.folder / f"{key}.{uuid.uuid4().hex}.use"
+        with self._lock(_WHOLE_LOCK):
+            lock = self._lock(path.name)
+            lock.acquire()
+        held.callback(path.unlink, missing_ok=True)
+        held.callback(lock.release)
+
+    def _is_held(self, key: str) -> bool:
+        for path in self.folder.glob(f"{key}.*.use"):
+            lock = self._lock(path.name)
+            try:
+                lock.acquire(timeout=0)
+            except TimeoutError:
+                return True
+            lock.release()
+            path.unlink(missing_ok=True)  # of a process that died
+        return False
+
+    def _lock(self, name: str) -> BaseFileLock:
+        from filelock import FileLock
+
+        return FileLock(self.folder / name, thread_local=False)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say in the user's words why the cache could not be written."""
+        try:
+            yield
+        except WsipsmError:
+            raise
+        except (OSError, NotImplementedError) as error:
+            raise OutputError(
+                f"{self.folder}: the cache cannot be written ({getattr(error, 'strerror', None) or error}); a folder "
+                "with room, on a disk that knows locks, is needed. Choose another with --cache."
+            ) from error
+
+
+def _safe_name(name: str) -> str:
+    """Name of a slide's file in its entry: no separator, no leading dot, and the suffix that readers look at."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".")
+    return safe[-100:].lstrip(".") or "slide"
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _pull_once(remote: _Remote, file: IO[bytes], offset: int) -> tuple[int, Exception]:
+    """Append what one connection brings; tell how far it came, and why it ended."""
+    pieces = read_pieces(remote.url, remote.size, offset)
+    while offset < remote.size:
+        try:
+            piece = next(pieces, b"")
+        except RestartError as error:
+            file.truncate(0)
+            return file.seek(0), error
+        except Exception as error:  # noqa: BLE001  every protocol has errors of its own
+            return offset, error
+        if not piece:
+            break
+        file.write(piece[: remote.size - offset])
+        offset = file.tell()
+    pieces.close()
+    return offset, EOFError("the connection ended early")

@@ -1,0 +1,114 @@
+"""Bytes of a slide from its server, through fsspec: facts, pieces of bounded size, and what went wrong.
+
+fsspec, and what it needs for a scheme, are loaded only when an address is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from typing import Any
+
+from wsipsm.errors import SlideOpenError, UsageError
+from wsipsm.slide.address import file_of, shown_url
+
+CHUNK_BYTES = 8 * 2**20
+_NEEDS = {"https": "aiohttp", "http": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
+_RETRIED_STATUS = (408, 425, 429)
+
+
+class NoAnswerError(SlideOpenError):
+    """The server could not be reached, or its connections broke."""
+
+
+class RestartError(Exception):
+    """The server gives the file only from its beginning."""
+
+
+def open_system(url: str) -> tuple[Any, str]:
+    """Open the file system of an address; gives it and how it calls the file.
+
+    Raises
+    ------
+    UsageError
+        When the library for the scheme is not installed.
+    """
+    scheme = url.partition("://")[0].lower()
+    try:
+        import fsspec
+
+        if scheme in ("http", "https"):
+            import aiohttp
+
+            # Its own limit on the whole of a request would end every download of five minutes.
+            timeout = aiohttp.ClientTimeout(total=None, connect=60, sock_read=60)
+            return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout, "trust_env": True}), url
+        return fsspec.filesystem({"gs": "gcs"}.get(scheme, scheme)), str(file_of(url) or url)
+    except ImportError as error:
+        raise UsageError(
+            f"{shown_url(url)}: {scheme}:// is read with {_NEEDS.get(scheme, 'fsspec')}, which is not installed; the "
+            "extra 'remote' is needed. Install it with: pip install 'wsipsm[remote]'"
+        ) from error
+
+
+def read_pieces(url: str, size: int, offset: int) -> Generator[bytes]:
+    """Read a file of known size from an offset on, a bounded number of bytes at a time.
+
+    Raises
+    ------
+    RestartError
+        When the server begins at the beginning whatever it is asked for.
+    Exception
+        Whatever the protocol's library raises when a connection breaks.
+    """
+    system, place = open_system(url)
+    if url.lower().startswith(("http:", "https:")):
+        # One answer, read as it comes: what a server sends too much is never held in memory.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+        with system.open(place, "rb", block_size=0, size=size, headers=headers) as stream:
+            if offset and not str(stream.r.headers.get("Content-Range", "")).startswith(f"bytes {offset}-"):
+                raise RestartError("the server gives the file only from its beginning")
+            while piece := stream.read(CHUNK_BYTES):
+                yield piece
+        return
+    with system.open(place, "rb", block_size=CHUNK_BYTES, cache_type="none") as stream:
+        stream.seek(offset)
+        while piece := stream.read(min(CHUNK_BYTES, size - offset)):
+            yield piece
+            offset += len(piece)
+
+
+def _status(error: BaseException) -> int | None:
+    """Status that an HTTP server answered with."""
+    told = [getattr(one, name, None) for one in (error, error.__cause__) for name in ("status", "code")]
+    return next((status for status in told if isinstance(status, int)), None)
+
+
+def is_final(url: str, error: Exception) -> bool:
+    """Whether trying again is of no use."""
+    status = _status(error)
+    if status is not None:
+        return 400 <= status < 500 and status not in _RETRIED_STATUS
+    if "Credentials" in type(error.__cause__ or error).__name__:
+        return True
+    # Over HTTP fsspec calls everything a missing file, a server that does not answer too.
+    is_http = url.lower().startswith(("http:", "https:"))
+    return not is_http and isinstance(error, (FileNotFoundError, PermissionError))
+
+
+def failure_of(url: str, error: Exception) -> SlideOpenError:
+    """Say in the user's words why a slide was not given; a `NoAnswerError` when that may pass."""
+    status = _status(error)
+    cause = error.__cause__ or error
+    reason = f"HTTP status {status}" if status else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+    # What a library says may hold the address with its signature.
+    reason = re.sub(r"\?[^\s'\")]+", "?...", reason)[:300]
+    if is_final(url, error):
+        return SlideOpenError(
+            f"{shown_url(url)}: the server does not give it ({reason}); a slide that may be read is needed. Check the "
+            "address, and the credentials of the storage."
+        )
+    return NoAnswerError(
+        f"{shown_url(url)}: it could not be fetched ({reason}); a server that answers is needed. Check the network, "
+        "then run the same command again: what was fetched is kept."
+    )

@@ -1,0 +1,328 @@
+"""A study looked at whole before work starts: every slide that cannot be used is told at once.
+
+Slides are opened in processes of their own. A file that crashes the decoder in native code, or never comes back, ends
+one of them and no more, and is known by name since each process has one slide at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import wsipsm
+from wsipsm.config import RunOptions
+from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError
+from wsipsm.models.registry import resolve_model
+from wsipsm.region import read_roi
+from wsipsm.slide.open import open_slide, require_mpp
+from wsipsm.slide.remote import SlideCache
+from wsipsm.stages.discover import CohortSlide, Problem
+
+N_PROCESSES = 4
+"""Opening waits for the disk more than for the processor."""
+PATIENCE_S = 300.0
+"""For one slide; on a slow share an opening takes seconds."""
+_SLIDES_A_PROCESS = 16
+"""Starting one takes as long as opening about as many slides."""
+_N_TRIES = 2
+_JOIN_S = 10.0
+
+
+def check_slides(
+    slides: Sequence[CohortSlide],
+    options: RunOptions,
+    cache: SlideCache | None = None,
+    tell: Callable[[int, int], None] | None = None,
+    n_processes: int = N_PROCESSES,
+    patience_s: float = PATIENCE_S,
+) -> list[Problem]:
+    """Find out which slides of a study cannot be used, without reading their pixels.
+
+    Each slide is opened; its pixel size, region and model are looked at. Of a slide by address the server is asked for
+    its size; it is opened only once it was fetched.
+
+    Parameters
+    ----------
+    slides
+        Of the study.
+    options
+        Of the run; a slide's own mpp, model and roi take their place.
+    cache
+        Asked about slides by address; None leaves those out.
+    tell
+        Called with the numbers of slides looked at and of all, in this thread.
+    n_processes
+        Most slides that are opened at a time.
+    patience_s
+        Seconds after which a slide that does not open is given up.
+
+    Returns
+    -------
+    One a slide and reason, in the order of the slides.
+
+    Raises
+    ------
+    ModelError
+        When the model of ``options`` is unusable: no slide can change that.
+    UsageError
+        When processes that open slides cannot be started, or addresses cannot be read here.
+    """
+    if options.model is not None:
+        resolve_model(options.model)
+    models = _unusable_models(slides)
+    reasons: dict[int, list[str]] = {}
+    n = max(1, min(n_processes, -(-len(slides) // _SLIDES_A_PROCESS)))
+    openers = [_Opener(patience_s) for _ in range(n)]
+    for n_done, (place, found) in enumerate(_each(slides, options, cache, openers), start=1):
+        if found:
+            reasons[place] = found
+        if tell is not None:
+            tell(n_done, len(slides))
+    problems = []
+    for place, slide in enumerate(slides):
+        told = reasons.get(place, [])
+        if slide.model in models:
+            told = [*told, models[slide.model]]
+        where = f"{slide.origin}: " if slide.origin else ""
+        problems += [Problem(slide.id, slide.source, f"{where}{reason}") for reason in told]
+    return problems
+
+
+def _unusable_models(slides: Sequence[CohortSlide]) -> dict[str | None, str]:
+    """Reasons by the models of a manifest; each is looked at once."""
+    reasons: dict[str | None, str] = {}
+    for model in dict.fromkeys(slide.model for slide in slides if slide.model is not None):
+        try:
+            resolve_model(model)
+        except ModelError as error:
+            reasons[model] = _one_line(error)
+    return reasons
+
+
+def _each(
+    slides: Sequence[CohortSlide], options: RunOptions, cache: SlideCache | None, openers: Sequence[_Opener]
+) -> Iterator[tuple[int, list[str]]]:
+    """Places and reasons of all slides as they come; every thread has one opener and draws the next slide itself."""
+    todo = iter(enumerate(slides))
+    drawing = threading.Lock()
+    answers: queue.SimpleQueue[tuple[int, list[str]] | Exception] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def work(opener: _Opener) -> None:
+        try:
+            while not stopped.is_set():
+                with drawing:
+                    place, slide = next(todo, (-1, None))
+                if slide is None:
+                    return
+                answers.put((place, _look(slide, options, cache, opener)))
+        except Exception as error:  # noqa: BLE001  told in the caller's thread
+            answers.put(error)
+
+    threads = [threading.Thread(target=work, args=(opener,), daemon=True) for opener in openers]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in slides:
+            answer = answers.get()
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+    finally:
+        stopped.set()
+        for opener in openers:
+            opener.close()
+        for thread in threads:
+            thread.join(timeout=_JOIN_S)
+        for opener in openers:
+            opener.end()
+
+
+def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, opener: _Opener) -> list[str]:
+    """Reasons why a slide cannot be used."""
+    roi = slide.roi or options.roi
+    if slide.url is not None:
+        reasons = [] if roi is None or roi.is_file() else [_no_roi(roi)]
+        if cache is not None:
+            try:
+                cache.size_of(slide.url)
+            except UsageError:
+                raise
+            except WsipsmError as error:
+                reasons.append(_one_line(error))
+        return reasons
+    mpp = slide.mpp if slide.mpp is not None else options.mpp
+    return opener.ask({"path": str(slide.path), "mpp": mpp, "roi": str(roi) if roi else None})
+
+
+class _Opener:
+    """A process that opens slides, started anew when one takes it down."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._process: subprocess.Popen[str] | None = None
+        self._errors: IO[bytes] | None = None
+        self._closing = False
+
+    def ask(self, question: dict[str, Any]) -> list[str]:
+        """Reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
+        ends = []
+        for _ in range(_N_TRIES):
+            process = self._process or self._start()
+            gave_up = threading.Event()
+
+            def give_up(process: subprocess.Popen[str] = process, gave_up: threading.Event = gave_up) -> None:
+                gave_up.set()
+                process.kill()
+
+            timer = threading.Timer(self._patience_s, give_up)
+            timer.start()
+            try:
+                answer = _exchange(process, json.dumps(question))
+            finally:
+                timer.cancel()
+            if answer:
+                return list(json.loads(answer))
+            code = self.end()
+            if gave_up.is_set():
+                return [
+                    f"{question['path']}: it did not open within {self._patience_s:g} s; a slide that opens is needed. "
+                    "Check its disk, or copy it again."
+                ]
+            ends.append(_told_exit(code))
+        return [
+            f"{question['path']}: opening it crashed the decoder ({ends[-1]}), {_N_TRIES} times; a sound file is "
+            "needed. Copy it again from its source."
+        ]
+
+    def _start(self) -> subprocess.Popen[str]:
+        if self._closing:
+            raise UsageError("check: it was stopped.")
+        # Not multiprocessing: that would run the caller's script again. -P: nothing of the current folder is imported.
+        package = str(Path(wsipsm.__file__).parent.parent)
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-P", "-c", "from wsipsm.stages.check import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        if not _exchange(process, "ready?"):
+            self._errors.seek(0)
+            said = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()
+            self.end()
+            raise UsageError(
+                f"check: no process that opens slides can be started ({said[-1] if said else 'it says nothing'}); one "
+                "is needed. See 'wsipsm doctor'."
+            )
+        return process
+
+    def end(self) -> int:
+        """End the process and let go of it; gives its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.kill()
+        try:
+            code = process.wait(timeout=_JOIN_S)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL  # it waits for a disk that is away, and ends when that comes back
+        for stream in (process.stdin, process.stdout, self._errors):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    continue  # what it was told last it never read
+        return code
+
+    def close(self) -> None:
+        """End the process from another thread; a question that is being asked comes back without an answer."""
+        self._closing = True
+        process = self._process
+        if process is not None:
+            process.kill()
+
+
+def _exchange(process: subprocess.Popen[str], line: str) -> str:
+    """Answer of a process; empty when it ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except OSError:
+        return ""
+    return answer if answer.endswith("\n") else ""
+
+
+def _told_exit(code: int) -> str:
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def serve() -> None:
+    """Answer one question a line until there are no more; runs in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asks decides when to stop
+    # What libraries print goes to the errors, so that answers stay alone.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        reasons = [] if line.startswith("ready?") else look_at_slide(**json.loads(line))
+        answers.write(json.dumps(reasons) + "\n")
+        answers.flush()
+
+
+def look_at_slide(path: str, mpp: float | None, roi: str | None) -> list[str]:
+    """Reasons why a slide cannot be used with a pixel size and a region; none when it can.
+
+    Parameters
+    ----------
+    path
+        Of the slide.
+    mpp
+        In place of the file's, um/px.
+    roi
+        GeoJSON of its region.
+    """
+    reasons, info = [], None
+    try:
+        with open_slide(path, mpp) as slide:
+            info = slide.info
+        require_mpp(info)
+    except WsipsmError as error:
+        reasons.append(_one_line(error))
+    except Exception as error:  # noqa: BLE001  the boundary of a slide: all others are to be looked at too
+        reasons.append(f"{path}: unexpected {type(error).__name__}: {_one_line(error)}")
+    if roi is None:
+        return reasons
+    try:
+        if info is not None:
+            read_roi(roi, info)
+        elif not Path(roi).is_file():
+            reasons.append(_no_roi(Path(roi)))
+    except RoiError as error:
+        reasons.append(_one_line(error))
+    return reasons
+
+
+def _no_roi(roi: Path) -> str:
+    return f"{roi}: no such file; the GeoJSON of the slide's region is needed. Check the path."
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

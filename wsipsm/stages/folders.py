@@ -1,0 +1,155 @@
+"""Which files and folders of a disk are slides: one that has many files counts once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wsipsm.errors import UsageError
+from wsipsm.keys import Artefact
+from wsipsm.slide.fingerprint import series_uid
+
+_READABLE = (".svs .ndpi .mrxs .scn .bif .svslide .vms .vmu .dcm .czi", ".tif .tiff .jp2 .png .jpg .jpeg .zarr")
+_KNOWN_BUT_NOT_READABLE = ".vsi .isyntax .kfb .sdpc .lif"
+SLIDE_SUFFIXES = frozenset(" ".join((*_READABLE, _KNOWN_BUT_NOT_READABLE)).split())
+"""What counts as a slide in a folder; one that is not readable gets a row that says so."""
+
+
+def is_slide_folder(folder: Path) -> bool:
+    """Whether a folder is itself a slide: an NGFF image, or one DICOM series and nothing else."""
+    if folder.suffix.lower() == ".zarr":
+        return True
+    files = [Path(entry.path) for entry in _entries(folder) if not entry.is_dir() and not entry.name.startswith(".")]
+    if len(files) < 2 or any(file.suffix.lower() != ".dcm" for file in files):
+        return False
+    return len({_series_of(file) for file in files}) == 1
+
+
+def find_slides(folder: Path, out_dir: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Find the slides of a folder and its subfolders, by name.
+
+    Parameters
+    ----------
+    folder
+        To search.
+    out_dir
+        Resolved; nothing in it is a slide.
+    above
+        Folders that are being searched, without links: none is searched again inside itself.
+
+    Raises
+    ------
+    UsageError
+        When a folder cannot be listed.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    entries = _entries(folder)
+    files = set(_slide_files(entries))
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name in files:
+            yield path
+        elif not entry.name.startswith(".") and entry.is_dir() and not _holds_no_slides(path, out_dir):
+            if is_slide_folder(path):
+                yield path
+            else:
+                yield from find_slides(path, out_dir, above | {real})
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a source is a pattern of paths, and not the path of something that exists."""
+    return any(char in source for char in "*?[") and not os.path.lexists(source)
+
+
+def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
+    """Find the slides that a pattern such as ``slides/**/*.svs`` means, by the rules of :func:`find_slides`.
+
+    Parameters
+    ----------
+    pattern
+        ``**`` means any folders, also none; it does not follow links.
+    out_dir
+        Resolved; nothing in it is a slide.
+
+    Raises
+    ------
+    UsageError
+        When it is no pattern, or names something that cannot be listed.
+    """
+    parts = Path(pattern).parts
+    n_plain = next(n for n, part in enumerate(parts) if any(char in part for char in "*?["))
+    base = Path(*parts[:n_plain])
+    try:
+        matches = sorted(base.glob(str(Path(*parts[n_plain:]))))
+    except (ValueError, NotImplementedError, OSError) as error:
+        raise UsageError(
+            f"{pattern}: no usable pattern ({error}); * in names and ** for any folders are read. Put it in quotes."
+        ) from error
+    inside: dict[Path, tuple[bool, frozenset[str]]] = {}
+    for match in matches:
+        folder = match.parent
+        if folder not in inside:
+            searched = _is_searched(folder, base, out_dir)
+            inside[folder] = (searched, frozenset(_slide_files(_entries(folder))) if searched else frozenset())
+        searched, files = inside[folder]
+        if match.is_dir():
+            if searched and not match.name.startswith(".") and not _holds_no_slides(match, out_dir):
+                yield from [match] if is_slide_folder(match) else find_slides(match, out_dir)
+        elif searched and match.name in files:
+            yield match
+        elif match.suffix.lower() == ".dcm" and _is_searched(folder.parent, base, out_dir) and is_slide_folder(folder):
+            yield folder
+
+
+def _is_searched(folder: Path, base: Path, out_dir: Path) -> bool:
+    """Whether files in a folder below ``base`` may be slides of their own."""
+    below = [folder, *folder.parents]
+    below = below[: below.index(base)] if base in below else []
+    return not any(
+        step.name.startswith(".") or _holds_no_slides(step, out_dir) or is_slide_folder(step) for step in below
+    )
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """List what a folder holds, by name; kinds come with the listing, which matters on slow shares."""
+    try:
+        with os.scandir(folder) as listing:
+            return sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be listed ({error.strerror}); a readable folder is needed.") from error
+
+
+def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
+    """Names of the files of a folder that are slides; of a DICOM series the largest, which holds the full size."""
+    suffixes = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in entries}
+    # The parts of a Hamamatsu VMS slide are JPEG files beside it.
+    has_parts = not {".vms", ".vmu"}.isdisjoint(suffixes.values())
+    series: dict[bytes, tuple[int, str]] = {}
+    for entry in entries:
+        suffix = suffixes[entry.name]
+        if suffix not in SLIDE_SUFFIXES or entry.name.startswith(".") or entry.is_dir():
+            continue
+        uid = _series_of(Path(entry.path)) if suffix == ".dcm" else None
+        if uid is not None:
+            series[uid] = max(series.get(uid, (0, "")), (entry.stat().st_size, entry.name))
+        elif not (has_parts and suffix in (".jpg", ".jpeg")):
+            yield entry.name
+    yield from (name for _, name in series.values())
+
+
+def _series_of(file: Path) -> bytes | None:
+    try:
+        return series_uid(file) if file.is_file() else None
+    except OSError:
+        return None  # told when it is opened
+
+
+def _holds_no_slides(folder: Path, out_dir: Path) -> bool:
+    """Whether a folder is known to hold something else: the data of an MRXS or VSI slide, or results."""
+    is_mrxs_data = (folder / "Slidedat.ini").is_file()
+    is_vsi_data = folder.name.startswith("_") and folder.name.endswith("_")
+    is_results = (folder / Artefact.CELLS.value).exists() or (folder / Artefact.SHARDS.value).is_dir()
+    return is_mrxs_data or is_vsi_data or is_results or folder.resolve() == out_dir
