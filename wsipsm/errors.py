@@ -10,7 +10,9 @@ WsipsmError                      exit 1
 │   ├── MissingMppError          no pixel size, or an implausible one
 │   └── UnsupportedSlideError    opened, but of a kind that cannot be scored (fluorescence)
 ├── BudgetError (MemoryError)    exit 4   would not fit memory or disk
-└── OutputError (OSError)        exit 6   results cannot be written
+├── OutputError (OSError)        exit 6   results cannot be written
+│   └── DiskFullError                     the disk is full
+└── TooManyFailuresError         exit 5   more slides of a study failed than allowed
 
 A cohort in which some slides failed exits with 5, a run that finished with failed tiles with 7.
 Messages read `<subject>: <what was found>; <what is needed>. <what to do>`.
@@ -81,3 +83,13 @@ class OutputError(WsipsmError, OSError):
     """Results cannot be written where they were asked for."""
 
     exit_code = EXIT_OUTPUT
+
+
+class DiskFullError(OutputError):
+    """The disk of the results is full: no slide can be finished until there is room."""
+
+
+class TooManyFailuresError(WsipsmError):
+    """More slides of a study failed than its user allows."""
+
+    exit_code = EXIT_COHORT_PARTIAL

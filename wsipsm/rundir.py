@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from wsipsm.errors import OutputError
+from wsipsm.errors import DiskFullError, OutputError
 from wsipsm.keys import Artefact
 
 if TYPE_CHECKING:  # a block is only looked at here, and tiling stands above this room
@@ -57,7 +57,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
             free = shutil.disk_usage(_existing_parent(path)).free
         except OSError:
             free = 0
-        return OutputError(
+        return DiskFullError(
             f"{path}: the disk is full ({free / 2**20:.1f} MiB free); results need more room. "
             "Free some, or choose another disk with --out, then run the same command again: finished blocks are kept."
         )

@@ -80,6 +80,29 @@ def test_few_tasks_are_in_flight(executor: DaskExecutor) -> None:
     assert n_seen == 59
 
 
+class Halving:
+    """A source whose outcomes make further tasks ready: 8 makes 4, 4 makes 2, 2 makes 1."""
+
+    def __init__(self, *start: int) -> None:
+        self.ready = list(start)
+
+    def take(self) -> int | None:
+        return self.ready.pop() if self.ready else None
+
+    def tell(self, done: int) -> None:
+        if done > 1:
+            self.ready.append(done // 2)
+
+
+def test_outcomes_make_further_tasks_ready(executor: DaskExecutor) -> None:
+    for runs in (executor, SerialExecutor()):
+        source, seen = Halving(8, 32), []
+        for outcome in runs.run(reciprocal, source):
+            seen.append(outcome.task)
+            source.tell(outcome.task)
+        assert sorted(seen) == [1, 1, 2, 2, 4, 4, 8, 8, 16, 32]
+
+
 def test_leaving_early_cancels_the_rest(executor: DaskExecutor) -> None:
     outcomes = executor.run(time.sleep, [0.01] * 500)
     next(outcomes)

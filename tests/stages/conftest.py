@@ -9,7 +9,7 @@ from stand_in import load_stand_in, resolve_stand_in
 
 import wsipsm.stages.block
 import wsipsm.stages.plan
-import wsipsm.stages.run
+import wsipsm.stages.prepare
 from wsipsm.stages.block import release_worker
 
 
@@ -17,7 +17,7 @@ from wsipsm.stages.block import release_worker
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(wsipsm.stages.block, "load_predictor", load_stand_in)
     monkeypatch.setattr(wsipsm.stages.plan, "resolve_model", resolve_stand_in)
-    monkeypatch.setattr(wsipsm.stages.run, "resolve_model", resolve_stand_in)
+    monkeypatch.setattr(wsipsm.stages.prepare, "resolve_model", resolve_stand_in)
     release_worker()
     yield
     release_worker()

@@ -66,11 +66,11 @@ def install() -> None:
     """Put the stand-in in place, for good: for processes of their own."""
     import wsipsm.stages.block
     import wsipsm.stages.plan
-    import wsipsm.stages.run
+    import wsipsm.stages.prepare
 
     wsipsm.stages.block.load_predictor = load_stand_in
     wsipsm.stages.plan.resolve_model = resolve_stand_in
-    wsipsm.stages.run.resolve_model = resolve_stand_in
+    wsipsm.stages.prepare.resolve_model = resolve_stand_in
 
 
 async def dask_setup(worker: Any) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from wsipsm.errors import OutputError, UsageError
 from wsipsm.stages.agree import AgreementOptions, compare_tables
-from wsipsm.stages.cohort import CohortRow, write_table
+from wsipsm.stages.cohort_table import CohortRow, write_table
 from wsipsm.stages.reader_table import Source, Unit, join_tables, read_table
 
 INDICES = {"a": 0.031, "b": 0.12, "c": 0.25, "d": 0.48}
@@ -27,9 +27,11 @@ def cohort(tmp_path: Path) -> Path:
     """Table as ``wsipsm cohort`` writes it."""
     path = tmp_path / "results" / "cohort.csv"
     path.parent.mkdir()
-    rows = [CohortRow(name, f"/slides/{name}.svs", "done", labelling_index=value) for name, value in INDICES.items()]
-    rows += [CohortRow("lost", "/slides/lost.svs", "failed", "no reader opens it")]
-    write_table(path, rows)
+    rows = [
+        CohortRow(name, f"/slides/{name}.svs", status="done", labelling_index=value) for name, value in INDICES.items()
+    ]
+    rows += [CohortRow("lost", "/slides/lost.svs", status="failed", reason="no reader opens it")]
+    write_table(path.parent, rows)
     return path
 
 
@@ -182,8 +184,8 @@ def test_fractions_called_percent_are_doubted(tmp_path: Path, cohort: Path) -> N
 
 
 def test_a_file_name_of_two_slides_is_not_guessed(tmp_path: Path) -> None:
-    rows = [CohortRow(f"a-{i}", f"/{i}/a.svs", "done", labelling_index=0.1 * i) for i in range(1, 4)]
-    write_table(tmp_path / "cohort.csv", rows)
+    rows = [CohortRow(f"a-{i}", f"/{i}/a.svs", status="done", labelling_index=0.1 * i) for i in range(1, 4)]
+    write_table(tmp_path, rows)
     message = refusal(table(tmp_path, REFERENCE), tmp_path / "cohort.csv")
     assert "'a' may be a-1, a-2, a-3" in message
     # Ids and paths are sure.
@@ -192,9 +194,9 @@ def test_a_file_name_of_two_slides_is_not_guessed(tmp_path: Path) -> None:
 
 
 def test_slides_scored_in_part_are_told(tmp_path: Path) -> None:
-    rows = [CohortRow(name, name, "done", labelling_index=value) for name, value in INDICES.items()]
-    rows[1] = CohortRow("b", "b", "incomplete", "2 parts could not be read or scored", labelling_index=0.12)
-    write_table(tmp_path / "cohort.csv", rows)
+    rows = [CohortRow(name, name, status="done", labelling_index=value) for name, value in INDICES.items()]
+    rows[1] = CohortRow("b", "b", status="incomplete", reason="2 parts could not be read", labelling_index=0.12)
+    write_table(tmp_path, rows)
     summary = compare_tables(table(tmp_path, REFERENCE), tmp_path / "cohort.csv", tmp_path / "out")
     assert summary.notes == ("scored in part only (1): b",)
 

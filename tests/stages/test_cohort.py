@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import csv
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from stand_in import MPP, draw_slide
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import BlockDone, CohortPlanned, Event, SlideDone, SlideFailed, ignore_events
-from wsipsm.engine.task import ExecutorLostError
-from wsipsm.errors import OutputError, UsageError
+from wsipsm.engine.task import ExecutorLostError, Outcome
+from wsipsm.errors import OutputError, TooManyFailuresError, UsageError
+from wsipsm.folderlock import LOCK_NAME
 from wsipsm.keys import Artefact
-from wsipsm.stages import cohort
-from wsipsm.stages.cohort import run_cohort
+from wsipsm.stages import flow
+from wsipsm.stages.cohort import CohortOptions, run_cohort
 from wsipsm.stages.discover import list_slides
+from wsipsm.stages.flow import SlideFlow
+from wsipsm.stages.journal import read_journal
 
 
 def touch(root: Path, *names: str) -> None:
@@ -126,9 +132,17 @@ def options(**values: Any) -> RunOptions:
     return RunOptions(**{"mpp": MPP, "workers": 0, "block_px": 256, "tile_px": 128, **values})
 
 
+ONCE = CohortOptions(retry=0)
+AT_ONCE = CohortOptions(retry=1, pauses_s=(0.0,))
+
+
 def rows_of(out: Path) -> list[dict[str, str]]:
     with open(out / "cohort.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def told(out: Path) -> list[tuple[str, str]]:
+    return [(line["what"], Path(line.get("slide", "")).name) for line in read_journal(out)]
 
 
 @pytest.fixture
@@ -145,7 +159,7 @@ def study(tmp_path: Path) -> Path:
 def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     events: list[Event] = []
-    summary = run_cohort([study], out, options(), events.append)
+    summary = run_cohort([study], out, options(), events.append, ONCE)
     assert (summary.n_slides, summary.n_done, summary.n_failed, summary.exit_code) == (3, 2, 1, 5)
     rows = rows_of(out)
     assert [(row["id"], row["status"]) for row in rows] == [
@@ -167,14 +181,24 @@ def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> 
         SlideDone,
     ]
     assert summary.to_dict()["slides"][0]["id"] == "case-1"
+    assert pq.read_table(out / "cohort.parquet").column("n_nuclei").to_pylist()[1] is None
 
     # Started again, finished slides are left alone and the table is the same.
     table = (out / "cohort.csv").read_bytes()
     events.clear()
-    again = run_cohort([study], out, options(), events.append)
+    again = run_cohort([study], out, options(), events.append, ONCE)
     assert not any(isinstance(event, BlockDone) for event in events)
     assert again.n_done == 2
     assert (out / "cohort.csv").read_bytes() == table
+    ends = [line for line in told(out) if line[0] in ("done", "failed", "done before")]
+    assert ends == [
+        ("done", "case-1.png"),
+        ("failed", "case-2.svs"),
+        ("done", "case-3.png"),
+        ("done before", "case-1.png"),
+        ("failed", "case-2.svs"),
+        ("done before", "case-3.png"),
+    ]
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -189,10 +213,10 @@ def test_stopped_and_started_again(study: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cohort([study], out, options(), stop_in_the_last_slide)
+        run_cohort([study], out, options(), stop_in_the_last_slide, ONCE)
     assert [row["status"] for row in rows_of(out)] == ["done", "failed", "waiting"]
     events: list[Event] = []
-    run_cohort([study], out, options(), events.append)
+    run_cohort([study], out, options(), events.append, ONCE)
     assert [row["status"] for row in rows_of(out)] == ["done", "failed", "done"]
     assert sum(isinstance(event, BlockDone) for event in events) == 3
 
@@ -201,24 +225,51 @@ def test_stopped_and_started_again(study: Path, tmp_path: Path) -> None:
 def test_a_manifest_gives_each_slide_its_own_options(study: Path, tmp_path: Path) -> None:
     manifest = study / "study.csv"
     manifest.write_text("id,slide,mpp\nfine,case-1.png,0.5\nabsurd,case-3.png,40\n")
-    summary = run_cohort([manifest], tmp_path / "out", options(mpp=None), ignore_events)
+    summary = run_cohort([manifest], tmp_path / "out", options(mpp=None), ignore_events, ONCE)
     assert [(row.id, row.status) for row in summary.rows] == [("fine", "done"), ("absurd", "failed")]
     assert "40" in summary.rows[1].reason
 
 
 @pytest.mark.usefixtures("stand_in")
 def test_a_bug_in_one_slide_is_a_row_too(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = cohort.run_slide
+    real = flow.prepare_slide
 
-    def fragile(path: Path, *args: Any, **kwargs: Any) -> Any:
-        if path.name == "case-1.png":
+    def fragile(path: str, *args: Any) -> Any:
+        if path.endswith("case-1.png"):
             raise ZeroDivisionError("a bug")
-        return real(path, *args, **kwargs)
+        return real(path, *args)
 
-    monkeypatch.setattr(cohort, "run_slide", fragile)
-    summary = run_cohort([study], tmp_path / "out", options(), ignore_events)
+    monkeypatch.setattr(flow, "prepare_slide", fragile)
+    summary = run_cohort([study], tmp_path / "out", options(), ignore_events, ONCE)
     assert [row.status for row in summary.rows] == ["failed", "failed", "done"]
     assert summary.rows[0].reason == "unexpected ZeroDivisionError: a bug"
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_what_failed_is_tried_again_after_all_others(study: Path, tmp_path: Path) -> None:
+    """A slide that comes back, as one of a share that was away does."""
+    slide, away, events = study / "case-1.png", study / "away", list[Event]()
+
+    def bring_back(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, CohortPlanned):
+            slide.rename(away)
+        if isinstance(event, SlideDone) and away.exists():
+            away.rename(slide)
+
+    summary = run_cohort([study], tmp_path / "out", options(), bring_back, AT_ONCE)
+    assert [(row.status, row.attempts) for row in summary.rows] == [("done", 2), ("failed", 2), ("done", 1)]
+    assert ("trying again", "") in told(tmp_path / "out")
+    assert [event.slide for event in events if isinstance(event, SlideDone)] == [str(study / "case-3.png"), str(slide)]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_too_many_failures_stop_the_study(study: Path, tmp_path: Path) -> None:
+    few = CohortOptions(retry=0, max_failures=0)
+    with pytest.raises(TooManyFailuresError, match=r"1 slides failed, .*case-2\.svs .*--max-failures") as caught:
+        run_cohort([study], tmp_path / "out", options(), ignore_events, few)
+    assert caught.value.exit_code == 5
+    assert [row["status"] for row in rows_of(tmp_path / "out")] == ["done", "failed", "waiting"]
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -226,12 +277,65 @@ def test_what_no_slide_can_help_stops_the_study(study: Path, tmp_path: Path, mon
     with pytest.raises(UsageError, match="--scheduler"):
         run_cohort([study], tmp_path / "a", options(scheduler="nonsense"), ignore_events)
 
-    def lose(*_: Any, **__: Any) -> Any:
+    def lose(*_: Any) -> Any:
         raise ExecutorLostError("gone")
 
-    monkeypatch.setattr(cohort, "run_slide", lose)
+    monkeypatch.setattr(flow, "prepare_slide", lose)
     with pytest.raises(ExecutorLostError):
         run_cohort([study], tmp_path / "b", options(), ignore_events)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError):
         run_cohort([study], tmp_path / "file", options(), ignore_events)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_two_commands_on_one_folder(study: Path, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def start_another(event: Event) -> None:
+        if isinstance(event, CohortPlanned) and not refused:
+            with pytest.raises(UsageError) as caught:
+                run_cohort([study], tmp_path / "out", options(), ignore_events, ONCE)
+            refused.append(str(caught.value))
+
+    run_cohort([study], tmp_path / "out", options(), start_another, ONCE)
+    assert f"process {os.getpid()} on {socket.gethostname()} works on it" in refused[0]
+    assert not (tmp_path / "out" / LOCK_NAME).exists()
+
+
+class Recording:
+    """Runs tasks in this process as a pool of some workers would: as many in flight, done in turn."""
+
+    def __init__(self, n_workers: int) -> None:
+        self.n_workers = n_workers
+        self.started: list[flow.Task] = []
+
+    def run(self, function: Any, tasks: Any) -> Any:
+        flying: list[flow.Task] = []
+        while True:
+            while len(flying) < 2 * self.n_workers + 2 and (task := tasks.take()) is not None:
+                self.started.append(task)
+                flying.append(task)
+            if not flying:
+                return
+            task = flying.pop(0)
+            yield Outcome(task, result=function(task))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_slides_overlap_and_few_are_open(tmp_path: Path) -> None:
+    for number in range(12):
+        draw_slide(tmp_path / f"{number:02d}.png", 600 if number % 4 == 0 else 200, 200, seed=number)
+    slides = list(enumerate(list_slides([tmp_path], tmp_path / "out")))
+    pool = Recording(n_workers=1)
+    runs = SlideFlow(slides, tmp_path / "out", lambda slide: options(), pool, ignore_events)  # type: ignore[arg-type]
+    ended, most_open = [], 0
+    for end in runs.run():
+        assert end.summary is not None
+        ended.append(end.slide)
+        begun = {task.slide for task in pool.started}
+        most_open = max(most_open, len(begun) - len(ended) + 1)
+    assert sorted(ended) == list(range(12))
+    assert 2 <= most_open <= 4  # what two workers' worth of tasks may hold, however many slides there are
+    kinds = [type(task).__name__ for task in pool.started]
+    assert "PrepareTask" in kinds[kinds.index("BlockTask") : len(kinds) - kinds[::-1].index("BlockTask")]

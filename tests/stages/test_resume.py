@@ -98,7 +98,7 @@ def test_damaged_shards_are_done_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("wsipsm.stages.run.write_cells", stop)
+        patch.setattr("wsipsm.stages.finish.write_cells", stop)
         with pytest.raises(KeyboardInterrupt):
             run_slide(slide, tmp_path, options(), ignore_events)
     shards = sorted((tmp_path / "case" / Artefact.SHARDS).glob("*.parquet"))
@@ -127,7 +127,7 @@ def test_damaged_shards_are_done_again(
 def test_shards_of_other_options_are_not_taken(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = tmp_path / "case" / Artefact.SHARDS
     with monkeypatch.context() as patch:
-        patch.setattr("wsipsm.stages.run.write_cells", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("wsipsm.stages.finish.write_cells", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_slide(slide, tmp_path, options(), ignore_events)
     assert len(list(run_dir.glob("*.parquet"))) == 20

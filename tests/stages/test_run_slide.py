@@ -24,7 +24,7 @@ from wsipsm.errors import MissingMppError, OutputError, RoiError, SlideOpenError
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.instances.table import nuclei_schema
 from wsipsm.keys import Artefact, Column
-from wsipsm.stages import segment
+from wsipsm.stages import finish, segment
 from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.run import run_slide
 
@@ -244,7 +244,7 @@ def test_a_running_scheduler_gives_the_same_bytes(slide: Path, tmp_path: Path) -
 
 def test_shards_on_a_disk_that_is_not_shared_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--scheduler tcp://far:1: .*0\.parquet .* not seen here"):
-        segment._wait_for_shards([tmp_path / "0.parquet"], "tcp://far:1", timeout_s=0.0)
+        finish._wait_for_shards([tmp_path / "0.parquet"], "tcp://far:1", timeout_s=0.0)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from stand_in import MPP, draw_nuclei, draw_slide
 
 import wsipsm.stages.block
-import wsipsm.stages.run
+import wsipsm.stages.finish
+import wsipsm.stages.prepare
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import BlockDone, Event, ignore_events
 from wsipsm.errors import OutputError, SlideReadError
@@ -54,7 +55,7 @@ def torn(monkeypatch: pytest.MonkeyPatch) -> Any:
         def open_torn(path: object, mpp: float | None = None) -> TornSlide:
             return TornSlide(pixels, torn_box)
 
-        for module in (wsipsm.stages.block, wsipsm.stages.run):
+        for module in (wsipsm.stages.block, wsipsm.stages.prepare, wsipsm.stages.finish):
             monkeypatch.setattr(module, "open_slide", open_torn)
         return Path("torn.svs")
 

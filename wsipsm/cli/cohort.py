@@ -26,7 +26,7 @@ from wsipsm.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from wsipsm.stages.cohort import CohortSummary
+    from wsipsm.stages.cohort_table import CohortSummary
 
 Sources = Annotated[
     list[Path],
@@ -35,6 +35,14 @@ Sources = Annotated[
         help="Slides, a folder of slides, or a CSV file with a row a slide.",
         show_default=False,
     ),
+]
+Retry = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Tries of what failed, after all other slides; a pause lies before each."),
+]
+MaxFailures = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Stop when more slides than this failed.", show_default="no limit"),
 ]
 OutDir = Annotated[
     Path,
@@ -52,6 +60,8 @@ def cohort(
     roi: Roi = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    retry: Retry = 1,
+    max_failures: MaxFailures = None,
     overwrite: Overwrite = False,
     block_px: BlockPx = 2048,
     tile_px: TilePx = 1024,
@@ -60,10 +70,11 @@ def cohort(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run many slides; write cohort.csv with a row a slide.
+    """Run many slides; write cohort.csv and cohort.parquet with a row a slide.
 
-    A slide that fails is a row that says why and does not stop the others. Given again, the command does finished
-    slides no second time. Exits with 5 when some slides failed.
+    Blocks of all slides share the workers. A slide that fails is tried again after all others; then it is a row that
+    says why. Given again, the command does finished slides and blocks no second time. What happened stands in
+    journal.jsonl. Exits with 5 when some slides failed, with 7 when some are incomplete.
 
     Example: wsipsm cohort slides/ --out results
     """
@@ -80,11 +91,11 @@ def cohort(
         backend=backend,
     )
     from wsipsm.cli.progress import open_listener
-    from wsipsm.stages.cohort import run_cohort
+    from wsipsm.stages.cohort import CohortOptions, run_cohort
 
     hint = "Finished slides and blocks are kept; the same command continues from them."
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
-        summary = run_cohort(sources, out, options, listener)
+        summary = run_cohort(sources, out, options, listener, CohortOptions(retry, max_failures))
     if as_json:
         print_json(summary.to_dict())
     elif not quiet:

@@ -105,7 +105,7 @@ class PlainProgress:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._tally = Tally("", clock=clock)
+        self._tallies: dict[str, Tally] = {}
         self._last_s = clock()
 
     def __call__(self, event: Event) -> None:
@@ -116,25 +116,28 @@ class PlainProgress:
             case StageStarted(name, slide):
                 self._line(f"{_short(slide)}: {_STAGE_TEXTS.get(name, name)}")
             case RunPlanned():
-                self._tally = Tally.of_plan(event, self._clock)
+                self._tallies[event.slide] = Tally.of_plan(event, self._clock)
                 self._last_s = self._clock()
                 for line in _plan_lines(event):
                     self._line(line)
             case BlockDone() | BlockFailed():
-                self._tally.add(event)
-                for line in _failure_lines(event, self._tally.n_failed):
+                tally = self._tallies.setdefault(event.slide, Tally(event.slide, clock=self._clock))
+                tally.add(event)
+                for line in _failure_lines(event, tally.n_failed):
                     self._line(line)
-                self._tick()
+                self._tick(tally)
             case SlideFailed(slide, reason):
+                self._tallies.pop(slide, None)
                 self._line(f"{_short(slide)}: failed: {reason}")
             case SlideDone(slide):
+                self._tallies.pop(slide, None)
                 self._line(f"{_short(slide)}: done")
 
-    def _tick(self) -> None:
+    def _tick(self, tally: Tally) -> None:
         now = self._clock()
-        if now - self._last_s >= PLAIN_PERIOD_S or self._tally.n_blocks_done == self._tally.n_blocks:
+        if now - self._last_s >= PLAIN_PERIOD_S or tally.n_blocks_done == tally.n_blocks:
             self._last_s = now
-            self._line(f"{_short(self._tally.slide)}: {self._tally}")
+            self._line(f"{_short(tally.slide)}: {tally}")
 
     def _line(self, text: str) -> None:
         self._stream.write(f"{text}\n")
@@ -142,13 +145,14 @@ class PlainProgress:
 
 
 class BarProgress:
-    """Draws a bar for the slide at hand, and one above it for the cohort when there is one."""
+    """Draws a bar for each slide at hand, and one above them for the cohort when there is one."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tally = Tally("")
+        self._tallies: dict[str, Tally] = {}
         self._cohort: Any = None
-        self._slide: Any = None
+        self._bars: dict[str, Any] = {}
+        self._ended: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Take an event of a run."""
@@ -158,41 +162,44 @@ class BarProgress:
             case StageStarted(name, slide):
                 self._show_stage(name, slide)
             case RunPlanned():
-                self._tally = Tally.of_plan(event)
+                tally = self._tallies[event.slide] = Tally.of_plan(event)
                 for line in _plan_lines(event):
                     self._progress.console.print(line, markup=False, highlight=False)
-                self._show_tally()
+                self._show_tally(tally)
             case BlockDone() | BlockFailed():
-                self._tally.add(event)
-                for line in _failure_lines(event, self._tally.n_failed):
+                tally = self._tallies.setdefault(event.slide, Tally(event.slide))
+                tally.add(event)
+                for line in _failure_lines(event, tally.n_failed):
                     self._progress.console.print(line, markup=False, highlight=False)
-                self._show_tally()
+                self._show_tally(tally)
             case SlideFailed(slide, reason):
                 self._progress.console.print(f"{_short(slide)}: failed: {reason}", markup=False, highlight=False)
-                self._end_slide()
-            case SlideDone():
-                self._end_slide()
+                self._end_slide(slide)
+            case SlideDone(slide):
+                self._end_slide(slide)
 
     def _show_stage(self, name: str, slide: str) -> None:
-        if self._slide is None:
-            self._slide = self._progress.add_task("", total=None, facts="")
+        if slide not in self._bars:
+            self._bars[slide] = self._progress.add_task("", total=None, facts="")
         text = f"{_short(slide)}: {_STAGE_TEXTS.get(name, name)}"
         if name == "segment":
-            self._progress.update(self._slide, description=text)
+            self._progress.update(self._bars[slide], description=text)
         else:
-            self._progress.update(self._slide, description=text, total=None, facts="")
+            self._progress.update(self._bars[slide], description=text, total=None, facts="")
 
-    def _show_tally(self) -> None:
-        if self._slide is None:
-            self._show_stage("segment", self._tally.slide)
-        total = max(1, self._tally.n_tiles)
-        self._progress.update(self._slide, total=total, completed=self._tally.n_tiles_done, facts=str(self._tally))
+    def _show_tally(self, tally: Tally) -> None:
+        if tally.slide not in self._bars:
+            self._show_stage("segment", tally.slide)
+        total = max(1, tally.n_tiles)
+        bar = self._bars[tally.slide]
+        self._progress.update(bar, total=total, completed=tally.n_tiles_done, facts=str(tally))
 
-    def _end_slide(self) -> None:
-        if self._slide is not None:
-            self._progress.remove_task(self._slide)
-            self._slide = None
-        if self._cohort is not None:
+    def _end_slide(self, slide: str) -> None:
+        self._tallies.pop(slide, None)
+        if slide in self._bars:
+            self._progress.remove_task(self._bars.pop(slide))
+        if self._cohort is not None and slide not in self._ended:
+            self._ended.add(slide)  # one that failed is tried again
             self._progress.advance(self._cohort)
             task = next(task for task in self._progress.tasks if task.id == self._cohort)
             self._progress.update(self._cohort, facts=f"{task.completed:.0f}/{task.total:.0f}")

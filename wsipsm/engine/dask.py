@@ -7,7 +7,8 @@ import functools
 import logging
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Any, Self
 import dask.config
 from distributed import Client, KilledWorker, LocalCluster, wait
 
-from wsipsm.engine.task import ExecutorLostError, Outcome, R, T
+from wsipsm.engine.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
 from wsipsm.errors import UsageError, WsipsmError
 
 ALLOWED_FAILURES = 3
@@ -120,39 +121,40 @@ class DaskExecutor:
         """Worker processes."""
         return self._n_workers
 
-    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
+    def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Yield outcomes as they come; at most twice the workers and two tasks are in flight.
 
         Dask tries a task again when its worker is lost. A task that was lost too often is tried once more alone,
-        after all others: it may only have waited beside the one that took the worker down.
+        when no other is ready: it may only have waited beside the one that took the worker down.
 
         Raises
         ------
         WsipsmError
             When the scheduler goes away.
         """
-        lost: list[T] = []
-        for outcome in self._run_bounded(function, tasks, 2 * self._n_workers + 2):
-            if isinstance(outcome.error, KilledWorker):
-                lost.append(outcome.task)
-            else:
-                yield outcome
-        for task in lost:
-            for outcome in self._run_bounded(function, [task], 1):
+        source = as_source(tasks)
+        lost: deque[T] = deque()
+        while True:
+            for outcome in self._run_bounded(function, source, 2 * self._n_workers + 2):
+                if isinstance(outcome.error, KilledWorker):
+                    lost.append(outcome.task)
+                else:
+                    yield outcome
+            if not lost:
+                return
+            task = lost.popleft()
+            for outcome in self._run_bounded(function, Listed([task]), 1):
                 yield Outcome(task, outcome.result, _in_own_words(outcome.error))
 
-    def _run_bounded(self, function: Callable[[T], R], tasks: Sequence[T], limit: int) -> Iterator[Outcome[T, R]]:
-        waiting = iter(tasks)
+    def _run_bounded(self, function: Callable[[T], R], source: Source[T], limit: int) -> Iterator[Outcome[T, R]]:
         flying: dict[Any, T] = {}
 
         def launch() -> None:
-            for task in waiting:
+            while len(flying) < limit and (task := source.take()) is not None:
                 flying[self._client.submit(function, task, pure=False)] = task
-                return
 
         try:
-            for _ in range(min(limit, len(tasks))):
-                launch()
+            launch()
             while flying:
                 for future in self._settled(list(flying)):
                     outcome: Outcome[T, R] | None = self._outcome(flying[future], future)
@@ -160,8 +162,8 @@ class DaskExecutor:
                         continue
                     del flying[future]
                     future.release()
-                    launch()
                     yield outcome
+                    launch()
         finally:
             if flying:
                 with suppress(OSError, TimeoutError, RuntimeError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from wsipsm.engine.task import Outcome, R, T
+from wsipsm.engine.task import Outcome, R, Source, T, as_source
 
 
 class SerialExecutor:
@@ -17,9 +17,10 @@ class SerialExecutor:
         """Always 0: no other process works."""
         return 0
 
-    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
+    def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Yield outcomes in the order of the tasks."""
-        for task in tasks:
+        source = as_source(tasks)
+        while (task := source.take()) is not None:
             outcome: Outcome[T, R]
             try:
                 outcome = Outcome(task, result=function(task))

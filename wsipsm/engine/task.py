@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from wsipsm.errors import WsipsmError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 
@@ -28,6 +29,31 @@ class Outcome(Generic[T, R]):
     error: Exception | None = None
 
 
+class Source(Protocol[T_co]):
+    """What an executor draws tasks from, as it has room for them. Outcomes may make further ones ready."""
+
+    def take(self) -> T_co | None:
+        """Give the next task; None when none is ready now. It is asked again after every outcome."""
+        ...
+
+
+class Listed(Generic[T]):
+    """Tasks that are all known before. A :class:`Source`.
+
+    Parameters
+    ----------
+    tasks
+        Drawn one by one, in order.
+    """
+
+    def __init__(self, tasks: Iterable[T]) -> None:
+        self._tasks = iter(tasks)
+
+    def take(self) -> T | None:
+        """Give the next task; None after the last."""
+        return next(self._tasks, None)
+
+
 class Executor(Protocol):
     """Runs one function on many tasks. Whoever opened it closes it; it may run several batches before."""
 
@@ -36,8 +62,11 @@ class Executor(Protocol):
         """Processes that work beside this one; 0 when the work is done in this process."""
         ...
 
-    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
-        """Yield an outcome for every task, in any order, with a bounded number in flight."""
+    def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
+        """Yield an outcome for every task, in any order, with a bounded number in flight.
+
+        It ends when nothing is in flight and the source has nothing ready.
+        """
         ...
 
     def close(self) -> None:
@@ -49,6 +78,11 @@ class Executor(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def as_source(tasks: Source[T] | Iterable[T]) -> Source[T]:
+    """Give tasks the form that executors draw from."""
+    return Listed(tasks) if isinstance(tasks, Iterable) else tasks
 
 
 def granted_cpus() -> int:

@@ -1,191 +1,78 @@
-"""A study: every slide through the same engine, and a table with a row a slide."""
+"""A study: every slide through one pool of workers, and a table with a row a slide."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import project_budget
-from wsipsm.engine.events import CohortPlanned, Listener, SlideFailed
-from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, R, T
-from wsipsm.errors import EXIT_COHORT_PARTIAL, EXIT_INCOMPLETE, EXIT_OK, WsipsmError
-from wsipsm.rundir import output_error, write_aside
+from wsipsm.engine.events import CohortPlanned, Event, Listener, SlideFailed
+from wsipsm.engine.task import Executor
+from wsipsm.errors import TooManyFailuresError
+from wsipsm.folderlock import FolderLock, hold_folder
+from wsipsm.rundir import output_error
+from wsipsm.stages.cohort_table import CSV_NAME, FAILED, INCOMPLETE, CohortRow, CohortSummary, write_table
 from wsipsm.stages.discover import CohortSlide, list_slides
-from wsipsm.stages.run import run_slide
+from wsipsm.stages.flow import SlideEnd, SlideFlow
+from wsipsm.stages.journal import Journal
 from wsipsm.stages.segment import opened_executor
-from wsipsm.stages.summary import RunSummary
 
-TABLE_NAME = "cohort.csv"
-WAITING, DONE, INCOMPLETE, FAILED = "waiting", "done", "incomplete", "failed"
 _USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160
+_TABLE_PERIOD_S = 2.0
+"""A table of ten thousand rows is not written after each of them."""
+PAUSES_S = (5.0, 60.0)
+"""Before the second try of what failed, and before each further one: a shared folder may be away for a minute."""
 
 
 @dataclass(frozen=True, slots=True)
-class CohortRow:
-    """A slide in the table; columns in this order."""
+class CohortOptions:
+    """How a study deals with failures."""
 
-    id: str
-    slide: str
-    status: str = WAITING
-    """'waiting', 'done', 'incomplete' (part of the slide was not scored) or 'failed'."""
-    reason: str = ""
-    model: str = ""
-    stain: str = ""
-    region: str = ""
-    n_nuclei: int | None = None
-    n_positive: int | None = None
-    n_negative: int | None = None
-    labelling_index: float | None = None
-    low: float | None = None
-    high: float | None = None
-    region_area_mm2: float | None = None
-    coverage: float | None = None
-    seconds: float | None = None
-    folder: str = ""
-
-    def finished(self, summary: RunSummary) -> CohortRow:
-        """Fill the row from a slide's results."""
-        index = summary.labelling_index or {}
-        n_lost = len(summary.failed_boxes_px0)
-        return replace(
-            self,
-            status=DONE if summary.is_complete else INCOMPLETE,
-            reason="" if summary.is_complete else f"{n_lost} parts could not be read or scored",
-            model=summary.model,
-            stain=summary.stain,
-            region=str(summary.region["name"]),
-            n_nuclei=summary.n_nuclei,
-            n_positive=summary.n_positive if index else None,
-            n_negative=summary.n_negative if index else None,
-            labelling_index=index.get("value"),
-            low=index.get("low"),
-            high=index.get("high"),
-            region_area_mm2=summary.region_area_mm2,
-            coverage=summary.coverage,
-            seconds=summary.seconds.get("total"),
-            folder=Path(summary.folder).name,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CohortSummary:
-    """What became of a study."""
-
-    table: str
-    """Path of cohort.csv."""
-    rows: tuple[CohortRow, ...]
-
-    @property
-    def n_slides(self) -> int:
-        """All slides."""
-        return len(self.rows)
-
-    @property
-    def n_done(self) -> int:
-        """Slides with results, complete or not."""
-        return sum(row.status in (DONE, INCOMPLETE) for row in self.rows)
-
-    @property
-    def n_failed(self) -> int:
-        """Slides without."""
-        return sum(row.status == FAILED for row in self.rows)
-
-    @property
-    def failures(self) -> list[tuple[str, str]]:
-        """Slide and reason."""
-        return [(row.slide, row.reason) for row in self.rows if row.status == FAILED]
-
-    @property
-    def exit_code(self) -> int:
-        """0; 5 when some slides failed; 7 when none did but some are incomplete."""
-        if self.n_failed:
-            return EXIT_COHORT_PARTIAL
-        return EXIT_INCOMPLETE if any(row.status == INCOMPLETE for row in self.rows) else EXIT_OK
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json``."""
-        return {
-            "table": self.table,
-            "n_slides": self.n_slides,
-            "n_done": self.n_done,
-            "n_failed": self.n_failed,
-            "slides": [asdict(row) for row in self.rows],
-            "exit_code": self.exit_code,
-        }
-
-
-class _SharedExecutor:
-    """Opens an executor when the first slide needs one, and keeps it for the others."""
-
-    def __init__(self, options: RunOptions) -> None:
-        self._options = options
-        self._stack = ExitStack()
-        self._opened: Executor | None = None
-        self.failure: WsipsmError | None = None
-        """Why none could be opened: no slide can change that."""
-
-    def _executor(self) -> Executor:
-        if self._opened is None:
-            options = self._options
-            budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
-            try:
-                self._opened = self._stack.enter_context(opened_executor(options, budget=budget))
-            except WsipsmError as error:
-                self.failure = error
-                raise
-        return self._opened
-
-    @property
-    def n_workers(self) -> int:
-        return self._executor().n_workers
-
-    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[Outcome[T, R]]:
-        return self._executor().run(function, tasks)
-
-    def close(self) -> None:
-        self._stack.close()
-        self._opened = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    retry: int = 1
+    """Further tries of a slide that failed or is incomplete, after all others."""
+    max_failures: int | None = None
+    """The study stops when more slides than that failed; None: it never does."""
+    pauses_s: tuple[float, ...] = PAUSES_S
+    """Before each further try; the last one holds for all that follow."""
 
 
 def run_cohort(
-    sources: Sequence[str | Path], out_dir: str | Path, options: RunOptions, listener: Listener
+    sources: Sequence[str | Path],
+    out_dir: str | Path,
+    options: RunOptions,
+    listener: Listener,
+    cohort_options: CohortOptions | None = None,
 ) -> CohortSummary:
     """Run every slide of a study.
 
-    A slide that fails becomes a row that says why. ``cohort.csv`` is written anew after every slide; started again,
-    finished slides are not done twice.
+    A slide that fails becomes a row that says why. ``cohort.csv`` and ``cohort.parquet`` show slides as they finish;
+    started again, finished slides are not done twice.
 
     Parameters
     ----------
     sources
         Slides, folders of slides, or manifests.
     out_dir
-        Takes cohort.csv and a folder a slide.
+        Takes the table, the journal and a folder a slide.
     options
         Of every run; a manifest's mpp, model and roi take their place where given.
     listener
         Told what happens.
+    cohort_options
+        How failures are dealt with.
 
     Raises
     ------
     UsageError
-        When the sources name no slide, or what runs the blocks cannot be opened.
+        When the sources name no slide, another command works on the folder, or what runs the blocks cannot be opened.
     OutputError
-        When the table cannot be written.
+        When table or journal cannot be written, or the disk is full.
+    TooManyFailuresError
+        When more slides failed than ``max_failures``.
     """
     out = Path(out_dir)
     slides = list_slides(sources, out)
@@ -193,48 +80,112 @@ def run_cohort(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(out, error) from error
-    rows = [CohortRow(slide.id, str(slide.path)) for slide in slides]
-    table = out / TABLE_NAME
-    write_table(table, rows)
-    listener(CohortPlanned(tuple(row.slide for row in rows)))
-    with _SharedExecutor(options) as executor:
-        for position, slide in enumerate(slides):
-            rows[position] = _run_one(slide, rows[position], out, options, listener, executor)
-            write_table(table, rows)
-    return CohortSummary(str(table), tuple(rows))
+    with hold_folder(out) as lock, Journal(out) as journal:
+        study = Study(out, slides, options, cohort_options or CohortOptions(), listener, journal, lock)
+        study.run()
+    return CohortSummary(str(out / CSV_NAME), tuple(study.rows))
 
 
-def _run_one(
-    slide: CohortSlide, row: CohortRow, out: Path, options: RunOptions, listener: Listener, executor: _SharedExecutor
-) -> CohortRow:
-    own = {name: value for name in ("mpp", "model", "roi") if (value := getattr(slide, name)) is not None}
-    try:
-        summary = run_slide(
-            slide.path, out, RunOptions(**{**options.model_dump(), **own}), listener, executor, name=slide.id
+class Study:
+    """The rows of a study, and what is still to be done for them.
+
+    Parameters
+    ----------
+    out, slides, options, cohort_options, listener
+        As `run_cohort` has them.
+    journal, lock
+        Of the folder, open.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        slides: Sequence[CohortSlide],
+        options: RunOptions,
+        cohort_options: CohortOptions,
+        listener: Listener,
+        journal: Journal,
+        lock: FolderLock,
+    ) -> None:
+        self._out, self._slides, self._options, self._how = out, slides, options, cohort_options
+        self._listener, self._journal, self._lock = listener, journal, lock
+        self._written_s = -_TABLE_PERIOD_S
+        self.rows = [_row_of(slide) for slide in slides]
+
+    def run(self) -> None:
+        """Do all slides, then those that failed again."""
+        write_table(self._out, self.rows)
+        self._journal.write("started", n_slides=len(self.rows), note=self._lock.told)
+        self._tell(CohortPlanned(tuple(row.slide for row in self.rows)))
+        todo = list(range(len(self.rows)))
+        try:
+            with self._opened_executor() as executor:
+                for attempt in range(self._how.retry + 1):
+                    if attempt:
+                        self._pause(attempt, len(todo))
+                    todo = self._attempt(todo, executor)
+                    if not todo:
+                        break
+        finally:
+            write_table(self._out, self.rows)
+        self._journal.write("ended", n_failed=sum(row.status == FAILED for row in self.rows))
+
+    def _opened_executor(self) -> AbstractContextManager[Executor]:
+        options = self._options
+        budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
+        return opened_executor(options, budget=budget)
+
+    def _attempt(self, todo: Sequence[int], executor: Executor) -> list[int]:
+        """Try slides; gives those that may be tried again."""
+        again = []
+        flow = SlideFlow(
+            [(number, self._slides[number]) for number in todo], self._out, self._options_of, executor, self._tell
         )
-        return row.finished(summary)
-    except ExecutorLostError:
-        raise
-    except WsipsmError as error:
-        if error is executor.failure:
-            raise
-        reason = " ".join(str(error).split())
-    except Exception as error:  # noqa: BLE001  the boundary of a slide: no other slide may suffer for it
-        reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-    listener(SlideFailed(row.slide, reason))
-    return replace(row, status=FAILED, reason=reason)
+        for end in flow.run():
+            self._lock.check()
+            row = self._take_end(end)
+            if row.status in (FAILED, INCOMPLETE):
+                again.append(end.slide)
+            self._check_failures()
+        return sorted(again)
+
+    def _take_end(self, end: SlideEnd) -> CohortRow:
+        row = self.rows[end.slide]
+        row = replace(row, attempts=row.attempts + 1)
+        if end.summary is not None:
+            row = row.finished(end.summary)
+        else:
+            row = replace(row, status=FAILED, reason=end.reason)
+            self._tell(SlideFailed(row.slide, end.reason))
+        self.rows[end.slide] = row
+        if time.monotonic() - self._written_s >= _TABLE_PERIOD_S:
+            write_table(self._out, self.rows)
+            self._written_s = time.monotonic()
+        return row
+
+    def _check_failures(self) -> None:
+        most = self._how.max_failures
+        failed = [row for row in self.rows if row.status == FAILED]
+        if most is not None and len(failed) > most:
+            raise TooManyFailuresError(
+                f"{self._out}: {len(failed)} slides failed, the last one {failed[-1].slide} ({failed[-1].reason}); at "
+                f"most {most} are allowed by --max-failures. Correct what failed, then run the same command again."
+            )
+
+    def _pause(self, attempt: int, n_slides: int) -> None:
+        pause_s = self._how.pauses_s[min(attempt, len(self._how.pauses_s)) - 1]
+        self._journal.write("trying again", attempt=attempt + 1, n_slides=n_slides, pause_s=pause_s)
+        time.sleep(pause_s)
+
+    def _options_of(self, slide: CohortSlide) -> RunOptions:
+        own = {name: value for name in ("mpp", "model", "roi") if (value := getattr(slide, name)) is not None}
+        return RunOptions(**{**self._options.model_dump(), **own})
+
+    def _tell(self, event: Event) -> None:
+        self._journal(event)
+        self._listener(event)
 
 
-def write_table(path: Path, rows: Sequence[CohortRow]) -> None:
-    """Write the table aside and rename it; a missing value is an empty cell."""
-    with write_aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([column.name for column in fields(CohortRow)])
-        for row in rows:
-            writer.writerow([_cell(getattr(row, column.name)) for column in fields(CohortRow)])
-
-
-def _cell(value: object) -> object:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
+def _row_of(slide: CohortSlide) -> CohortRow:
+    group, patient = getattr(slide, "group", ""), getattr(slide, "patient", "")
+    return CohortRow(slide.id, str(slide.path), group or "", patient or "", extra=dict(getattr(slide, "extra", ())))

@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import Budget, project_budget
 from wsipsm.geometry import Box, Size, WorkingGrid
@@ -34,18 +31,11 @@ STRIP_UM = 8.0
 pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen beyond it."""
 
 
-_PICTURE_PX = 3000
-_PICTURE_FROM_PX0 = 8192
-
-
 @dataclass(frozen=True)
 class SlidePlan:
-    """Everything that is decided before the first block is read."""
+    """Everything that is decided before the first block is read; small, since it goes from process to process."""
 
     info: SlideInfo
-    picture: NDArray[np.uint8]
-    """The slide made small, for the overview, shape (height, width, 3)."""
-    px0_per_picture_pixel: float
     tissue: TissueMask
     region: Region
     decision: StainDecision
@@ -110,13 +100,8 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
     job = _job(info, options, grid, chosen, profile, run_dir)
     job = replace(job, key=_shard_key(job, blocks.block_px))
-    if max(info.size.width, info.size.height) <= _PICTURE_FROM_PX0:
-        # Small enough to show single nuclei in it, and cheap to read once more.
-        thumbnail, px0_per_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
     return SlidePlan(
         info=info,
-        picture=thumbnail,
-        px0_per_picture_pixel=px0_per_pixel,
         tissue=tissue,
         region=region,
         decision=decision,

@@ -151,7 +151,7 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
             "blocks": [block.index for block in plan.blocks],
         },
         "keys": {"request": summary.request_key, "shards": job.key, "result": plan.result_key},
-        "failures": {str(index): f"{type(error).__name__}: {error}" for index, error in segmented.failures.items()},
+        "failures": {str(index): reason for index, reason in segmented.failures.items()},
         "seam": {"n_found_again": totals.n_seam_dropped, "n_outside_region": totals.n_outside},
         "areas": {"step_um2": AREA_STEP_UM2, "n_nuclei": totals.area_counts.tolist()},
         "seconds": {"stages": summary.seconds, "block_steps": steps},

@@ -1,0 +1,123 @@
+"""One command at a time on a folder, whatever happened to the one before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from wsipsm.errors import OutputError, UsageError
+from wsipsm.folderlock import LOCK_NAME, hold_folder
+
+BEAT_S = 0.05
+HOLDER = """
+import sys, time
+from pathlib import Path
+from wsipsm.folderlock import hold_folder
+with hold_folder(Path(sys.argv[1]), {beat}):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def start_holder(folder: Path) -> subprocess.Popen[str]:
+    code = HOLDER.format(beat=BEAT_S)
+    holder = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def written(folder: Path, **values: object) -> None:
+    (folder / LOCK_NAME).write_bytes(orjson.dumps(values))
+
+
+def test_the_second_command_is_refused_and_the_first_ones_death_frees_the_folder(tmp_path: Path) -> None:
+    with start_holder(tmp_path) as holder:
+        told = f"process {holder.pid} on {socket.gethostname()}"
+        try:
+            with pytest.raises(UsageError, match=rf"{told} works on it \(last sign"), hold_folder(tmp_path, BEAT_S):
+                pass
+        finally:
+            holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        with hold_folder(tmp_path, BEAT_S) as lock:
+            assert told in lock.told
+            lock.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_number_that_was_given_again_does_not_hold(tmp_path: Path) -> None:
+    written(tmp_path, host=socket.gethostname(), pid=os.getpid(), started=1, beat=3)
+    with hold_folder(tmp_path, BEAT_S) as lock:
+        assert "left behind" in lock.told
+
+
+def test_a_lock_of_another_machine_counts_while_it_changes(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def beat_elsewhere() -> None:
+        number = 0
+        while not ended.wait(BEAT_S):
+            number += 1
+            aside = tmp_path / "aside"
+            aside.write_bytes(orjson.dumps({"host": "elsewhere", "pid": 1, "started": 5, "beat": number}))
+            os.replace(aside, tmp_path / LOCK_NAME)
+
+    thread = threading.Thread(target=beat_elsewhere)
+    thread.start()
+    time.sleep(4 * BEAT_S)
+    try:
+        with pytest.raises(UsageError, match="process 1 on elsewhere"), hold_folder(tmp_path, 4 * BEAT_S):
+            pass
+    finally:
+        ended.set()
+        thread.join()
+    # Its clock may say what it wants: a file from the future that does not change was left behind.
+    os.utime(tmp_path / LOCK_NAME, (time.time() + 1e6, time.time() + 1e6))
+    with hold_folder(tmp_path, BEAT_S) as lock:
+        assert "process 1 on elsewhere" in lock.told
+
+
+def test_a_command_that_slept_learns_that_the_folder_was_taken(tmp_path: Path) -> None:
+    with hold_folder(tmp_path, 60) as lock:
+        written(tmp_path, host="elsewhere", pid=7, started=1, beat=1)
+        with pytest.raises(UsageError, match="process 7 on elsewhere took it over"):
+            lock.check()
+    assert orjson.loads((tmp_path / LOCK_NAME).read_bytes())["pid"] == 7, "the other's lock stays"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\x00\xff", b'{"pid": "x", "host": 3}'])
+def test_a_lock_that_is_nonsense_is_left_behind(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LOCK_NAME).write_bytes(content)
+    with hold_folder(tmp_path, BEAT_S) as lock:
+        assert "left behind" in lock.told
+
+
+def test_many_at_once_and_one_holds(tmp_path: Path) -> None:
+    written(tmp_path, host=socket.gethostname(), pid=2**22 + 1, started=1, beat=0)
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom wsipsm.errors import UsageError\n"
+        "from wsipsm.folderlock import hold_folder\n"
+        "try:\n    with hold_folder(Path(sys.argv[1])):\n        time.sleep(3)\n        print('held')\n"
+        "except UsageError:\n    print('refused')\n"
+    )
+    rivals = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    told = sorted(rival.communicate()[0].strip() for rival in rivals)
+    assert told == ["held", "refused", "refused", "refused"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="--out"), hold_folder(tmp_path / "absent"):
+        pass

@@ -1,0 +1,189 @@
+"""One command at a time on a folder of results, also when machines share it.
+
+The holder rewrites a small file every few seconds. Whoever finds one watches whether it still changes: neither clocks
+of two machines nor one that jumps matter, and what a dead machine left behind is taken over.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from wsipsm.errors import UsageError
+from wsipsm.rundir import output_error, write_aside
+
+LOCK_NAME = "wsipsm.lock"
+BEAT_S = 5.0
+PATIENCE_BEATS = 4
+"""Beats that must pass without a change before a lock of another machine counts as left behind."""
+
+
+class FolderLock:
+    """A folder that this command holds."""
+
+    def __init__(self, path: Path, own: dict[str, Any], told: str) -> None:
+        self._path, self._own = path, own
+        self.told = told
+        """A sentence when a lock that was left behind was taken over, else an empty text."""
+
+    def check(self) -> None:
+        """Make sure that the folder is still held.
+
+        Raises
+        ------
+        UsageError
+            When another command took it over, because this one gave no sign of life: a machine that slept.
+        """
+        found = _read(self._path)
+        if found and not _is_same(found, self._own):
+            raise UsageError(
+                f"{self._path.parent}: {_name_of(found)} took it over while this process gave no sign of life; one "
+                "command at a time is needed. Wait for it, then run the same command again."
+            )
+
+    def beat(self, every_s: float, ended: threading.Event) -> None:
+        """Give signs of life until the end, or until another holds the folder."""
+        number = 0
+        while not ended.wait(every_s):
+            number += 1
+            found = _read(self._path)
+            if found and not _is_same(found, self._own):
+                return
+            # A share that is away for a while is no reason to stop: the sign is given again.
+            with suppress(OSError), write_aside(self._path) as temporary:
+                temporary.write_bytes(orjson.dumps({**self._own, "beat": number}))
+
+    def release(self) -> None:
+        """Let another command have the folder."""
+        if _is_same(_read(self._path), self._own):
+            with suppress(OSError):
+                self._path.unlink()
+
+
+@contextmanager
+def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
+    """Hold a folder for one command.
+
+    Parameters
+    ----------
+    folder
+        Exists and is writable.
+    beat_s
+        Seconds between signs of life.
+
+    Raises
+    ------
+    UsageError
+        When another command works on the folder; it names host, process and age.
+    OutputError
+        When the lock cannot be written.
+    """
+    path = folder / LOCK_NAME
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+    lock = FolderLock(path, own, _claim(path, own, beat_s))
+    ended = threading.Event()
+    beating = threading.Thread(target=lock.beat, args=(beat_s, ended), daemon=True)
+    beating.start()
+    try:
+        yield lock
+    finally:
+        ended.set()
+        beating.join(timeout=2 * beat_s)
+        lock.release()
+
+
+def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
+    """Create the lock, or take over one that was left behind."""
+    told = ""
+    while True:
+        try:
+            with open(path, "xb") as file:
+                file.write(orjson.dumps({**own, "beat": 0}))
+            return told
+        except FileExistsError:
+            found = _read(path)
+            if not _is_left_behind(path, found, beat_s):
+                raise UsageError(_refusal(path, found)) from None
+            told = f"the lock of {_name_of(found)} was left behind and was taken over."
+            _remove(path, found)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def _remove(path: Path, found: dict[str, Any]) -> None:
+    """Remove a lock that was left behind, and no other: of several that try, the rename lets one win."""
+    aside = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return  # another was faster
+    if not _is_same(_read(aside), found):
+        with suppress(OSError):  # what was taken is a new lock: give it back, unless there is another by now
+            os.link(aside, path)
+    aside.unlink(missing_ok=True)
+
+
+def _is_left_behind(path: Path, found: dict[str, Any], beat_s: float) -> bool:
+    if found.get("host") == socket.gethostname():
+        # A number may have been given to another process since.
+        return _start_of(found.get("pid")) != found.get("started") or _start_of(found.get("pid")) is None
+    deadline = time.monotonic() + PATIENCE_BEATS * beat_s
+    while time.monotonic() < deadline:
+        time.sleep(min(0.5, beat_s))
+        now = _read(path)
+        if now != found:
+            # Gone: free to be claimed. Changed: its holder lives. An empty file is one that is being written.
+            return not now and not path.exists()
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_same(found: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(found.get(key) == other.get(key) for key in ("host", "pid", "started"))
+
+
+def _start_of(pid: Any) -> int | None:
+    """Tell when a process of this machine was started, in its system's ticks; None when there is none."""
+    if not isinstance(pid, int):
+        return None
+    try:
+        # The second field, the command, may hold anything but ends with the last bracket.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        return 0
+    return 0
+
+
+def _name_of(found: dict[str, Any]) -> str:
+    return f"process {found.get('pid', '?')} on {found.get('host', 'an unknown host')}"
+
+
+def _refusal(path: Path, found: dict[str, Any]) -> str:
+    with suppress(OSError):
+        age_s = max(0.0, time.time() - path.stat().st_ctime)
+        return (
+            f"{path.parent}: {_name_of(found)} works on it (last sign of life {age_s:.0f} s ago); one command at a "
+            f"time is needed. Wait for it, or look with 'wsipsm status {path.parent}'."
+        )
+    return f"{path.parent}: {_name_of(found)} works on it; one command at a time is needed. Wait for it."

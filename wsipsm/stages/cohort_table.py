@@ -1,0 +1,182 @@
+"""The table of a study: a row a slide, as cohort.csv and cohort.parquet."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wsipsm.errors import EXIT_COHORT_PARTIAL, EXIT_INCOMPLETE, EXIT_OK
+from wsipsm.rundir import write_aside
+from wsipsm.stages.summary import RunSummary
+
+CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
+WAITING, DONE, INCOMPLETE, FAILED = "waiting", "done", "incomplete", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortRow:
+    """A slide in the table; columns in this order, then those that the manifest carried."""
+
+    id: str
+    """Of the slide in the study, and its folder's name."""
+    slide: str
+    """Path or address, as given."""
+    group: str = ""
+    patient: str = ""
+    status: str = WAITING
+    """'waiting', 'done', 'incomplete' (part of the slide was not scored) or 'failed'."""
+    reason: str = ""
+    """Why it failed or is incomplete."""
+    attempts: int = 0
+    """How often it was tried in this command."""
+    model: str = ""
+    stain: str = ""
+    region: str = ""
+    """Name of what was scored; 'all nuclei' without a region of interest."""
+    n_nuclei: int | None = None
+    n_positive: int | None = None
+    n_negative: int | None = None
+    labelling_index: float | None = None
+    """Share of positive nuclei, 0..1; none on H&E."""
+    low: float | None = None
+    high: float | None = None
+    """95 % Wilson interval of the index."""
+    region_area_mm2: float | None = None
+    nuclei_per_mm2: float | None = None
+    coverage: float | None = None
+    """Share of the region that was read and scored, 0..1."""
+    seconds: float | None = None
+    """From plan to results, other slides' blocks in between."""
+    warnings: str = ""
+    """What limits the index, and what was noted about the slide."""
+    version: str = ""
+    """Of wsipsm."""
+    folder: str = ""
+    """Of the results, in the study's folder."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """The manifest's other columns, unchanged."""
+
+    def finished(self, summary: RunSummary) -> CohortRow:
+        """Fill the row from a slide's results."""
+        index = summary.labelling_index or {}
+        n_lost = len(summary.failed_boxes_px0)
+        return replace(
+            self,
+            status=DONE if summary.is_complete else INCOMPLETE,
+            reason="" if summary.is_complete else f"{n_lost} parts could not be read or scored",
+            model=summary.model,
+            stain=summary.stain,
+            region=str(summary.region["name"]),
+            n_nuclei=summary.n_nuclei,
+            n_positive=summary.n_positive if index else None,
+            n_negative=summary.n_negative if index else None,
+            labelling_index=index.get("value"),
+            low=index.get("low"),
+            high=index.get("high"),
+            region_area_mm2=summary.region_area_mm2,
+            nuclei_per_mm2=summary.nuclei_per_mm2,
+            coverage=summary.coverage,
+            seconds=summary.seconds.get("total"),
+            warnings=" ".join([*index.get("flags", ()), *summary.notes]),
+            version=summary.version,
+            folder=Path(summary.folder).name,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CohortSummary:
+    """What became of a study."""
+
+    table: str
+    """Path of cohort.csv."""
+    rows: tuple[CohortRow, ...]
+
+    @property
+    def n_slides(self) -> int:
+        """All slides."""
+        return len(self.rows)
+
+    @property
+    def n_done(self) -> int:
+        """Slides with results, complete or not."""
+        return sum(row.status in (DONE, INCOMPLETE) for row in self.rows)
+
+    @property
+    def n_failed(self) -> int:
+        """Slides without."""
+        return sum(row.status == FAILED for row in self.rows)
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """Slide and reason."""
+        return [(row.slide, row.reason) for row in self.rows if row.status == FAILED]
+
+    @property
+    def exit_code(self) -> int:
+        """0; 5 when some slides failed; 7 when none did but some are incomplete."""
+        if self.n_failed:
+            return EXIT_COHORT_PARTIAL
+        return EXIT_INCOMPLETE if any(row.status == INCOMPLETE for row in self.rows) else EXIT_OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return {
+            "table": self.table,
+            "n_slides": self.n_slides,
+            "n_done": self.n_done,
+            "n_failed": self.n_failed,
+            "slides": [asdict(row) for row in self.rows],
+            "exit_code": self.exit_code,
+        }
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_KINDS = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64(), "float | None": pa.float64()}
+COLUMNS: dict[str, pa.DataType] = {
+    column.name: _KINDS[str(column.type)] for column in fields(CohortRow) if column.name != "extra"
+}
+"""Name and type of each column; the manifest's own follow as text."""
+
+
+def write_table(folder: Path, rows: Sequence[CohortRow]) -> None:
+    """Write both files, each aside and renamed; a missing value is an empty cell.
+
+    Raises
+    ------
+    OutputError
+        When they cannot be written.
+    """
+    extra = list(dict.fromkeys(name for row in rows for name in row.extra))
+    with write_aside(folder / CSV_NAME) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *extra])
+        for row in rows:
+            own = [_cell(getattr(row, name)) for name in COLUMNS]
+            writer.writerow([*own, *(_cell(row.extra.get(name, "")) for name in extra)])
+    values = {name: pa.array([getattr(row, name) for row in rows], kind) for name, kind in COLUMNS.items()}
+    carried = {name: pa.array([row.extra.get(name, "") for row in rows], pa.string()) for name in extra}
+    with write_aside(folder / PARQUET_NAME) as temporary:
+        pq.write_table(pa.table({**values, **carried}), temporary)
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        # A spreadsheet would run it; cohort.parquet has the text as it was.
+        return value if _is_number(value) else f"'{value}"
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

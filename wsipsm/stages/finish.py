@@ -1,0 +1,118 @@
+"""The last step of a slide: shards to results under their final names."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.config import RunOptions
+from wsipsm.errors import SlideReadError, UsageError
+from wsipsm.export.overview import OverviewCanvas
+from wsipsm.geometry import Box
+from wsipsm.keys import Artefact
+from wsipsm.region import PolygonRegion
+from wsipsm.rundir import RunDir, write_aside
+from wsipsm.slide.open import open_slide
+from wsipsm.stages.partial import read_partial_thumbnail
+from wsipsm.stages.plan import SlidePlan
+from wsipsm.stages.prepare import PreparedSlide
+from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
+from wsipsm.stages.segment import Segmented
+from wsipsm.stages.summary import RunSummary
+from wsipsm.stages.write import read_coverage, write_cells
+
+_PICTURE_PX = 3000
+_PICTURE_FROM_PX0 = 8192
+"""Slides up to this size are small enough to show single nuclei in a picture, and cheap to read."""
+_SHARED_DISK_TIMEOUT_S = 60.0
+
+
+def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOptions) -> RunSummary:
+    """Write a slide's results from the shards of its blocks.
+
+    Parameters
+    ----------
+    prepared, segmented
+        The slide, and what became of its blocks.
+    options
+        Of the run.
+
+    Raises
+    ------
+    SlideReadError
+        When no pixel of the region could be read.
+    OutputError
+        When results cannot be written; older ones stay as they were.
+    """
+    started = time.perf_counter()
+    plan, run_dir = prepared.plan, RunDir(prepared.folder)
+    made = [block for block in plan.blocks if block.index in segmented.reports]
+    if options.scheduler is not None:
+        _wait_for_shards([run_dir.shard_path(plan.job.key, block) for block in made], options.scheduler)
+    result = _write_results(plan, run_dir, segmented, options)
+    writing = time.perf_counter() - started
+    seconds = {"plan": prepared.seconds, "segment": segmented.seconds, "write": round(writing, 3)}
+    seconds["total"] = round(sum(seconds.values()), 3)
+    summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes)
+    run_dir.write_json(Artefact.RUN, provenance(result, options, summary))
+    # Last: it says that all is done. Shards are of no more use then, unless a block is to be tried again.
+    run_dir.write_json(Artefact.SUMMARY, summary.to_dict())
+    run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in made] if segmented.failures else [])
+    return summary
+
+
+def _write_results(plan: SlidePlan, run_dir: RunDir, segmented: Segmented, options: RunOptions) -> SlideResult:
+    """Write nuclei and overview."""
+    done = [block for block in plan.blocks if block.index in segmented.reports]
+    lost = _lost_boxes(plan, segmented)
+    coverage = read_coverage(plan.region, lost)
+    if plan.blocks and coverage == 0:
+        raise SlideReadError(
+            f"{plan.info.path}: no pixel of the region could be read; a readable slide is needed. "
+            "Copy it again from its source."
+        )
+    picture, px0_per_pixel = _read_picture(plan, options)
+    region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
+    canvas = OverviewCanvas(picture, px0_per_pixel, region, plan.job.grid.slide_mpp)
+    totals = write_cells(plan, run_dir, done, lost, geojson_facts(plan), canvas)
+    result = SlideResult(plan, segmented, totals, lost, coverage)
+    with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
+        canvas.save(temporary, overview_caption(result))
+    return result
+
+
+def _read_picture(plan: SlidePlan, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
+    """Read the slide small, shape (h, w, 3), and the level-0 pixels of one of its pixels."""
+    size = plan.info.size
+    with open_slide(plan.info.path, options.mpp) as slide:
+        if max(size.width, size.height) <= _PICTURE_FROM_PX0:
+            picture, px0_per_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
+        else:
+            picture, px0_per_pixel, _ = read_partial_thumbnail(slide)
+    return picture, px0_per_pixel
+
+
+def _lost_boxes(plan: SlidePlan, segmented: Segmented) -> tuple[Box, ...]:
+    """Level-0 boxes that were not read or not scored."""
+    failed = [block.core for block in plan.blocks if block.index in segmented.failures]
+    unread = [box for _, report in sorted(segmented.reports.items()) for box in report.failed]
+    return (*unread, *(plan.job.grid.box_px0(core) for core in failed))
+
+
+def _wait_for_shards(paths: Sequence[Path], address: str, timeout_s: float = _SHARED_DISK_TIMEOUT_S) -> None:
+    """Wait until what other machines wrote is seen here: network file systems show new files late."""
+    deadline = time.monotonic() + timeout_s
+    for path in paths:
+        while not path.exists():
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"--scheduler {address}: {path} was written by a worker and is not seen here; a folder that all "
+                    "machines share is needed. Choose one with --out."
+                )
+            os.listdir(path.parent)  # makes the client of a network file system ask again
+            time.sleep(0.2)

@@ -1,0 +1,242 @@
+"""Slides of a study through one pool of workers: plan, blocks and results of many slides at once.
+
+Every step of a slide is a task, so that the process that drives them stays small and the last blocks of one slide
+run beside the first of the next. How many slides are open is bounded: memory does not grow with the study.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from wsipsm.config import RunOptions
+from wsipsm.engine.budget import available_bytes, check_budget
+from wsipsm.engine.events import BlockDone, BlockFailed, BlockReport, Listener, SlideDone, StageStarted
+from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, Source, granted_cpus
+from wsipsm.errors import BudgetError, DiskFullError, WsipsmError
+from wsipsm.stages.block import SlideJob, release_worker, segment_block
+from wsipsm.stages.discover import CohortSlide
+from wsipsm.stages.finish import finish_slide
+from wsipsm.stages.prepare import PreparedSlide, prepare_slide
+from wsipsm.stages.segment import STOPS_THE_SLIDE, Segmented
+from wsipsm.stages.summary import RunSummary
+from wsipsm.tiling import Block
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareTask:
+    """Plan a slide."""
+
+    slide: int
+    path: str
+    out_dir: str
+    options: RunOptions
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTask:
+    """Find the nuclei of a block."""
+
+    slide: int
+    job: SlideJob
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class FinishTask:
+    """Write a slide's results."""
+
+    slide: int
+    prepared: PreparedSlide
+    segmented: Segmented
+    options: RunOptions
+
+
+Task: TypeAlias = PrepareTask | BlockTask | FinishTask
+Done: TypeAlias = PreparedSlide | RunSummary | BlockReport
+
+
+def do_task(task: Task) -> Done:
+    """Do one step; the function that executors run, here or on a worker."""
+    match task:
+        case PrepareTask():
+            return prepare_slide(task.path, task.out_dir, task.options, task.name)
+        case BlockTask():
+            return segment_block(task.job, task.block)
+        case FinishTask():
+            return finish_slide(task.prepared, task.segmented, task.options)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A slide between its plan and its results."""
+
+    prepared: PreparedSlide
+    segmented: Segmented
+    n_left: int
+    first_error: Exception | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class SlideEnd:
+    """What became of a slide: a summary, or why there is none."""
+
+    slide: int
+    summary: RunSummary | None
+    reason: str = ""
+
+
+class SlideFlow:
+    """Draws the tasks of many slides, as a :class:`~wsipsm.engine.task.Source`, and takes their outcomes.
+
+    Parameters
+    ----------
+    slides
+        Positions and slides to do, in this order.
+    out_dir
+        Of the study.
+    options
+        Of each slide.
+    executor
+        That the tasks are run on.
+    listener
+        Told what happens.
+    """
+
+    def __init__(
+        self,
+        slides: Sequence[tuple[int, CohortSlide]],
+        out_dir: Path,
+        options: Callable[[CohortSlide], RunOptions],
+        executor: Executor,
+        listener: Listener,
+    ) -> None:
+        self._slides = dict(slides)
+        self._waiting = deque(self._slides)
+        self._out_dir = out_dir
+        self._options = options
+        self._executor = executor
+        self._tell = listener
+        self._opened: dict[int, _Open] = {}
+        self._ready: deque[Task] = deque()
+        # As many slides as keep every worker busy when each has one block.
+        self._most_ready = 2 * executor.n_workers + 2
+        self._most_opened = self._most_ready if executor.n_workers else 1
+        self._n_begun = 0
+
+    def run(self) -> Iterator[SlideEnd]:
+        """Run all; yields the end of each slide, in the order in which they come."""
+        try:
+            source: Source[Task] = self
+            for outcome in self._executor.run(do_task, source):
+                if isinstance(outcome.error, (DiskFullError, ExecutorLostError)):
+                    raise outcome.error
+                yield from self._take_outcome(outcome)
+        finally:
+            release_worker()
+
+    def take(self) -> Task | None:
+        """Give the next task: a slide's plan before its turn, so that blocks never run out, else a block."""
+        hungry = len(self._ready) < self._most_ready and self._n_begun < self._most_opened
+        if self._waiting and hungry and (self._executor.n_workers or not self._ready):
+            return self._prepare(self._waiting.popleft())
+        return self._ready.popleft() if self._ready else None
+
+    def _prepare(self, number: int) -> PrepareTask:
+        slide = self._slides[number]
+        self._n_begun += 1
+        self._tell(StageStarted("plan", str(slide.path)))
+        # Absolute, since workers of a running scheduler work in folders of their own.
+        path, out_dir = os.path.abspath(slide.path), os.path.abspath(self._out_dir)
+        return PrepareTask(number, path, out_dir, self._options(slide), slide.id)
+
+    def _take_outcome(self, outcome: Outcome[Task, Done]) -> Iterator[SlideEnd]:
+        task = outcome.task
+        match outcome.result:
+            case None:
+                yield from self._take_error(task, outcome.error or RuntimeError("no result"))
+            case RunSummary() as summary:
+                yield self._end(SlideEnd(task.slide, summary))
+            case PreparedSlide() as prepared:
+                yield from self._open(task.slide, prepared)
+            case BlockReport() as report if task.slide in self._opened:
+                opened = self._opened[task.slide]
+                opened.segmented.reports[report.index] = report
+                self._tell(BlockDone(self._told(task.slide), report))
+                yield from self._count_down(task.slide)
+
+    def _open(self, number: int, prepared: PreparedSlide) -> Iterator[SlideEnd]:
+        n_workers = self._executor.n_workers
+        self._tell(prepared.announcement(n_workers))
+        options, plan, todo = self._options(self._slides[number]), prepared.plan, prepared.todo
+        if options.scheduler is None and todo:
+            try:
+                check_budget(plan.budget(options.block_px), n_workers, available_bytes(), Path(prepared.folder))
+            except BudgetError as error:
+                yield self._fail(number, error)
+                return
+            plan = plan.with_threads(max(1, granted_cpus() // max(1, n_workers)))
+        self._opened[number] = _Open(prepared, Segmented(dict(prepared.before)), len(todo))
+        if not todo:
+            self._finish(number)
+            return
+        self._tell(StageStarted("segment", self._told(number)))
+        self._ready.extend(BlockTask(number, plan.job, block) for block in todo)
+
+    def _take_error(self, task: Task, error: Exception) -> Iterator[SlideEnd]:
+        if not isinstance(task, BlockTask):
+            yield self._fail(task.slide, error)
+            return
+        opened = self._opened.get(task.slide)
+        if opened is None:
+            return  # the slide failed meanwhile
+        if isinstance(error, STOPS_THE_SLIDE):
+            yield self._fail(task.slide, error)
+            return
+        reason = f"{type(error).__name__}: {error}"
+        opened.segmented.failures[task.block.index] = reason
+        opened.first_error = opened.first_error or error
+        n_tiles = task.job.count_tiles(task.block.core)
+        self._tell(BlockFailed(self._told(task.slide), task.block.index, n_tiles, reason))
+        yield from self._count_down(task.slide)
+
+    def _count_down(self, number: int) -> Iterator[SlideEnd]:
+        opened = self._opened[number]
+        opened.n_left -= 1
+        if opened.n_left:
+            return
+        if opened.first_error is not None and not opened.segmented.reports:
+            yield self._fail(number, opened.first_error)
+        else:
+            self._finish(number)
+
+    def _finish(self, number: int) -> None:
+        opened = self._opened[number]
+        opened.segmented.seconds = round(time.perf_counter() - opened.started, 3)
+        self._tell(StageStarted("write", self._told(number)))
+        options = self._options(self._slides[number])
+        self._ready.appendleft(FinishTask(number, opened.prepared, opened.segmented, options))
+
+    def _fail(self, number: int, error: Exception) -> SlideEnd:
+        # What is left of its blocks would fail likewise, or for nothing.
+        self._ready = deque(task for task in self._ready if task.slide != number)
+        known = isinstance(error, WsipsmError)
+        text = " ".join(str(error).split())
+        return self._end(SlideEnd(number, None, text if known else f"unexpected {type(error).__name__}: {text}"))
+
+    def _end(self, end: SlideEnd) -> SlideEnd:
+        self._n_begun -= 1
+        self._opened.pop(end.slide, None)
+        if end.summary is not None:
+            self._tell(SlideDone(self._told(end.slide), end.summary))
+        return end
+
+    def _told(self, number: int) -> str:
+        return str(self._slides[number].path)

@@ -1,0 +1,104 @@
+"""The diary of a study: a line of JSON for everything that happened to a slide, in every attempt."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from wsipsm.engine.events import BlockFailed, Event, RunPlanned, SlideDone, SlideFailed
+from wsipsm.rundir import output_error
+
+JOURNAL_NAME = "journal.jsonl"
+_DECODING = (orjson.JSONDecodeError, UnicodeDecodeError)
+
+
+class Journal:
+    """Appends to ``journal.jsonl``; a line is written in one piece, so that a kill costs at most the last.
+
+    Parameters
+    ----------
+    folder
+        Of the study.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOURNAL_NAME
+        try:
+            self._mend()
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  closed by close()
+        except OSError as error:
+            raise output_error(self._path, error) from error
+        self._facts = {"host": socket.gethostname(), "pid": os.getpid()}
+
+    def write(self, what: str, **values: Any) -> None:
+        """Append a line: time, host, process, ``what`` and values."""
+        line = {"time": _now(), **self._facts, "what": what, **values}
+        try:
+            self._file.write(orjson.dumps(line) + b"\n")
+        except OSError as error:
+            raise output_error(self._path, error) from error
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of a run."""
+        match event:
+            case RunPlanned():
+                counts = {"n_blocks": event.n_blocks, "n_done_before": event.n_done_before}
+                self.write("planned", slide=event.slide, **counts)
+            case BlockFailed(slide, index, _, reason):
+                self.write("block failed", slide=slide, block=index, reason=reason)
+            case SlideDone(slide, summary):
+                what = "done before" if summary.was_done else "done"
+                self.write(what, slide=slide, n_nuclei=summary.n_nuclei, coverage=summary.coverage)
+            case SlideFailed(slide, reason):
+                self.write("failed", slide=slide, reason=reason)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _mend(self) -> None:
+        """End a line that a killed process left without its end."""
+        if self._path.exists() and self._path.stat().st_size:
+            with open(self._path, "r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+
+
+def read_journal(folder: Path) -> Iterator[dict[str, Any]]:
+    """Read a study's diary, line by line; lines that a kill left torn are passed over."""
+    path = folder / JOURNAL_NAME
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                found = orjson.loads(line)
+            except _DECODING:
+                continue
+            if isinstance(found, dict):
+                yield found
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,166 @@
+"""The first step of a slide: what was done before, what is to be done, and which blocks of it are left."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsipsm.config import RunOptions
+from wsipsm.engine.events import BlockReport, Listener, RunPlanned, StageStarted, ignore_events
+from wsipsm.errors import RoiError
+from wsipsm.instances.shard import check_shard
+from wsipsm.keys import Artefact
+from wsipsm.models.registry import resolve_model
+from wsipsm.rundir import RunDir, digest
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.open import open_slide, require_mpp
+from wsipsm.stages.block import report_of
+from wsipsm.stages.discover import slide_stem
+from wsipsm.stages.plan import SlidePlan, plan_slide
+from wsipsm.stages.provenance import result_code
+from wsipsm.stages.summary import RESULTS, RunSummary
+from wsipsm.tiling import Block
+
+
+@dataclass(frozen=True)
+class PreparedSlide:
+    """A slide whose blocks can be run, here or on another machine."""
+
+    slide: str
+    """Path, as the user gave it."""
+    folder: str
+    """Of its results."""
+    plan: SlidePlan
+    before: dict[int, BlockReport]
+    """Blocks whose shards an earlier run left."""
+    request: str
+    """Names what was asked for."""
+    notes: tuple[str, ...]
+    """What happened to earlier results."""
+    seconds: float
+    """That it took."""
+
+    @property
+    def todo(self) -> tuple[Block, ...]:
+        """Blocks without a shard."""
+        return tuple(block for block in self.plan.blocks if block.index not in self.before)
+
+    def announcement(self, n_workers: int) -> RunPlanned:
+        """Say what will be done."""
+        before = self.before.values()
+        reason = f"model {self.plan.job.card.name}: {self.plan.model_reason}"
+        return RunPlanned(
+            slide=self.slide,
+            n_blocks=len(self.plan.blocks),
+            n_done_before=len(before),
+            n_tiles=self.plan.n_tiles,
+            n_tiles_before=sum(report.n_tiles for report in before),
+            n_nuclei_before=sum(report.n_nuclei for report in before),
+            n_workers=n_workers,
+            notes=(reason, *self.plan.notes),
+        )
+
+
+def prepare_slide(
+    slide_path: str | Path,
+    out_dir: str | Path,
+    options: RunOptions,
+    name: str | None = None,
+    listener: Listener = ignore_events,
+) -> PreparedSlide | RunSummary:
+    """Plan a slide's run and make its folder, or find that all was done before.
+
+    Parameters
+    ----------
+    slide_path
+        Slide or image file.
+    out_dir
+        Folder of results; the slide gets one of its own in it.
+    options
+        Of the run.
+    name
+        Of the slide's folder; None: the file's stem.
+    listener
+        Told when planning begins.
+
+    Raises
+    ------
+    WsipsmError
+        One of its children, when the slide cannot be scored or its folder not be written.
+    """
+    started = time.perf_counter()
+    with open_slide(slide_path, options.mpp) as slide:
+        require_mpp(slide.info)
+        run_dir = RunDir(Path(out_dir) / (name or slide_stem(slide_path)))
+        request = request_key(slide.info, options)
+        finished = finished_before(run_dir, request)
+        if finished is not None and not options.overwrite:
+            return finished
+        _make_folder(run_dir, start_anew=finished is not None)
+        listener(StageStarted("plan", str(slide_path)))
+        plan = plan_slide(slide, options, run_dir)
+    before = {}
+    for block in plan.blocks:
+        facts = check_shard(run_dir.shard_path(plan.job.key, block))
+        if facts is not None:
+            before[block.index] = report_of(block, facts)
+    return PreparedSlide(
+        slide=str(slide_path),
+        folder=str(run_dir.root),
+        plan=plan,
+        before=before,
+        request=request,
+        notes=_notes_on_replaced(run_dir, request),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def request_key(info: SlideInfo, options: RunOptions) -> str:
+    """Name what was asked for, cheaply: slide, options, files they name, and code."""
+    roi = None
+    if options.roi is not None:
+        try:
+            roi = hashlib.sha256(options.roi.read_bytes()).hexdigest()
+        except OSError as error:
+            raise RoiError(
+                f"{options.roi}: cannot be read ({error.strerror}); --roi needs a GeoJSON file. Check the path."
+            ) from error
+    model = None
+    if options.model is not None:
+        model = resolve_model(options.model)[1].model_dump(mode="json")
+    chosen = options.model_dump(mode="json", include={"block_px", "tile_px", "seed", "backend"})
+    return digest([info.fingerprint, info.mpp, chosen, model, roi, result_code()])
+
+
+def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
+    """Summary of an earlier run of the same request, when its results are all there."""
+    values = run_dir.read_json(Artefact.SUMMARY)
+    if values is None or values.get("request_key") != request or values.get("n_failed_blocks"):
+        return None
+    if not all(run_dir.path(artefact).is_file() for artefact in RESULTS):
+        return None
+    try:
+        return RunSummary.from_dict(values, run_dir.root)
+    except (KeyError, TypeError):
+        return None
+
+
+def _make_folder(run_dir: RunDir, start_anew: bool) -> None:
+    """Make the folder; clear what a finished run left where it is to be done anew.
+
+    An unfinished run is continued, also when it was started to overwrite.
+    """
+    run_dir.create()
+    if start_anew:
+        run_dir.remove_shards()
+        run_dir.remove(Artefact.SUMMARY)
+        run_dir.create()
+
+
+def _notes_on_replaced(run_dir: RunDir, request: str) -> tuple[str, ...]:
+    values = run_dir.read_json(Artefact.SUMMARY)
+    if values is None or values.get("request_key") == request:
+        return ()
+    return ("results of other options or another version in this folder were replaced.",)
