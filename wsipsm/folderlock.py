@@ -100,6 +100,17 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
         lock.release()
 
 
+def holder_of(folder: Path) -> str:
+    """Tell who holds a folder and its last sign of life; empty when there is no lock. Nothing is waited for."""
+    path = folder / LOCK_NAME
+    found = _read(path)
+    if not found:
+        return ""
+    with suppress(OSError):
+        return f"{_name_of(found)} works on it, last sign of life {_age_s(path):.0f} s ago"
+    return ""
+
+
 def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
     """Create the lock, or take over one that was left behind."""
     told = ""
@@ -175,15 +186,18 @@ def _start_of(pid: Any) -> int | None:
     return 0
 
 
+def _age_s(path: Path) -> float:
+    return max(0.0, time.time() - path.stat().st_ctime)
+
+
 def _name_of(found: dict[str, Any]) -> str:
     return f"process {found.get('pid', '?')} on {found.get('host', 'an unknown host')}"
 
 
 def _refusal(path: Path, found: dict[str, Any]) -> str:
     with suppress(OSError):
-        age_s = max(0.0, time.time() - path.stat().st_ctime)
         return (
-            f"{path.parent}: {_name_of(found)} works on it (last sign of life {age_s:.0f} s ago); one command at a "
-            f"time is needed. Wait for it, or look with 'wsipsm status {path.parent}'."
+            f"{path.parent}: {_name_of(found)} works on it (last sign of life {_age_s(path):.0f} s ago); one command "
+            f"at a time is needed. Wait for it, or look with 'wsipsm status {path.parent}'."
         )
     return f"{path.parent}: {_name_of(found)} works on it; one command at a time is needed. Wait for it."

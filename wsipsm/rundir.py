@@ -218,7 +218,7 @@ class RunDir:
         if not folder.is_dir():
             return
         for entry in folder.iterdir():
-            if entry.suffix == ".parquet" and not entry.name.startswith(TEMPORARY_PREFIX) and entry not in kept:
+            if not entry.name.startswith(TEMPORARY_PREFIX) and entry not in kept:
                 entry.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: something of another run
             folder.rmdir()

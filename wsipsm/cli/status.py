@@ -1,0 +1,48 @@
+"""``wsipsm status``: how far a study is, from another terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsipsm.cli.options import AsJson, print_json
+
+if TYPE_CHECKING:
+    from wsipsm.stages.status import StudyStatus
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder that 'wsipsm cohort --out' was given.", show_default=False)
+]
+N_TOLD = 20
+
+
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """Tell how far a study is: slides done, running, waiting and failed.
+
+    It reads the folder only, so it can be asked at any time, from any machine that sees the folder.
+
+    Example: wsipsm status results
+    """
+    from wsipsm.stages.status import read_status
+
+    found = read_status(folder)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    for line in _lines_about(found):
+        typer.echo(line)
+
+
+def _lines_about(found: StudyStatus) -> list[str]:
+    counts = ", ".join(f"{n} {name}" for name, n in sorted(found.n_by_status.items()))
+    lines = [f"{found.folder}: {found.n_slides} slides: {counts}"]
+    lines.append(f"  {found.holder or 'no command works on it; the same command continues it'}")
+    for slide in found.running[:N_TOLD]:
+        of = "" if slide.n_blocks is None else f" of {slide.n_blocks}"
+        lines.append(f"  running: {slide.id}: {slide.n_blocks_done}{of} blocks")
+    lines += [f"  failed: {slide}: {reason}" for slide, reason in found.failures[:N_TOLD]]
+    if len(found.failures) > N_TOLD:
+        lines.append(f"  and {len(found.failures) - N_TOLD} more failed; cohort.csv has them all")
+    return [*lines, f"  started {found.n_starts} times, last sign {found.last or 'none'}"]

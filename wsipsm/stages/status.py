@@ -1,0 +1,102 @@
+"""How far a study is, read from its folder: nothing of the run is touched or asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wsipsm.errors import UsageError
+from wsipsm.folderlock import holder_of
+from wsipsm.keys import Artefact
+from wsipsm.stages.cohort_table import FAILED, PARQUET_NAME, WAITING
+from wsipsm.stages.journal import read_journal
+from wsipsm.stages.prepare import PLANNED_BLOCKS
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSlide:
+    """A slide that was begun and has no results yet."""
+
+    id: str
+    n_blocks_done: int
+    n_blocks: int | None
+    """None when it is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStatus:
+    """What a study's folder tells."""
+
+    folder: str
+    holder: str
+    """Process and host that work on it, and its last sign of life; empty when none does."""
+    n_slides: int
+    n_by_status: dict[str, int]
+    running: tuple[RunningSlide, ...]
+    failures: tuple[tuple[str, str], ...]
+    """Slide and reason."""
+    n_starts: int
+    """How often a command was started on it."""
+    last: str
+    """When something last happened."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``."""
+        return asdict(self)
+
+
+def read_status(folder: Path) -> StudyStatus:
+    """Look at a study's folder.
+
+    Parameters
+    ----------
+    folder
+        Of ``wsipsm cohort --out``.
+
+    Raises
+    ------
+    UsageError
+        When it holds no study.
+    """
+    table_path = folder / PARQUET_NAME
+    try:
+        rows = pq.read_table(table_path, columns=["id", "slide", "status", "reason"]).to_pylist()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{folder}: no {PARQUET_NAME} in it; the folder that 'wsipsm cohort --out' was given is needed."
+        ) from error
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise UsageError(f"{table_path}: cannot be read ({error}); the table of a study is needed.") from error
+    starts, last = 0, ""
+    for line in read_journal(folder):
+        starts += line.get("what") == "started"
+        last = str(line.get("time", last))
+    waiting = [str(row["id"]) for row in rows if row["status"] == WAITING]
+    running = tuple(found for name in waiting if (found := _running(folder / name, name)) is not None)
+    return StudyStatus(
+        folder=str(folder),
+        holder=holder_of(folder),
+        n_slides=len(rows),
+        n_by_status=dict(Counter(str(row["status"]) for row in rows)),
+        running=running,
+        failures=tuple((str(row["slide"]), str(row["reason"])) for row in rows if row["status"] == FAILED),
+        n_starts=starts,
+        last=last,
+    )
+
+
+def _running(folder: Path, name: str) -> RunningSlide | None:
+    shards = folder / Artefact.SHARDS.value
+    if not shards.is_dir():
+        return None
+    n_done = sum(1 for entry in shards.iterdir() if entry.suffix == ".parquet" and not entry.name.startswith("."))
+    try:
+        planned = int((shards / PLANNED_BLOCKS).read_text())
+    except (OSError, ValueError):
+        planned = None
+    return RunningSlide(name, n_done, planned)
