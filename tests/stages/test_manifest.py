@@ -111,12 +111,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             read_manifest(path)
 
 
-def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
-    rows = "".join(f"slides/{n % 700}/case-{n}.svs,c{n},0.25,tumour,p{n // 2},{n},text\n" for n in range(100_000))
+@pytest.mark.parametrize("n_rows", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path, n_rows: int) -> None:
+    rows = "".join(f"slides/{n % 700}/case-{n}.svs,c{n},0.25,tumour,p{n // 2},{n},text\n" for n in range(n_rows))
     path = write(tmp_path, "slide,id,mpp,group,patient,age,site\n" + rows)
     start = time.process_time()
     study = read_study([path], tmp_path / "out")
     seconds = time.process_time() - start
-    assert (len(study.slides), study.problems) == (100_000, ())
+    assert (len(study.slides), study.problems) == (n_rows, ())
     assert study.extra_columns == ("age", "site")
-    assert seconds < 20  # of this process; about three on a quiet machine
+    assert seconds < n_rows / 5000  # of this process; a quarter of that on a quiet machine

@@ -35,10 +35,10 @@ def is_url(text: str) -> bool:
 def shown_url(url: str) -> str:
     """Address without what may be secret in it: user, password, and the query, which may hold a signature."""
     scheme, _, rest = url.partition("://")
-    place, _, path = rest.partition("/")
+    place, slash, path = rest.partition("/")
     if scheme.lower() in ("http", "https"):
         path = path.partition("?")[0]
-    shown = f"{scheme}://{place.rpartition('@')[2]}/{path}"
+    shown = f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
     return "".join(char if char.isprintable() else "?" for char in shown)[:400]
 
 

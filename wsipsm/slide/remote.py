@@ -35,7 +35,17 @@ _ENOUGH_BYTES = 2**20
 """A connection that brought as much counts as one that works."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 _ENTRY, _PART, _WHOLE_LOCK = ".entry.json", ".part", "cache.lock"
-_VERSION_FIELDS = ("ETag", "etag", "md5Hash", "Content-MD5", "generation", "Last-Modified", "LastModified", "mtime")
+_VERSION_FIELDS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "Content-MD5",
+    "generation",
+    "Last-Modified",
+    "LastModified",
+    "mtime",
+    "created",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def read_pieces(url: str, size: int, offset: int) -> Generator[bytes]:
         Whatever the protocol's library raises when a connection breaks.
     """
     system, place = open_system(url)
-    if url.lower().startswith(("http:", "https:")):
+    if _is_http(url):
         # One answer, read as it comes: what a server sends too much is never held in memory.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
         with system.open(place, "rb", block_size=0, size=size, headers=headers) as stream:
@@ -78,27 +78,33 @@ def read_pieces(url: str, size: int, offset: int) -> Generator[bytes]:
             offset += len(piece)
 
 
-def _status(error: BaseException) -> int | None:
-    """Status that an HTTP server answered with."""
-    told = [getattr(one, name, None) for one in (error, error.__cause__) for name in ("status", "code")]
-    return next((status for status in told if isinstance(status, int)), None)
+def _status(url: str, error: Exception) -> int | None:
+    """Status that a server answered with."""
+    if _is_http(url):
+        told = [getattr(error, "status", None), getattr(error.__cause__, "status", None)]
+    else:
+        told = [getattr(error, "code", None)]  # gcsfs
+    return next((status for status in told if isinstance(status, int) and status >= 100), None)
+
+
+def _is_http(url: str) -> bool:
+    return url.lower().startswith(("http:", "https:"))
 
 
 def is_final(url: str, error: Exception) -> bool:
     """Whether trying again is of no use."""
-    status = _status(error)
+    status = _status(url, error)
     if status is not None:
         return 400 <= status < 500 and status not in _RETRIED_STATUS
     if "Credentials" in type(error.__cause__ or error).__name__:
         return True
     # Over HTTP fsspec calls everything a missing file, a server that does not answer too.
-    is_http = url.lower().startswith(("http:", "https:"))
-    return not is_http and isinstance(error, (FileNotFoundError, PermissionError))
+    return not _is_http(url) and isinstance(error, (FileNotFoundError, PermissionError))
 
 
 def failure_of(url: str, error: Exception) -> SlideOpenError:
     """Say in the user's words why a slide was not given; a `NoAnswerError` when that may pass."""
-    status = _status(error)
+    status = _status(url, error)
     cause = error.__cause__ or error
     reason = f"HTTP status {status}" if status else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
     # What a library says may hold the address with its signature.

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,11 +83,12 @@ def check_slides(
     reasons: dict[int, list[str]] = {}
     n = max(1, min(n_processes, -(-len(slides) // _SLIDES_A_PROCESS)))
     openers = [_Opener(patience_s) for _ in range(n)]
-    for n_done, (place, found) in enumerate(_each(slides, options, cache, openers), start=1):
-        if found:
-            reasons[place] = found
-        if tell is not None:
-            tell(n_done, len(slides))
+    with closing(_each(slides, options, cache, openers)) as answers:
+        for n_done, (place, found) in enumerate(answers, start=1):
+            if found:
+                reasons[place] = found
+            if tell is not None:
+                tell(n_done, len(slides))
     problems = []
     for place, slide in enumerate(slides):
         told = reasons.get(place, [])
@@ -110,7 +112,7 @@ def _unusable_models(slides: Sequence[CohortSlide]) -> dict[str | None, str]:
 
 def _each(
     slides: Sequence[CohortSlide], options: RunOptions, cache: SlideCache | None, openers: Sequence[_Opener]
-) -> Iterator[tuple[int, list[str]]]:
+) -> Generator[tuple[int, list[str]], None, None]:
     """Places and reasons of all slides as they come; every thread has one opener and draws the next slide itself."""
     todo = iter(enumerate(slides))
     drawing = threading.Lock()

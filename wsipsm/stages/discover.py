@@ -20,6 +20,7 @@ from wsipsm.stages.manifest import ManifestRow, read_manifest
 
 _LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
 _MAX_NAME_BYTES = 120
+_NO_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 _STUDY_FILES = re.compile(r"(cohort|journal|wsipsm)\.", re.IGNORECASE)
 """The study's own files lie beside the slides' folders."""
 _N_TOLD = 200
@@ -76,11 +77,11 @@ class Study:
 
 def slide_stem(path: str | Path) -> str:
     """Name of a slide's folder: its file name without the suffix."""
-    name = Path(path).name
+    name = path.name if isinstance(path, Path) else Path(path).name
     for suffix in _LONG_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
-    return Path(name).stem or "slide"
+    return os.path.splitext(name)[0] or "slide"
 
 
 def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlide]:
@@ -165,8 +166,9 @@ def _slides_of(
     path = Path(source)
     if path.suffix.lower() == ".csv" and not is_pattern(source):
         slides: list[CohortSlide] = []
+        folder = path.parent
         for row in read_manifest(path, table_columns):
-            slide, problem = _from_row(path, row)
+            slide, problem = _from_row(path, folder, row)
             if problem:
                 problems[n_before + len(slides)] = problem
             slides.append(slide)
@@ -183,33 +185,32 @@ def _addressed(url: str) -> CohortSlide:
     return CohortSlide(Path(shown_url(url)), url=url) if local is None else CohortSlide(local)
 
 
-def _from_row(manifest: Path, row: ManifestRow) -> tuple[CohortSlide, str]:
-    """Slide of a manifest's row, and what is wrong with it."""
+def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSlide, str]:
+    """Slide of a manifest's row, and what is wrong with it; paths count from ``folder``."""
     origin = f"{manifest}, line {row.line}"
-    slide = CohortSlide(manifest.parent / row.slide)
     problems = []
+    path, url = None, None
     if is_url(row.slide):
         try:
             check_url(row.slide)
-            slide = _addressed(row.slide)
         except UsageError as error:
-            slide = CohortSlide(Path(shown_url(row.slide)), url=row.slide)
             problems.append(str(error))
-    mpp = parse_number(row.mpp) if re.fullmatch(r"[-+0-9.,eE]+", row.mpp) else None
+        found = _addressed(row.slide)
+        path, url = found.path, found.url
+    mpp = parse_number(row.mpp) if row.mpp and re.fullmatch(r"[-+0-9.,eE]+", row.mpp) else None
     if row.mpp and mpp is None:
         problems.append(f"mpp {row.mpp[:40]!r}; a number of um/px is needed. Correct the line.")
-    model = row.model
-    if model.lower().endswith(".safetensors"):
-        model = str(manifest.parent / model)
-    slide = replace(
-        slide,
+    is_weights = row.model.lower().endswith(".safetensors")
+    slide = CohortSlide(
+        path=folder / row.slide if path is None else path,
         id=_folder_name(row.id),
         mpp=mpp,
-        model=model or None,
-        roi=manifest.parent / row.roi if row.roi else None,
+        model=str(folder / row.model) if is_weights else row.model or None,
+        roi=folder / row.roi if row.roi else None,
         group=row.group,
         patient=row.patient,
         extra=row.extra,
+        url=url,
         origin=origin,
     )
     return slide, f"{origin}: {' Also, '.join(problems)}" if problems else ""
@@ -234,26 +235,31 @@ def _identities(slides: Sequence[CohortSlide]) -> list[str]:
 def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], problems: dict[int, str]) -> list[int]:
     """Places of the slides that stay: none that is found twice, no row that says the same twice."""
     in_manifest = {identity for slide, identity in zip(slides, identities, strict=True) if slide.origin}
-    seen: dict[tuple[str, str], list[int]] = {}
+    said: set[tuple[object, ...]] = set()
+    first: dict[str, int] = {}
     kept = []
     for n, (slide, identity) in enumerate(zip(slides, identities, strict=True)):
         if not slide.origin and identity in in_manifest:
             continue
-        before = seen.setdefault((identity, slide.id), [])
-        if any(replace(slide, origin="") == replace(slides[other], origin="") for other in before):
+        roi = None if slide.roi is None else str(slide.roi)
+        row = (identity, slide.id, slide.mpp, slide.model, roi, slide.group, slide.patient, slide.extra)
+        if row in said:
             continue
-        if before and not slide.id:
-            told = f"{slides[before[0]].origin} and {slide.origin} say different things of {slide.source}"
-            for place in (before[0], n):
-                problems.setdefault(place, f"{told}; an id of its own for each is needed. Correct the lines.")
-        before.append(n)
+        said.add(row)
         kept.append(n)
+        other = n if slide.id else first.setdefault(identity, n)
+        if other != n:
+            told = f"{slides[other].origin} and {slide.origin} say different things of {slide.source}"
+            for place in (other, n):
+                problems.setdefault(place, f"{told}; an id of its own for each is needed. Correct the lines.")
     return kept
 
 
 def _folder_name(text: str) -> str:
     """Text as a folder's name on any system."""
-    plain = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]', "_", unicodedata.normalize("NFC", text))
+    if not text:
+        return ""
+    plain = _NO_NAME.sub("_", unicodedata.normalize("NFC", text))
     short = plain.strip(". ").encode()[:_MAX_NAME_BYTES].decode(errors="ignore").rstrip(". ")
     return f"_{short}" if _STUDY_FILES.match(short) else short
 
@@ -261,7 +267,7 @@ def _folder_name(text: str) -> str:
 def _with_ids(slides: Sequence[CohortSlide], identities: Sequence[str], faults: Sequence[str]) -> Study:
     """Give every slide an id of its own; slides of one name get a part of their path's hash."""
     given = Counter(slide.id.casefold() for slide in slides if slide.id)
-    stems = [_folder_name(slide_stem(slide.path)) or "slide" for slide in slides]
+    stems = ["" if slide.id else _folder_name(slide_stem(slide.path)) or "slide" for slide in slides]
     used = Counter(stem.casefold() for stem, slide in zip(stems, slides, strict=True) if not slide.id)
     taken: set[str] = set()
     named, problems = [], []
@@ -271,13 +277,14 @@ def _with_ids(slides: Sequence[CohortSlide], identities: Sequence[str], faults: 
         if n_given > 1:
             twice = f"{slide.origin}: id {slide.id!r} occurs {n_given} times; every slide needs its own."
             reason = f"{fault} Also, {twice}" if fault else twice
-        if n_given > 1 or (not slide.id and (used[stem.casefold()] > 1 or stem.casefold() in given)):
-            hashed = identity if n_given <= 1 else f"{identity} {slide.origin}"
-            name = f"{name}-{hashlib.sha256(hashed.encode(errors='surrogateescape')).hexdigest()[:6]}"
-        while name.casefold() in taken:
-            name += "-again"
+        is_shared = n_given > 1 or (not slide.id and (used[stem.casefold()] > 1 or stem.casefold() in given))
+        if is_shared or name.casefold() in taken:
+            # A row that is at fault shares its slide with another.
+            hashed = f"{identity} {slide.origin}" if reason else identity
+            digest = hashlib.sha256(hashed.encode(errors="surrogateescape")).hexdigest()
+            name = next(n for k in (6, 16, 64) if (n := f"{name}-{digest[:k]}").casefold() not in taken)
         taken.add(name.casefold())
-        named.append(replace(slide, id=name))
+        named.append(slide if slide.id == name else replace(slide, id=name))
         if reason:
             problems.append(Problem(name, slide.source, reason))
     return Study(tuple(named), tuple(problems))

@@ -66,17 +66,18 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
     try:
         names = _column_names(path, next(reader, []), table_columns)
         own = [(name, names.index(name)) for name in OWN_COLUMNS if name in names]
-        carried = [(name, position) for position, name in enumerate(names) if name not in OWN_COLUMNS]
+        slide, unnamed = names.index("slide"), [position for position, name in enumerate(names) if not name]
+        carried = [(name, position) for position, name in enumerate(names) if name and name not in OWN_COLUMNS]
         line = reader.line_num + 1
         for cells in reader:
             if any(map(str.strip, cells)):
-                fault = _fault(names, cells)
+                fault = _fault(names, slide, unnamed, cells)
                 if fault:
                     faults.append(f"line {line}: {fault}")
                 else:
                     cells += [""] * (len(names) - len(cells))  # spreadsheets leave out empty cells at the end
                     values = {name: cells[position].strip() for name, position in own}
-                    extra = tuple([(name, cells[position]) for name, position in carried if name])
+                    extra = tuple([(name, cells[position]) for name, position in carried])
                     rows.append(ManifestRow(line, **values, extra=extra))
             line = reader.line_num + 1
     except csv.Error as error:
@@ -157,17 +158,14 @@ def _column_names(path: Path, cells: Sequence[str], table_columns: Collection[st
     return names
 
 
-def _fault(names: Sequence[str], cells: Sequence[str]) -> str:
+def _fault(names: Sequence[str], slide: int, unnamed: Sequence[int], cells: Sequence[str]) -> str:
     """Tell what makes a row unusable as a whole; an empty text when nothing does."""
-    if any(map(str.strip, cells[len(names) :])):
+    if len(cells) > len(names) and any(map(str.strip, cells[len(names) :])):
         return f"{len(cells)} cells under {len(names)} columns"
-    slide = names.index("slide")
     if slide >= len(cells) or not cells[slide].strip():
         return "no slide"
-    for name, cell in zip(names, cells, strict=False):
-        if not name and cell.strip():
-            return f"{cell.strip()[:40]!r} stands in a column without a name"
-    return ""
+    lost = [cells[position].strip() for position in unnamed if position < len(cells) and cells[position].strip()]
+    return f"{lost[0][:40]!r} stands in a column without a name" if lost else ""
 
 
 def _listed(faults: Sequence[str]) -> str:
