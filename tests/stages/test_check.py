@@ -117,6 +117,8 @@ def test_slides_by_address_are_asked_for(tmp_path: Path) -> None:
     assert check_slides(slides, RunOptions()) == []
     problems = check_slides(slides, RunOptions(), SlideCache(tmp_path / "cache", pauses_s=()))
     assert [problem.slide_id for problem in problems] == ["b"]
+    refused = CohortSlide(Path("a.svs"), "c", url="ftp://host/a.svs")  # told where the manifest is read, and no end
+    assert check_slides([refused], RunOptions(), SlideCache(tmp_path / "cache")) == []
     small = check_slides(slides[:1], RunOptions(), SlideCache(tmp_path / "cache", max_bytes=10))
     assert "--cache-bytes" in small[0].reason
 

@@ -24,6 +24,7 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError
 from wsipsm.models.registry import resolve_model
 from wsipsm.region import read_roi
+from wsipsm.slide.address import check_url
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.remote import SlideCache
 from wsipsm.stages.discover import CohortSlide, Problem
@@ -154,16 +155,25 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
     roi = slide.roi or options.roi
     if slide.url is not None:
         reasons = [] if roi is None or roi.is_file() else [_no_roi(roi)]
-        if cache is not None:
+        if cache is not None and _is_read(slide.url):
             try:
                 cache.size_of(slide.url)
-            except UsageError:
+            except UsageError:  # a library is not installed: no slide can change that
                 raise
             except WsipsmError as error:
                 reasons.append(_one_line(error))
         return reasons
     mpp = slide.mpp if slide.mpp is not None else options.mpp
     return opener.ask({"path": str(slide.path), "mpp": mpp, "roi": str(roi) if roi else None})
+
+
+def _is_read(url: str) -> bool:
+    """Whether an address may be asked for; what is wrong with it was told where its manifest was read."""
+    try:
+        check_url(url)
+    except UsageError:
+        return False
+    return True
 
 
 class _Opener:
