@@ -266,7 +266,7 @@ def _corners(shape: tuple[int, ...], places: _Places) -> NDArray[np.int64]:
 
 def _difference(table: NDArray[np.float64], corners: NDArray[np.int64]) -> NDArray[np.float64]:
     flat = table.ravel()
-    sums = flat[corners[0]]
+    sums: NDArray[np.float64] = flat[corners[0]]
     for corner, sign in zip(corners[1:], (-1, -1, 1), strict=True):
         sums += sign * flat[corner]
     return sums

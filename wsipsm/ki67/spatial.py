@@ -24,7 +24,7 @@ MIN_CELL_UM = 25.0
 """Side of the squares that nuclei are counted in; nearer than this, two nuclei are one place."""
 NUCLEI_A_CELL = 4
 """Cells are made large enough to hold about this many."""
-MAX_CELLS = 2**19
+MAX_CELLS = 2**18
 """Bound of the lattice, whatever the slide's extent: cells grow instead."""
 MIN_BLOCKS, MAX_BLOCKS = 20, 300
 """Blocks that the occupied area is cut into; some more where the outline is ragged."""
@@ -34,6 +34,8 @@ FEWEST_OF_A_KIND = 5
 """Positive (and negative) nuclei below which resampling has nothing to work with."""
 MAX_PAIR_SHARE = 0.35
 """Longest reach, as a share of all pairs of nuclei: beyond, too little is left to compare with."""
+RING_GROWTH = 1.3
+"""Outer over inner radius of a ring of distances."""
 FEW_AREAS = 5
 """Independent areas below which the interval is flagged."""
 SMALL_MM2 = 1.0
@@ -297,9 +299,14 @@ def standard_error(lattice: Lattice, reach_um: float | None = None) -> StandardE
     longest = max(0, min(int(np.searchsorted(within, MAX_PAIR_SHARE)), len(within) - 1))
     if reach_um is None:
         ring = 0
-        # The slide's own index was subtracted, which lowers every product; what is known of that so far is put back.
-        while ring < longest and products[ring + 1] + pairs[ring + 1] * corrected[ring] > 0:
-            ring += 1
+        # Rings widen with distance: likeness that fades slowly would else be lost in the noise of a thin ring.
+        while ring < longest:
+            wider = min(longest, max(ring + 1, math.ceil(ring * RING_GROWTH)))
+            # The slide's own index was subtracted, which lowers every product; what is known of that is put back.
+            gain = variance[wider] - variance[ring] + (within[wider] - within[ring]) * corrected[ring]
+            if gain <= 0:
+                break
+            ring = wider
     else:
         ring = min(longest, round(reach_um / lattice.cell_um))
     return StandardError(

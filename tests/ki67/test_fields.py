@@ -1,0 +1,114 @@
+"""Means over fields: counts against plain loops, weights, what is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsipsm.ki67.fields import area_weighted_mean, lay_fields, unweighted_mean
+
+
+def scatter(n: int, side_um: float, index: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return random.random((n, 2)) * side_um, random.random(n) < index
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 300), st.floats(50, 900), st.integers(0, 1000))
+def test_every_nucleus_is_in_the_one_field_that_holds_it(n: int, side_um: float, seed: int) -> None:
+    xy_um, positive = scatter(n, 2000, 0.3, seed)
+    fields = lay_fields(xy_um, positive, side_um=side_um)
+    assert (fields.n.sum(), fields.n_positive.sum()) == (n, positive.sum())
+    for (left, top, right, bottom), count, count_positive in zip(
+        fields.boxes_um, fields.n, fields.n_positive, strict=True
+    ):
+        inside = (xy_um[:, 0] >= left) & (xy_um[:, 0] < right) & (xy_um[:, 1] >= top) & (xy_um[:, 1] < bottom)
+        # A nucleus within rounding of an edge may be counted on either side of it.
+        assert abs(inside.sum() - count) <= 1
+        assert abs(positive[inside].sum() - count_positive) <= 1
+
+
+def test_fields_do_not_move_with_the_region() -> None:
+    xy_um, positive = scatter(5000, 4000, 0.3, 1)
+    everywhere = lay_fields(xy_um, positive)
+    cut = xy_um[:, 0] > 1300
+    part = lay_fields(xy_um[cut], positive[cut])
+    counts = {(c, r): n for c, r, n in zip(everywhere.column, everywhere.row, everywhere.n, strict=True)}
+    whole = part.column > 2
+    assert all(counts[c, r] == n for c, r, n in zip(part.column[whole], part.row[whole], part.n[whole], strict=True))
+
+
+def test_means_against_their_definition() -> None:
+    xy_um, positive = scatter(6000, 3000, 0.25, 2)
+    fields = lay_fields(xy_um, positive)
+    area_um2 = np.random.default_rng(0).uniform(1e4, 2.5e5, len(fields.n))
+    assert unweighted_mean(fields).value == pytest.approx((fields.n_positive / fields.n).mean())
+    weighted = area_weighted_mean(fields, area_um2)
+    assert weighted.value == pytest.approx((area_um2 * fields.index).sum() / area_um2.sum())
+    assert weighted.n_nuclei == 6000
+    assert weighted.low is not None
+    assert weighted.high is not None
+    assert weighted.low < 0.25 < weighted.high
+    assert area_weighted_mean(fields, np.full(len(fields.n), 2.5e5)).value == pytest.approx(
+        unweighted_mean(fields).value
+    )
+
+
+def test_fields_speak_alike_however_many_nuclei_they_hold() -> None:
+    random = np.random.default_rng(3)
+    dense, sparse = random.random((900, 2)) * 500, random.random((100, 2)) * 500 + (500, 0)
+    positive = np.arange(1000) < 900
+    mean = unweighted_mean(lay_fields(np.concatenate([dense, sparse]), positive))
+    assert mean.value == 0.5
+    assert mean.low is None
+    assert "2 fields" in mean.flags[0]
+
+
+def test_sparse_fields_are_left_out_and_told() -> None:
+    xy_um, positive = scatter(3000, 2000, 0.4, 4)
+    lone = np.append(xy_um, [[9000.0, 9000.0]], 0)
+    mean = unweighted_mean(lay_fields(lone, np.append(positive, True)))
+    assert mean.n_nuclei == 3000
+    assert "1 sparse fields with 1 nuclei are left out." in mean.flags
+    assert mean.to_dict()["flags"] == list(mean.flags)
+
+
+def test_nothing_and_too_little_have_no_mean() -> None:
+    empty = lay_fields(np.empty((0, 2)), np.empty(0, bool))
+    assert unweighted_mean(empty).value is None
+    assert area_weighted_mean(empty, np.empty(0)).value is None
+    few = lay_fields(*scatter(30, 100, 0.5, 0))
+    assert unweighted_mean(few).value is None
+    assert unweighted_mean(few, min_nuclei=10).value is not None
+
+
+def test_interval_covers_the_expected_mean() -> None:
+    covered = 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        xy_um = random.random((9000, 2)) * 3000
+        chance = random.beta(2, 6, (6, 6))
+        column, row = (xy_um // 500).astype(int).T
+        mean = unweighted_mean(lay_fields(xy_um, random.random(9000) < chance[row, column]), n_resamples=400, seed=seed)
+        assert mean.low is not None
+        assert mean.high is not None
+        covered += mean.low <= 0.25 <= mean.high
+    assert covered >= 88
+
+
+def test_what_are_no_areas_is_refused() -> None:
+    fields = lay_fields(*scatter(1000, 1000, 0.5, 0))
+    for areas in (
+        np.ones(3),
+        np.full(len(fields.n), -1.0),
+        np.full(len(fields.n), 3e5),
+        np.full(len(fields.n), np.nan),
+    ):
+        with pytest.raises(ValueError, match="between 0 and 250000 um2"):
+            area_weighted_mean(fields, areas)
+    with pytest.raises(ValueError, match="side 0 um"):
+        lay_fields(*scatter(10, 10, 0.5, 0), side_um=0)
+    with pytest.raises(ValueError, match="too small for the extent"):
+        lay_fields(*scatter(10, 1e6, 0.5, 0), side_um=1)

@@ -1,0 +1,164 @@
+"""The interval that knows of clusters: wide where neighbours are alike, Wilson's where they are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from wsipsm.ki67.index import wilson_interval
+from wsipsm.ki67.spatial import (
+    Lattice,
+    SpatialInterval,
+    block_bootstrap_interval,
+    count_cells,
+    merge_cells,
+    standard_error,
+)
+
+Nuclei = tuple[NDArray[np.float64], NDArray[np.bool_]]
+
+
+def scatter(n: int, side_um: float, index: float, seed: int = 0) -> Nuclei:
+    random = np.random.default_rng(seed)
+    return random.random((n, 2)) * side_um, random.random(n) < index
+
+
+def checkered(seed: int, n: int = 6000, side_um: float = 3000.0, tile_um: float = 250.0, index: float = 0.2) -> Nuclei:
+    """Tiles that are alike inside and independent of each other; the expected index is ``index``."""
+    random = np.random.default_rng(seed)
+    xy_um = random.random((n, 2)) * side_um
+    tiles = round(side_um / tile_um)
+    chance = random.beta(2 * index, 2 * (1 - index), (tiles, tiles))
+    column, row = (xy_um // tile_um).astype(int).T
+    return xy_um, random.random(n) < chance[row, column]
+
+
+def width(interval: SpatialInterval) -> float:
+    return interval.high - interval.low
+
+
+def test_independent_nuclei_give_about_wilsons_interval() -> None:
+    ratios = []
+    for seed in range(20):
+        xy_um, positive = scatter(8000, 1700, 0.2, seed)
+        low, high = wilson_interval(int(positive.sum()), len(positive))
+        ratios.append(width(block_bootstrap_interval(xy_um, positive)) / (high - low))
+    assert min(ratios) >= 1
+    assert np.median(ratios) < 1.15
+
+
+def test_clusters_widen_the_interval_as_much_as_the_design_says() -> None:
+    # A tile's mean varies with p(1 - p) / 3 under this beta, which swamps counting: sd of the index = sqrt(.. / tiles).
+    expected = np.sqrt(0.2 * 0.8 / 3 / 144)
+    found = [width(block_bootstrap_interval(*checkered(seed))) / 2 / 1.96 for seed in range(30)]
+    assert np.median(found) == pytest.approx(expected, rel=0.2)
+
+
+def test_interval_covers_where_wilsons_does_not() -> None:
+    ours = wilsons = 0
+    for seed in range(150):
+        xy_um, positive = checkered(seed)
+        found = block_bootstrap_interval(xy_um, positive, n_resamples=400)
+        low, high = wilson_interval(int(positive.sum()), len(positive))
+        ours += found.low <= 0.2 <= found.high
+        wilsons += low <= 0.2 <= high
+    assert ours >= 136  # 90.7 %: four standard errors below 95 % would be 132
+    assert wilsons < 90
+
+
+def test_reach_is_about_the_clusters_size() -> None:
+    reach = [block_bootstrap_interval(*checkered(seed)).reach_um for seed in range(10)]
+    assert 125 <= np.median(reach) <= 500
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 400), st.floats(0, 1), st.floats(10, 5000), st.integers(0, 2**32 - 1))
+def test_interval_holds_the_index_and_wilsons(n: int, index: float, side_um: float, seed: int) -> None:
+    xy_um, positive = scatter(n, side_um, index, seed)
+    found = block_bootstrap_interval(xy_um, positive, n_resamples=100)
+    low, high = wilson_interval(int(positive.sum()), n)
+    assert 0 <= found.low <= low <= high <= found.high <= 1
+    assert found.n_blocks > 0 or found.flags
+
+
+def test_same_seed_same_interval_and_order_does_not_matter() -> None:
+    xy_um, positive = checkered(3)
+    first = block_bootstrap_interval(xy_um, positive, seed=5)
+    turned = np.random.default_rng(0).permutation(len(positive))
+    assert block_bootstrap_interval(xy_um[turned], positive[turned], seed=5) == first
+    assert block_bootstrap_interval(xy_um, positive, seed=6) != first
+
+
+def test_too_few_of_a_kind_or_blocks_fall_back_to_wilson_and_say_so() -> None:
+    xy_um, _ = scatter(2000, 800, 0.0)
+    rare = np.zeros(2000, bool)
+    rare[:3] = True
+    found = block_bootstrap_interval(xy_um, rare)
+    assert (found.low, found.high) == wilson_interval(3, 2000)
+    assert "only 3 positive" in found.flags[0]
+    heap = block_bootstrap_interval(np.full((100, 2), 7.0), np.arange(100) < 50)
+    assert (heap.low, heap.high) == wilson_interval(50, 100)
+    assert "too small" in heap.flags[0]
+    assert orjson.loads(orjson.dumps(heap.to_dict()))["n_blocks"] == 0
+
+
+def test_small_region_and_wide_clusters_are_flagged() -> None:
+    small = block_bootstrap_interval(*scatter(2000, 800, 0.2))
+    assert any("mm2 only" in flag for flag in small.flags)
+    xy_um, _ = scatter(9000, 3000, 0.2)
+    halves = block_bootstrap_interval(xy_um, (xy_um[:, 0] > 1500) & (np.arange(9000) % 2 == 0))
+    assert any("independent areas" in flag for flag in halves.flags)
+    assert width(halves) > 0.3
+
+
+def test_given_block_is_used() -> None:
+    xy_um, positive = checkered(1)
+    found = block_bootstrap_interval(xy_um, positive, block_um=300)
+    assert found.reach_um == pytest.approx(300, abs=13)
+    assert found.block_um == pytest.approx(300, abs=13)
+
+
+def test_a_far_away_nucleus_does_not_take_the_memory() -> None:
+    xy_um, positive = checkered(1)
+    far = block_bootstrap_interval(np.append(xy_um, [[3e6, 2e6]], 0), np.append(positive, True))
+    assert 0 <= far.low < far.high <= 1
+
+
+def test_standard_error_is_the_sum_over_near_pairs() -> None:
+    random = np.random.default_rng(4)
+    whole = random.integers(0, 6, (9, 12)).astype(float)
+    part = random.binomial(whole.astype(int), 0.3).astype(float)
+    found = standard_error(Lattice(part, whole, 10.0, (0, 0)), reach_um=20)
+    share, total = part.sum() / whole.sum(), whole.sum()
+    residual = (part - share * whole).ravel()
+    row, column = (axis.ravel() for axis in np.indices(whole.shape))
+    near = np.rint(np.hypot(row[:, None] - row, column[:, None] - column)) <= 2
+    within = (np.outer(whole, whole) * near).sum() / total**2
+    expected = (np.outer(residual, residual) * near).sum() / total**2 / (1 - within)
+    assert found.value == pytest.approx(np.sqrt(expected))
+    assert found.freedom == pytest.approx(1 / within)
+
+
+def test_merged_cells_are_cells_counted_coarsely() -> None:
+    random = np.random.default_rng(2)
+    xy_um, positive = random.uniform(-300, 500, (500, 2)), random.random(500) < 0.4
+    merged, coarse = merge_cells(count_cells(xy_um, positive, 20), 3), count_cells(xy_um, positive, 60)
+    assert merged.corner == coarse.corner
+    np.testing.assert_array_equal(merged.whole, coarse.whole)
+    np.testing.assert_array_equal(merged.part, coarse.part)
+
+
+def test_what_are_no_nuclei_is_refused() -> None:
+    xy_um, positive = scatter(100, 500, 0.5)
+    with pytest.raises(ValueError, match=r"shape \(100, 2\), classes of shape \(99,\)"):
+        block_bootstrap_interval(xy_um, positive[1:])
+    with pytest.raises(ValueError, match="not finite"):
+        block_bootstrap_interval(np.where(xy_um > 499, np.nan, np.nan), positive)
+    with pytest.raises(ValueError, match="block: -1"):
+        block_bootstrap_interval(xy_um, positive, block_um=-1)
+    with pytest.raises(ValueError, match="resamples: 5"):
+        block_bootstrap_interval(xy_um, positive, n_resamples=5)
