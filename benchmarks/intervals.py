@@ -3,7 +3,7 @@
     python benchmarks/intervals.py [--slides 1000] [--each 60] [--spots 30] [--seed 12]
 
 A slide's nuclei lie in an ellipse or a rectangle, their density varies over 150 um, and they are positive with a
-probability that varies over the correlation length. A third as many slides again have clusters whose correlation is
+probability that varies over the correlation length. As many slides again have clusters whose correlation is
 exp(-distance / length): it reaches further, so the same length leaves half as many independent areas. The truth of the
 global index is the expected index of the process that drew the slide, known exactly; the truth of a hot spot is the
 mean probability of the nuclei in the chosen field.
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines = []
     if args.slides:
         lines += report_sections(parts[0], args.slides)
-        lines += report_sections(parts[3], max(1, args.slides // 3), rough=True)
+        lines += report_sections(parts[3], args.slides, rough=True)
     if args.each:
         lines += report_corners(parts[1], args.each)
     if args.spots:
