@@ -1,8 +1,8 @@
 """Where nuclei count: the region protocol, and regions that a person drew in QuPath.
 
-Rules for QuPath's GeoJSON: objects of type annotation (or none) with an area are regions, those of a class
-``Ignore*`` or ``Exclude`` are cut out, coordinates count from the corner of the non-empty part of the slide
-where the file states one (``SlideInfo.bounds``).
+Rules for QuPath's GeoJSON: objects of type annotation (or none) with an area are regions; where some are named or
+classed tumour, only those are; those of a class ``Ignore*`` or ``Exclude`` are cut out; coordinates count from the
+corner of the non-empty part of the slide where the file states one (``SlideInfo.bounds``).
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class Region(Protocol):
         """Area in level-0 pixels."""
         ...
 
+    def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Area of it in each level-0 box, shape (m, 4) of left, top, right, bottom; shape (m,), level-0 pixels."""
+        ...
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``run.json``: kind, area, number of parts, hash."""
         ...
@@ -102,6 +106,25 @@ class PolygonRegion:
         """Area in level-0 pixels, holes taken off."""
         return float(self.shape.area)
 
+    def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Area of the region in each box.
+
+        Parameters
+        ----------
+        boxes_px0
+            Left, top, right, bottom, level-0 pixels, shape (m, 4).
+
+        Returns
+        -------
+        Level-0 pixels, shape (m,).
+        """
+        left, top, right, bottom = np.asarray(boxes_px0, dtype=np.float64).reshape(-1, 4).T
+        boxes = np.atleast_1d(shapely.box(left, top, right, bottom))
+        areas = np.where(shapely.intersects(self.shape, boxes), shapely.area(boxes), 0.0)
+        cut = np.flatnonzero((areas > 0) & ~shapely.contains(self.shape, boxes))
+        areas[cut] = shapely.area(shapely.intersection(self.shape, boxes[cut]))
+        return np.asarray(areas, dtype=np.float64)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``run.json``; ``hash`` names the outline whatever its vertex order."""
         outline = shapely.to_wkb(shapely.normalize(self.shape), byte_order=1)
@@ -121,6 +144,7 @@ class _Annotation:
     shape: Polygon | MultiPolygon
     name: str | None
     excluded: bool
+    is_tumour: bool
 
 
 def read_roi(path: str | Path, slide_info: SlideInfo) -> PolygonRegion:
@@ -136,7 +160,8 @@ def read_roi(path: str | Path, slide_info: SlideInfo) -> PolygonRegion:
 
     Returns
     -------
-    The union of all regions less the excluded ones, clipped to the slide.
+    The union of all regions, or of those named or classed tumour where there are some, less the excluded ones,
+    clipped to the slide.
 
     Raises
     ------
@@ -161,6 +186,13 @@ def read_roi(path: str | Path, slide_info: SlideInfo) -> PolygonRegion:
 
 def _to_region(path: Path, annotations: list[_Annotation], slide_info: SlideInfo, notes: list[str]) -> PolygonRegion:
     included = [annotation for annotation in annotations if not annotation.excluded]
+    tumour = [annotation for annotation in included if annotation.is_tumour]
+    if tumour and len(tumour) < len(included):
+        notes.append(
+            f"{path}: {len(tumour)} annotations are named or classed tumour; the other {len(included) - len(tumour)} "
+            "do not count."
+        )
+    included = tumour or included
     if not included:
         left_out = f" Left out: {' '.join(notes)}" if notes else ""
         raise RoiError(
@@ -301,8 +333,10 @@ def _read_feature(feature: dict[str, Any], label: str, notes: list[str]) -> _Ann
     if shape.is_empty:
         notes.append(f"{where}: a polygon without area; left out.")
         return None
-    excluded = any(text.lower().startswith(("ignore", "exclude")) for text in (name, *class_names) if text)
-    return _Annotation(shape, name, excluded)
+    texts = [text.lower() for text in (name, *class_names) if text]
+    excluded = any(text.startswith(("ignore", "exclude")) for text in texts)
+    is_tumour = any(text.startswith(("tumor", "tumour")) for text in texts)
+    return _Annotation(shape, name, excluded, is_tumour)
 
 
 def _names(properties: dict[str, Any]) -> tuple[str | None, list[str]]:

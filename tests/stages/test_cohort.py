@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ from stand_in import MPP, draw_slide
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import BlockDone, CohortPlanned, Event, SlideDone, SlideFailed, ignore_events
+from wsipsm.engine.serial import SerialExecutor
 from wsipsm.engine.task import ExecutorLostError, Outcome
-from wsipsm.errors import OutputError, TooManyFailuresError, UsageError
+from wsipsm.errors import OutputError, SlideOpenError, TooManyFailuresError, UsageError
 from wsipsm.folderlock import LOCK_NAME
 from wsipsm.keys import Artefact
 from wsipsm.stages import flow
 from wsipsm.stages.cohort import CohortOptions, run_cohort
-from wsipsm.stages.discover import list_slides
+from wsipsm.stages.discover import CohortSlide, list_slides
+from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.flow import SlideFlow
 from wsipsm.stages.journal import read_journal
 
@@ -132,8 +136,8 @@ def options(**values: Any) -> RunOptions:
     return RunOptions(**{"mpp": MPP, "workers": 0, "block_px": 256, "tile_px": 128, **values})
 
 
-ONCE = CohortOptions(retry=0)
-AT_ONCE = CohortOptions(retry=1, pauses_s=(0.0,))
+ONCE = CohortOptions(retry=0, skip_bad=True)
+AT_ONCE = CohortOptions(retry=1, pauses_s=(0.0,), skip_bad=True)
 
 
 def rows_of(out: Path) -> list[dict[str, str]]:
@@ -174,12 +178,10 @@ def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> 
         assert float(row["low"]) < float(row["labelling_index"]) < float(row["high"])
         assert (out / row["folder"] / Artefact.CELLS).is_file()
     assert summary.failures == [(str(study / "case-2.svs"), rows[1]["reason"])]
-    assert isinstance(events[0], CohortPlanned)
-    assert [type(event) for event in events if isinstance(event, SlideDone | SlideFailed)] == [
-        SlideDone,
-        SlideFailed,
-        SlideDone,
-    ]
+    planned = next(event for event in events if isinstance(event, CohortPlanned))
+    assert [Path(name).name for name in planned.slides] == ["case-1.png", "case-2.svs", "case-3.png"]
+    ends = [type(event) for event in events if isinstance(event, SlideDone | SlideFailed)]
+    assert ends == [SlideFailed, SlideDone, SlideDone], "what cannot be used is told before work starts"
     assert summary.to_dict()["slides"][0]["id"] == "case-1"
     assert pq.read_table(out / "cohort.parquet").column("n_nuclei").to_pylist()[1] is None
 
@@ -190,13 +192,12 @@ def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> 
     assert not any(isinstance(event, BlockDone) for event in events)
     assert again.n_done == 2
     assert (out / "cohort.csv").read_bytes() == table
-    ends = [line for line in told(out) if line[0] in ("done", "failed", "done before")]
-    assert ends == [
+    assert [line for line in told(out) if line[0] in ("done", "failed", "done before")] == [
+        ("failed", "case-2.svs"),
         ("done", "case-1.png"),
-        ("failed", "case-2.svs"),
         ("done", "case-3.png"),
-        ("done before", "case-1.png"),
         ("failed", "case-2.svs"),
+        ("done before", "case-1.png"),
         ("done before", "case-3.png"),
     ]
 
@@ -258,14 +259,14 @@ def test_what_failed_is_tried_again_after_all_others(study: Path, tmp_path: Path
             away.rename(slide)
 
     summary = run_cohort([study], tmp_path / "out", options(), bring_back, AT_ONCE)
-    assert [(row.status, row.attempts) for row in summary.rows] == [("done", 2), ("failed", 2), ("done", 1)]
+    assert [(row.status, row.attempts) for row in summary.rows] == [("done", 2), ("failed", 0), ("done", 1)]
     assert ("trying again", "") in told(tmp_path / "out")
     assert [event.slide for event in events if isinstance(event, SlideDone)] == [str(study / "case-3.png"), str(slide)]
 
 
 @pytest.mark.usefixtures("stand_in")
 def test_too_many_failures_stop_the_study(study: Path, tmp_path: Path) -> None:
-    few = CohortOptions(retry=0, max_failures=0)
+    few = CohortOptions(retry=0, max_failures=0, skip_bad=True)
     with pytest.raises(TooManyFailuresError, match=r"1 slides failed, .*case-2\.svs .*--max-failures") as caught:
         run_cohort([study], tmp_path / "out", options(), ignore_events, few)
     assert caught.value.exit_code == 5
@@ -275,14 +276,14 @@ def test_too_many_failures_stop_the_study(study: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("stand_in")
 def test_what_no_slide_can_help_stops_the_study(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--scheduler"):
-        run_cohort([study], tmp_path / "a", options(scheduler="nonsense"), ignore_events)
+        run_cohort([study], tmp_path / "a", options(scheduler="nonsense"), ignore_events, ONCE)
 
     def lose(*_: Any) -> Any:
         raise ExecutorLostError("gone")
 
     monkeypatch.setattr(flow, "prepare_slide", lose)
     with pytest.raises(ExecutorLostError):
-        run_cohort([study], tmp_path / "b", options(), ignore_events)
+        run_cohort([study], tmp_path / "b", options(), ignore_events, ONCE)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError):
         run_cohort([study], tmp_path / "file", options(), ignore_events)
@@ -328,7 +329,7 @@ def test_slides_overlap_and_few_are_open(tmp_path: Path) -> None:
         draw_slide(tmp_path / f"{number:02d}.png", 600 if number % 4 == 0 else 200, 200, seed=number)
     slides = list(enumerate(list_slides([tmp_path], tmp_path / "out")))
     pool = Recording(n_workers=1)
-    runs = SlideFlow(slides, tmp_path / "out", lambda slide: options(), pool, ignore_events)  # type: ignore[arg-type]
+    runs = SlideFlow(slides, tmp_path / "out", lambda slide: options(), pool, ignore_events, Fetcher(None))  # type: ignore[arg-type]
     ended, most_open = [], 0
     for end in runs.run():
         assert end.summary is not None
@@ -339,3 +340,47 @@ def test_slides_overlap_and_few_are_open(tmp_path: Path) -> None:
     assert 2 <= most_open <= 4  # what two workers' worth of tasks may hold, however many slides there are
     kinds = [type(task).__name__ for task in pool.started]
     assert "PrepareTask" in kinds[kinds.index("BlockTask") : len(kinds) - kinds[::-1].index("BlockTask")]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_every_slide_that_cannot_be_used_is_told_before_work_starts(study: Path, tmp_path: Path) -> None:
+    manifest = study / "study.csv"
+    manifest.write_text("slide,mpp,stage\ncase-1.png,0.5,II\ncase-2.svs,0.5,\nabsent.svs,0.5,\ncase-3.png,40,\n")
+    events: list[Event] = []
+    with pytest.raises(UsageError) as caught:
+        run_cohort([manifest], tmp_path / "out", options(mpp=None), events.append)
+    told_all = str(caught.value)
+    assert "3 of 4 slides cannot be used" in told_all
+    for name in ("case-2.svs", "absent.svs", "40", "--skip-bad"):
+        assert name in told_all
+    assert not any(isinstance(event, CohortPlanned | BlockDone) for event in events)
+    summary = run_cohort([manifest], tmp_path / "out", options(mpp=None), ignore_events, ONCE)
+    assert [row.status for row in summary.rows] == ["done", "failed", "failed", "failed"]
+    assert rows_of(tmp_path / "out")[0]["stage"] == "II"
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_slides_by_address(study: Path, tmp_path: Path) -> None:
+    """A cache that stands for the server: what it holds is fetched, what it lacks fails alone."""
+    held: list[str] = []
+
+    class Cache:
+        @contextmanager
+        def fetch(self, url: str) -> Iterator[Path]:
+            name = url.rpartition("/")[2]
+            if name == "absent.png":
+                raise SlideOpenError(f"{url}: the server has no such slide")
+            held.append(name)
+            yield study / name
+            held.remove(name)
+
+    slides = [
+        (number, CohortSlide(Path(name), id=name[:-4], url=f"https://host/{name}"))
+        for number, name in enumerate(["case-1.png", "absent.png", "case-3.png"])
+    ]
+    with Fetcher(Cache()) as fetcher:  # type: ignore[arg-type]
+        runs = SlideFlow(slides, tmp_path / "out", lambda slide: options(), SerialExecutor(), ignore_events, fetcher)
+        ends = {end.slide: end for end in runs.run()}
+    assert held == []
+    assert [ends[n].summary is not None for n in range(3)] == [True, False, True]
+    assert "no such slide" in ends[1].reason

@@ -32,7 +32,7 @@ def test_while_it_runs_and_after_it_was_stopped(tmp_path: Path) -> None:
             if len(seen) == 2:
                 raise KeyboardInterrupt
 
-    once = CohortOptions(retry=0)
+    once = CohortOptions(retry=0, skip_bad=True)
     options = RunOptions(mpp=MPP, workers=0, block_px=256, tile_px=128)
     with pytest.raises(KeyboardInterrupt):
         run_cohort([study], out, options, look_then_stop, once)

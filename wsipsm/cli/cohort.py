@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from wsipsm.stages.cohort_table import CohortSummary
 
 Sources = Annotated[
-    list[Path],
+    list[str],  # a path would turn https:// into https:/
     typer.Argument(
         metavar="SLIDE...|DIR|MANIFEST.csv",
-        help="Slides, a folder of slides, or a CSV file with a row a slide.",
+        help="Slides, a folder of slides, a pattern in quotes, addresses (https://, s3://, gs://), or a CSV file with "
+        "a row a slide.",
         show_default=False,
     ),
 ]
@@ -44,6 +45,14 @@ MaxFailures = Annotated[
     int | None,
     typer.Option(min=0, metavar="N", help="Stop when more slides than this failed.", show_default="no limit"),
 ]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Go on without slides that cannot be used; they are rows that say why.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keeps slides fetched by address.", show_default="in the study's folder"),
+]
+CacheBytes = Annotated[int, typer.Option(min=1, metavar="N", help="What the cache may hold.")]
 OutDir = Annotated[
     Path,
     typer.Option(
@@ -62,6 +71,9 @@ def cohort(
     scheduler: Scheduler = None,
     retry: Retry = 1,
     max_failures: MaxFailures = None,
+    skip_bad: SkipBad = False,
+    cache: Cache = None,
+    cache_bytes: CacheBytes = 100 * 2**30,
     overwrite: Overwrite = False,
     block_px: BlockPx = 2048,
     tile_px: TilePx = 1024,
@@ -72,9 +84,10 @@ def cohort(
 ) -> None:
     """Run many slides; write cohort.csv and cohort.parquet with a row a slide.
 
-    Blocks of all slides share the workers. A slide that fails is tried again after all others; then it is a row that
-    says why. Given again, the command does finished slides and blocks no second time. What happened stands in
-    journal.jsonl. Exits with 5 when some slides failed, with 7 when some are incomplete.
+    All slides are looked at first, and every one that cannot be used is told. Blocks of all slides share the workers.
+    A slide that fails is tried again after all others; then it is a row that says why. Given again, the command does
+    finished slides and blocks no second time. What happened stands in journal.jsonl. Exits with 5 when some slides
+    failed, with 7 when some are incomplete.
 
     Example: wsipsm cohort slides/ --out results
     """
@@ -94,8 +107,9 @@ def cohort(
     from wsipsm.stages.cohort import CohortOptions, run_cohort
 
     hint = "Finished slides and blocks are kept; the same command continues from them."
+    how = CohortOptions(retry, max_failures, skip_bad=skip_bad, cache=cache, cache_bytes=cache_bytes)
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
-        summary = run_cohort(sources, out, options, listener, CohortOptions(retry, max_failures))
+        summary = run_cohort(sources, out, options, listener, how)
     if as_json:
         print_json(summary.to_dict())
     elif not quiet:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, status, train
+from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, score, status, train
 from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError
 
 DEBUG_FLAG = "--debug"
@@ -67,6 +67,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("cohort")(cohort.cohort)
+app.command("score")(score.score)
 app.command("status")(status.status)
 app.command("agree")(agree.agree)
 app.command("train")(train.train)

@@ -19,6 +19,7 @@ from wsipsm.engine.events import (
     RunPlanned,
     SlideDone,
     SlideFailed,
+    SlidesChecked,
     StageStarted,
     ignore_events,
 )
@@ -111,6 +112,8 @@ class PlainProgress:
     def __call__(self, event: Event) -> None:
         """Take an event of a run."""
         match event:
+            case SlidesChecked(n_done, n_slides):
+                self._tick_check(n_done, n_slides)
             case CohortPlanned(slides):
                 self._line(f"{len(slides)} slides")
             case StageStarted(name, slide):
@@ -133,6 +136,12 @@ class PlainProgress:
                 self._tallies.pop(slide, None)
                 self._line(f"{_short(slide)}: done")
 
+    def _tick_check(self, n_done: int, n_slides: int) -> None:
+        now = self._clock()
+        if now - self._last_s >= PLAIN_PERIOD_S:
+            self._last_s = now
+            self._line(f"looked at {n_done} of {n_slides} slides")
+
     def _tick(self, tally: Tally) -> None:
         now = self._clock()
         if now - self._last_s >= PLAIN_PERIOD_S or tally.n_blocks_done == tally.n_blocks:
@@ -151,12 +160,15 @@ class BarProgress:
         self._progress = progress
         self._tallies: dict[str, Tally] = {}
         self._cohort: Any = None
+        self._check: Any = None
         self._bars: dict[str, Any] = {}
         self._ended: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Take an event of a run."""
         match event:
+            case SlidesChecked(n_done, n_slides):
+                self._show_check(n_done, n_slides)
             case CohortPlanned(slides):
                 self._cohort = self._progress.add_task("slides", total=len(slides), facts=f"0/{len(slides)}")
             case StageStarted(name, slide):
@@ -177,6 +189,14 @@ class BarProgress:
                 self._end_slide(slide)
             case SlideDone(slide):
                 self._end_slide(slide)
+
+    def _show_check(self, n_done: int, n_slides: int) -> None:
+        if self._check is None:
+            self._check = self._progress.add_task("looking at the slides", total=n_slides, facts="")
+        self._progress.update(self._check, completed=n_done, facts=f"{n_done}/{n_slides}")
+        if n_done == n_slides:
+            self._progress.remove_task(self._check)
+            self._check = None
 
     def _show_stage(self, name: str, slide: str) -> None:
         if slide not in self._bars:

@@ -90,13 +90,23 @@ class SlideFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SlidesChecked:
+    """So many slides of a cohort were looked at before work starts."""
+
+    n_done: int
+    n_slides: int
+
+
+@dataclass(frozen=True, slots=True)
 class CohortPlanned:
     """The slides of a cohort are listed."""
 
     slides: tuple[str, ...]
 
 
-Event: TypeAlias = StageStarted | RunPlanned | BlockDone | BlockFailed | SlideDone | SlideFailed | CohortPlanned
+Event: TypeAlias = (
+    StageStarted | RunPlanned | BlockDone | BlockFailed | SlideDone | SlideFailed | SlidesChecked | CohortPlanned
+)
 Listener: TypeAlias = Callable[[Event], None]
 
 

@@ -83,7 +83,9 @@ def classify(dab_od: NDArray[np.floating] | None, n: int, dab_cut_od: float | No
     """Class of each nucleus: by its mean DAB where a cut exists, plain Nucleus otherwise."""
     if dab_od is None or dab_cut_od is None:
         return [NucleusClass.NUCLEUS.value] * n
-    return [(NucleusClass.POSITIVE if od >= dab_cut_od else NucleusClass.NEGATIVE).value for od in dab_od.tolist()]
+    # As the table holds it: who scores from the table must come to the same class.
+    stored = dab_od.astype(np.float32).tolist()
+    return [(NucleusClass.POSITIVE if od >= dab_cut_od else NucleusClass.NEGATIVE).value for od in stored]
 
 
 def build_table(

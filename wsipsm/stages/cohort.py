@@ -10,13 +10,16 @@ from pathlib import Path
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import project_budget
-from wsipsm.engine.events import CohortPlanned, Event, Listener, SlideFailed
+from wsipsm.engine.events import CohortPlanned, Event, Listener, SlideFailed, SlidesChecked
 from wsipsm.engine.task import Executor
 from wsipsm.errors import TooManyFailuresError
 from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.rundir import output_error
-from wsipsm.stages.cohort_table import CSV_NAME, FAILED, INCOMPLETE, CohortRow, CohortSummary, write_table
-from wsipsm.stages.discover import CohortSlide, list_slides
+from wsipsm.slide.remote import SlideCache
+from wsipsm.stages.check import check_slides
+from wsipsm.stages.cohort_table import COLUMNS, CSV_NAME, FAILED, INCOMPLETE, CohortRow, CohortSummary, write_table
+from wsipsm.stages.discover import CohortSlide, Problem, read_study, refusal
+from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.flow import SlideEnd, SlideFlow
 from wsipsm.stages.journal import Journal
 from wsipsm.stages.segment import opened_executor
@@ -24,6 +27,7 @@ from wsipsm.stages.segment import opened_executor
 _USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160
 _TABLE_PERIOD_S = 2.0
 """A table of ten thousand rows is not written after each of them."""
+CACHE_NAME, CACHE_BYTES = "slides-by-address", 100 * 2**30
 PAUSES_S = (5.0, 60.0)
 """Before the second try of what failed, and before each further one: a shared folder may be away for a minute."""
 
@@ -38,6 +42,12 @@ class CohortOptions:
     """The study stops when more slides than that failed; None: it never does."""
     pauses_s: tuple[float, ...] = PAUSES_S
     """Before each further try; the last one holds for all that follow."""
+    skip_bad: bool = False
+    """Go on without slides that cannot be used; they are rows that say why."""
+    cache: Path | None = None
+    """Folder for slides by address; None: one in the study's folder."""
+    cache_bytes: int = CACHE_BYTES
+    """That it may hold."""
 
 
 def run_cohort(
@@ -49,13 +59,13 @@ def run_cohort(
 ) -> CohortSummary:
     """Run every slide of a study.
 
-    A slide that fails becomes a row that says why. ``cohort.csv`` and ``cohort.parquet`` show slides as they finish;
-    started again, finished slides are not done twice.
+    All slides are looked at before work starts. A slide that fails later becomes a row that says why. ``cohort.csv``
+    and ``cohort.parquet`` show slides as they finish; started again, finished slides are not done twice.
 
     Parameters
     ----------
     sources
-        Slides, folders of slides, or manifests.
+        Slides, folders of slides, patterns, addresses, or manifests.
     out_dir
         Takes the table, the journal and a folder a slide.
     options
@@ -68,32 +78,45 @@ def run_cohort(
     Raises
     ------
     UsageError
-        When the sources name no slide, another command works on the folder, or what runs the blocks cannot be opened.
+        When the sources name no slide, slides cannot be used (all are told, unless ``skip_bad``), another command
+        works on the folder, or what runs the blocks cannot be opened.
     OutputError
         When table or journal cannot be written, or the disk is full.
     TooManyFailuresError
         When more slides failed than ``max_failures``.
     """
-    out = Path(out_dir)
-    slides = list_slides(sources, out)
+    out, how = Path(out_dir), cohort_options or CohortOptions()
+    found = read_study([str(source) for source in sources], out, tuple(COLUMNS))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(out, error) from error
     with hold_folder(out) as lock, Journal(out) as journal:
-        study = Study(out, slides, options, cohort_options or CohortOptions(), listener, journal, lock)
-        study.run()
+        cache = _open_cache(found.slides, out, how)
+        looked = check_slides(found.slides, options, cache, lambda n, of: listener(SlidesChecked(n, of)))
+        problems = [*found.problems, *looked]
+        if problems and not how.skip_bad:
+            raise refusal(problems, len(found.slides))
+        with Fetcher(cache) as fetcher:
+            study = RunningStudy(out, found.slides, options, how, listener, journal, lock, fetcher)
+            study.run(problems)
     return CohortSummary(str(out / CSV_NAME), tuple(study.rows))
 
 
-class Study:
+def _open_cache(slides: Sequence[CohortSlide], out: Path, how: CohortOptions) -> SlideCache | None:
+    if not any(slide.url for slide in slides):
+        return None
+    return SlideCache(how.cache or out / CACHE_NAME, how.cache_bytes)
+
+
+class RunningStudy:
     """The rows of a study, and what is still to be done for them.
 
     Parameters
     ----------
     out, slides, options, cohort_options, listener
         As `run_cohort` has them.
-    journal, lock
+    journal, lock, fetcher
         Of the folder, open.
     """
 
@@ -106,18 +129,25 @@ class Study:
         listener: Listener,
         journal: Journal,
         lock: FolderLock,
+        fetcher: Fetcher,
     ) -> None:
+        self._fetcher = fetcher
         self._out, self._slides, self._options, self._how = out, slides, options, cohort_options
         self._listener, self._journal, self._lock = listener, journal, lock
         self._written_s = -_TABLE_PERIOD_S
         self.rows = [_row_of(slide) for slide in slides]
 
-    def run(self) -> None:
-        """Do all slides, then those that failed again."""
+    def run(self, problems: Sequence[Problem] = ()) -> None:
+        """Do all slides without a problem, then those that failed again."""
+        bad = {problem.slide_id: problem.reason for problem in reversed(problems)}
+        self.rows = [replace(row, status=FAILED, reason=bad[row.id]) if row.id in bad else row for row in self.rows]
         write_table(self._out, self.rows)
         self._journal.write("started", n_slides=len(self.rows), note=self._lock.told)
         self._tell(CohortPlanned(tuple(row.slide for row in self.rows)))
-        todo = list(range(len(self.rows)))
+        for row in self.rows:
+            if row.status == FAILED:
+                self._tell(SlideFailed(row.slide, row.reason))
+        todo = [number for number, row in enumerate(self.rows) if row.status != FAILED]
         try:
             with self._opened_executor() as executor:
                 for attempt in range(self._how.retry + 1):
@@ -139,7 +169,12 @@ class Study:
         """Try slides; gives those that may be tried again."""
         again = []
         flow = SlideFlow(
-            [(number, self._slides[number]) for number in todo], self._out, self._options_of, executor, self._tell
+            [(number, self._slides[number]) for number in todo],
+            self._out,
+            self._options_of,
+            executor,
+            self._tell,
+            self._fetcher,
         )
         for end in flow.run():
             self._lock.check()
@@ -187,5 +222,4 @@ class Study:
 
 
 def _row_of(slide: CohortSlide) -> CohortRow:
-    group, patient = getattr(slide, "group", ""), getattr(slide, "patient", "")
-    return CohortRow(slide.id, str(slide.path), group or "", patient or "", extra=dict(getattr(slide, "extra", ())))
+    return CohortRow(slide.id, slide.source, slide.group, slide.patient, extra=dict(slide.extra))

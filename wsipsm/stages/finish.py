@@ -14,7 +14,7 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import SlideReadError, UsageError
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
-from wsipsm.keys import Artefact
+from wsipsm.keys import Artefact, Stain
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
@@ -22,6 +22,7 @@ from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
+from wsipsm.stages.score import FITTED, Scored, write_region, write_score
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import read_coverage, write_cells
@@ -58,7 +59,8 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     writing = time.perf_counter() - started
     seconds = {"plan": prepared.seconds, "segment": segmented.seconds, "write": round(writing, 3)}
     seconds["total"] = round(sum(seconds.values()), 3)
-    summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes)
+    scored = _score(result, run_dir)
+    summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
     run_dir.write_json(Artefact.RUN, provenance(result, options, summary))
     # Last: it says that all is done. Shards are of no more use then, unless a block is to be tried again.
     run_dir.write_json(Artefact.SUMMARY, summary.to_dict())
@@ -84,6 +86,15 @@ def _write_results(plan: SlidePlan, run_dir: RunDir, segmented: Segmented, optio
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         canvas.save(temporary, overview_caption(result))
     return result
+
+
+def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
+    """Score Ki-67; None on H&E."""
+    plan, profile = result.plan, result.plan.job.profile
+    write_region(run_dir, plan.info, plan.region)
+    if profile.stain != Stain.IHC or profile.dab_cut_od is None:
+        return None
+    return write_score(run_dir, plan.info, plan.region, result.lost_px0, (profile.dab_cut_od, FITTED))
 
 
 def _read_picture(plan: SlidePlan, options: RunOptions) -> tuple[NDArray[np.uint8], float]:

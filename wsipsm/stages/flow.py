@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, Source, gra
 from wsipsm.errors import BudgetError, DiskFullError, WsipsmError
 from wsipsm.stages.block import SlideJob, release_worker, segment_block
 from wsipsm.stages.discover import CohortSlide
+from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import PreparedSlide, prepare_slide
 from wsipsm.stages.segment import STOPS_THE_SLIDE, Segmented
@@ -108,6 +109,8 @@ class SlideFlow:
         That the tasks are run on.
     listener
         Told what happens.
+    fetcher
+        Knows the slides' files.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class SlideFlow:
         options: Callable[[CohortSlide], RunOptions],
         executor: Executor,
         listener: Listener,
+        fetcher: Fetcher,
     ) -> None:
         self._slides = dict(slides)
         self._waiting = deque(self._slides)
@@ -124,38 +128,65 @@ class SlideFlow:
         self._options = options
         self._executor = executor
         self._tell = listener
+        self._fetcher = fetcher
         self._opened: dict[int, _Open] = {}
         self._ready: deque[Task] = deque()
         # As many slides as keep every worker busy when each has one block.
         self._most_ready = 2 * executor.n_workers + 2
         self._most_opened = self._most_ready if executor.n_workers else 1
         self._n_begun = 0
+        self._n_flying = 0
+        self._not_fetched: list[tuple[int, Exception]] = []
 
     def run(self) -> Iterator[SlideEnd]:
         """Run all; yields the end of each slide, in the order in which they come."""
         try:
             source: Source[Task] = self
-            for outcome in self._executor.run(do_task, source):
-                if isinstance(outcome.error, (DiskFullError, ExecutorLostError)):
-                    raise outcome.error
-                yield from self._take_outcome(outcome)
+            while self._waiting:
+                for outcome in self._executor.run(do_task, source):
+                    self._n_flying -= 1
+                    if isinstance(outcome.error, (DiskFullError, ExecutorLostError)):
+                        raise outcome.error
+                    yield from self._take_outcome(outcome)
+                    yield from self._tell_not_fetched()
+                yield from self._tell_not_fetched()
         finally:
             release_worker()
 
     def take(self) -> Task | None:
         """Give the next task: a slide's plan before its turn, so that blocks never run out, else a block."""
-        hungry = len(self._ready) < self._most_ready and self._n_begun < self._most_opened
-        if self._waiting and hungry and (self._executor.n_workers or not self._ready):
-            return self._prepare(self._waiting.popleft())
-        return self._ready.popleft() if self._ready else None
+        task = self._next_plan() or (self._ready.popleft() if self._ready else None)
+        self._n_flying += task is not None
+        return task
 
-    def _prepare(self, number: int) -> PrepareTask:
-        slide = self._slides[number]
-        self._n_begun += 1
-        self._tell(StageStarted("plan", str(slide.path)))
-        # Absolute, since workers of a running scheduler work in folders of their own.
-        path, out_dir = os.path.abspath(slide.path), os.path.abspath(self._out_dir)
-        return PrepareTask(number, path, out_dir, self._options(slide), slide.id)
+    def _next_plan(self) -> PrepareTask | None:
+        """Plan of the next slide, when blocks run low, it may be open, and its file is here."""
+        hungry = len(self._ready) < self._most_ready and self._n_begun < self._most_opened
+        while self._waiting and hungry and (self._executor.n_workers or not self._ready):
+            number = self._waiting[0]
+            slide = self._slides[number]
+            try:
+                # With nothing else to do, there is nothing to do but wait for it.
+                path = self._fetcher.path_of(number, slide, wait=not self._ready and not self._n_flying)
+            except Exception as error:  # noqa: BLE001  the boundary of a slide: it is told as its end
+                self._not_fetched.append((self._waiting.popleft(), error))
+                continue
+            if path is None:
+                return None
+            self._waiting.popleft()
+            self._n_begun += 1
+            if self._waiting:
+                self._fetcher.start(self._waiting[0], self._slides[self._waiting[0]])
+            self._tell(StageStarted("plan", slide.source))
+            # Absolute, since workers of a running scheduler work in folders of their own.
+            absolute, out_dir = os.path.abspath(path), os.path.abspath(self._out_dir)
+            return PrepareTask(number, absolute, out_dir, self._options(slide), slide.id)
+        return None
+
+    def _tell_not_fetched(self) -> Iterator[SlideEnd]:
+        while self._not_fetched:
+            self._n_begun += 1  # what every end takes off
+            yield self._fail(*self._not_fetched.pop(0))
 
     def _take_outcome(self, outcome: Outcome[Task, Done]) -> Iterator[SlideEnd]:
         task = outcome.task
@@ -174,7 +205,7 @@ class SlideFlow:
 
     def _open(self, number: int, prepared: PreparedSlide) -> Iterator[SlideEnd]:
         n_workers = self._executor.n_workers
-        self._tell(prepared.announcement(n_workers))
+        self._tell(replace(prepared.announcement(n_workers), slide=self._told(number)))
         options, plan, todo = self._options(self._slides[number]), prepared.plan, prepared.todo
         if options.scheduler is None and todo:
             try:
@@ -234,9 +265,10 @@ class SlideFlow:
     def _end(self, end: SlideEnd) -> SlideEnd:
         self._n_begun -= 1
         self._opened.pop(end.slide, None)
+        self._fetcher.release(end.slide)
         if end.summary is not None:
             self._tell(SlideDone(self._told(end.slide), end.summary))
         return end
 
     def _told(self, number: int) -> str:
-        return str(self._slides[number].path)
+        return self._slides[number].source

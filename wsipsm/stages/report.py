@@ -9,11 +9,10 @@ from typing import Any
 
 from wsipsm.config import RunOptions
 from wsipsm.geometry import Box
-from wsipsm.keys import Stain
-from wsipsm.ki67.index import labelling_index
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code
+from wsipsm.stages.score import Scored
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RESULTS, RunSummary
 from wsipsm.stages.write import AREA_STEP_UM2, Totals
@@ -45,7 +44,12 @@ class SlideResult:
 
 
 def summarise(
-    result: SlideResult, folder: Path, seconds: dict[str, float], request: str, notes: tuple[str, ...] = ()
+    result: SlideResult,
+    folder: Path,
+    seconds: dict[str, float],
+    request: str,
+    notes: tuple[str, ...] = (),
+    scored: Scored | None = None,
 ) -> RunSummary:
     """Make the summary of a slide.
 
@@ -61,15 +65,19 @@ def summarise(
         Key of what was asked for.
     notes
         Beside those of the plan.
+    scored
+        Of Ki-67; None on H&E.
     """
     plan, totals, segmented = result.plan, result.totals, result.segmented
     profile, card = plan.job.profile, plan.job.card
     area_mm2 = plan.region.area_px0() * plan.job.grid.slide_mpp**2 * 1e-6
     index: dict[str, Any] | None = None
     note: str | None = "no index exists on H&E: it needs a Ki-67 stain."
-    if profile.stain == Stain.IHC:
-        scored = labelling_index(totals.n_positive, totals.n_negative, plan.region.name, result.coverage)
-        index, note = scored.to_dict(), None
+    scores: dict[str, Any] | None = None
+    if scored is not None:
+        told = scored.score.to_dict()
+        index, note = told.pop("index"), None
+        scores = {name: value for name, value in told.items() if name != "threshold_curve"}
     scanned_mm2 = area_mm2 * result.coverage
     return RunSummary(
         slide=plan.info.path,
@@ -83,6 +91,7 @@ def summarise(
         n_negative=totals.n_negative,
         labelling_index=index,
         labelling_index_note=note,
+        scores=scores,
         region={"name": plan.region.name, **plan.region.to_dict()},
         region_area_mm2=round(area_mm2, 6),
         coverage=round_down(result.coverage),

@@ -33,6 +33,8 @@ class RunSummary:
     """Value, interval, method, region and flags; None on H&E."""
     labelling_index_note: str | None
     """Why there is no index."""
+    scores: dict[str, Any] | None
+    """Spatial interval, means over fields, hot spot, bands and cut, as in ``score.json``; None on H&E."""
     region: dict[str, Any]
     """Name, kind and area of what was scored."""
     region_area_mm2: float

@@ -1,0 +1,175 @@
+"""Ki-67 again from stored nuclei: the same as a fresh run, exact at the region's edge, earlier scores kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from stand_in import MPP, draw_slide
+from typer.testing import CliRunner
+
+from wsipsm.cli.main import app
+from wsipsm.config import RunOptions
+from wsipsm.engine.events import ignore_events
+from wsipsm.errors import RoiError, UsageError
+from wsipsm.export.geojson_check import check_geojson
+from wsipsm.keys import Artefact, Column
+from wsipsm.stages.run import run_slide
+from wsipsm.stages.score import score_result
+from wsipsm.stages.summary import RunSummary
+
+pytestmark = pytest.mark.usefixtures("stand_in")
+WIDTH, HEIGHT = 1400, 1100
+
+
+def options(**values: Any) -> RunOptions:
+    return RunOptions(**{"mpp": MPP, "workers": 0, "block_px": 256, "tile_px": 128, **values})
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    return draw_slide(tmp_path / "case.png", WIDTH, HEIGHT, seed=4)
+
+
+@pytest.fixture
+def result(slide: Path, tmp_path: Path) -> RunSummary:
+    return run_slide(slide, tmp_path / "out", options(), ignore_events)
+
+
+def feature(shape: shapely.Geometry, name: str = "", kind: str = "") -> dict[str, Any]:
+    properties: dict[str, Any] = {"objectType": "annotation", "name": name}
+    if kind:
+        properties["classification"] = {"name": kind}
+    return {"type": "Feature", "geometry": shapely.geometry.mapping(shape), "properties": properties}
+
+
+def write_roi(path: Path, *features: dict[str, Any]) -> Path:
+    path.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": list(features)}))
+    return path
+
+
+def stored(folder: str | Path) -> dict[str, Any]:
+    return dict(orjson.loads((Path(folder) / Artefact.SCORE).read_bytes()))
+
+
+def test_a_run_scores_and_its_parts_agree(result: RunSummary) -> None:
+    told = stored(result.folder)
+    assert told["index"] == result.labelling_index
+    assert told["index"]["n_scored"] == result.n_nuclei > 100
+    assert told["index"]["n_positive"] == result.n_positive
+    assert result.scores is not None
+    assert told["hot_spot"] == result.scores["hot_spot"]
+    assert told["interval"]["low"] <= told["index"]["low"]
+    curve = told["threshold_curve"]
+    near = int(np.argmin(np.abs(np.array(curve["dab_od"]) - told["cut"]["dab_od"])))
+    assert curve["index"][near] == pytest.approx(told["index"]["value"], abs=0.1)
+    areas = Path(result.folder) / Artefact.SCORE_AREAS
+    assert check_geojson(areas) == []
+    fields = [f for f in orjson.loads(areas.read_bytes())["features"] if f["properties"]["name"] != "Ki-67 hot spot"]
+    assert sum(f["properties"]["measurements"]["Nuclei"] for f in fields) == result.n_nuclei
+
+
+def test_scored_again_it_equals_a_fresh_run_with_that_region(result: RunSummary, slide: Path, tmp_path: Path) -> None:
+    ring = shapely.Point(600, 500).buffer(380).difference(shapely.Point(500, 450).buffer(90))
+    roi = write_roi(
+        tmp_path / "roi.geojson", feature(ring, "invasive"), feature(shapely.box(620, 500, 760, 610), kind="Ignore*")
+    )
+    again = score_result(result.folder, roi)
+    fresh = run_slide(slide, tmp_path / "fresh", options(roi=roi), ignore_events)
+    assert 50 < again.score.index.n_scored < result.n_nuclei
+    assert stored(result.folder) == stored(fresh.folder)
+    assert fresh.n_nuclei == again.score.index.n_scored
+    # Without the slide, and from the region that the fresh run keeps.
+    slide.unlink()
+    roi.unlink()
+    assert score_result(fresh.folder).score.to_dict() == again.score.to_dict()
+
+
+def test_every_score_is_kept(result: RunSummary) -> None:
+    folder = Path(result.folder)
+    first = stored(folder)
+    other = score_result(folder, dab_cut_od=first["cut"]["dab_od"] + 0.2)
+    assert other.score.index.n_positive < first["index"]["n_positive"]
+    assert stored(folder)["cut"]["from"] == "given by --dab-cut"
+    kept = {path.stem: orjson.loads(path.read_bytes()) for path in (folder / Artefact.SCORES).glob("*.json")}
+    assert set(kept) == {first["key"], other.key}
+    assert kept[first["key"]] == first
+    assert score_result(folder).key == first["key"]
+    assert stored(folder) == first
+
+
+def test_nuclei_at_edges_holes_and_exclusions_are_counted_exactly(result: RunSummary, tmp_path: Path) -> None:
+    """Against shapely, one nucleus after the other, with edges that run through centroids' neighbourhoods."""
+    table = pq.read_table(Path(result.folder) / Artefact.CELLS)
+    xy = np.stack([table.column(c.value).to_numpy() for c in (Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0)], 1)
+    # Edges within a thousandth of a pixel of a nucleus' centroid, on either side of it.
+    one, two = xy[len(xy) // 3], xy[2 * len(xy) // 3]
+    outer = shapely.box(100, 90, one[0] + 1e-3, 900)
+    parts = [
+        outer.difference(shapely.box(200, 200, 330, 340)),
+        shapely.box(min(two[0] - 1e-3, WIDTH - 300), 20, WIDTH - 20, two[1] - 1e-3),
+        shapely.Polygon([(90, 905), (400, 1090), (700, 905), (400, 990)]),
+    ]
+    cut_out = [shapely.Point(300, 600).buffer(77.7), shapely.box(WIDTH - 120, 0, WIDTH, 200)]
+    roi = write_roi(
+        tmp_path / "roi.geojson",
+        *(feature(shape, f"part {n}") for n, shape in enumerate(parts)),
+        *(feature(shape, "exclude") for shape in cut_out),
+    )
+    region = shapely.union_all(parts).difference(shapely.union_all(cut_out))
+    expected = np.array([region.contains(shapely.Point(*point)) for point in xy])
+    positive = np.array(table.column(Column.CLASS.value).to_pylist()) == "Positive"
+    found = score_result(result.folder, roi).score.index
+    assert (found.n_scored, found.n_positive) == (int(expected.sum()), int((expected & positive).sum()))
+    assert expected[len(xy) // 3]
+    assert not expected[2 * len(xy) // 3]
+
+
+def test_where_annotations_are_classed_tumour_only_those_count(result: RunSummary, tmp_path: Path) -> None:
+    tumour, stroma = shapely.box(100, 100, 600, 600), shapely.box(700, 100, 1200, 600)
+    alone = write_roi(tmp_path / "a.geojson", feature(tumour, kind="Tumor"))
+    both = write_roi(tmp_path / "b.geojson", feature(tumour, kind="Tumor"), feature(stroma, kind="Stroma"))
+    named = write_roi(tmp_path / "c.geojson", feature(tumour, "tumour 1"), feature(stroma))
+    n = [score_result(result.folder, roi).score.index.n_scored for roi in (alone, both, named)]
+    assert n[0] == n[1] == n[2] > 20
+
+
+def test_a_region_that_was_never_searched_is_told(result: RunSummary, slide: Path, tmp_path: Path) -> None:
+    small = write_roi(tmp_path / "small.geojson", feature(shapely.box(0, 0, 500, 500)))
+    large = write_roi(tmp_path / "large.geojson", feature(shapely.box(0, 0, 500, 1000)))
+    part = run_slide(slide, tmp_path / "part", options(roi=small), ignore_events)
+    score_result(part.folder, large)
+    assert "50.0% of the region lies outside the region of the run" in stored(part.folder)["notes"][0]
+
+
+def test_the_command(result: RunSummary, tmp_path: Path) -> None:
+    runner = CliRunner()
+    told = runner.invoke(app, ["score", result.folder, "--dab-cut", "0.3"])
+    assert told.exit_code == 0
+    assert "hot spot" in told.output
+    assert "DAB cut 0.300 OD, given by --dab-cut" in told.output
+    assert "research use only" in told.output
+    data = orjson.loads(runner.invoke(app, ["score", result.folder, "--json"]).output)
+    assert data[0]["index"]["n_scored"] == result.n_nuclei
+
+
+@pytest.mark.parametrize("damage", [Artefact.RUN, Artefact.SUMMARY, Artefact.CELLS, Artefact.TISSUE])
+@pytest.mark.parametrize("how", ["absent", "torn"])
+def test_results_that_cannot_be_scored(result: RunSummary, damage: Artefact, how: str) -> None:
+    path = Path(result.folder) / damage
+    content = path.read_bytes()
+    path.unlink()
+    if how == "torn":
+        path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UsageError, match=str(result.folder)):
+        score_result(result.folder)
+
+
+def test_a_region_elsewhere_is_refused(result: RunSummary, tmp_path: Path) -> None:
+    with pytest.raises(RoiError, match="--roi"):
+        score_result(result.folder, write_roi(tmp_path / "far.geojson", feature(shapely.box(9000, 0, 9500, 500))))

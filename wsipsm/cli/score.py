@@ -1,0 +1,92 @@
+"""``wsipsm score``: Ki-67 again from stored nuclei, with another region or cut, in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsipsm.cli.options import AsJson, print_json
+
+if TYPE_CHECKING:
+    from wsipsm.ki67.fields import FieldMean
+    from wsipsm.ki67.score import Ki67Score
+    from wsipsm.stages.score import Scored
+
+Results = Annotated[
+    list[Path],
+    typer.Argument(metavar="RESULT...", help="Folders of finished slides, e.g. wsipsm-out/slide.", show_default=False),
+]
+Roi = Annotated[
+    Path | None,
+    typer.Option("--roi", metavar="FILE", help="GeoJSON from QuPath: whose nuclei count. Default: as the run did."),
+]
+DabCut = Annotated[
+    float | None,
+    typer.Option(
+        "--dab-cut", min=0.0, max=3.0, metavar="OD", help="DAB density from which a nucleus is positive. Default: own."
+    ),
+]
+
+
+def score(results: Results, roi: Roi = None, dab_cut: DabCut = None, as_json: AsJson = False) -> None:
+    """Score Ki-67 again, after a region was drawn or edited in QuPath, or with another cut.
+
+    Nothing is inferred anew: it takes seconds. score.json and score.geojson show the latest score, the folder scores
+    keeps all of them.
+
+    Example: wsipsm score wsipsm-out/slide --roi tumour.geojson
+    """
+    from wsipsm.stages.score import score_result
+
+    scored = [score_result(folder, roi, dab_cut) for folder in results]
+    if as_json:
+        print_json([{"folder": str(one.folder), "key": one.key, **one.score.to_dict()} for one in scored])
+        return
+    for one in scored:
+        for line in lines_about_score(one):
+            typer.echo(line)
+
+
+def lines_about_score(scored: Scored) -> list[str]:
+    """Tell a score in a few lines."""
+    found = scored.score
+    index = found.index
+    lines = [f"{scored.folder.name}: {index.region}"]
+    if index.value is not None and found.interval is not None:
+        lines.append(
+            f"  index {index.value:.1%} of {index.n_scored:,} nuclei; 95% {_range(index.low, index.high)} by counting, "
+            f"{_range(found.interval.low, found.interval.high)} with clusters"
+        )
+    lines.append(_mean_line("mean over fields", found.unweighted))
+    lines.append(_mean_line("weighted by area", found.area_weighted))
+    lines.append(f"  hot spot {_hot_spot(found)}")
+    lines += [
+        f"  {band.name}: {band.meaning}{'' if band.certain else '; not certain on this count'}" for band in found.bands
+    ]
+    near = f"{found.share_near_cut:.1%} of nuclei within 0.05" if found.share_near_cut is not None else "no nuclei"
+    lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
+    lines += [f"  note: {flag}" for flag in found.flags]
+    return [*lines, f"  written to {scored.folder / 'score.json'}; research use only, not for diagnosis"]
+
+
+def _mean_line(name: str, mean: FieldMean) -> str:
+    if mean.value is None:
+        return f"  {name}: none; no field holds enough nuclei"
+    interval = "" if mean.low is None else f", 95% {_range(mean.low, mean.high)}"
+    return f"  {name} {mean.value:.1%} ({mean.n_fields} fields of {mean.side_um:.0f} um{interval})"
+
+
+def _hot_spot(found: Ki67Score) -> str:
+    spot = found.hot_spot.spot
+    if spot is None:
+        return str(found.hot_spot.reason)
+    return (
+        f"{spot.index:.1%} of {spot.n} nuclei in {spot.side_um:.0f} um at ({spot.x_um:.0f}, {spot.y_um:.0f}) um, "
+        f"95% {_range(spot.low, spot.high)} with the search allowed for"
+    )
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return "none" if low is None or high is None else f"{low:.1%} to {high:.1%}"

@@ -1,0 +1,82 @@
+"""Areas as annotations that QuPath reads: the hot spot, the fields, the region that was scored."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from wsipsm.export.geojson import shown_box
+from wsipsm.rundir import write_aside
+from wsipsm.slide.base import SlideInfo
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An area on a slide."""
+
+    shape: BaseGeometry
+    """Polygon or MultiPolygon, level-0 pixels, corner convention."""
+    name: str
+    kind: str = ""
+    """QuPath's class; none when empty."""
+    colour: tuple[int, int, int] = (255, 200, 0)
+    measurements: dict[str, float] = field(default_factory=dict)
+    locked: bool = True
+    """QuPath then does not move it by accident."""
+
+
+_NAMESPACE = uuid.UUID("6f1c9c3e-8a4b-5d0e-9a57-2f0b6f7d1c11")
+
+
+def write_annotations(path: Path, info: SlideInfo, annotations: Sequence[Annotation], decimals: int | None = 2) -> None:
+    """Write a FeatureCollection of annotations in QuPath's frame, aside and renamed.
+
+    Parameters
+    ----------
+    path
+        ``.geojson``.
+    info
+        Of the slide.
+    annotations
+        In the order of the file.
+    decimals
+        That coordinates keep; QuPath snaps to a hundredth. None keeps all: read again, the areas are the same.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or the place is not writable.
+    """
+    box = shown_box(info)
+    lines = [orjson.dumps(_feature(annotation, info, (box.x, box.y), decimals)) for annotation in annotations]
+    with write_aside(path) as temporary:
+        temporary.write_bytes(b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n")
+
+
+def _feature(annotation: Annotation, info: SlideInfo, origin: tuple[int, int], decimals: int | None) -> dict[str, Any]:
+    shape = shapely.transform(annotation.shape, lambda xy: xy - origin)
+    if decimals is not None:
+        # set_precision rounds and keeps the outcome valid; its grid leaves the last bits of a double behind.
+        shape = shapely.set_precision(shape, 10.0**-decimals)
+        shape = shapely.transform(shape, lambda xy: np.round(xy, decimals))
+    name = f"{info.fingerprint} {annotation.name} {shapely.to_wkb(shape, hex=True)}"
+    properties: dict[str, Any] = {
+        "objectType": "annotation",
+        "name": annotation.name,
+        "isLocked": annotation.locked,
+        "measurements": annotation.measurements,
+    }
+    if annotation.kind:
+        properties["classification"] = {"name": annotation.kind, "color": annotation.colour}
+    else:
+        properties["color"] = annotation.colour
+    own = str(uuid.uuid5(_NAMESPACE, name))
+    return {"type": "Feature", "id": own, "geometry": shapely.geometry.mapping(shape), "properties": properties}

@@ -1,0 +1,76 @@
+"""Slides by address, fetched ahead of their turn while others are worked on."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from wsipsm.errors import UsageError
+from wsipsm.slide.remote import SlideCache
+from wsipsm.stages.discover import CohortSlide
+
+_N_THREADS = 2
+
+
+class Fetcher:
+    """Local files of slides; those by address are kept in use until they are released.
+
+    Parameters
+    ----------
+    cache
+        Of slides by address; None: there are none.
+    """
+
+    def __init__(self, cache: SlideCache | None) -> None:
+        self._cache = cache
+        self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="wsipsm-fetch")
+        self._coming: dict[int, Future[Path]] = {}
+        self._held: dict[int, ExitStack] = {}
+
+    def start(self, number: int, slide: CohortSlide) -> None:
+        """Begin to fetch a slide, unless that was begun or it lies on a disk."""
+        if slide.url is not None and number not in self._coming:
+            self._held[number] = ExitStack()
+            self._coming[number] = self._threads.submit(self._fetch, number, slide.url)
+
+    def path_of(self, number: int, slide: CohortSlide, wait: bool) -> Path | None:
+        """Give the file of a slide; None while it is still coming and ``wait`` is false.
+
+        Raises
+        ------
+        WsipsmError
+            When it cannot be fetched.
+        """
+        if slide.url is None:
+            return slide.path
+        self.start(number, slide)
+        coming = self._coming[number]
+        return coming.result() if wait or coming.done() else None
+
+    def release(self, number: int) -> None:
+        """Let a slide's file go; the cache may drop it then."""
+        self._coming.pop(number, None)
+        if (held := self._held.pop(number, None)) is not None:
+            held.close()
+
+    def _fetch(self, number: int, url: str) -> Path:
+        if self._cache is None:
+            raise UsageError(f"{url}: a slide by address; a folder to keep it in is needed. Name one with --cache.")
+        return self._held[number].enter_context(self._cache.fetch(url))
+
+    def close(self) -> None:
+        """Wait for what is coming, and let all go."""
+        self._threads.shutdown(cancel_futures=True)
+        for number in list(self._held):
+            self.release(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,245 @@
+"""Ki-67 from stored nuclei: at the end of a run, and again when a region was drawn or the cut was set anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from wsipsm.errors import UsageError
+from wsipsm.export.annotations import Annotation, write_annotations
+from wsipsm.geometry import Box, Size
+from wsipsm.keys import Artefact, Column, Stain
+from wsipsm.ki67.score import Ki67Score, score_nuclei
+from wsipsm.region import PolygonRegion, Region, read_roi
+from wsipsm.rundir import RunDir, digest, write_aside
+from wsipsm.slide.base import SlideInfo
+from wsipsm.stages.provenance import package_version
+from wsipsm.stages.write import read_coverage
+from wsipsm.tissue import TissueMask
+
+FITTED = "fitted on the slide"
+_COLUMNS = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score and where it was written."""
+
+    folder: Path
+    key: str
+    """Names region and cut: ``scores/<key>.json`` stays when another score is made."""
+    score: Ki67Score
+
+
+@dataclass(frozen=True)
+class _StoredRun:
+    """What a finished run left that scoring needs."""
+
+    run_dir: RunDir
+    info: SlideInfo
+    mpp: float
+    cut_od: float
+    region: Region
+    lost_px0: tuple[Box, ...]
+
+
+def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: float | None = None) -> Scored:
+    """Score a finished run again; nothing is inferred anew.
+
+    Parameters
+    ----------
+    folder
+        Of the slide's results.
+    roi
+        GeoJSON of the region; None: the region of the run.
+    dab_cut_od
+        DAB optical density from which a nucleus is positive; None: the run's own.
+
+    Raises
+    ------
+    UsageError
+        When the folder holds no finished Ki-67 run.
+    RoiError
+        When the region cannot be used.
+    OutputError
+        When the score cannot be written.
+    """
+    stored = _open_run(Path(folder))
+    region = stored.region if roi is None else read_roi(roi, stored.info)
+    cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
+    cut_from = FITTED if dab_cut_od is None else "given by --dab-cut"
+    notes = () if roi is None else _notes_on_region(region, stored.region)
+    return write_score(stored.run_dir, stored.info, region, stored.lost_px0, (cut_od, cut_from), notes)
+
+
+def write_score(
+    run_dir: RunDir,
+    info: SlideInfo,
+    region: Region,
+    lost_px0: tuple[Box, ...],
+    cut: tuple[float, str],
+    notes: tuple[str, ...] = (),
+) -> Scored:
+    """Score cells.parquet and write ``score.json`` and ``score.geojson``; earlier scores stay in ``scores``.
+
+    Parameters
+    ----------
+    run_dir, info
+        Of the slide.
+    region
+        Whose nuclei count.
+    lost_px0
+        Level-0 boxes that could not be read.
+    cut
+        DAB optical density, and where it comes from.
+    notes
+        On the region, for the reader.
+    """
+    mpp = info.mpp or 1.0
+    xy_px0, dab_od = _read_nuclei(run_dir.path(Artefact.CELLS), region)
+    score = score_nuclei(
+        xy_px0 * mpp,
+        dab_od,
+        cut_od=cut[0],
+        cut_from=cut[1],
+        region=region.name,
+        coverage=read_coverage(region, lost_px0),
+        areas_of=lambda boxes_um: region.areas_in(boxes_um / mpp) * mpp**2,
+    )
+    outline = region.to_dict()
+    key = digest([outline["hash"], *cut, package_version()])
+    facts = {"slide": Path(info.path).name, "fingerprint": info.fingerprint, "region": outline}
+    told = {**facts, "key": key, "version": package_version(), "notes": list(notes), **score.to_dict()}
+    text = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+    kept = run_dir.path(Artefact.SCORES)
+    kept.mkdir(exist_ok=True)
+    areas = _annotations(score, region, mpp)
+    for path in (kept / f"{key}.json", run_dir.path(Artefact.SCORE)):
+        with write_aside(path) as temporary:
+            temporary.write_bytes(text)
+        write_annotations(path.with_suffix(".geojson"), info, areas)
+    return Scored(run_dir.root, key, score)
+
+
+def write_region(run_dir: RunDir, info: SlideInfo, region: Region) -> None:
+    """Keep the region of a run, so that it can be scored again without the slide."""
+    if isinstance(region, PolygonRegion):
+        write_annotations(run_dir.path(Artefact.REGION), info, [Annotation(region.shape, region.name)], None)
+    elif isinstance(region, TissueMask):
+        _, coded = cv2.imencode(".png", region.mask.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
+        with write_aside(run_dir.path(Artefact.TISSUE)) as temporary:
+            temporary.write_bytes(coded.tobytes())
+
+
+def _open_run(folder: Path) -> _StoredRun:
+    run_dir = RunDir(folder)
+    run, summary = run_dir.read_json(Artefact.RUN), run_dir.read_json(Artefact.SUMMARY)
+    if run is None or summary is None or not run_dir.path(Artefact.CELLS).is_file():
+        raise UsageError(
+            f"{folder}: no finished run in it; a slide's folder with {Artefact.RUN}, {Artefact.SUMMARY} and "
+            f"{Artefact.CELLS} is needed. Check the path, or run the slide first."
+        )
+    try:
+        profile = run["stain"]["profile"]
+        if profile["stain"] != Stain.IHC.value:
+            raise UsageError(f"{folder}: an H&E run; a Ki-67 stain is needed to score. Check the path.")
+        info = _slide_info(run["slide"])
+        lost = tuple(Box(*(int(value) for value in box)) for box in summary["failed_boxes_px0"])
+        return _StoredRun(
+            run_dir, info, float(info.mpp or 0), float(profile["dab_cut_od"]), _stored_region(run_dir, run, info), lost
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{folder}: {Artefact.RUN} or {Artefact.SUMMARY} lacks what scoring needs ({error!r}); results of this "
+            "version are needed. Run the slide again."
+        ) from error
+
+
+def _slide_info(values: Mapping[str, Any]) -> SlideInfo:
+    bounds = values.get("bounds")
+    return SlideInfo(
+        path=str(values["path"]),
+        reader=str(values["reader"]),
+        level_sizes=tuple(Size(**size) for size in values["level_sizes"]),
+        mpp=float(values["mpp"]),
+        fingerprint=str(values["fingerprint"]),
+        bounds=None if bounds is None else Box(**bounds),
+    )
+
+
+def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> Region:
+    stored = run["region"]
+    if stored["kind"] == "polygon":
+        return read_roi(run_dir.path(Artefact.REGION), info)
+    path = run_dir.path(Artefact.TISSUE)
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
+    if mask is None:
+        raise UsageError(f"{path}: cannot be read; the tissue of the run is needed. Run the slide again.")
+    return TissueMask(mask > 0, float(stored["px0_per_pixel"]), stored.get("note"), float(stored["fraction"]))
+
+
+def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centroids, level-0 pixels, and DAB densities of the nuclei in a region."""
+    try:
+        table = pq.read_table(path, columns=_COLUMNS)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); the nuclei of a finished run are needed.") from error
+    x, y, dab = (table.column(name).to_numpy() for name in _COLUMNS)
+    xy = np.stack([x, y], axis=1)
+    inside = region.contains(xy)
+    return xy[inside], np.asarray(dab[inside], dtype=np.float64)
+
+
+def _notes_on_region(region: Region, searched: Region) -> tuple[str, ...]:
+    """Say what part of a drawn region the run never looked at."""
+    if not isinstance(region, PolygonRegion):
+        return ()
+    if isinstance(searched, PolygonRegion):
+        outside = 1 - region.shape.intersection(searched.shape).area / region.shape.area
+        where = "outside the region of the run, where no nucleus was looked for. Run the slide with this --roi"
+    else:
+        left, top, right, bottom = region.shape.bounds
+        step = max(right - left, bottom - top) / 500
+        x, y = np.meshgrid(np.arange(left, right, step), np.arange(top, bottom, step))
+        points = np.stack([x.ravel(), y.ravel()], axis=1)
+        points = points[region.contains(points)]
+        outside = 1 - float(searched.contains(points).mean()) if len(points) else 0.0
+        where = "outside the tissue that was found, where no nucleus was looked for"
+    notes = list(region.notes)
+    if outside > 0.001:
+        notes.append(f"{outside:.1%} of the region lies {where}.")
+    return tuple(notes)
+
+
+def _annotations(score: Ki67Score, region: Region, mpp: float) -> list[Annotation]:
+    """Hot spot and fields, cut to the region where it was drawn."""
+    areas = []
+    if score.hot_spot.spot is not None:
+        spot = score.hot_spot.spot
+        half = spot.side_um / 2
+        box = shapely.box(spot.x_um - half, spot.y_um - half, spot.x_um + half, spot.y_um + half)
+        told = {"Ki-67 index": spot.index, "Nuclei": spot.n, "Interval low": spot.low, "Interval high": spot.high}
+        shape = shapely.transform(box, lambda xy: xy / mpp)
+        areas.append(Annotation(shape, "Ki-67 hot spot", "Hot spot", (255, 80, 0), _rounded(told)))
+    fields = score.fields
+    for box_um, index, n in zip(fields.boxes_um, fields.index.tolist(), fields.n.tolist(), strict=True):
+        shape = shapely.box(*(box_um / mpp))
+        if isinstance(region, PolygonRegion):
+            shape = shapely.intersection(shape, region.shape)
+        told = {"Ki-67 index": index, "Nuclei": n}
+        areas.append(Annotation(shape, f"Ki-67 {index:.1%} of {n}", "Field", (120, 160, 200), _rounded(told)))
+    return areas
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in values.items()}
