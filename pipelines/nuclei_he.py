@@ -34,7 +34,7 @@ ANY_SCAN = AugmentOptions(
     jpeg_quality=(35, 95),
 )
 """Stains, focus and compression of other laboratories."""
-SETTLE = SettleOptions(steps=500, looks=(0.6, 0.8, 0.6, 0.8), augment=ANY_SCAN)
+SETTLE = SettleOptions(steps=400, looks=(0.6, 0.8, 0.6, 0.8), augment=ANY_SCAN)
 """A paler look finds fewer false nuclei; the student learns to see it in any stain."""
 
 

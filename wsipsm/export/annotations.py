@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from wsipsm.export.geojson import shown_box
-from wsipsm.rundir import write_aside
 from wsipsm.slide.base import SlideInfo
 
 
@@ -36,29 +34,21 @@ class Annotation:
 _NAMESPACE = uuid.UUID("6f1c9c3e-8a4b-5d0e-9a57-2f0b6f7d1c11")
 
 
-def write_annotations(path: Path, info: SlideInfo, annotations: Sequence[Annotation], decimals: int | None = 2) -> None:
-    """Write a FeatureCollection of annotations in QuPath's frame, aside and renamed.
+def annotation_bytes(info: SlideInfo, annotations: Sequence[Annotation], decimals: int | None = 2) -> bytes:
+    """Give annotations as GeoJSON, a FeatureCollection in QuPath's frame.
 
     Parameters
     ----------
-    path
-        ``.geojson``.
     info
         Of the slide.
     annotations
         In the order of the file.
     decimals
         That coordinates keep; QuPath snaps to a hundredth. None keeps all: read again, the areas are the same.
-
-    Raises
-    ------
-    OutputError
-        When the disk is full or the place is not writable.
     """
     box = shown_box(info)
     lines = [orjson.dumps(_feature(annotation, info, (box.x, box.y), decimals)) for annotation in annotations]
-    with write_aside(path) as temporary:
-        temporary.write_bytes(b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n")
+    return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n"
 
 
 def _feature(annotation: Annotation, info: SlideInfo, origin: tuple[int, int], decimals: int | None) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.special import expit, logit
-from scipy.stats import t as student_t
+from scipy.special import expit, logit, stdtrit
 
 from wsipsm.ki67.index import wilson_interval
 
@@ -262,7 +261,7 @@ def ratio_interval(
     tail = (1 - confidence) / 2
     below, above = _studentised_quantiles(part, whole, (tail, 1 - tail), n_resamples, seed)
     # Few independent areas: the standard error itself is uncertain, which the blocks cannot tell.
-    wider = float(student_t.ppf(1 - tail, error.freedom)) / NormalDist().inv_cdf(1 - tail)
+    wider = float(stdtrit(error.freedom, 1 - tail)) / NormalDist().inv_cdf(1 - tail)
     steps = np.clip(np.array([above, below]) * wider, -_QUANTILE_LIMIT, _QUANTILE_LIMIT)
     low, high = expit(logit(share) - steps * error.value / (share * (1 - share)))
     flags = []

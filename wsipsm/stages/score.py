@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsipsm.errors import UsageError
-from wsipsm.export.annotations import Annotation, write_annotations
+from wsipsm.export.annotations import Annotation, annotation_bytes
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.ki67.score import Ki67Score, score_nuclei
@@ -123,18 +123,19 @@ def write_score(
     text = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
     kept = run_dir.path(Artefact.SCORES)
     kept.mkdir(exist_ok=True)
-    areas = _annotations(score, region, mpp)
+    areas = annotation_bytes(info, _annotations(score, mpp))
     for path in (kept / f"{key}.json", run_dir.path(Artefact.SCORE)):
-        with write_aside(path) as temporary:
-            temporary.write_bytes(text)
-        write_annotations(path.with_suffix(".geojson"), info, areas)
+        for own, content in ((path, text), (path.with_suffix(".geojson"), areas)):
+            with write_aside(own) as temporary:
+                temporary.write_bytes(content)
     return Scored(run_dir.root, key, score)
 
 
 def write_region(run_dir: RunDir, info: SlideInfo, region: Region) -> None:
     """Keep the region of a run, so that it can be scored again without the slide."""
     if isinstance(region, PolygonRegion):
-        write_annotations(run_dir.path(Artefact.REGION), info, [Annotation(region.shape, region.name)], None)
+        with write_aside(run_dir.path(Artefact.REGION)) as temporary:
+            temporary.write_bytes(annotation_bytes(info, [Annotation(region.shape, region.name)], None))
     elif isinstance(region, TissueMask):
         _, coded = cv2.imencode(".png", region.mask.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
         with write_aside(run_dir.path(Artefact.TISSUE)) as temporary:
@@ -221,8 +222,8 @@ def _notes_on_region(region: Region, searched: Region) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _annotations(score: Ki67Score, region: Region, mpp: float) -> list[Annotation]:
-    """Hot spot and fields, cut to the region where it was drawn."""
+def _annotations(score: Ki67Score, mpp: float) -> list[Annotation]:
+    """Hot spot and fields, whole squares also where the region cuts them."""
     areas = []
     if score.hot_spot.spot is not None:
         spot = score.hot_spot.spot
@@ -234,8 +235,6 @@ def _annotations(score: Ki67Score, region: Region, mpp: float) -> list[Annotatio
     fields = score.fields
     for box_um, index, n in zip(fields.boxes_um, fields.index.tolist(), fields.n.tolist(), strict=True):
         shape = shapely.box(*(box_um / mpp))
-        if isinstance(region, PolygonRegion):
-            shape = shapely.intersection(shape, region.shape)
         told = {"Ki-67 index": index, "Nuclei": n}
         areas.append(Annotation(shape, f"Ki-67 {index:.1%} of {n}", "Field", (120, 160, 200), _rounded(told)))
     return areas

@@ -1,0 +1,95 @@
+"""How long ``wsipsm score`` takes with an edited region, against the number of nuclei.
+
+    python benchmarks/rescoring.py [--nuclei 500000] [--repeats 3]
+
+A small slide is drawn and run; its nuclei are then replaced by as many as asked for, in clusters over a slide of usual
+size. The region has 40 parts, holes and exclusions. Times are of the whole command, start of Python included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from machine import describe_machine
+
+from wsipsm.config import RunOptions
+from wsipsm.demo.draw import draw_slide
+from wsipsm.engine.events import ignore_events
+from wsipsm.keys import Artefact, Column
+from wsipsm.stages.run import run_slide
+
+SIDE_PX0 = 80_000
+
+
+def make_result(folder: Path, n_nuclei: int) -> Path:
+    """Make a finished run's folder with many nuclei."""
+    slide = folder / "drawn.tiff"
+    draw_slide(slide, seed=1, size=(1200, 900), n_nuclei=200)
+    result = Path(run_slide(slide, folder / "out", RunOptions(workers=0), ignore_events).folder)
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(4000, SIDE_PX0 - 4000, (n_nuclei // 500 + 1, 2))
+    xy = np.clip(
+        centres[rng.integers(len(centres), size=n_nuclei)] + rng.normal(0, 900, (n_nuclei, 2)), 0, SIDE_PX0 - 1
+    )
+    table = pq.read_table(result / Artefact.CELLS)
+    table = table.take(pa.array(rng.integers(table.num_rows, size=n_nuclei)))
+    for axis, column in enumerate((Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0)):
+        place = table.schema.get_field_index(column.value)
+        table = table.set_column(place, table.schema.field(place), pa.array(xy[:, axis]))
+    pq.write_table(table, result / Artefact.CELLS, row_group_size=65_536, compression="zstd")
+    run = orjson.loads((result / Artefact.RUN).read_bytes())
+    run["slide"]["level_sizes"] = [{"width": SIDE_PX0, "height": SIDE_PX0}]
+    run["region"]["px0_per_pixel"] = SIDE_PX0 / 2000
+    (result / Artefact.RUN).write_bytes(orjson.dumps(run))
+    cv2.imwrite(str(result / Artefact.TISSUE), np.full((2000, 2000), 255, np.uint8))
+    return result
+
+
+def write_region(path: Path) -> None:
+    """Write a region of many parts with holes and exclusions."""
+    rng = np.random.default_rng(3)
+    features = []
+    for kind, n, radius in (("Tumor", 40, 7000), ("Ignore*", 25, 1500)):
+        for x, y in rng.uniform(5000, SIDE_PX0 - 5000, (n, 2)):
+            shape = shapely.Point(x, y).buffer(radius, quad_segs=100).difference(shapely.Point(x, y).buffer(radius / 5))
+            properties = {"objectType": "annotation", "classification": {"name": kind}}
+            features.append({"type": "Feature", "geometry": shapely.geometry.mapping(shape), "properties": properties})
+    path.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nuclei", type=int, default=500_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="wsipsm-rescoring-") as name:
+        folder = Path(name)
+        result, roi = make_result(folder, args.nuclei), folder / "roi.geojson"
+        write_region(roi)
+        code = "from wsipsm.cli.main import main; main()"
+        command = [sys.executable, "-c", code, "score", str(result), "--roi", str(roi)]
+        seconds = []
+        for _ in range(args.repeats):
+            started = time.perf_counter()
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            seconds.append(time.perf_counter() - started)
+    print(told)
+    facts = describe_machine()
+    times = ", ".join(f"{value:.2f}" for value in seconds)
+    print(f"{args.nuclei:,} nuclei, region of 65 polygons: {times} s. {facts['date']}, {facts['machine']}.")
+
+
+if __name__ == "__main__":
+    main()
