@@ -186,7 +186,7 @@ def test_workers_that_cannot_be_used_are_refused(n_workers: int, threads: int, t
         ) as cluster,
         pytest.raises(UsageError, match=told),
     ):
-        DaskExecutor(address=cluster.scheduler_address)
+        DaskExecutor(address=cluster.scheduler_address, join_s=1)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals to a process group")

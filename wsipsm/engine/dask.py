@@ -27,6 +27,7 @@ _CLOSE_TIMEOUT_S = 3
 _GRACE_S = 1.0
 _END_TIMEOUT_S = 10
 _LOOK_S = 5.0
+_JOIN_S = 20.0
 _PATIENCE_S = 120.0
 """How long a run goes on without any worker: they come back, or more are started."""
 _QUIET = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core")
@@ -62,6 +63,8 @@ class DaskExecutor:
         this process's.
     patience_s
         How long to wait when no worker is left, seconds.
+    join_s
+        How long to wait for the first worker of a running scheduler, seconds: they may be starting again.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class DaskExecutor:
         address: str | None = None,
         fingerprint: Callable[[], str] | None = None,
         patience_s: float = _PATIENCE_S,
+        join_s: float = _JOIN_S,
     ) -> None:
         self._patience_s = patience_s
         self._cluster: Any = None
@@ -86,11 +90,12 @@ class DaskExecutor:
         try:
             self._client: Any = self._start(n_workers) if address is None else self._connect(address)
             if address is not None:
-                n_workers = _checked_workers(self._client, address, fingerprint)
+                n_workers = _checked_workers(self._client, address, fingerprint, join_s)
         except BaseException:
             self.close()
             raise
         self._n_workers = n_workers
+        self._counted_s = time.monotonic()
 
     def _start(self, n_workers: int) -> Any:
         self._folder = TemporaryDirectory(prefix="wsipsm-dask-", ignore_cleanup_errors=True)
@@ -119,7 +124,7 @@ class DaskExecutor:
     @property
     def n_workers(self) -> int:
         """Worker processes."""
-        return self._n_workers
+        return self._count_workers()
 
     def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Yield outcomes as they come; at most twice the workers and two tasks are in flight.
@@ -135,7 +140,7 @@ class DaskExecutor:
         source = as_source(tasks)
         lost: deque[T] = deque()
         while True:
-            for outcome in self._run_bounded(function, source, 2 * self._n_workers + 2):
+            for outcome in self._run_bounded(function, source, None):
                 if isinstance(outcome.error, KilledWorker):
                     lost.append(outcome.task)
                 else:
@@ -146,11 +151,13 @@ class DaskExecutor:
             for outcome in self._run_bounded(function, Listed([task]), 1):
                 yield Outcome(task, outcome.result, _in_own_words(outcome.error))
 
-    def _run_bounded(self, function: Callable[[T], R], source: Source[T], limit: int) -> Iterator[Outcome[T, R]]:
+    def _run_bounded(self, function: Callable[[T], R], source: Source[T], limit: int | None) -> Iterator[Outcome[T, R]]:
+        """Run tasks with so many in flight; None: as many as keep the workers that there are busy."""
         flying: dict[Any, T] = {}
 
         def launch() -> None:
-            while len(flying) < limit and (task := source.take()) is not None:
+            most = 2 * self._count_workers() + 2 if limit is None else limit
+            while len(flying) < most and (task := source.take()) is not None:
                 flying[self._client.submit(function, task, pure=False)] = task
 
         try:
@@ -193,6 +200,13 @@ class DaskExecutor:
                     f"{self._patience_s:.0f} s; at least one is needed. Run the same command again: finished blocks "
                     "are kept."
                 )
+
+    def _count_workers(self) -> int:
+        """Workers, counted anew now and then: on a running scheduler they come and go."""
+        if self._address is not None and time.monotonic() - self._counted_s > _LOOK_S:
+            self._n_workers = max(1, self._n_alive())
+            self._counted_s = time.monotonic()
+        return self._n_workers
 
     def _n_alive(self) -> int:
         try:
@@ -265,8 +279,10 @@ def _in_own_words(error: Exception | None) -> Exception | None:
     return error
 
 
-def _checked_workers(client: Any, address: str, fingerprint: Callable[[], str] | None) -> int:
+def _checked_workers(client: Any, address: str, fingerprint: Callable[[], str] | None, join_s: float) -> int:
     """Count workers, and refuse those that would give other results or fail."""
+    with suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=join_s)
     workers: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
         raise UsageError(
@@ -287,13 +303,15 @@ def _checked_workers(client: Any, address: str, fingerprint: Callable[[], str] |
 def _check_same_code(client: Any, address: str, fingerprint: Callable[[], str]) -> None:
     own = fingerprint()
     advice = "Install the same version on every worker and start them again."
-    try:
-        answers: dict[str, str] = client.run(functools.partial(_answer, fingerprint))
-    except ImportError as error:
-        raise UsageError(
-            f"--scheduler {address}: its workers lack wsipsm ({error}); {own} is needed. {advice}"
-        ) from error
-    other = sorted((worker, answer) for worker, answer in answers.items() if answer != own)
+    # One that is lost while it is asked says nothing; the others do.
+    answers: dict[str, Any] = client.run(functools.partial(_answer, fingerprint), on_error="return")
+    for answer in answers.values():
+        if isinstance(answer, ImportError):
+            raise UsageError(
+                f"--scheduler {address}: its workers lack wsipsm ({answer}); {own} is needed. {advice}"
+            ) from answer
+    told = {worker: answer for worker, answer in answers.items() if not isinstance(answer, OSError)}
+    other = sorted((worker, str(answer)) for worker, answer in told.items() if answer != own)
     if other:
         worker, answer = other[0]
         raise UsageError(f"--scheduler {address}: worker {worker} has {answer}; {own} is needed. {advice}")

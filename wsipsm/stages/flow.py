@@ -131,9 +131,6 @@ class SlideFlow:
         self._fetcher = fetcher
         self._opened: dict[int, _Open] = {}
         self._ready: deque[Task] = deque()
-        # As many slides as keep every worker busy when each has one block.
-        self._most_ready = 2 * executor.n_workers + 2
-        self._most_opened = self._most_ready if executor.n_workers else 1
         self._n_begun = 0
         self._n_flying = 0
         self._not_fetched: list[tuple[int, Exception]] = []
@@ -161,8 +158,11 @@ class SlideFlow:
 
     def _next_plan(self) -> PrepareTask | None:
         """Plan of the next slide, when blocks run low, it may be open, and its file is here."""
-        hungry = len(self._ready) < self._most_ready and self._n_begun < self._most_opened
-        while self._waiting and hungry and (self._executor.n_workers or not self._ready):
+        n_workers = self._executor.n_workers
+        # As many slides as keep every worker busy when each has one block.
+        most = 2 * n_workers + 2 if n_workers else 1
+        hungry = len(self._ready) < most and self._n_begun < most
+        while self._waiting and hungry and (n_workers or not self._ready):
             number = self._waiting[0]
             slide = self._slides[number]
             try:
