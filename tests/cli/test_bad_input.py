@@ -135,7 +135,8 @@ def test_check_tells_problems_and_fails(tmp_path: Path) -> None:
 
 
 def test_cohort_of_nothing(tmp_path: Path, out: Path) -> None:
-    assert wsipsm("cohort", tmp_path / "none", "--out", out).exit_code == 5
+    assert wsipsm("cohort", tmp_path / "none", "--out", out).exit_code == 2
+    assert wsipsm("cohort", tmp_path / "none", "--out", out, "--skip-bad").exit_code == 5
 
 
 def test_a_real_process_ends_the_same_way(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from wsipsm.demo.draw import draw_slide
 from wsipsm.keys import Artefact
 
 RUNNER = CliRunner()
-FILES = {artefact.value for artefact in Artefact} - {Artefact.SHARDS.value}
+FILES = {artefact.value for artefact in Artefact} - {Artefact.SHARDS.value, Artefact.REGION.value}
 
 
 def wsipsm(*args: object) -> Result:
@@ -100,7 +100,11 @@ def test_models() -> None:
 def test_cohort_goes_on_after_a_failure(slide: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.svs"
     broken.write_bytes(b"no slide")
-    result = wsipsm("cohort", broken, slide, "--out", tmp_path / "out", "--workers", "0")
+    given = ("cohort", broken, slide, "--out", tmp_path / "out", "--workers", "0")
+    refused = wsipsm(*given)
+    assert refused.exit_code == 2, refused.output
+    assert "--skip-bad" in refused.stderr
+    result = wsipsm(*given, "--skip-bad")
     assert result.exit_code == 5, result.output
     assert "broken.svs" in result.stdout
     table = (tmp_path / "out" / "cohort.csv").read_text().splitlines()

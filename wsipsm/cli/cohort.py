@@ -46,7 +46,10 @@ MaxFailures = Annotated[
     typer.Option(min=0, metavar="N", help="Stop when more slides than this failed.", show_default="no limit"),
 ]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Go on without slides that cannot be used; they are rows that say why.")
+    bool,
+    typer.Option(
+        "--skip-bad", help="Go on without slides that cannot be used; they are rows that say why.", show_default="no"
+    ),
 ]
 Cache = Annotated[
     Path | None,

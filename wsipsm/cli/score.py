@@ -20,12 +20,19 @@ Results = Annotated[
 ]
 Roi = Annotated[
     Path | None,
-    typer.Option("--roi", metavar="FILE", help="GeoJSON from QuPath: whose nuclei count. Default: as the run did."),
+    typer.Option(
+        "--roi", metavar="FILE", help="GeoJSON from QuPath: whose nuclei count.", show_default="as the run did"
+    ),
 ]
 DabCut = Annotated[
     float | None,
     typer.Option(
-        "--dab-cut", min=0.0, max=3.0, metavar="OD", help="DAB density from which a nucleus is positive. Default: own."
+        "--dab-cut",
+        min=0.0,
+        max=3.0,
+        metavar="OD",
+        help="DAB density from which a nucleus is positive.",
+        show_default="the run's own",
     ),
 ]
 
