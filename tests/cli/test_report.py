@@ -23,6 +23,7 @@ def summary(**values: Any) -> RunSummary:
         n_negative=1822,
         labelling_index=labelling_index(678, 1822, "all nuclei", 1.0).to_dict(),
         labelling_index_note=None,
+        scores=None,
         region={"name": "all nuclei", "kind": "tissue"},
         region_area_mm2=0.5,
         coverage=1.0,
