@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nuclei_he import make_recipe
+from nuclei_he import SETTLE, make_recipe
 from numpy.typing import NDArray
 from PIL import Image
 from recipe import Source, make_model
@@ -40,7 +40,8 @@ def test_a_killed_recipe_goes_on_to_the_same_weights(
     pixels: NDArray[np.uint8], encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    recipe = replace(make_recipe([], 3), sources=[Source(tmp_path / "image.png", 0.25)], steps=1, round_steps=(1, 1))
+    source, settle = Source(tmp_path / "image.png", 0.25), replace(SETTLE, steps=1)
+    recipe = replace(make_recipe([], 3), sources=[source], steps=1, round_steps=(1, 1), settle=settle)
     whole = make_model(recipe, encoder, tmp_path / "whole" / "model.safetensors")
 
     class Killed(BaseException):
