@@ -231,7 +231,10 @@ def settle(
     """Do the last training."""
     more = [_read(source, recipe).rgb for source in recipe.settle_sources]
     options = replace(options, seed=recipe.seed, input_sigma_px=recipe.input_sigma_px)
-    return settle_student([*pixels, *more], network, options, tell_step, workshop.folder / "settled")
+    made_from = {"pixels": digest_arrays([*pixels, *more]), "options": str(options)}
+    identity = digest({**made_from, "start": digest_state(network.state_dict())})
+    keep = workshop.folder / f"settled-{identity[:12]}"
+    return settle_student([*pixels, *more], network, options, tell_step, keep)
 
 
 def tell_step(step: int, steps: int, loss: float) -> None:

@@ -188,10 +188,8 @@ def _to_region(path: Path, annotations: list[_Annotation], slide_info: SlideInfo
     included = [annotation for annotation in annotations if not annotation.excluded]
     tumour = [annotation for annotation in included if annotation.is_tumour]
     if tumour and len(tumour) < len(included):
-        notes.append(
-            f"{path}: {len(tumour)} annotations are named or classed tumour; the other {len(included) - len(tumour)} "
-            "do not count."
-        )
+        n_other = len(included) - len(tumour)
+        notes.append(f"{path}: {len(tumour)} annotations are tumour by name or class; {n_other} others do not count.")
     included = tumour or included
     if not included:
         left_out = f" Left out: {' '.join(notes)}" if notes else ""
