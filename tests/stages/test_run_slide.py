@@ -49,7 +49,10 @@ def test_results_and_what_is_told_on_the_way(slide: Path, tmp_path: Path) -> Non
     summary = run_slide(slide, tmp_path, options(), events.append)
     folder = tmp_path / "case.one"
     assert summary.folder == str(folder)
-    assert {path.name for path in folder.iterdir()} == {a.value for a in Artefact} - {Artefact.SHARDS.value}
+    assert {path.name for path in folder.iterdir()} == {a.value for a in Artefact} - {
+        Artefact.SHARDS.value,
+        Artefact.REGION.value,
+    }
 
     table = pq.read_table(folder / Artefact.CELLS)
     assert table.schema.equals(nuclei_schema())
