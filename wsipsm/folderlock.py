@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from wsipsm.errors import UsageError
-from wsipsm.rundir import output_error, write_aside
+from wsipsm.rundir import is_alive, output_error, read_json_object, write_aside
 
 LOCK_NAME = "wsipsm.lock"
 BEAT_S = 5.0
@@ -145,7 +145,8 @@ def _remove(path: Path, found: dict[str, Any]) -> None:
 def _is_left_behind(path: Path, found: dict[str, Any], beat_s: float) -> bool:
     if found.get("host") == socket.gethostname():
         # A number may have been given to another process since.
-        return _start_of(found.get("pid")) != found.get("started") or _start_of(found.get("pid")) is None
+        started = _start_of(found.get("pid"))
+        return started is None or started != found.get("started")
     deadline = time.monotonic() + PATIENCE_BEATS * beat_s
     while time.monotonic() < deadline:
         time.sleep(min(0.5, beat_s))
@@ -157,11 +158,7 @@ def _is_left_behind(path: Path, found: dict[str, Any], beat_s: float) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json_object(path) or {}
 
 
 def _is_same(found: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -177,13 +174,7 @@ def _start_of(pid: Any) -> int | None:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return 0
-    return 0
+    return 0 if is_alive(pid) else None
 
 
 def _age_s(path: Path) -> float:

@@ -134,15 +134,27 @@ def _left_by_dead_run(name: str) -> bool:
     process = name[len(host) :].split("-", 1)[0]
     if not process.isdigit():
         return False
-    if int(process) == os.getpid():
-        return True
+    return int(process) == os.getpid() or not is_alive(int(process))
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this host exists; one that may not be asked does."""
     try:
-        os.kill(int(process), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except OSError:
         return False
-    return False
+    except OSError:
+        return True
+    return True
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None when the file is absent or holds anything else."""
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class RunDir:
@@ -200,11 +212,7 @@ class RunDir:
 
     def read_json(self, artefact: Artefact) -> dict[str, Any] | None:
         """Read a JSON artefact; None when it is absent or not a JSON object."""
-        try:
-            value = orjson.loads(self.path(artefact).read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            return None
-        return value if isinstance(value, dict) else None
+        return read_json_object(self.path(artefact))
 
     def remove(self, *artefacts: Artefact) -> None:
         """Remove artefacts that exist."""
@@ -218,7 +226,7 @@ class RunDir:
         if not folder.is_dir():
             return
         for entry in folder.iterdir():
-            if not entry.name.startswith(TEMPORARY_PREFIX) and entry not in kept:
+            if entry.suffix == ".parquet" and not entry.name.startswith(TEMPORARY_PREFIX) and entry not in kept:
                 entry.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: something of another run
             folder.rmdir()

@@ -13,7 +13,7 @@ from wsipsm.errors import RoiError
 from wsipsm.instances.shard import check_shard
 from wsipsm.keys import Artefact
 from wsipsm.models.registry import resolve_model
-from wsipsm.rundir import RunDir, digest, write_aside
+from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
@@ -22,9 +22,6 @@ from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.provenance import result_code
 from wsipsm.stages.summary import RESULTS, RunSummary
 from wsipsm.tiling import Block
-
-PLANNED_BLOCKS = "planned"
-"""Beside the shards: how many there will be, for who looks from outside."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,6 @@ def prepare_slide(
         _make_folder(run_dir, start_anew=finished is not None)
         listener(StageStarted("plan", str(slide_path)))
         plan = plan_slide(slide, options, run_dir)
-    with write_aside(run_dir.path(Artefact.SHARDS) / PLANNED_BLOCKS) as temporary:
-        temporary.write_text(f"{len(plan.blocks)}\n")
     before = {}
     for block in plan.blocks:
         facts = check_shard(run_dir.shard_path(plan.job.key, block))

@@ -15,7 +15,6 @@ from wsipsm.folderlock import holder_of
 from wsipsm.keys import Artefact
 from wsipsm.stages.cohort_table import FAILED, PARQUET_NAME, WAITING
 from wsipsm.stages.journal import read_journal
-from wsipsm.stages.prepare import PLANNED_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,14 @@ def read_status(folder: Path) -> StudyStatus:
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise UsageError(f"{table_path}: cannot be read ({error}); the table of a study is needed.") from error
     starts, last = 0, ""
+    planned: dict[str, int] = {}
     for line in read_journal(folder):
         starts += line.get("what") == "started"
         last = str(line.get("time", last))
-    waiting = [str(row["id"]) for row in rows if row["status"] == WAITING]
-    running = tuple(found for name in waiting if (found := _running(folder / name, name)) is not None)
+        if isinstance(n_blocks := line.get("n_blocks"), int):
+            planned[str(line.get("slide"))] = n_blocks
+    waiting = [(str(row["id"]), planned.get(str(row["slide"]))) for row in rows if row["status"] == WAITING]
+    running = tuple(found for name, n in waiting if (found := _running(folder, name, n)) is not None)
     return StudyStatus(
         folder=str(folder),
         holder=holder_of(folder),
@@ -90,13 +92,9 @@ def read_status(folder: Path) -> StudyStatus:
     )
 
 
-def _running(folder: Path, name: str) -> RunningSlide | None:
-    shards = folder / Artefact.SHARDS.value
+def _running(folder: Path, name: str, n_blocks: int | None) -> RunningSlide | None:
+    shards = folder / name / Artefact.SHARDS.value
     if not shards.is_dir():
         return None
     n_done = sum(1 for entry in shards.iterdir() if entry.suffix == ".parquet" and not entry.name.startswith("."))
-    try:
-        planned = int((shards / PLANNED_BLOCKS).read_text())
-    except (OSError, ValueError):
-        planned = None
-    return RunningSlide(name, n_done, planned)
+    return RunningSlide(name, n_done, n_blocks)
