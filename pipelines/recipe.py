@@ -159,7 +159,7 @@ class Workshop:
         settings
             That the lessons are made with; other ones are another training.
         """
-        identity = digest({"pixels": self.pixels, "options": f"{options} {settings}", "start": digest_state(start)})
+        identity = _identity(self.pixels, f"{options} {settings}", start)
         done = self.folder / f"{name}-{identity[:12]}.safetensors"
         if not done.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -170,6 +170,11 @@ class Workshop:
         network = NucleusUnet(self.n_outputs)
         network.load_state_dict(load_file(done))
         return network.eval()
+
+
+def _identity(pixels: str, options: str, start: dict[str, Tensor]) -> str:
+    """Name a training by what it is made from."""
+    return digest({"pixels": pixels, "options": options, "start": digest_state(start)})
 
 
 def first_options(recipe: Recipe) -> TrainOptions:
@@ -231,8 +236,7 @@ def settle(
     """Do the last training."""
     more = [_read(source, recipe).rgb for source in recipe.settle_sources]
     options = replace(options, seed=recipe.seed, input_sigma_px=recipe.input_sigma_px)
-    made_from = {"pixels": digest_arrays([*pixels, *more]), "options": str(options)}
-    identity = digest({**made_from, "start": digest_state(network.state_dict())})
+    identity = _identity(digest_arrays([*pixels, *more]), str(options), network.state_dict())
     keep = workshop.folder / f"settled-{identity[:12]}"
     return settle_student([*pixels, *more], network, options, tell_step, keep)
 

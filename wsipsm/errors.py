@@ -31,6 +31,11 @@ EXIT_INCOMPLETE = 7
 EXIT_INTERRUPTED = 130
 
 
+def one_line(said: object) -> str:
+    """Text of an error, or any other, on one line."""
+    return " ".join(str(said).split())
+
+
 class WsipsmError(Exception):
     """Root of every error that wsipsm raises on purpose."""
 

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, score, status, train
-from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError
+from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError, one_line
 
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "WSIPSM_DEBUG"
@@ -36,7 +36,7 @@ class CommandGroup(TyperGroup):
             sys.stdout.flush()
             return result
         except WsipsmError as error:
-            _say(f"error: {_one_line(str(error))}", error)
+            _say(f"error: {one_line(error)}", error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
             notes = getattr(interrupt, "__notes__", ["Nothing was left half-written."])
@@ -118,10 +118,6 @@ def _debugging() -> bool:
     return os.environ.get(DEBUG_VARIABLE, "").lower() not in ("", "0", "false", "no", "off")
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 def _say(line: str, error: BaseException | None = None) -> None:
     if error is not None and _debugging():
         traceback.print_exception(error)
@@ -129,7 +125,7 @@ def _say(line: str, error: BaseException | None = None) -> None:
 
 
 def _unexpected(error: Exception) -> typer.Exit:
-    what = _one_line(str(error)) or "no message"
+    what = one_line(error) or "no message"
     where = "" if _debugging() else f" Run it again with {DEBUG_FLAG} to see where it arose."
     _say(f"error: unexpected {type(error).__name__}: {what}.{where}", error)
     return typer.Exit(EXIT_UNEXPECTED)

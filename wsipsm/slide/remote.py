@@ -26,7 +26,7 @@ from wsipsm.slide.transfer import NoAnswerError, RestartError, failure_of, is_fi
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-DEFAULT_CACHE_BYTES = 100 * 10**9
+DEFAULT_CACHE_BYTES = 100 * 2**30
 """Some fifty slides."""
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Before each further try of a connection that brought next to nothing."""

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import wsipsm
 from wsipsm.config import RunOptions
-from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError
+from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError, one_line
 from wsipsm.models.registry import resolve_model
 from wsipsm.region import read_roi
 from wsipsm.slide.address import check_url
@@ -107,7 +107,7 @@ def _unusable_models(slides: Sequence[CohortSlide]) -> dict[str | None, str]:
         try:
             resolve_model(model)
         except ModelError as error:
-            reasons[model] = _one_line(error)
+            reasons[model] = one_line(error)
     return reasons
 
 
@@ -161,7 +161,7 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
             except UsageError:  # a library is not installed: no slide can change that
                 raise
             except WsipsmError as error:
-                reasons.append(_one_line(error))
+                reasons.append(one_line(error))
         return reasons
     mpp = slide.mpp if slide.mpp is not None else options.mpp
     return opener.ask({"path": str(slide.path), "mpp": mpp, "roi": str(roi) if roi else None})
@@ -317,9 +317,9 @@ def look_at_slide(path: str, mpp: float | None, roi: str | None) -> list[str]:
             info = slide.info
         require_mpp(info)
     except WsipsmError as error:
-        reasons.append(_one_line(error))
+        reasons.append(one_line(error))
     except Exception as error:  # noqa: BLE001  the boundary of a slide: all others are to be looked at too
-        reasons.append(f"{path}: unexpected {type(error).__name__}: {_one_line(error)}")
+        reasons.append(f"{path}: unexpected {type(error).__name__}: {one_line(error)}")
     if roi is None:
         return reasons
     try:
@@ -328,13 +328,9 @@ def look_at_slide(path: str, mpp: float | None, roi: str | None) -> list[str]:
         elif not Path(roi).is_file():
             reasons.append(_no_roi(Path(roi)))
     except RoiError as error:
-        reasons.append(_one_line(error))
+        reasons.append(one_line(error))
     return reasons
 
 
 def _no_roi(roi: Path) -> str:
     return f"{roi}: no such file; the GeoJSON of the slide's region is needed. Check the path."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -15,7 +15,7 @@ from wsipsm.engine.task import Executor
 from wsipsm.errors import TooManyFailuresError
 from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.rundir import output_error
-from wsipsm.slide.remote import SlideCache
+from wsipsm.slide.remote import DEFAULT_CACHE_BYTES, SlideCache
 from wsipsm.stages.check import check_slides
 from wsipsm.stages.cohort_table import COLUMNS, CSV_NAME, FAILED, INCOMPLETE, CohortRow, CohortSummary, write_table
 from wsipsm.stages.discover import CohortSlide, Problem, read_study, refusal
@@ -27,7 +27,7 @@ from wsipsm.stages.segment import opened_executor
 _USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160
 _TABLE_PERIOD_S = 2.0
 """A table of ten thousand rows is not written after each of them."""
-CACHE_NAME, CACHE_BYTES = "slides-by-address", 100 * 2**30
+CACHE_NAME = "slides-by-address"
 PAUSES_S = (5.0, 60.0)
 """Before the second try of what failed, and before each further one: a shared folder may be away for a minute."""
 
@@ -46,7 +46,7 @@ class CohortOptions:
     """Go on without slides that cannot be used; they are rows that say why."""
     cache: Path | None = None
     """Folder for slides by address; None: one in the study's folder."""
-    cache_bytes: int = CACHE_BYTES
+    cache_bytes: int = DEFAULT_CACHE_BYTES
     """That it may hold."""
 
 
@@ -200,8 +200,10 @@ class RunningStudy:
 
     def _check_failures(self) -> None:
         most = self._how.max_failures
+        if most is None:
+            return
         failed = [row for row in self.rows if row.status == FAILED]
-        if most is not None and len(failed) > most:
+        if len(failed) > most:
             raise TooManyFailuresError(
                 f"{self._out}: {len(failed)} slides failed, the last one {failed[-1].slide} ({failed[-1].reason}); at "
                 f"most {most} are allowed by --max-failures. Correct what failed, then run the same command again."

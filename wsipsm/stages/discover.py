@@ -14,7 +14,6 @@ from pathlib import Path
 from wsipsm.errors import UsageError
 from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.slide.reader import parse_number
-from wsipsm.stages.folders import SLIDE_SUFFIXES as SLIDE_SUFFIXES  # known under this name too
 from wsipsm.stages.folders import find_slides, is_pattern, is_slide_folder, match_pattern
 from wsipsm.stages.manifest import ManifestRow, read_manifest
 

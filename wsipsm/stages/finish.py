@@ -26,6 +26,7 @@ from wsipsm.stages.score import FITTED, Scored, write_region, write_score
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import read_coverage, write_cells
+from wsipsm.tiling import Block
 
 _PICTURE_PX = 3000
 _PICTURE_FROM_PX0 = 8192
@@ -55,7 +56,7 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     made = [block for block in plan.blocks if block.index in segmented.reports]
     if options.scheduler is not None:
         _wait_for_shards([run_dir.shard_path(plan.job.key, block) for block in made], options.scheduler)
-    result = _write_results(plan, run_dir, segmented, options)
+    result = _write_results(plan, run_dir, segmented, made, options)
     writing = time.perf_counter() - started
     seconds = {"plan": prepared.seconds, "segment": segmented.seconds, "write": round(writing, 3)}
     seconds["total"] = round(sum(seconds.values()), 3)
@@ -68,9 +69,10 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     return summary
 
 
-def _write_results(plan: SlidePlan, run_dir: RunDir, segmented: Segmented, options: RunOptions) -> SlideResult:
-    """Write nuclei and overview."""
-    done = [block for block in plan.blocks if block.index in segmented.reports]
+def _write_results(
+    plan: SlidePlan, run_dir: RunDir, segmented: Segmented, made: Sequence[Block], options: RunOptions
+) -> SlideResult:
+    """Write nuclei and overview from the blocks that have a shard."""
     lost = _lost_boxes(plan, segmented)
     coverage = read_coverage(plan.region, lost)
     if plan.blocks and coverage == 0:
@@ -81,7 +83,7 @@ def _write_results(plan: SlidePlan, run_dir: RunDir, segmented: Segmented, optio
     picture, px0_per_pixel = _read_picture(plan, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
     canvas = OverviewCanvas(picture, px0_per_pixel, region, plan.job.grid.slide_mpp)
-    totals = write_cells(plan, run_dir, done, lost, geojson_facts(plan), canvas)
+    totals = write_cells(plan, run_dir, made, lost, geojson_facts(plan), canvas)
     result = SlideResult(plan, segmented, totals, lost, coverage)
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         canvas.save(temporary, overview_caption(result))
@@ -94,7 +96,7 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     write_region(run_dir, plan.info, plan.region)
     if profile.stain != Stain.IHC or profile.dab_cut_od is None:
         return None
-    return write_score(run_dir, plan.info, plan.region, result.lost_px0, (profile.dab_cut_od, FITTED))
+    return write_score(run_dir, plan.info, plan.region, result.coverage, (profile.dab_cut_od, FITTED))
 
 
 def _read_picture(plan: SlidePlan, options: RunOptions) -> tuple[NDArray[np.uint8], float]:

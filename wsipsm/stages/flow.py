@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import TypeAlias
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.budget import available_bytes, check_budget
 from wsipsm.engine.events import BlockDone, BlockFailed, BlockReport, Listener, SlideDone, StageStarted
-from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, Source, granted_cpus
-from wsipsm.errors import BudgetError, DiskFullError, WsipsmError
+from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, Source
+from wsipsm.errors import BudgetError, DiskFullError, WsipsmError, one_line
 from wsipsm.stages.block import SlideJob, release_worker, segment_block
 from wsipsm.stages.discover import CohortSlide
 from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import PreparedSlide, prepare_slide
-from wsipsm.stages.segment import STOPS_THE_SLIDE, Segmented
+from wsipsm.stages.segment import STOPS_THE_SLIDE, Segmented, fitted_plan
 from wsipsm.stages.summary import RunSummary
 from wsipsm.tiling import Block
 
@@ -206,17 +205,15 @@ class SlideFlow:
     def _open(self, number: int, prepared: PreparedSlide) -> Iterator[SlideEnd]:
         n_workers = self._executor.n_workers
         self._tell(replace(prepared.announcement(n_workers), slide=self._told(number)))
-        options, plan, todo = self._options(self._slides[number]), prepared.plan, prepared.todo
-        if options.scheduler is None and todo:
-            try:
-                check_budget(plan.budget(options.block_px), n_workers, available_bytes(), Path(prepared.folder))
-            except BudgetError as error:
-                yield self._fail(number, error)
-                return
-            plan = plan.with_threads(max(1, granted_cpus() // max(1, n_workers)))
+        todo = prepared.todo
         self._opened[number] = _Open(prepared, Segmented(dict(prepared.before)), len(todo))
         if not todo:
             self._finish(number)
+            return
+        try:
+            plan = fitted_plan(prepared, self._options(self._slides[number]), n_workers)
+        except BudgetError as error:
+            yield self._fail(number, error)
             return
         self._tell(StageStarted("segment", self._told(number)))
         self._ready.extend(BlockTask(number, plan.job, block) for block in todo)
@@ -259,7 +256,7 @@ class SlideFlow:
         # What is left of its blocks would fail likewise, or for nothing.
         self._ready = deque(task for task in self._ready if task.slide != number)
         known = isinstance(error, WsipsmError)
-        text = " ".join(str(error).split())
+        text = one_line(error)
         return self._end(SlideEnd(number, None, text if known else f"unexpected {type(error).__name__}: {text}"))
 
     def _end(self, end: SlideEnd) -> SlideEnd:

@@ -14,7 +14,8 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from wsipsm.errors import UsageError
-from wsipsm.stages.discover import SLIDE_SUFFIXES, slide_stem
+from wsipsm.stages.discover import slide_stem
+from wsipsm.stages.folders import SLIDE_SUFFIXES
 
 NAME_COLUMNS = ("id", "slide")
 INDEX_COLUMNS = ("labelling_index", "labeling_index", "ki67_index", "ki67", "ki_67_index", "ki_67", "index")

@@ -79,14 +79,15 @@ def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: 
     cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
     cut_from = FITTED if dab_cut_od is None else "given by --dab-cut"
     notes = () if roi is None else _notes_on_region(region, stored.region)
-    return write_score(stored.run_dir, stored.info, region, stored.lost_px0, (cut_od, cut_from), notes)
+    coverage = read_coverage(region, stored.lost_px0)
+    return write_score(stored.run_dir, stored.info, region, coverage, (cut_od, cut_from), notes)
 
 
 def write_score(
     run_dir: RunDir,
     info: SlideInfo,
     region: Region,
-    lost_px0: tuple[Box, ...],
+    coverage: float,
     cut: tuple[float, str],
     notes: tuple[str, ...] = (),
 ) -> Scored:
@@ -98,8 +99,8 @@ def write_score(
         Of the slide.
     region
         Whose nuclei count.
-    lost_px0
-        Level-0 boxes that could not be read.
+    coverage
+        Share of the region that could be read and searched, 0..1.
     cut
         DAB optical density, and where it comes from.
     notes
@@ -113,7 +114,7 @@ def write_score(
         cut_od=cut[0],
         cut_from=cut[1],
         region=region.name,
-        coverage=read_coverage(region, lost_px0),
+        coverage=coverage,
         areas_of=lambda boxes_um: region.areas_in(boxes_um / mpp) * mpp**2,
     )
     outline = region.to_dict()

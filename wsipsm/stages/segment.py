@@ -72,6 +72,21 @@ class Segmented:
     seconds: float = 0.0
 
 
+def fitted_plan(prepared: PreparedSlide, options: RunOptions, n_workers: int) -> SlidePlan:
+    """Give a slide's plan the threads that each of so many workers of this machine has.
+
+    Raises
+    ------
+    BudgetError
+        When the plan does not fit memory or disk with so many. Machines of a running scheduler are not asked.
+    """
+    plan = prepared.plan
+    if options.scheduler is not None:
+        return plan
+    check_budget(plan.budget(options.block_px), n_workers, available_bytes(), Path(prepared.folder))
+    return plan.with_threads(max(1, granted_cpus() // max(1, n_workers)))
+
+
 def segment_slide(
     prepared: PreparedSlide, options: RunOptions, listener: Listener, executor: Executor | None
 ) -> Segmented:
@@ -95,13 +110,10 @@ def segment_slide(
     if not todo:
         listener(prepared.announcement(0))
         return segmented
-    budget = plan.budget(options.block_px)
     with ExitStack() as stack:
         if executor is None:
-            executor = stack.enter_context(opened_executor(options, len(todo), budget))
-        if options.scheduler is None:
-            check_budget(budget, executor.n_workers, available_bytes(), Path(prepared.folder))
-            plan = plan.with_threads(max(1, granted_cpus() // max(1, executor.n_workers)))
+            executor = stack.enter_context(opened_executor(options, len(todo), plan.budget(options.block_px)))
+        plan = fitted_plan(prepared, options, executor.n_workers)
         listener(prepared.announcement(executor.n_workers))
         listener(StageStarted("segment", prepared.slide))
         _run_blocks(prepared.slide, plan, segmented, todo, listener, executor)
