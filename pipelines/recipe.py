@@ -61,6 +61,8 @@ class Recipe:
     augment: AugmentOptions
     steps: int
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    beta: float | None = None
+    """Of the first labels: weight of the stain against the map; None: the paper's."""
     input_sigma_px: float = 0.0
     """Smoothing of the input, working pixels."""
     round_steps: tuple[int, ...] = ()
@@ -204,7 +206,8 @@ def _first_round(
         "first",
         first_options(recipe),
         encoder,
-        lambda: make_lessons(images, recipe.stain, recipe.seed, tell),
+        lambda: make_lessons(images, recipe.stain, recipe.seed, tell, recipe.beta),
+        f"beta {recipe.beta}",
     )
 
 

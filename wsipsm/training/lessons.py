@@ -19,6 +19,7 @@ from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities, marker_densiti
 from wsipsm.psm.pseudo_label import PseudoLabel, make_pseudo_label
 from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density
 from wsipsm.training.loop import Lesson
+from wsipsm.training.many import map_images
 from wsipsm.training.pretext import PretextOptions, train_pretext
 
 _PATCH_PX = 224
@@ -66,11 +67,14 @@ def make_lessons(
     weights = activation_weights(network, [central_patch(rgb, _PATCH_PX) for rgb in pixels[:_MAX_PATCHES]])
     raw = [self_activation_map(network, weights, rgb) for rgb in pixels]
     dark = [optical_density(image.rgb, image.profile.background)[..., 0] for image in images]
-    lessons = []
-    for number, (image, activation) in enumerate(zip(images, orient_maps(raw, dark), strict=True), start=1):
-        label = (_label_he if stain == Stain.HE else _label_ihc)(image, activation, weight, seed)
+    label_image = _label_he if stain == Stain.HE else _label_ihc
+    given = (
+        (image, activation, weight, seed) for image, activation in zip(images, orient_maps(raw, dark), strict=True)
+    )
+    lessons: list[Lesson] = []
+    for image, label in zip(images, map_images(label_image, given, len(images)), strict=True):
         lessons.append(Lesson(image.rgb, label))
-        tell(f"pseudo labels {number}/{len(images)}: {len(label.points_xy)} nuclei kept")
+        tell(f"pseudo labels {len(lessons)}/{len(images)}: {len(label.points_xy)} nuclei kept")
     return lessons
 
 

@@ -200,8 +200,7 @@ def _place(
     instances: NDArray[np.int32], area: int, options: PasteOptions, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Row and column of the centre: against a nucleus that is there, or anywhere."""
-    labels = np.unique(instances)
-    labels = labels[labels > 0]
+    labels = np.flatnonzero(np.bincount(instances.ravel())[1:]) + 1
     if len(labels) and rng.random() < options.touching:
         rows, columns = np.nonzero(instances == labels[int(rng.integers(len(labels)))])
         apart = (math.sqrt(len(rows) / math.pi) + math.sqrt(area / math.pi)) * rng.uniform(0.85, 1.1)

@@ -6,6 +6,7 @@ saw teaches nothing, so that its errors are not learned a second time, and outli
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,9 @@ from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.psm.agreement import Agreement, take_greedily
 from wsipsm.psm.pseudo_label import make_pseudo_label
+from wsipsm.training.device import find_compute
 from wsipsm.training.loop import Lesson
+from wsipsm.training.many import map_images
 from wsipsm.training.paste import cut_out
 
 _SURE_CLASS = 0.65
@@ -74,14 +77,24 @@ def next_lessons(
     -------
     One lesson an image, in order, with nuclei to paste.
     """
+    network = copy.deepcopy(network).to(find_compute().device)
+    seen = (
+        (rgb, [score_at_scale(network, rgb, scale, options.input_sigma_px) for scale in options.scales], mpp, options)
+        for rgb in images
+    )
     made = []
-    for number, rgb in enumerate(images, start=1):
-        scores = [score_at_scale(network, rgb, scale, options.input_sigma_px) for scale in options.scales]
-        label = make_pseudo_label(_agreements(scores, mpp, options), refined=True)
-        cutouts = cut_out(rgb, label.instances, label.positive)
-        made.append(Lesson(rgb, label, cutouts))
-        tell(f"pseudo labels {number}/{len(images)}: {len(label.points_xy)} nuclei kept, {len(cutouts)} to paste")
+    for lesson in map_images(_make_lesson, seen, len(images)):
+        made.append(lesson)
+        kept, pasted = len(lesson.label.points_xy), len(lesson.cutouts)
+        tell(f"pseudo labels {len(made)}/{len(images)}: {kept} nuclei kept, {pasted} to paste")
     return made
+
+
+def _make_lesson(
+    rgb: NDArray[np.uint8], scores: Sequence[NDArray[np.float32]], mpp: float, options: RoundOptions
+) -> Lesson:
+    label = make_pseudo_label(_agreements(scores, mpp, options), refined=True)
+    return Lesson(rgb, label, cut_out(rgb, label.instances, label.positive))
 
 
 def score_at_scale(
@@ -92,12 +105,13 @@ def score_at_scale(
     size = (max(ENCODER_STRIDE, round(width * scale)), max(ENCODER_STRIDE, round(height * scale)))
     soft = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     seen = cv2.resize(rgb, size, interpolation=soft) if scale != 1 else rgb
-    image = smooth_batch(torch.from_numpy(seen.copy()).permute(2, 0, 1)[None].float(), input_sigma_px)
+    device = next(network.parameters()).device
+    image = smooth_batch(torch.from_numpy(seen.copy()).to(device).permute(2, 0, 1)[None].float(), input_sigma_px)
     network.eval()
     with torch.inference_mode():
         padded, (rows, columns) = pad_aligned(image, _RIM_PX, ENCODER_STRIDE)
         logits = network(padded.contiguous(memory_format=torch.channels_last))
-        scores = torch.sigmoid(logits)[0, :, rows, columns].numpy()
+        scores = torch.sigmoid(logits)[0, :, rows, columns].cpu().numpy()
     planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in scores]
     return np.stack(planes).astype(np.float32)
 

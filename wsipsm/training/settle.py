@@ -139,7 +139,7 @@ def _mean_over_looks(teacher: NucleusUnet, rgb: Tensor, looks: Sequence[float]) 
         for turns, gain in enumerate(looks):
             # The density is -log of the transmission, so a gain is a power.
             seen = rgb if gain == 1 else 255 * (rgb / 255) ** gain
-            scores = torch.sigmoid(teacher(torch.rot90(seen, turns, (2, 3))))
+            scores = torch.sigmoid(teacher(torch.rot90(seen, turns, (2, 3))).float())
             total = total.to(scores) + torch.rot90(scores, -turns, (2, 3))
     return total / len(looks)
 
