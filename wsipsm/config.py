@@ -12,6 +12,23 @@ from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 
 
+class FixedStain(BaseModel):
+    """Stain vectors and DAB cut that hold for several slides, so that their indices can be compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    """Name of the reference: a slide, or how many slides of a study."""
+    hematoxylin: tuple[float, float, float]
+    """Share of the OD in red, green, blue; unit length."""
+    dab: tuple[float, float, float]
+    """Likewise."""
+    dab_cut_od: float = Field(gt=0, lt=2)
+    """Mean DAB OD from which a nucleus counts as positive."""
+    notes: tuple[str, ...] = ()
+    """What of it fell back to a fixed value, and why."""
+
+
 class RunOptions(BaseModel):
     """What a user may choose about a run."""
 
@@ -37,6 +54,8 @@ class RunOptions(BaseModel):
     """For the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
     """What runs the network: auto, openvino or torch."""
+    stain: FixedStain | None = None
+    """Stains and DAB cut of a reference; None: fitted on each slide."""
 
 
 class _Section(BaseModel):

@@ -19,6 +19,7 @@ from wsipsm.keys import Stain
 Vector = tuple[float, float, float]
 """Red, green, blue."""
 
+FITTED = "fitted on the slide"
 OD_CAP = 1.6
 """Highest optical density of a channel: below grey level 5 of 255, noise and JPEG decide the value, not stain."""
 FALLBACK_BACKGROUND: Vector = (245.0, 245.0, 245.0)
@@ -69,6 +70,8 @@ class StainProfile:
     seed: int
     notes: tuple[str, ...]
     """What fell back to a fixed value, and why."""
+    cut_from: str = FITTED
+    """Where the DAB cut comes from."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``run.json``."""

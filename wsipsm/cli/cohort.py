@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,12 +25,14 @@ from wsipsm.cli.options import (
     print_json,
     says_how_to_continue,
 )
+from wsipsm.errors import UsageError
 
 if TYPE_CHECKING:
     from wsipsm.stages.cohort_table import CohortSummary
+    from wsipsm.stages.study_request import StudyRequest
 
 Sources = Annotated[
-    list[str],  # a path would turn https:// into https:/
+    list[str] | None,  # a path would turn https:// into https:/
     typer.Argument(
         metavar="SLIDE...|DIR|MANIFEST.csv",
         help="Slides, a folder of slides, a pattern in quotes, addresses (https://, s3://, gs://), or a CSV file with "
@@ -56,8 +59,25 @@ Cache = Annotated[
     typer.Option(metavar="DIR", help="Keeps slides fetched by address.", show_default="in the study's folder"),
 ]
 CacheBytes = Annotated[int, typer.Option(min=1, metavar="N", help="What the cache may hold.")]
+StainFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--stain-from",
+        metavar="SLIDE|batch",
+        help="Stains and DAB cut for all: those of this slide, or fitted once on the study's.",
+        show_default="each slide its own",
+    ),
+]
+Slurm = Annotated[
+    Path | None,
+    typer.Option("--slurm", metavar="TOML", help="Run on SLURM jobs of this profile.", show_default="none"),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option("--resume", metavar="DIR", help="Go on with the study in this folder.", show_default="none"),
+]
 OutDir = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--out", "-o", metavar="DIR", help="Folder of cohort.csv and of one folder a slide.", show_default=False
     ),
@@ -65,13 +85,16 @@ OutDir = Annotated[
 
 
 def cohort(
-    sources: Sources,
-    out: OutDir,
+    sources: Sources = None,
+    out: OutDir = None,
+    resume: Resume = None,
     model: Model = None,
     mpp: Mpp = None,
     roi: Roi = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    slurm: Slurm = None,
+    stain_from: StainFrom = None,
     retry: Retry = 1,
     max_failures: MaxFailures = None,
     skip_bad: SkipBad = False,
@@ -93,6 +116,8 @@ def cohort(
     failed, with 7 when some are incomplete.
 
     Example: wsipsm cohort slides/ --out results
+
+    Example: wsipsm cohort --resume results
     """
     options = build_run_options(
         model=model,
@@ -107,18 +132,52 @@ def cohort(
         backend=backend,
     )
     from wsipsm.cli.progress import open_listener
-    from wsipsm.stages.cohort import CohortOptions, run_cohort
+    from wsipsm.stages.cohort import run_cohort
+    from wsipsm.stages.study_request import CohortOptions, StudyRequest
 
-    hint = "Finished slides and blocks are kept; the same command continues from them."
-    how = CohortOptions(retry, max_failures, skip_bad=skip_bad, cache=cache, cache_bytes=cache_bytes)
+    how = CohortOptions(
+        retry,
+        max_failures,
+        skip_bad=skip_bad,
+        cache=cache,
+        cache_bytes=cache_bytes,
+        stain_from=stain_from,
+        slurm=slurm,
+    )
+    asked = StudyRequest(sources=tuple(sources or ()), options=options, how=how)
+    folder, asked = _whole_command(asked, out, resume)
+    hint = f"Finished slides and blocks are kept; 'wsipsm cohort --resume {folder}' continues from them."
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
-        summary = run_cohort(sources, out, options, listener, how)
+        summary = run_cohort(asked.sources, folder, asked.options, listener, asked.how)
     if as_json:
         print_json(summary.to_dict())
     elif not quiet:
         for line in _lines_about(summary):
             typer.echo(line)
     raise typer.Exit(summary.exit_code)
+
+
+def _whole_command(given: StudyRequest, out: Path | None, resume: Path | None) -> tuple[Path, StudyRequest]:
+    """Folder and command: as given, or as they were, with what runs the blocks as given now."""
+    from wsipsm.stages.study_request import read_request
+
+    if resume is None:
+        if out is None or not given.sources:
+            missing = "a slide, a folder or a manifest" if not given.sources else "--out DIR"
+            raise UsageError(f"{missing} is needed, e.g. 'wsipsm cohort slides/ --out results'. See --help.")
+        return out, given
+    own = given.options.model_dump(exclude={"workers", "scheduler"}, exclude_defaults=True)
+    if given.sources or out is not None or own or given.how.stain_from is not None:
+        raise UsageError(
+            f"--resume {resume}: the study goes on as it was asked for; only --workers, --scheduler, --slurm, --quiet "
+            "and --json may be given with it. For other options give the whole command with --out."
+        )
+    kept = read_request(resume)
+    options, how = kept.options, kept.how
+    if (given.options.workers, given.options.scheduler, given.how.slurm) != (None, None, None):
+        chosen = {"workers": given.options.workers, "scheduler": given.options.scheduler}
+        options, how = options.model_copy(update=chosen), replace(how, slurm=given.how.slurm)
+    return resume, kept.model_copy(update={"options": options, "how": how})
 
 
 def _lines_about(summary: CohortSummary) -> list[str]:

@@ -19,7 +19,7 @@ def lines_about_run(summary: RunSummary) -> list[str]:
         f"; region: {summary.region['name']}; model {summary.model}"
     ]
     if summary.labelling_index is not None:
-        lines += lines_about_index(summary.labelling_index)
+        lines += lines_about_index(summary.labelling_index, summary.scores)
     elif summary.labelling_index_note is not None:
         lines.append(f"Ki-67: {summary.labelling_index_note}")
     if not summary.is_complete:
@@ -33,17 +33,38 @@ def lines_about_run(summary: RunSummary) -> list[str]:
     return [*lines, *_lines_about_files(summary)]
 
 
-def lines_about_index(index: dict[str, Any]) -> list[str]:
-    """Tell the labelling index with n, interval, method and region; and its flags."""
+def lines_about_index(index: dict[str, Any], scores: dict[str, Any] | None = None) -> list[str]:
+    """Tell the labelling index with n, intervals, method and region; the other scores in a line; and its flags."""
     counts = f"{index['n_positive']:,} positive of {index['n_scored']:,} nuclei"
     value = "none"
     if index["value"] is not None:
-        value = f"{index['value']:.1%} (95 % interval {index['low']:.1%} to {index['high']:.1%})"
+        told = f"95 % interval {_range(index)}"
+        if scores is not None and scores["interval"] is not None:
+            told += f" by counting, {_range(scores['interval'])} with clusters"
+        value = f"{index['value']:.1%} ({told})"
     return [
         f"Ki-67 labelling index: {value}; {counts}; region: {index['region']}",
+        *([] if scores is None or index["value"] is None else [_line_about_places(scores)]),
         f"  method: {index['method']}",
         *(f"  flag: {flag}" for flag in index["flags"]),
     ]
+
+
+def _line_about_places(scores: dict[str, Any]) -> str:
+    """Tell mean over fields and hot spot."""
+    mean, by_area, spot = scores["unweighted_mean"], scores["area_weighted_mean"], scores["hot_spot"]["spot"]
+    fields = "none, no field holds enough nuclei"
+    if mean["value"] is not None:
+        fields = f"{mean['value']:.1%} (fields: {mean['n_fields']})"
+        fields += "" if by_area["value"] is None else f", by area {by_area['value']:.1%}"
+    hot_spot = scores["hot_spot"]["reason"]
+    if spot is not None:
+        hot_spot = f"{spot['index']:.1%} of {spot['n']:,} nuclei (95 % interval {_range(spot)})"
+    return f"  mean over fields: {fields}; hot spot: {hot_spot}"
+
+
+def _range(interval: dict[str, Any]) -> str:
+    return f"{interval['low']:.1%} to {interval['high']:.1%}"
 
 
 def _lines_about_files(summary: RunSummary) -> list[str]:
@@ -54,4 +75,5 @@ def _lines_about_files(summary: RunSummary) -> list[str]:
         f"  QuPath      open the slide, then drag {Artefact.GEOJSON} onto it",
         f"  table       {Artefact.CELLS} (geopandas, pandas, R)",
         *(["  to compute them again, pass --overwrite"] if summary.was_done else []),
+        "Research use, not for diagnosis.",
     ]

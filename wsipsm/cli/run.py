@@ -26,6 +26,15 @@ from wsipsm.cli.options import (
     says_how_to_continue,
 )
 
+StainFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--stain-from",
+        metavar="SLIDE",
+        help="Take stains and DAB cut of this slide.",
+        show_default="fitted on the slide",
+    ),
+]
 OutDir = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="DIR", help="Folder of results; each slide gets a folder of its own in it."),
@@ -40,6 +49,7 @@ def run(
     roi: Roi = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    stain_from: StainFrom = None,
     overwrite: Overwrite = False,
     block_px: BlockPx = 2048,
     tile_px: TilePx = 1024,
@@ -69,8 +79,11 @@ def run(
     )
     from wsipsm.cli.progress import open_listener
     from wsipsm.cli.report import lines_about_run
+    from wsipsm.stages.fixed_stain import fixed_stain_of
     from wsipsm.stages.run import run_slide
 
+    if stain_from is not None:
+        options = options.model_copy(update={"stain": fixed_stain_of(stain_from, mpp, seed)})
     with says_how_to_continue(), open_listener(silent=quiet or as_json) as listener:
         summary = run_slide(slide, out, options, listener)
     if as_json:

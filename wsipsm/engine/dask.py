@@ -65,6 +65,8 @@ class DaskExecutor:
         How long to wait when no worker is left, seconds.
     join_s
         How long to wait for the first worker of a running scheduler, seconds: they may be starting again.
+    cluster
+        A Dask cluster in place of ``address``; it stays open.
 
     Raises
     ------
@@ -79,16 +81,18 @@ class DaskExecutor:
         fingerprint: Callable[[], str] | None = None,
         patience_s: float = _PATIENCE_S,
         join_s: float = _JOIN_S,
+        cluster: Any = None,
     ) -> None:
         self._patience_s = patience_s
         self._cluster: Any = None
         self._folder: TemporaryDirectory[str] | None = None
         self._settings: Any = dask.config.set(_SETTINGS)
+        address = address if cluster is None else str(cluster.scheduler_address)
         self._address = address
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            self._client: Any = self._start(n_workers) if address is None else self._connect(address)
+            self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
             if address is not None:
                 n_workers = _checked_workers(self._client, address, fingerprint, join_s)
         except BaseException:
@@ -112,14 +116,10 @@ class DaskExecutor:
         )
         return Client(self._cluster, set_as_default=False)  # type: ignore[no-untyped-call]
 
-    def _connect(self, address: str) -> Any:
-        try:
-            return Client(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]
-        except (OSError, TimeoutError, ValueError) as error:
-            raise UsageError(
-                f"--scheduler {address}: no scheduler answers ({str(error) or type(error).__name__}); a running one is "
-                "needed. Start one with 'dask scheduler', or leave the flag out to work on this machine."
-            ) from error
+    @property
+    def address(self) -> str | None:
+        """Of the scheduler; None on a local cluster."""
+        return self._address
 
     @property
     def n_workers(self) -> int:
@@ -264,6 +264,17 @@ class DaskExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _connect(address: str, cluster: Any) -> Any:
+    try:
+        # A cluster also brings the keys of its connections.
+        return Client(cluster or address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"--scheduler {address}: no scheduler answers ({str(error) or type(error).__name__}); a running one is "
+            "needed. Start one with 'dask scheduler', or leave the flag out to work on this machine."
+        ) from error
 
 
 async def _end_workers(nannies: list[Any]) -> None:

@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import project_budget
 from wsipsm.engine.events import CohortPlanned, Event, Listener, SlideFailed, SlidesChecked
 from wsipsm.engine.task import Executor
-from wsipsm.errors import TooManyFailuresError
+from wsipsm.errors import TooManyFailuresError, WsipsmError
 from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.rundir import output_error
-from wsipsm.slide.remote import DEFAULT_CACHE_BYTES, SlideCache
+from wsipsm.slide.remote import SlideCache
 from wsipsm.stages.check import check_slides
 from wsipsm.stages.cohort_table import COLUMNS, CSV_NAME, FAILED, INCOMPLETE, CohortRow, CohortSummary, write_table
 from wsipsm.stages.discover import CohortSlide, Problem, read_study, refusal
 from wsipsm.stages.fetch import Fetcher
+from wsipsm.stages.fixed_stain import (
+    BATCH,
+    MAX_SLIDES,
+    SampleTask,
+    StainSample,
+    fit_fixed_stain,
+    read_fixed_stain,
+    sample_stain,
+    write_fixed_stain,
+)
 from wsipsm.stages.flow import SlideEnd, SlideFlow
 from wsipsm.stages.journal import Journal
+from wsipsm.stages.provenance import worker_code
 from wsipsm.stages.segment import opened_executor
+from wsipsm.stages.study_report import StudyReport, flag_drift
+from wsipsm.stages.study_request import CohortOptions, keep_request
 
 _USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160
 _TABLE_PERIOD_S = 2.0
 """A table of ten thousand rows is not written after each of them."""
 CACHE_NAME = "slides-by-address"
-PAUSES_S = (5.0, 60.0)
-"""Before the second try of what failed, and before each further one: a shared folder may be away for a minute."""
-
-
-@dataclass(frozen=True, slots=True)
-class CohortOptions:
-    """How a study deals with failures."""
-
-    retry: int = 1
-    """Further tries of a slide that failed or is incomplete, after all others."""
-    max_failures: int | None = None
-    """The study stops when more slides than that failed; None: it never does."""
-    pauses_s: tuple[float, ...] = PAUSES_S
-    """Before each further try; the last one holds for all that follow."""
-    skip_bad: bool = False
-    """Go on without slides that cannot be used; they are rows that say why."""
-    cache: Path | None = None
-    """Folder for slides by address; None: one in the study's folder."""
-    cache_bytes: int = DEFAULT_CACHE_BYTES
-    """That it may hold."""
 
 
 def run_cohort(
@@ -60,7 +54,8 @@ def run_cohort(
     """Run every slide of a study.
 
     All slides are looked at before work starts. A slide that fails later becomes a row that says why. ``cohort.csv``
-    and ``cohort.parquet`` show slides as they finish; started again, finished slides are not done twice.
+    and ``cohort.parquet`` show slides as they finish, and so does the page ``cohort.html``; started again, finished
+    slides are not done twice.
 
     Parameters
     ----------
@@ -97,6 +92,7 @@ def run_cohort(
         problems = [*found.problems, *looked]
         if problems and not how.skip_bad:
             raise refusal(problems, len(found.slides))
+        keep_request(out, [str(source) for source in sources], options, how)
         with Fetcher(cache) as fetcher:
             study = RunningStudy(out, found.slides, options, how, listener, journal, lock, fetcher)
             study.run(problems)
@@ -135,6 +131,7 @@ class RunningStudy:
         self._out, self._slides, self._options, self._how = out, slides, options, cohort_options
         self._listener, self._journal, self._lock = listener, journal, lock
         self._written_s = -_TABLE_PERIOD_S
+        self._report = StudyReport(out)
         self.rows = [_row_of(slide) for slide in slides]
 
     def run(self, problems: Sequence[Problem] = ()) -> None:
@@ -142,6 +139,7 @@ class RunningStudy:
         bad = {problem.slide_id: problem.reason for problem in reversed(problems)}
         self.rows = [replace(row, status=FAILED, reason=bad[row.id]) if row.id in bad else row for row in self.rows]
         write_table(self._out, self.rows)
+        self._report.write(self.rows)
         self._journal.write("started", n_slides=len(self.rows), note=self._lock.told)
         self._tell(CohortPlanned(tuple(row.slide for row in self.rows)))
         for row in self.rows:
@@ -150,6 +148,7 @@ class RunningStudy:
         todo = [number for number, row in enumerate(self.rows) if row.status != FAILED]
         try:
             with self._opened_executor() as executor:
+                self._fix_stain(todo, executor)
                 for attempt in range(self._how.retry + 1):
                     if attempt:
                         self._pause(attempt, len(todo))
@@ -157,13 +156,56 @@ class RunningStudy:
                     if not todo:
                         break
         finally:
+            self.rows = flag_drift(self.rows)
             write_table(self._out, self.rows)
+            self._report.write(self.rows, ended=True)
         self._journal.write("ended", n_failed=sum(row.status == FAILED for row in self.rows))
 
-    def _opened_executor(self) -> AbstractContextManager[Executor]:
+    @contextmanager
+    def _opened_executor(self) -> Iterator[Executor]:
         options = self._options
+        if self._how.slurm is not None:
+            from wsipsm.engine.slurm import opened_slurm, read_slurm_profile
+
+            with opened_slurm(read_slurm_profile(self._how.slurm), worker_code) as jobs:
+                self._options = options.model_copy(update={"scheduler": jobs.address})
+                yield jobs
+            return
         budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
-        return opened_executor(options, budget=budget)
+        with opened_executor(options, budget=budget) as executor:
+            yield executor
+
+    def _fix_stain(self, todo: Sequence[int], executor: Executor) -> None:
+        """Fit the stains and the cut that all slides share, where they do."""
+        given, seed = self._how.stain_from, self._options.seed
+        if given is None:
+            return
+        fixed = read_fixed_stain(self._out) if given == BATCH else None
+        if fixed is None and given == BATCH:
+            fixed = fit_fixed_stain(self._sample(todo, executor), f"{len(self._slides)} slides of the study", seed)
+            write_fixed_stain(self._out, fixed)
+        elif fixed is None:
+            (outcome,) = executor.run(sample_stain, [SampleTask(os.path.abspath(given), self._options.mpp, seed)])
+            if outcome.result is None:
+                raise outcome.error or RuntimeError("no result")
+            fixed = fit_fixed_stain([outcome.result], Path(given).name, seed)
+        self._journal.write("stain fixed", source=fixed.source, dab_cut_od=fixed.dab_cut_od)
+        self._options = self._options.model_copy(update={"stain": fixed})
+
+    def _sample(self, todo: Sequence[int], executor: Executor) -> list[StainSample]:
+        """Take pixels of some slides, evenly spaced; one that cannot be read is left out."""
+        tasks = []
+        chosen = todo[:: max(1, -(-len(todo) // MAX_SLIDES))]
+        for number in chosen:
+            slide = self._slides[number]
+            with suppress(WsipsmError):
+                path = self._fetcher.path_of(number, slide, wait=True)
+                tasks.append(SampleTask(os.path.abspath(str(path)), slide.mpp or self._options.mpp, self._options.seed))
+        samples = {outcome.task.path: outcome.result for outcome in executor.run(sample_stain, tasks)}
+        for number in chosen:
+            self._fetcher.release(number)
+        # In the slides' order, whichever came first.
+        return [sample for task in tasks if (sample := samples[task.path]) is not None]
 
     def _attempt(self, todo: Sequence[int], executor: Executor) -> list[int]:
         """Try slides; gives those that may be tried again."""
@@ -195,6 +237,7 @@ class RunningStudy:
         self.rows[end.slide] = row
         if time.monotonic() - self._written_s >= _TABLE_PERIOD_S:
             write_table(self._out, self.rows)
+            self._report.write(self.rows)
             self._written_s = time.monotonic()
         return row
 

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wsipsm.config import RunOptions
 from wsipsm.errors import SlideReadError, UsageError
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
-from wsipsm.keys import Artefact, Stain
+from wsipsm.keys import Artefact, Column, Stain
+from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
@@ -22,7 +24,7 @@ from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
-from wsipsm.stages.score import FITTED, Scored, write_region, write_score
+from wsipsm.stages.score import Scored, write_region, write_score
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import read_coverage, write_cells
@@ -84,10 +86,21 @@ def _write_results(
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
     canvas = OverviewCanvas(picture, px0_per_pixel, region, plan.job.grid.slide_mpp)
     totals = write_cells(plan, run_dir, made, lost, geojson_facts(plan), canvas)
-    result = SlideResult(plan, segmented, totals, lost, coverage)
+    result = SlideResult(plan, segmented, totals, lost, coverage, _stains_of(plan, run_dir))
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         canvas.save(temporary, overview_caption(result))
     return result
+
+
+def _stains_of(plan: SlidePlan, run_dir: RunDir) -> StainStatistics:
+    """Summarise the stains of the nuclei that were written, and the glass."""
+    profile = plan.job.profile
+    table = pq.read_table(run_dir.path(Artefact.CELLS), columns=[Column.HEMATOXYLIN_OD.value, Column.DAB_OD.value])
+    hematoxylin, dab = (np.asarray(column.to_numpy(), np.float64) for column in table.columns)
+    no_glass = any(note.startswith("background:") for note in profile.notes)
+    is_brown = profile.dab_cut_od is not None
+    background = None if no_glass else profile.background
+    return stain_statistics(hematoxylin, dab if is_brown else None, profile.dab_cut_od, background)
 
 
 def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
@@ -96,7 +109,7 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     write_region(run_dir, plan.info, plan.region)
     if profile.stain != Stain.IHC or profile.dab_cut_od is None:
         return None
-    return write_score(run_dir, plan.info, plan.region, result.coverage, (profile.dab_cut_od, FITTED))
+    return write_score(run_dir, plan.info, plan.region, result.coverage, (profile.dab_cut_od, profile.cut_from))
 
 
 def _read_picture(plan: SlidePlan, options: RunOptions) -> tuple[NDArray[np.uint8], float]:

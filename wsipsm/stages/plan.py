@@ -19,6 +19,7 @@ from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import Slide, SlideInfo
 from wsipsm.slide.open import require_mpp
 from wsipsm.stages.block import SlideJob
+from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.partial import read_partial_thumbnail, slices_of
 from wsipsm.stages.provenance import shard_code
 from wsipsm.stain import StainDecision, StainProfile, detect_stain, fit_stain_profile
@@ -94,6 +95,8 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     decision = detect_stain(pixels)
     chosen = _choose_model(options, decision)
     profile = fit_stain_profile(pixels, chosen.card.stain, options.seed)
+    if options.stain is not None:
+        profile = apply_fixed_stain(profile, options.stain)
     region: Region = tissue if options.roi is None else read_roi(options.roi, info)
     shown = info.bounds or Box(0, 0, info.size.width, info.size.height)
     grid = WorkingGrid(Size(shown.width, shown.height), slide_mpp, chosen.card.mpp, (shown.x, shown.y))

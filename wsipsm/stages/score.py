@@ -27,7 +27,6 @@ from wsipsm.stages.provenance import package_version
 from wsipsm.stages.write import read_coverage
 from wsipsm.tissue import TissueMask
 
-FITTED = "fitted on the slide"
 _COLUMNS = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
 
 
@@ -49,6 +48,7 @@ class _StoredRun:
     info: SlideInfo
     mpp: float
     cut_od: float
+    cut_from: str
     region: Region
     lost_px0: tuple[Box, ...]
 
@@ -77,7 +77,7 @@ def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: 
     stored = _open_run(Path(folder))
     region = stored.region if roi is None else read_roi(roi, stored.info)
     cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
-    cut_from = FITTED if dab_cut_od is None else "given by --dab-cut"
+    cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
     notes = () if roi is None else _notes_on_region(region, stored.region)
     coverage = read_coverage(region, stored.lost_px0)
     return write_score(stored.run_dir, stored.info, region, coverage, (cut_od, cut_from), notes)
@@ -158,7 +158,13 @@ def _open_run(folder: Path) -> _StoredRun:
         info = _slide_info(run["slide"])
         lost = tuple(Box(*(int(value) for value in box)) for box in summary["failed_boxes_px0"])
         return _StoredRun(
-            run_dir, info, float(info.mpp or 0), float(profile["dab_cut_od"]), _stored_region(run_dir, run, info), lost
+            run_dir=run_dir,
+            info=info,
+            mpp=float(info.mpp or 0),
+            cut_od=float(profile["dab_cut_od"]),
+            cut_from=str(profile["cut_from"]),
+            region=_stored_region(run_dir, run, info),
+            lost_px0=lost,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(

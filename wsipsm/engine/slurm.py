@@ -1,0 +1,126 @@
+"""Workers as SLURM jobs: a scheduler in this process, and jobs that join it when the queue lets them start."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsipsm.engine.dask import DaskExecutor
+from wsipsm.errors import UsageError
+
+_NEEDS = (
+    "the extra 'slurm' is needed (pip install 'wsipsm[slurm]'). Install it, or start 'dask scheduler' and 'dask "
+    "worker' yourself and give --scheduler."
+)
+
+
+class SlurmProfile(BaseModel):
+    """Jobs to ask for; keys of the TOML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    jobs: int = Field(ge=1, le=10_000)
+    """Asked for at once; each is one node's part."""
+    workers_per_job: int = Field(ge=1, le=1024)
+    """Processes of one thread; as many cores are asked for. One for each GPU of the job."""
+    memory: str
+    """Of a job, e.g. '32GB'; about 1.5 GB a worker."""
+    walltime: str = "24:00:00"
+    queue: str | None = None
+    account: str | None = None
+    interface: str | None = None
+    """Network that jobs reach this machine by, e.g. 'ib0'."""
+    shared_temp_directory: str | None = None
+    """Folder that all machines see, for the keys of the encrypted connection; the home folder without it."""
+    directives: list[str] = []
+    """Further lines of '#SBATCH', e.g. '--gres=gpu:1'."""
+    prologue: list[str] = []
+    """Shell lines of a job before the workers, e.g. 'source env/bin/activate'."""
+    python: str | None = None
+    """That jobs run; this one without it."""
+    wait_s: float = Field(86_400.0, gt=0)
+    """For the first worker: jobs wait in a queue. Seconds."""
+
+
+def read_slurm_profile(path: Path) -> SlurmProfile:
+    """Read a profile.
+
+    Raises
+    ------
+    UsageError
+        Naming the file, the key and the value.
+    """
+    try:
+        return SlurmProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"--slurm {path}: cannot be read ({error.strerror}); a TOML file is needed.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--slurm {path}: {error}; valid TOML is needed. See docs/cluster.md.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"--slurm {path}: {key} = {first.get('input')!r}: {first['msg'].lower()}. Every key: docs/cluster.md."
+        ) from error
+
+
+@contextmanager
+def opened_slurm(profile: SlurmProfile, fingerprint: Callable[[], str]) -> Iterator[DaskExecutor]:
+    """Submit the jobs and wait for the first worker; they are cancelled at the end.
+
+    Parameters
+    ----------
+    profile
+        Jobs to ask for.
+    fingerprint
+        Says what code a process runs; workers of another are refused.
+
+    Yields
+    ------
+    An executor, whose ``address`` is the scheduler's. Connections are encrypted with keys made for it: whoever reaches
+    an open scheduler can run code as its user.
+
+    Raises
+    ------
+    UsageError
+        When the extra is not installed, SLURM refuses the jobs, or none starts in time.
+    """
+    with _opened_cluster(profile) as cluster:
+        cluster.scale(jobs=profile.jobs)
+        with DaskExecutor(cluster=cluster, fingerprint=fingerprint, join_s=profile.wait_s) as executor:
+            yield executor
+
+
+def _opened_cluster(profile: SlurmProfile) -> Any:
+    try:
+        import cryptography  # noqa: F401  keys of the connection
+        from dask_jobqueue.slurm import SLURMCluster
+    except ImportError as error:
+        raise UsageError(f"--slurm: {error.name} is not installed; {_NEEDS}") from error
+    given: dict[str, Any] = {
+        "queue": profile.queue,
+        "account": profile.account,
+        "interface": profile.interface,
+        "shared_temp_directory": profile.shared_temp_directory,
+        "python": profile.python,
+    }
+    try:
+        return SLURMCluster(
+            cores=profile.workers_per_job,
+            processes=profile.workers_per_job,
+            memory=profile.memory,
+            walltime=profile.walltime,
+            job_extra_directives=profile.directives,
+            job_script_prologue=profile.prologue,
+            security=True,
+            protocol="tls://",
+            scheduler_options={"dashboard": False},
+            **{key: value for key, value in given.items() if value is not None},
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UsageError(f"--slurm: no scheduler could be started ({error}); check the profile's interface.") from error

@@ -1,0 +1,166 @@
+"""Stains and DAB cut fitted once, on a reference slide or on the slides of a study, and applied to all.
+
+A cut fitted on each slide follows its stain, which differs from run to run of the stainer; one for a batch lets indices
+be compared, as long as the batch was stained alike. Which is right is the laboratory's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from wsipsm.config import FixedStain
+from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
+from wsipsm.rundir import write_aside
+from wsipsm.slide.open import open_slide
+from wsipsm.stages.partial import read_partial_thumbnail
+from wsipsm.stain import FALLBACK_BACKGROUND, StainProfile, detect_stain, estimate_background, fit_stain_profile
+from wsipsm.tissue import find_tissue, sample_tissue_pixels
+
+BATCH = "batch"
+"""In place of a slide: all slides of a study."""
+STAIN_NAME = "cohort.stain.json"
+MAX_SLIDES = 24
+"""Of a study, evenly spaced, that are looked at."""
+_MAX_PIXELS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTask:
+    """A slide to take pixels of."""
+
+    path: str
+    mpp: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StainSample:
+    """Pixels of one slide."""
+
+    stain: Stain
+    rgb: NDArray[np.uint8]
+    """Shape (n, 3); glass brought to ``FALLBACK_BACKGROUND``."""
+    reason: str
+    """That the slide was taken for this stain."""
+
+
+def sample_stain(task: SampleTask) -> StainSample:
+    """Take tissue pixels of a slide, as seen against one glass.
+
+    Raises
+    ------
+    WsipsmError
+        When the slide cannot be read.
+    """
+    with open_slide(task.path, task.mpp) as slide:
+        thumbnail, px0_per_pixel, _ = read_partial_thumbnail(slide)
+        tissue = find_tissue(thumbnail, px0_per_pixel, slide.info.size)
+        pixels = sample_tissue_pixels(slide, tissue, task.seed)
+    decision = detect_stain(pixels)
+    chosen = np.random.default_rng(task.seed).permutation(len(pixels))[:_MAX_PIXELS]
+    background, _ = estimate_background(pixels)
+    levels = pixels[chosen] * (np.asarray(FALLBACK_BACKGROUND) / background)
+    return StainSample(decision.stain, np.clip(np.rint(levels), 0, 255).astype(np.uint8), decision.reason)
+
+
+def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> FixedStain:
+    """Fit stains and cut to samples, each slide weighing by its pixels.
+
+    Parameters
+    ----------
+    samples
+        Of hematoxylin-DAB slides; others are left out.
+    source
+        For the user: where they are from.
+    seed
+        Of the fit.
+
+    Raises
+    ------
+    UsageError
+        When none is of a hematoxylin-DAB slide.
+    """
+    brown = [sample.rgb for sample in samples if sample.stain is Stain.IHC and len(sample.rgb)]
+    if not brown:
+        told = samples[0].reason if samples else "no slide could be read."
+        raise UsageError(
+            f"--stain-from: {source}: a hematoxylin-DAB slide is needed, since a DAB cut is fitted. {told} "
+            "Name another slide, or leave the flag out."
+        )
+    profile = fit_stain_profile(np.concatenate(brown), Stain.IHC, seed)
+    assert profile.dab_cut_od is not None  # of this stain there is one
+    notes = tuple(note for note in profile.notes if not note.startswith("background"))
+    return FixedStain(
+        source=source,
+        hematoxylin=profile.hematoxylin,
+        dab=profile.counterstain,
+        dab_cut_od=profile.dab_cut_od,
+        notes=notes,
+    )
+
+
+def fixed_stain_of(path: Path, mpp: float | None, seed: int) -> FixedStain:
+    """Fit stains and cut on one reference slide.
+
+    Raises
+    ------
+    UsageError
+        When it is no hematoxylin-DAB slide.
+    WsipsmError
+        When it cannot be read.
+    """
+    return fit_fixed_stain([sample_stain(SampleTask(str(path), mpp, seed))], path.name, seed)
+
+
+def apply_fixed_stain(profile: StainProfile, fixed: FixedStain) -> StainProfile:
+    """Put a reference's stains and cut in place of a slide's own; its glass stays, and H&E is left as it is."""
+    if profile.stain is not Stain.IHC:
+        return profile
+    own = tuple(note for note in profile.notes if note.startswith("background"))
+    return replace(
+        profile,
+        hematoxylin=fixed.hematoxylin,
+        counterstain=fixed.dab,
+        dab_cut_od=fixed.dab_cut_od,
+        notes=(*own, *(f"{fixed.source}: {note}" for note in fixed.notes)),
+        cut_from=f"fixed, from {fixed.source}",
+    )
+
+
+def read_fixed_stain(folder: Path) -> FixedStain | None:
+    """Read what an earlier command on a study's folder fitted; None when there is nothing.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be used.
+    """
+    path = folder / STAIN_NAME
+    try:
+        return FixedStain.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        told = error.strerror if isinstance(error, OSError) else f"{error.error_count()} values are wrong"
+        raise UsageError(
+            f"{path}: cannot be used ({told}); what --stain-from batch wrote is needed. Remove it to fit anew."
+        ) from error
+
+
+def write_fixed_stain(folder: Path, fixed: FixedStain) -> None:
+    """Keep it for the study: slides added later get the same cut.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    with write_aside(folder / STAIN_NAME) as temporary:
+        temporary.write_text(fixed.model_dump_json(indent=2) + "\n", encoding="utf-8")

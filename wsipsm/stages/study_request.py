@@ -1,0 +1,100 @@
+"""What a study was asked for, kept in its folder, so that it can be gone on with by naming the folder alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from wsipsm.config import RunOptions
+from wsipsm.errors import UsageError
+from wsipsm.rundir import write_aside
+from wsipsm.slide.address import is_url
+from wsipsm.slide.remote import DEFAULT_CACHE_BYTES
+from wsipsm.stages.fixed_stain import BATCH
+
+REQUEST_NAME = "cohort.request.json"
+PAUSES_S = (5.0, 60.0)
+"""Before the second try of what failed, and before each further one: a shared folder may be away for a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class CohortOptions:
+    """How a study deals with failures, and what its slides share."""
+
+    retry: int = 1
+    """Further tries of a slide that failed or is incomplete, after all others."""
+    max_failures: int | None = None
+    """The study stops when more slides than that failed; None: it never does."""
+    pauses_s: tuple[float, ...] = PAUSES_S
+    """Before each further try; the last one holds for all that follow."""
+    skip_bad: bool = False
+    """Go on without slides that cannot be used; they are rows that say why."""
+    cache: Path | None = None
+    """Folder for slides by address; None: one in the study's folder."""
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    """That it may hold."""
+    stain_from: str | None = None
+    """Slide whose stains and DAB cut hold for all, or 'batch'; None: each slide has its own."""
+    slurm: Path | None = None
+    """TOML file that says what jobs to ask SLURM for; None: no jobs."""
+
+
+class StudyRequest(BaseModel):
+    """A command on a study, with paths that hold in any folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: tuple[str, ...]
+    options: RunOptions
+    how: CohortOptions
+
+
+def keep_request(folder: Path, sources: Sequence[str], options: RunOptions, how: CohortOptions) -> None:
+    """Write ``cohort.request.json``.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    own: dict[str, object] = {"roi": _absolute(options.roi), "overwrite": False}
+    if options.model is not None and os.path.exists(options.model):
+        own["model"] = os.path.abspath(options.model)
+    stain_from = how.stain_from if how.stain_from in (None, BATCH) else os.path.abspath(str(how.stain_from))
+    kept = StudyRequest(
+        sources=tuple(source if is_url(source) else os.path.abspath(source) for source in sources),
+        options=RunOptions.model_validate({**options.model_dump(), **own}),
+        how=replace(how, cache=_absolute(how.cache), slurm=_absolute(how.slurm), stain_from=stain_from),
+    )
+    with write_aside(folder / REQUEST_NAME) as temporary:
+        temporary.write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_request(folder: Path) -> StudyRequest:
+    """Read what an earlier command on a folder asked for.
+
+    Raises
+    ------
+    UsageError
+        When there is none, or it cannot be used.
+    """
+    path = folder / REQUEST_NAME
+    needed = "a folder that an earlier 'wsipsm cohort ... --out' wrote to is needed. Check the path"
+    try:
+        return StudyRequest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--resume {folder}: {path} cannot be read ({error.strerror}); {needed}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UsageError(
+            f"--resume {folder}: {path}: {key}: {first['msg'].lower()}; {needed}, or give the whole command again."
+        ) from error
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else Path(os.path.abspath(path))
