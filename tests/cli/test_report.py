@@ -3,10 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from wsipsm.cli.report import lines_about_index, lines_about_run
 from wsipsm.ki67.index import labelling_index
+from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.stages.summary import RunSummary
 
 
@@ -24,6 +26,7 @@ def summary(**values: Any) -> RunSummary:
         labelling_index=labelling_index(678, 1822, "all nuclei", 1.0).to_dict(),
         labelling_index_note=None,
         scores=None,
+        stain_statistics={},
         region={"name": "all nuclei", "kind": "tissue"},
         region_area_mm2=0.5,
         coverage=1.0,
@@ -54,6 +57,45 @@ def test_what_was_found_where_it_lies_and_what_to_open() -> None:
     assert "results in results/case_07 (took 12 s)" in text
     assert "drag cells.geojson.gz onto it" in text
     assert "overview.png" in text
+
+
+def scored(n: int, side_um: float) -> Ki67Score:
+    random = np.random.default_rng(5)
+    xy_um, dab_od = random.uniform(0, side_um, (n, 2)), random.uniform(0, 0.4, n)
+    return score_nuclei(
+        xy_um,
+        dab_od,
+        cut_od=0.3,
+        cut_from="fitted on the slide",
+        region="tumour",
+        coverage=1.0,
+        areas_of=lambda boxes_um: np.full(len(boxes_um), 500.0**2),
+    )
+
+
+def told_of(score: Ki67Score) -> str:
+    told = score.to_dict()
+    return "\n".join(lines_about_run(summary(labelling_index=told.pop("index"), scores=told)))
+
+
+def test_both_intervals_and_the_scores_of_places() -> None:
+    score = scored(3000, 1400.0)
+    text = told_of(score)
+    assert score.interval is not None
+    assert score.hot_spot.spot is not None
+    assert f"{score.index.low:.1%} to {score.index.high:.1%} by counting" in text
+    assert f"{score.interval.low:.1%} to {score.interval.high:.1%} with clusters" in text
+    assert f"mean over fields: {score.unweighted.value:.1%} (fields: 9), by area" in text
+    assert f"hot spot: {score.hot_spot.spot.index:.1%} of {score.hot_spot.spot.n} nuclei (95 % interval" in text
+
+
+def test_no_hot_spot_says_why() -> None:
+    text = told_of(scored(30, 300.0))
+    assert "mean over fields: none, no field holds enough nuclei; hot spot: not scorable: 30 nuclei" in text
+
+
+def test_research_use_stands_below() -> None:
+    assert lines_about_run(summary())[-1] == "Research use, not for diagnosis."
 
 
 def test_no_index_on_hematoxylin_and_eosin() -> None:

@@ -262,6 +262,17 @@ def _beside(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(joined, axis=axis)
 
 
+def caption_px(width: int) -> int:
+    """Height of the strip with caption, legend and scale bar below a picture of a width."""
+    text_px, pad = _text_and_pad(width)
+    return 2 * round(text_px * 1.5) + 2 * pad
+
+
+def _text_and_pad(width: int) -> tuple[int, int]:
+    text_px = int(np.clip(width / 70, 14, 40))
+    return text_px, text_px // 2
+
+
 def _captioned(
     picture: NDArray[np.uint8],
     caption: str,
@@ -271,12 +282,12 @@ def _captioned(
     """Picture above a white strip with caption, legend and scale bar."""
     height, width = picture.shape[:2]
     full_width = max(width, _MIN_WIDTH_PX)
-    text_px = int(np.clip(full_width / 70, 14, 40))
-    pad, line = text_px // 2, round(text_px * 1.5)
+    text_px, pad = _text_and_pad(full_width)
+    line = round(text_px * 1.5)
     font = ImageFont.load_default(size=text_px)
     while font.getlength(caption) > full_width - 2 * pad and len(caption) > 8:
         caption = caption[: int(len(caption) * 0.97) - 4].rstrip(" ,;.…") + "…"
-    image = Image.new("RGB", (full_width, height + 2 * line + 2 * pad), _WHITE)
+    image = Image.new("RGB", (full_width, height + caption_px(full_width)), _WHITE)
     image.paste(Image.fromarray(picture), ((full_width - width) // 2, 0))
     draw = ImageDraw.Draw(image)
     draw.text((pad, height + pad), caption, fill=(20, 20, 20), font=font)

@@ -46,15 +46,45 @@ class CohortRow:
     """Share of positive nuclei, 0..1; none on H&E."""
     low: float | None = None
     high: float | None = None
-    """95 % Wilson interval of the index."""
+    """95 % Wilson interval of the index: counting alone."""
+    spatial_low: float | None = None
+    spatial_high: float | None = None
+    """95 % interval of the index that allows for clusters: spatial-block bootstrap."""
+    field_mean: float | None = None
+    """Mean index over fields of 500 um, each counting once; none where no field holds enough nuclei."""
+    field_mean_by_area: float | None = None
+    """The same, each by its area in the region."""
+    n_fields: int | None = None
+    """That were averaged."""
+    hot_spot_index: float | None = None
+    """Of the hottest field; none where no place is scorable."""
+    hot_spot_n: int | None = None
+    hot_spot_low: float | None = None
+    hot_spot_high: float | None = None
+    """95 % interval, the search allowed for."""
+    dab_cut_od: float | None = None
+    """DAB optical density from which a nucleus is positive."""
+    dab_cut_from: str = ""
+    """How the cut was found."""
+    share_near_cut: float | None = None
+    """Share of nuclei within 0.05 of the cut, 0..1."""
     region_area_mm2: float | None = None
     nuclei_per_mm2: float | None = None
     coverage: float | None = None
     """Share of the region that was read and scored, 0..1."""
+    hematoxylin_od: float | None = None
+    dab_od: float | None = None
+    dab_od_positive: float | None = None
+    dab_od_negative: float | None = None
+    """Medians over nuclei, optical density."""
+    background_level: float | None = None
+    """Grey level of empty glass, 0..255."""
     seconds: float | None = None
     """From plan to results, other slides' blocks in between."""
     warnings: str = ""
     """What limits the index, and what was noted about the slide."""
+    drift: str = ""
+    """Which stain statistics lie outside the limits of the study's control charts."""
     version: str = ""
     """Of wsipsm."""
     folder: str = ""
@@ -79,6 +109,8 @@ class CohortRow:
             labelling_index=index.get("value"),
             low=index.get("low"),
             high=index.get("high"),
+            **_scores_of(summary),
+            **summary.stain_statistics,
             region_area_mm2=summary.region_area_mm2,
             nuclei_per_mm2=summary.nuclei_per_mm2,
             coverage=summary.coverage,
@@ -87,6 +119,30 @@ class CohortRow:
             version=summary.version,
             folder=Path(summary.folder).name,
         )
+
+
+def _scores_of(summary: RunSummary) -> dict[str, Any]:
+    """Columns that come from the scores of a Ki-67 slide; nothing on H&E."""
+    scores = summary.scores
+    if scores is None:
+        return {}
+    interval, spot, cut = scores["interval"] or {}, scores["hot_spot"]["spot"] or {}, scores["cut"]
+    # Where no cut was plausible a fixed one stands in its place, and the note says so.
+    not_fitted = next((note for note in summary.notes if note.startswith("DAB cut: ")), None)
+    return {
+        "spatial_low": interval.get("low"),
+        "spatial_high": interval.get("high"),
+        "field_mean": scores["unweighted_mean"]["value"],
+        "field_mean_by_area": scores["area_weighted_mean"]["value"],
+        "n_fields": scores["unweighted_mean"]["n_fields"],
+        "hot_spot_index": spot.get("index"),
+        "hot_spot_n": spot.get("n"),
+        "hot_spot_low": spot.get("low"),
+        "hot_spot_high": spot.get("high"),
+        "dab_cut_od": cut["dab_od"],
+        "dab_cut_from": not_fitted.removeprefix("DAB cut: ") if not_fitted else cut["from"],
+        "share_near_cut": cut["share_within_0.05_od"],
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import Any
 
 from wsipsm.config import RunOptions
 from wsipsm.geometry import Box
+from wsipsm.ki67.drift import StainStatistics
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code
 from wsipsm.stages.score import Scored
 from wsipsm.stages.segment import Segmented
-from wsipsm.stages.summary import RESULTS, RunSummary
+from wsipsm.stages.summary import RESEARCH_USE, RESULTS, RunSummary
 from wsipsm.stages.write import AREA_STEP_UM2, Totals
 
 
@@ -41,6 +42,7 @@ class SlideResult:
     """Level-0 boxes that were not read or not scored."""
     coverage: float
     """Share of the region that was, 0..1."""
+    stains: StainStatistics
 
 
 def summarise(
@@ -92,6 +94,7 @@ def summarise(
         labelling_index=index,
         labelling_index_note=note,
         scores=scores,
+        stain_statistics=result.stains.to_dict(),
         region={"name": plan.region.name, **plan.region.to_dict()},
         region_area_mm2=round(area_mm2, 6),
         coverage=round_down(result.coverage),
@@ -117,7 +120,8 @@ def overview_caption(result: SlideResult) -> str:
     plan, totals = result.plan, result.totals
     told = f"{Path(plan.info.path).name}: {totals.n_nuclei:,} nuclei, {plan.region.name}"
     n_scored = totals.n_positive + totals.n_negative
-    return f"{told}, Ki-67 {totals.n_positive / n_scored:.1%}" if n_scored else told
+    index = f", Ki-67 {totals.n_positive / n_scored:.1%}" if n_scored else ""
+    return f"{told}{index}. {RESEARCH_USE}"
 
 
 def round_down(share: float) -> float:

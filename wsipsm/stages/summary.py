@@ -11,6 +11,8 @@ from wsipsm.keys import Artefact
 
 RESULTS = (Artefact.CELLS, Artefact.GEOJSON, Artefact.OVERVIEW, Artefact.RUN, Artefact.SUMMARY)
 """Files of a finished slide."""
+RESEARCH_USE = "Research use, not for diagnosis"
+"""Stands on everything that a person reads."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class RunSummary:
     """Why there is no index."""
     scores: dict[str, Any] | None
     """Spatial interval, means over fields, hot spot, bands and cut, as in ``score.json``; None on H&E."""
+    stain_statistics: dict[str, Any]
+    """Medians over nuclei and the glass, by which slides of a study are compared; see `ki67.drift.StainStatistics`."""
     region: dict[str, Any]
     """Name, kind and area of what was scored."""
     region_area_mm2: float
