@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wsipsm.engine.dask import DaskExecutor
 from wsipsm.errors import UsageError
 
+_KEY_FILES = ("_job_ca_file", "_job_cert", "_job_key")
 _NEEDS = (
     "the extra 'slurm' is needed (pip install 'wsipsm[slurm]'). Install it, or start 'dask scheduler' and 'dask "
     "worker' yourself and give --scheduler."
@@ -90,10 +91,16 @@ def opened_slurm(profile: SlurmProfile, fingerprint: Callable[[], str]) -> Itera
     UsageError
         When the extra is not installed, SLURM refuses the jobs, or none starts in time.
     """
-    with _opened_cluster(profile) as cluster:
+    cluster = _opened_cluster(profile)
+    try:
         cluster.scale(jobs=profile.jobs)
         with DaskExecutor(cluster=cluster, fingerprint=fingerprint, join_s=profile.wait_s) as executor:
             yield executor
+    finally:
+        cluster.close()
+        # The keys lie in a folder that other machines see, as open files that closing removes.
+        for name in _KEY_FILES:
+            getattr(cluster, name).close()
 
 
 def _opened_cluster(profile: SlurmProfile) -> Any:
@@ -106,7 +113,6 @@ def _opened_cluster(profile: SlurmProfile) -> Any:
         "queue": profile.queue,
         "account": profile.account,
         "interface": profile.interface,
-        "shared_temp_directory": profile.shared_temp_directory,
         "python": profile.python,
     }
     try:
@@ -119,7 +125,8 @@ def _opened_cluster(profile: SlurmProfile) -> Any:
             job_script_prologue=profile.prologue,
             security=True,
             protocol="tls://",
-            scheduler_options={"dashboard": False},
+            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            shared_temp_directory=profile.shared_temp_directory or str(Path.home()),
             **{key: value for key, value in given.items() if value is not None},
         )
     except (ValueError, OSError, RuntimeError) as error:
