@@ -217,3 +217,16 @@ def test_ctrl_c_ends_everything_before_a_task_would() -> None:
             return
         time.sleep(0.1)
     pytest.fail("a process was left behind")
+
+
+def test_a_running_scheduler_tells_its_page_and_a_local_cluster_has_none() -> None:
+    with DaskExecutor(n_workers=1) as local:
+        assert local.dashboard is None
+    # A free port, for this machine alone.
+    where = {"host": "127.0.0.1", "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, silence_logs=50, **where) as cluster,
+        DaskExecutor(address=cluster.scheduler_address) as remote,
+    ):
+        assert remote.dashboard is not None
+        assert remote.dashboard.startswith("http://127.0.0.1:")

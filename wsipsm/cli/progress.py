@@ -16,6 +16,7 @@ from wsipsm.engine.events import (
     CohortPlanned,
     Event,
     Listener,
+    PoolOpened,
     RunPlanned,
     SlideDone,
     SlideFailed,
@@ -116,6 +117,8 @@ class PlainProgress:
                 self._tick_check(n_done, n_slides)
             case CohortPlanned(slides):
                 self._line(f"{len(slides)} slides")
+            case PoolOpened():
+                self._line(_pool_line(event))
             case StageStarted(name, slide):
                 self._line(f"{_short(slide)}: {_STAGE_TEXTS.get(name, name)}")
             case RunPlanned():
@@ -171,6 +174,8 @@ class BarProgress:
                 self._show_check(n_done, n_slides)
             case CohortPlanned(slides):
                 self._cohort = self._progress.add_task("slides", total=len(slides), facts=f"0/{len(slides)}")
+            case PoolOpened():
+                self._progress.console.print(_pool_line(event), markup=False, highlight=False)
             case StageStarted(name, slide):
                 self._show_stage(name, slide)
             case RunPlanned():
@@ -265,6 +270,11 @@ def open_teller(silent: bool) -> Iterator[Callable[[str], None]]:
 
 def _short(slide: str) -> str:
     return PurePath(slide).name
+
+
+def _pool_line(pool: PoolOpened) -> str:
+    workers = f"{pool.n_workers} workers" if pool.n_workers else "working in this process"
+    return workers if pool.dashboard is None else f"{workers}, shown on {pool.dashboard}"
 
 
 def _plan_lines(plan: RunPlanned) -> list[str]:

@@ -117,6 +117,11 @@ class DaskExecutor:
         return Client(self._cluster, set_as_default=False)  # type: ignore[no-untyped-call]
 
     @property
+    def dashboard(self) -> str | None:
+        """Of a running scheduler; a local cluster serves none, since Dask's has no password."""
+        return None if self._address is None else str(self._client.dashboard_link or "") or None
+
+    @property
     def address(self) -> str | None:
         """Of the scheduler; None on a local cluster."""
         return self._address

@@ -104,8 +104,26 @@ class CohortPlanned:
     slides: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PoolOpened:
+    """Workers are there for a study."""
+
+    n_workers: int
+    """0: this process works itself."""
+    dashboard: str | None
+    """Address of Dask's page on them."""
+
+
 Event: TypeAlias = (
-    StageStarted | RunPlanned | BlockDone | BlockFailed | SlideDone | SlideFailed | SlidesChecked | CohortPlanned
+    StageStarted
+    | RunPlanned
+    | BlockDone
+    | BlockFailed
+    | SlideDone
+    | SlideFailed
+    | SlidesChecked
+    | CohortPlanned
+    | PoolOpened
 )
 Listener: TypeAlias = Callable[[Event], None]
 

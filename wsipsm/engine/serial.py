@@ -17,6 +17,11 @@ class SerialExecutor:
         """Always 0: no other process works."""
         return 0
 
+    @property
+    def dashboard(self) -> None:
+        """Nothing serves one."""
+        return None
+
     def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Yield outcomes in the order of the tasks."""
         source = as_source(tasks)

@@ -62,6 +62,11 @@ class Executor(Protocol):
         """Processes that work beside this one; 0 when the work is done in this process."""
         ...
 
+    @property
+    def dashboard(self) -> str | None:
+        """Address of a page that shows the work, where something serves one."""
+        ...
+
     def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Yield an outcome for every task, in any order, with a bounded number in flight.
 

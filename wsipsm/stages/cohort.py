@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import project_budget
-from wsipsm.engine.events import CohortPlanned, Event, Listener, SlideFailed, SlidesChecked
+from wsipsm.engine.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked
 from wsipsm.engine.task import Executor
 from wsipsm.errors import TooManyFailuresError, WsipsmError
 from wsipsm.folderlock import FolderLock, hold_folder
@@ -148,6 +148,7 @@ class RunningStudy:
         todo = [number for number, row in enumerate(self.rows) if row.status != FAILED]
         try:
             with self._opened_executor() as executor:
+                self._tell(PoolOpened(executor.n_workers, executor.dashboard))
                 self._fix_stain(todo, executor)
                 for attempt in range(self._how.retry + 1):
                     if attempt:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import orjson
 
-from wsipsm.engine.events import BlockFailed, Event, RunPlanned, SlideDone, SlideFailed
+from wsipsm.engine.events import BlockFailed, Event, PoolOpened, RunPlanned, SlideDone, SlideFailed
 from wsipsm.rundir import output_error
 
 JOURNAL_NAME = "journal.jsonl"
@@ -53,6 +53,8 @@ class Journal:
     def __call__(self, event: Event) -> None:
         """Take an event of a run."""
         match event:
+            case PoolOpened(n_workers, dashboard):
+                self.write("workers", n_workers=n_workers, dashboard=dashboard)
             case RunPlanned():
                 counts = {"n_blocks": event.n_blocks, "n_done_before": event.n_done_before}
                 self.write("planned", slide=event.slide, **counts)
