@@ -88,7 +88,7 @@ def test_tasks_run_in_jobs_that_are_cancelled_at_the_end(queue: Path) -> None:
 def test_a_profile_that_cannot_be_used_is_named(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "jobs.toml"
     path.write_text(text)
-    with pytest.raises(UsageError, match="jobs.toml") as caught:
+    with pytest.raises(UsageError, match=r"jobs\.toml") as caught:
         read_slurm_profile(path)
     assert told in str(caught.value)
 
