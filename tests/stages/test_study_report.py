@@ -21,8 +21,8 @@ from wsipsm.engine.events import Event, SlideDone, ignore_events
 from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
 from wsipsm.stages import study_report
 from wsipsm.stages.cohort import CohortOptions, run_cohort
-from wsipsm.stages.cohort_table import COLUMNS, CSV_NAME, PARQUET_NAME, CohortRow, write_table
-from wsipsm.stages.study_report import PAGE_NAME, StudyReport, flag_drift
+from wsipsm.stages.cohort_table import COLUMNS, CSV_NAME, PAGE_NAME, PARQUET_NAME, CohortRow, write_table
+from wsipsm.stages.study_report import StudyReport, flag_drift
 
 HOSTILE = "<script>alert(1)</script>"
 DOCS = Path(__file__).parents[2] / "docs"

@@ -183,4 +183,4 @@ def _whole_command(given: StudyRequest, out: Path | None, resume: Path | None) -
 def _lines_about(summary: CohortSummary) -> list[str]:
     lines = [f"{summary.n_slides} slides: {summary.n_done} done, {summary.n_failed} failed"]
     lines += [f"  failed: {slide}: {reason}" for slide, reason in summary.failures]
-    return [*lines, f"table in {summary.table}"]
+    return [*lines, f"table in {summary.table}", f"  look at {summary.page}"]

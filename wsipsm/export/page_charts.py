@@ -15,8 +15,9 @@ from wsipsm.ki67.drift import LIMIT_SIGMAS, MIN_SLIDES, ControlChart
 
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 10, 34
-_MOST_BARS = 40
-_N_TICKS = 4
+_FEWEST_BARS, _MOST_BARS = 5, 40
+_MANY_POINTS = 300
+"""From so many on they are drawn smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,13 @@ class Axis:
         span = self.high - self.low or 1.0
         return round(self.start + (value - self.low) / span * (self.end - self.start), 1)
 
-    @property
-    def ticks(self) -> list[float]:
-        """Round values, some four of them."""
+    def ticks(self, most: int) -> list[float]:
+        """Round values, at most so many and one."""
         span = self.high - self.low
         if span <= 0:
             return [self.low]
-        power = 10.0 ** math.floor(math.log10(span / _N_TICKS))
-        step = next(times * power for times in (1, 2, 5, 10) if times * power * _N_TICKS >= span)
+        power = 10.0 ** math.floor(math.log10(span / most))
+        step = next((times * power for times in (1, 2, 5) if times * power * most >= span), 10 * power)
         first = math.ceil(self.low / step - 1e-9)
         return [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
@@ -61,8 +61,7 @@ def draw_histogram(parent: Element, values: Sequence[float], title: str, edges: 
     """
     row = np.asarray(values, np.float64)
     if edges is None:
-        edges = np.histogram_bin_edges(row, "auto")
-        edges = edges if len(edges) <= _MOST_BARS + 1 else np.linspace(row.min(), row.max(), _MOST_BARS + 1)
+        edges = np.histogram_bin_edges(row, min(_MOST_BARS, max(_FEWEST_BARS, round(math.sqrt(len(row))))))
     counts, _ = np.histogram(row, edges)
     x = Axis(float(edges[0]), float(edges[-1]), _LEFT, _WIDTH - _RIGHT)
     y = Axis(0.0, float(max(1, counts.max())), _HEIGHT - _BOTTOM, _TOP)
@@ -100,13 +99,14 @@ def draw_control_chart(parent: Element, chart: ControlChart, names: Sequence[str
     outside = chart.outside
     told = f"{title}; centre {chart.centre:.4g}, limits {chart.low:.4g} to {chart.high:.4g} ({LIMIT_SIGMAS:g} sigma)"
     drawing = _frame(parent, f"{told}; {int(outside.sum())} of {chart.n_known} slides outside")
-    _draw_axes(drawing, x, y, f"{told}; slides in the order of the study")
-    for value, kind in ((chart.centre, "centre"), (chart.low, "limit"), (chart.high, "limit")):
-        add(drawing, "line", class_=kind, x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y.at(value), y2=y.at(value))
+    _draw_axes(drawing, x, y, told)
     # One path for all: a page of thousands of slides stays small.
     places = [(x.at(n + 1), y.at(value)) for n, value in enumerate(chart.values) if math.isfinite(value)]
     add(drawing, "path", class_="line", d="M" + "L".join(f"{left:g} {top:g}" for left, top in places))
-    add(drawing, "path", class_="point", d="".join(f"M{left:g} {top:g}h0" for left, top in places))
+    kind = "point" if len(places) < _MANY_POINTS else "point small"
+    add(drawing, "path", class_=kind, d="".join(f"M{left:g} {top:g}h0" for left, top in places))
+    for value, kind in ((chart.centre, "centre"), (chart.low, "limit"), (chart.high, "limit")):
+        add(drawing, "line", class_=kind, x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y.at(value), y2=y.at(value))
     for n in np.flatnonzero(outside).tolist():
         value = float(chart.values[n])
         mark = add(drawing, "circle", class_="outside", cx=x.at(n + 1), cy=y.at(value), r=4)
@@ -118,11 +118,11 @@ def _frame(parent: Element, label: str) -> Element:
 
 
 def _draw_axes(drawing: Element, x: Axis, y: Axis, title: str, whole: bool = False) -> None:
-    for value in y.ticks:
+    for value in y.ticks(4):
         if whole and value != round(value):
             continue
         add(drawing, "line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y.at(value), y2=y.at(value))
         add(drawing, "text", f"{value:.6g}", x=_LEFT - 6, y=y.at(value) + 4, text_anchor="end")
-    for value in x.ticks:
+    for value in x.ticks(10):
         add(drawing, "text", f"{value:.6g}", x=x.at(value), y=_HEIGHT - _BOTTOM + 14, text_anchor="middle")
     add(drawing, "text", title, x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 4, text_anchor="middle")

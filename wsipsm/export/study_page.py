@@ -24,7 +24,7 @@ _STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:1.5rem auto;max-width:1500px;padding:0 1rem;color:#1d1d1f}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}nav a{margin-right:1rem}
 .use{font-weight:600}.quiet{color:#666}.charts{display:flex;flex-wrap:wrap;gap:1rem}
-table{border-collapse:collapse;width:100%}caption{text-align:left;color:#666;padding-bottom:.4rem}
+table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid #ddd;overflow-wrap:anywhere}
 th{position:sticky;top:0;background:#f5f5f7}th button{all:unset;cursor:pointer}
 th button:focus-visible{outline:2px solid}
@@ -34,7 +34,7 @@ td.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 img{max-width:200px;max-height:110px;display:block}
 svg{width:720px;max-width:100%;background:#fff;border:1px solid #ddd}svg text{font-size:11px;fill:#333}
 .grid{stroke:#eee}.bar{fill:#4a6fa5}.centre{stroke:#333}.limit{stroke:#a40000;stroke-dasharray:5 4}
-.line{fill:none;stroke:#9db2d0}.point{stroke:#2c4a7c;stroke-width:5;stroke-linecap:round}.outside{fill:#d00000}
+.line{fill:none;stroke:#9db2d0}.point{stroke:#2c4a7c;stroke-width:5;stroke-linecap:round}.small{stroke-width:3}.outside{fill:#d00000}
 """
 _SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -181,6 +181,10 @@ def _add_slides(body: Element, slides: Sequence[PageSlide]) -> None:
     stains = list(dict.fromkeys(title for slide in slides for title in slide.stains))
     numbers = ("Nuclei", "Nuclei/mm2", "Ki-67 %", "95 % with clusters", "Mean over fields %", "Hot spot %", *stains)
     heads = [("Picture", ""), ("Slide", ""), ("Status", ""), *((title, "number") for title in numbers), ("Notes", "")]
+    told = (
+        "With scripts on, a click on a heading sorts: intervals by their width. What does not exist is empty, never 0."
+    )
+    add(body, "p", told, class_="quiet")
     rows = _add_table(body, heads, "sortable")
     for slide in slides:
         _add_slide(add(rows, "tr"), slide, stains)

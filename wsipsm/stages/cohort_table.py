@@ -15,7 +15,7 @@ from wsipsm.errors import EXIT_COHORT_PARTIAL, EXIT_INCOMPLETE, EXIT_OK
 from wsipsm.rundir import write_aside
 from wsipsm.stages.summary import RunSummary
 
-CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
+CSV_NAME, PARQUET_NAME, PAGE_NAME = "cohort.csv", "cohort.parquet", "cohort.html"
 WAITING, DONE, INCOMPLETE, FAILED = "waiting", "done", "incomplete", "failed"
 
 
@@ -154,6 +154,11 @@ class CohortSummary:
     rows: tuple[CohortRow, ...]
 
     @property
+    def page(self) -> str:
+        """Path of cohort.html."""
+        return str(Path(self.table).with_name(PAGE_NAME))
+
+    @property
     def n_slides(self) -> int:
         """All slides."""
         return len(self.rows)
@@ -184,6 +189,7 @@ class CohortSummary:
         """Plain values for ``--json``."""
         return {
             "table": self.table,
+            "page": self.page,
             "n_slides": self.n_slides,
             "n_done": self.n_done,
             "n_failed": self.n_failed,

@@ -17,12 +17,20 @@ from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
 from wsipsm.keys import Artefact
 from wsipsm.ki67.drift import ControlChart, control_chart
 from wsipsm.rundir import write_aside
-from wsipsm.stages.cohort_table import CSV_NAME, DONE, FAILED, INCOMPLETE, PARQUET_NAME, WAITING, CohortRow
+from wsipsm.stages.cohort_table import (
+    CSV_NAME,
+    DONE,
+    FAILED,
+    INCOMPLETE,
+    PAGE_NAME,
+    PARQUET_NAME,
+    WAITING,
+    CohortRow,
+)
 from wsipsm.stages.journal import JOURNAL_NAME
 from wsipsm.stages.provenance import package_version
 from wsipsm.stages.summary import RESEARCH_USE
 
-PAGE_NAME = "cohort.html"
 _PERIOD_S = 30.0
 """A page of thousands of slides is written at most so often."""
 _OD_FINEST = 0.002
