@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from wsipsm.export.geojson import shown_box
@@ -47,17 +48,25 @@ def annotation_bytes(info: SlideInfo, annotations: Sequence[Annotation], decimal
         That coordinates keep; QuPath snaps to a hundredth. None keeps all: read again, the areas are the same.
     """
     box = shown_box(info)
-    lines = [orjson.dumps(_feature(annotation, info, (box.x, box.y), decimals)) for annotation in annotations]
+    shapes = _in_frame([annotation.shape for annotation in annotations], (box.x, box.y), decimals)
+    hashed = shapely.to_wkb(shapes, hex=True)
+    lines = [
+        orjson.dumps(_feature(annotation, shape, f"{info.fingerprint} {annotation.name} {wkb}"))
+        for annotation, shape, wkb in zip(annotations, shapes, hashed, strict=True)
+    ]
     return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n"
 
 
-def _feature(annotation: Annotation, info: SlideInfo, origin: tuple[int, int], decimals: int | None) -> dict[str, Any]:
-    shape = shapely.transform(annotation.shape, lambda xy: xy - origin)
+def _in_frame(shapes: Sequence[BaseGeometry], origin: tuple[int, int], decimals: int | None) -> NDArray[np.object_]:
+    moved = shapely.transform(np.array(shapes, dtype=object), lambda xy: xy - origin)
     if decimals is not None:
         # set_precision rounds and keeps the outcome valid; its grid leaves the last bits of a double behind.
-        shape = shapely.set_precision(shape, 10.0**-decimals)
-        shape = shapely.transform(shape, lambda xy: np.round(xy, decimals))
-    name = f"{info.fingerprint} {annotation.name} {shapely.to_wkb(shape, hex=True)}"
+        moved = shapely.set_precision(moved, 10.0**-decimals)
+        moved = shapely.transform(moved, lambda xy: np.round(xy, decimals))
+    return moved
+
+
+def _feature(annotation: Annotation, shape: BaseGeometry, name: str) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "objectType": "annotation",
         "name": annotation.name,

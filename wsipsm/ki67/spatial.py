@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.special import expit, logit, stdtrit
 
 from wsipsm.ki67.index import wilson_interval
@@ -326,14 +325,14 @@ def _by_distance(
     residual: NDArray[np.float64], whole: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sum of products over all ordered pairs of cells, by distance rounded to whole cells."""
-    shape = [next_fast_len(2 * size - 1, real=True) for size in residual.shape]
+    shape = [2 * size for size in residual.shape]
     steps = [np.minimum(np.arange(size), size - np.arange(size)) for size in shape]
     ring = np.rint(np.hypot(steps[0][:, None], steps[1][None, :])).astype(np.intp).ravel()
     n_rings = math.ceil(math.hypot(*residual.shape)) + 1
 
     def add_up(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        spectrum = rfft2(values, shape)
-        products = irfft2(spectrum.real**2 + spectrum.imag**2, shape).ravel()
+        spectrum = np.fft.rfft2(values, shape)
+        products = np.fft.irfft2(spectrum.real**2 + spectrum.imag**2, shape).ravel()
         return np.bincount(ring, weights=products, minlength=n_rings)[:n_rings].astype(np.float64)
 
     return add_up(residual), add_up(whole)

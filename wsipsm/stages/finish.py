@@ -20,6 +20,7 @@ from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
+from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
@@ -27,7 +28,7 @@ from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, p
 from wsipsm.stages.score import Scored, write_region, write_score
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RunSummary
-from wsipsm.stages.write import read_coverage, write_cells
+from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
 
 _PICTURE_PX = 3000

@@ -32,6 +32,9 @@ _SHAPES_A_RESULT = (
     "export",
     "stages/plan.py",
     "stages/write.py",
+    "stages/coverage.py",
+    "stages/fixed_stain.py",
+    "stages/score.py",
     "stages/prepare.py",
     "stages/finish.py",
 )

@@ -24,7 +24,6 @@ from wsipsm.instances.shard import read_seam_rows, read_shard
 from wsipsm.instances.stitch import SeamRow, resolve_seams
 from wsipsm.instances.table import BORDER_PX, OWNED, centroids_px0, nuclei_schema
 from wsipsm.keys import Artefact, Column, NucleusClass
-from wsipsm.region import Region
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
@@ -223,28 +222,3 @@ def _seam_row(row: int, blocks: list[Block], tables: list[pa.Table]) -> SeamRow:
         border_px=whole.column(BORDER_PX).to_numpy(),
         wkb=whole.column(Column.GEOMETRY.value).to_numpy(zero_copy_only=False),
     )
-
-
-def read_coverage(region: Region, lost_px0: Sequence[Box]) -> float:
-    """Share of the region whose pixels were read, 0..1.
-
-    Parameters
-    ----------
-    region
-        Where nuclei are scored.
-    lost_px0
-        Level-0 boxes that could not be read, without overlap.
-    """
-    total = region.area_px0()
-    if not lost_px0 or total <= 0:
-        return 1.0
-    lost = sum(_area_in_region(region, box) for box in lost_px0)
-    return float(np.clip(1.0 - lost / total, 0.0, 1.0))
-
-
-def _area_in_region(region: Region, box: Box, n_side: int = 64) -> float:
-    """Area of the region inside a box, level-0 px2, from a grid of points."""
-    x = box.x + (np.arange(n_side) + 0.5) * box.width / n_side
-    y = box.y + (np.arange(n_side) + 0.5) * box.height / n_side
-    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    return float(np.mean(region.contains(points))) * box.area
