@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import time
+import uuid
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import dask.config
+from dask.utils import funcname
 from distributed import Client, KilledWorker, LocalCluster, wait
+from distributed.protocol.pickle import dumps, loads
 
 from wsipsm.engine.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
 from wsipsm.errors import UsageError, WsipsmError
@@ -30,6 +33,8 @@ _LOOK_S = 5.0
 _JOIN_S = 20.0
 _PATIENCE_S = 120.0
 """How long a run goes on without any worker: they come back, or more are started."""
+_TIDY_EVERY = 10_000
+"""Tasks after which the scheduler is told to forget what it keeps of each."""
 _QUIET = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core")
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
@@ -89,6 +94,7 @@ class DaskExecutor:
         self._settings: Any = dask.config.set(_SETTINGS)
         address = address if cluster is None else str(cluster.scheduler_address)
         self._address = address
+        self._n_submitted = 0
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
@@ -163,7 +169,7 @@ class DaskExecutor:
         def launch() -> None:
             most = 2 * self._count_workers() + 2 if limit is None else limit
             while len(flying) < most and (task := source.take()) is not None:
-                flying[self._client.submit(function, task, pure=False)] = task
+                flying[self._submit(function, task)] = task
 
         try:
             launch()
@@ -180,6 +186,17 @@ class DaskExecutor:
             if flying:
                 with suppress(OSError, TimeoutError, RuntimeError):
                     self._client.cancel(list(flying), force=True)
+
+    def _submit(self, function: Callable[[T], R], task: T) -> Any:
+        """Hand a task to the scheduler as bytes: it takes neither time nor memory to know what is in them."""
+        if self._n_submitted % _TIDY_EVERY == _TIDY_EVERY - 1:
+            with suppress(OSError, TimeoutError, RuntimeError, LookupError, AttributeError, TypeError):
+                self._client.run_on_scheduler(_forget_metadata)
+        self._n_submitted += 1
+        # The name is for Dask's page.
+        key = f"{funcname(function)}-{uuid.uuid4()}"
+        payload = dumps((function, task))  # type: ignore[no-untyped-call]
+        return self._client.submit(_call, payload, key=key, pure=False)
 
     def _settled(self, futures: list[Any]) -> list[Any]:
         """Wait for the first of the futures, as long as there is a worker that may bring one."""
@@ -284,6 +301,19 @@ def _connect(address: str, cluster: Any) -> Any:
 
 async def _end_workers(nannies: list[Any]) -> None:
     await asyncio.gather(*(nanny.close(timeout=_GRACE_S) for nanny in nannies), return_exceptions=True)
+
+
+def _call(payload: bytes) -> Any:
+    """Do a task on a worker."""
+    function, task = loads(payload)  # type: ignore[no-untyped-call]
+    return function(task)
+
+
+def _forget_metadata(dask_scheduler: Any) -> None:
+    """Empty, on the scheduler, a list to which Dask adds an entry at every submission until the scheduler ends."""
+    for span in dask_scheduler.extensions["spans"].spans.values():
+        if span.metadata:
+            span.metadata["collections"].clear()
 
 
 def _in_own_words(error: Exception | None) -> Exception | None:

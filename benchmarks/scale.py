@@ -1,0 +1,282 @@
+"""How far one scheduler carries a study: memory by slides, cost of a block, efficiency by workers.
+
+Run as ``python benchmarks/scale.py`` with one of::
+
+    memory [--slides 10 100 500 2000] [--plot docs/scale-memory.svg]
+    overhead [--blocks 4000] [--workers 2 64]
+    efficiency [--source SLIDE] [--repeats 3] [--slides 4] [--side 2048] [--block-px 512]
+
+Scheduler, workers and clients are processes of their own. Slides of ``memory`` and ``overhead`` are tiny and go through
+the tests' stand-in network; blocks of ``overhead`` do nothing at all. ``efficiency`` runs a shipped model, one thread a
+worker, on pixels that are drawn or those of a small slide, repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe_machine
+from numpy.typing import NDArray
+from scale_pool import STAND_IN, ClientRun, Pool, run_client
+from slides import compose_slide
+
+from wsipsm.demo.draw import draw_array
+from wsipsm.geometry import Box
+from wsipsm.slide.open import open_slide, require_mpp
+
+CLIENT = str(Path(__file__).with_name("scale_client.py"))
+IDLE_WORKER = Path(__file__).with_name("scale_worker.py")
+SIDE_PX, N_DRAWN = 128, 8
+"""Of a tiny slide, and how many of them differ."""
+N_OPEN = 4
+"""Slides that the blocks of ``overhead`` belong to."""
+DRAWN_MPP = 0.25
+MIB = 2**20
+
+
+def lay_study(folder: Path, n_slides: int, seed: int) -> Path:
+    """Make a study of tiny slides: a few are drawn, the others are links to them under names of their own."""
+    sys.path.insert(0, str(STAND_IN.parent))
+    import stand_in
+
+    drawn, study = folder / "drawn", folder / f"study-{n_slides}"
+    drawn.mkdir(exist_ok=True)
+    study.mkdir()
+    for number in range(n_slides):
+        source = drawn / f"{number % N_DRAWN}.png"
+        if not source.exists():
+            stand_in.draw_slide(source, SIDE_PX, SIDE_PX, seed=seed + number)
+        os.link(source, study / f"slide-{number:05d}.png")
+    return study
+
+
+def measure_memory(n_slides: int, seed: int, folder: Path) -> ClientRun:
+    """Run a study of so many slides on a scheduler and two workers that are new."""
+    study = lay_study(folder, n_slides, seed)
+    with Pool(folder / f"pool-{n_slides}", 2, preload=STAND_IN) as pool:
+        command = [CLIENT, str(study), str(folder / f"out-{n_slides}"), pool.address, "--stand-in"]
+        run = run_client(pool, command)
+        run.told["scheduler_peak_bytes"] = run.scheduler.kernel_peak_bytes()
+    if run.told["n_failed"]:
+        raise RuntimeError(f"{run.told['n_failed']} slides failed.")
+    return run
+
+
+def report_memory(runs: dict[int, ClientRun]) -> list[str]:
+    """Peaks by the number of slides, and what a slide adds."""
+    lines = [
+        "| slides | client, MiB sampled (kernel's peak) | scheduler, MiB | s |",
+        "|---|---|---|---|",
+    ]
+    for n, run in runs.items():
+        client = f"{run.client.peak_bytes / MIB:.1f} ({run.told['peak_bytes'] / MIB:.1f})"
+        scheduler = f"{run.scheduler.peak_bytes / MIB:.1f} ({run.told['scheduler_peak_bytes'] / MIB:.1f})"
+        lines.append(f"| {n} | {client} | {scheduler} | {run.told['marks'][-1][1]:.0f} |")
+    sizes = sorted(runs)
+    for few, many in itertools.pairwise(sizes):
+        a, b = runs[few], runs[many]
+        grown = (b.client.peak_bytes - a.client.peak_bytes, b.scheduler.peak_bytes - a.scheduler.peak_bytes)
+        by_slide = [f"{g / (many - few) / 1024:.1f} KiB" for g in grown]
+        lines += ["", f"A slide from {few} to {many} adds: client {by_slide[0]}, scheduler {by_slide[1]}."]
+    return lines
+
+
+def plot_memory(runs: dict[int, ClientRun], path: Path, caption: str) -> None:
+    """Draw peaks by the number of slides, and memory along the largest study."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    peaks, course = figure.subplots(1, 2, sharey=True)
+    largest = max(runs)
+    for name, colour in (("client", "#1f5fa8"), ("scheduler", "#c05a11")):
+        watched = {n: getattr(run, name) for n, run in runs.items()}
+        peaks.plot(list(watched), [w.peak_bytes / MIB for w in watched.values()], "o-", color=colour, label=name)
+        samples = watched[largest].samples
+        course.plot([n for n, _ in samples], [b / MIB for _, b in samples], color=colour, label=name)
+    peaks.set(xscale="log", xlabel="slides of the study", ylabel="resident memory, MiB", title="Peak", ylim=(0, None))
+    peaks.set_xticks(list(runs), [f"{n:,}" for n in runs])
+    peaks.minorticks_off()
+    peaks.legend(frameon=False)
+    course.set(xlabel="slides done", title=f"Along the study of {largest:,} slides")
+    for axes in (peaks, course):
+        axes.grid(alpha=0.3)
+    figure.suptitle(caption, fontsize=8)
+    figure.savefig(path)
+
+
+def measure_overhead(n_blocks: int, n_workers: int, crowd: bool, seed: int, folder: Path) -> ClientRun:
+    """Run blocks that do nothing, as many in all."""
+    folder.mkdir()
+    study, each = lay_study(folder, N_OPEN, seed), n_blocks // N_OPEN
+    environment = {"WSIPSM_SCALE_BLOCKS": str(each)}
+    with Pool(folder / "pool", n_workers, preload=IDLE_WORKER, crowd=crowd, **environment) as pool:
+        watch = ["--every", str(max(1, n_blocks // 20)), "--scheduler-pid", str(pool.scheduler.pid)]
+        return run_client(pool, [CLIENT, str(study), str(folder / "out"), pool.address, "--stand-in", *watch])
+
+
+def describe_overhead(run: ClientRun) -> str:
+    """Blocks a second, and milliseconds of processor a block, after the first fifth of the blocks."""
+    marks = run.told["marks"]
+    first, last = marks[len(marks) // 5], marks[-1]
+    n = last[0] - first[0]
+    client, scheduler = ((b[0] - a[0]) / n for a, b in zip(first[2], last[2], strict=True))
+    rate = n / (last[1] - first[1])
+    return f"{n} | {rate:.0f} | {1e3 * client:.2f} | {1e3 * scheduler:.2f} | {1 / max(client, scheduler):.0f}"
+
+
+def report_overhead(n_blocks: int, workers: Sequence[int], repeats: int, seed: int, folder: Path) -> list[str]:
+    """Measure with each number of workers; more than eight share a process, which scheduler and client do not see."""
+    lines = [
+        "| workers | blocks | blocks/s here | client, CPU ms a block | scheduler, CPU ms a block | most blocks/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for repeat in range(repeats):
+        for n in workers:
+            run = measure_overhead(n_blocks, n, n > 8, seed, folder / f"{n}-{repeat}")
+            lines.append(f"| {n} | {describe_overhead(run)} |")
+            print(lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+def draw_study(folder: Path, args: argparse.Namespace) -> Path:
+    """Write slides of the same pixels, repeated; the drawn ones are tissue from edge to edge."""
+    if args.source is None:
+        pixels, mpp = draw_pixels(args.seed), DRAWN_MPP
+    else:
+        with open_slide(args.source) as slide:
+            size, mpp = slide.info.size, require_mpp(slide.info)
+            pixels = slide.read_level(0, Box(0, 0, size.width, size.height))
+    study = folder / "study"
+    study.mkdir()
+    for number in range(args.slides):
+        # Slides of one content are one slide; a column less tells them apart.
+        compose_slide(study / f"{number}.svs", pixels[:, number * 64 :], args.side, mpp)
+    return study
+
+
+def draw_pixels(seed: int) -> NDArray[np.uint8]:
+    """Draw the middle of a slide, shape (1024, 1024, 3)."""
+    rgb, _ = draw_array(seed=seed, size=(2048, 2048), n_nuclei=1500, mpp=DRAWN_MPP)
+    return rgb[512:1536, 512:1536]
+
+
+def rate_of(run: ClientRun) -> float:
+    """Blocks a second, planning and writing included."""
+    return float(run.told["n_blocks"] / run.told["marks"][-1][1])
+
+
+def busy_share(run: ClientRun, n_workers: int) -> float:
+    """Share of the workers' time in which they worked."""
+    return float(sum(run.told["steps"].values()) / (n_workers * run.told["marks"][-1][1]))
+
+
+def report_efficiency(args: argparse.Namespace, folder: Path) -> list[str]:
+    """One worker, two workers, and twice one worker at a time, in turn; each pool is warmed first."""
+    study = draw_study(folder, args)
+    options = ["--block-px", str(args.block_px), *(["--model", args.model] if args.model else [])]
+    rates: dict[str, list[float]] = {"one": [], "two": [], "apart": []}
+    rows: list[str] = []
+
+    def run(pool: Pool, name: str) -> ClientRun:
+        return run_client(pool, [CLIENT, str(study), str(folder / name), pool.address, *options])
+
+    places = [folder / f"pool-{k}" for k in range(3)]
+    with Pool(places[0], 1) as one, Pool(places[1], 1) as other, Pool(places[2], 2) as two:
+        for k, pool in enumerate((one, other, two)):
+            run(pool, f"warm-{k}")
+        for repeat in range(args.repeats):
+            found = {"one": [run(one, f"one-{repeat}")], "two": [run(two, f"two-{repeat}")]}
+            with ThreadPoolExecutor(2) as threads:
+                jobs = [threads.submit(run, pool, f"apart-{k}-{repeat}") for k, pool in enumerate((one, other))]
+                found["apart"] = [job.result() for job in jobs]
+            for name, runs in found.items():
+                rates[name].append(sum(map(rate_of, runs)))
+                rows.append(f"| {repeat + 1} | {name} | {describe_efficiency(runs, 2 if name == 'two' else 1)} |")
+                print(rows[-1], file=sys.stderr, flush=True)
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    ours = [b / (2 * a) for a, b in zip(rates["one"], rates["two"], strict=True)]
+    ceiling = [b / (2 * a) for a, b in zip(rates["one"], rates["apart"], strict=True)]
+    return [
+        "| repeat | workers | blocks/s | s a block in a worker | of it the network | workers busy, % |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Medians: one {middle['one']:.3f}, two {middle['two']:.3f}, apart {middle['apart']:.3f} blocks/s.",
+        f"Efficiency of two workers: median {statistics.median(ours):.2f} ({', '.join(f'{e:.2f}' for e in ours)}); of "
+        f"two runs that share nothing: {statistics.median(ceiling):.2f} ({', '.join(f'{e:.2f}' for e in ceiling)}).",
+    ]
+
+
+def describe_efficiency(runs: Sequence[ClientRun], n_workers: int) -> str:
+    """Rate, seconds of a block and how busy workers were, over runs made at once."""
+    steps: dict[str, Any] = {}
+    for run in runs:
+        for name, seconds in run.told["steps"].items():
+            steps[name] = steps.get(name, 0.0) + seconds
+    n = sum(run.told["n_blocks"] for run in runs)
+    block_s = sum(steps[name] for name in steps if name not in ("plan", "results")) / n
+    busy = statistics.mean(busy_share(run, n_workers) for run in runs)
+    return f"{sum(map(rate_of, runs)):.3f} | {block_s:.2f} | {steps['predict'] / n:.2f} | {100 * busy:.0f}"
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    memory = commands.add_parser("memory", help="peak memory by the number of slides")
+    memory.add_argument("--slides", type=int, nargs="+", default=[10, 100, 500, 2000])
+    memory.add_argument("--plot", type=Path)
+    overhead = commands.add_parser("overhead", help="cost of a block that does nothing")
+    overhead.add_argument("--blocks", type=int, default=4000)
+    overhead.add_argument("--workers", type=int, nargs="+", default=[2, 64])
+    efficiency = commands.add_parser("efficiency", help="one worker against two")
+    efficiency.add_argument("--source", type=Path, help="small slide whose pixels are repeated; drawn where left out")
+    efficiency.add_argument("--model", help="name or path of weights")
+    efficiency.add_argument("--slides", type=int, default=4)
+    efficiency.add_argument("--side", type=int, default=2048, help="of a slide, level-0 pixels")
+    efficiency.add_argument("--block-px", type=int, default=512)
+    for command in (overhead, efficiency):
+        command.add_argument("--repeats", type=int, default=3)
+    for command in (memory, overhead, efficiency):
+        command.add_argument("--seed", type=int, default=12)
+        command.add_argument("--scratch", type=Path, help="folder for slides and results")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = parse(arguments)
+    facts = describe_machine()
+    with tempfile.TemporaryDirectory(prefix="wsipsm-scale-", dir=args.scratch) as name:
+        folder = Path(name)
+        if args.command == "memory":
+            runs = {}
+            for n in args.slides:
+                runs[n] = measure_memory(n, args.seed, folder)
+                print(*report_memory({n: runs[n]})[2:], file=sys.stderr, flush=True)
+            lines = report_memory(runs)
+            if args.plot:
+                plot_memory(runs, args.plot, f"{facts['machine']}, {facts['date']}, seed {args.seed}")
+        elif args.command == "overhead":
+            lines = report_overhead(args.blocks, args.workers, args.repeats, args.seed, folder)
+        else:
+            lines = report_efficiency(args, folder)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"Seed {args.seed}. Date {facts['date']}. {facts['machine']}. Load {load}. {facts['versions']}.\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

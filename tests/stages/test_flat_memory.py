@@ -1,0 +1,88 @@
+"""Memory of client and scheduler does not grow with a study but for its rows."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in import MPP, draw_slide
+
+import wsipsm.engine.dask
+import wsipsm.stages.cohort
+import wsipsm.stages.flow
+from wsipsm.config import RunOptions
+from wsipsm.engine.dask import DaskExecutor
+from wsipsm.engine.events import BlockReport, ignore_events
+from wsipsm.stages.block import segment_block
+from wsipsm.stages.cohort import run_cohort
+from wsipsm.stages.finish import finish_slide
+from wsipsm.stages.prepare import PreparedSlide, prepare_slide
+from wsipsm.stages.segment import Segmented
+
+BYTES_A_SLIDE = 32 * 1024
+"""A row and its slide are 4 KiB; with table and page of the study, as they are written at its end, it is 17 KiB."""
+OPTIONS = RunOptions(mpp=MPP, workers=0, block_px=64, tile_px=64)
+
+
+def replayed_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every slide be the copy of one that was done, as it would come back from a worker."""
+    prepared = prepare_slide(draw_slide(folder / "one.png", 200, 200), folder / "one", OPTIONS)
+    assert isinstance(prepared, PreparedSlide)
+    reports = {block.index: segment_block(prepared.plan.job, block) for block in prepared.plan.blocks}
+    before, after = pickle.dumps(prepared), pickle.dumps(finish_slide(prepared, Segmented(reports), OPTIONS))
+    kept = {index: pickle.dumps(report) for index, report in reports.items()}
+
+    def report_block(job: Any, block: Any) -> BlockReport:
+        report: BlockReport = pickle.loads(kept[block.index])
+        return report
+
+    monkeypatch.setattr(wsipsm.stages.flow, "prepare_slide", lambda *_: pickle.loads(before))
+    monkeypatch.setattr(wsipsm.stages.flow, "segment_block", report_block)
+    monkeypatch.setattr(wsipsm.stages.flow, "finish_slide", lambda *_: pickle.loads(after))
+    monkeypatch.setattr(wsipsm.stages.cohort, "check_slides", lambda *_: [])
+
+
+def peak_of(folder: Path, n_slides: int) -> int:
+    study = folder / f"study-{n_slides}"
+    study.mkdir()
+    for number in range(n_slides):
+        (study / f"{number:04d}.png").write_bytes(b"%d" % number)
+    gc.collect()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    assert run_cohort([study], folder / f"out-{n_slides}", OPTIONS, ignore_events).n_done == n_slides
+    return tracemalloc.get_traced_memory()[1] - before
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_slide_more_costs_the_client_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed_steps(tmp_path, monkeypatch)
+    tracemalloc.start()
+    try:
+        peak_of(tmp_path, 5)  # what is loaded once
+        few, many = peak_of(tmp_path, 10), peak_of(tmp_path, 100)
+    finally:
+        tracemalloc.stop()
+    assert (many - few) / 90 < BYTES_A_SLIDE
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def n_remembered(dask_scheduler: Any) -> int:
+    """Entries that a scheduler keeps of submissions that ended."""
+    spans = dask_scheduler.extensions["spans"].spans.values()
+    return sum(len(span.metadata["collections"]) for span in spans if span.metadata)
+
+
+def test_a_scheduler_forgets_tasks_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wsipsm.engine.dask, "_TIDY_EVERY", 20)
+    with DaskExecutor(n_workers=1) as executor:
+        assert sum(outcome.result or 0 for outcome in executor.run(double, range(1, 96))) == 95 * 96
+        assert executor._client.run_on_scheduler(n_remembered) <= 20
+        assert not executor._client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
