@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from wsipsm.errors import SlideOpenError, SlideReadError, UsageError
 from wsipsm.geometry import Box, Size
@@ -121,3 +121,19 @@ def test_array_fingerprint_is_of_the_pixels() -> None:
     changed = pixels.copy()
     changed[30, 40, 1] ^= 1
     assert ArraySlide(pixels, 0.25).info.fingerprint != ArraySlide(changed, 0.25).info.fingerprint
+
+
+@pytest.mark.parametrize(("profile_bytes", "is_read"), [(2 * 2**20, True), (20 * 2**20, False)])
+def test_a_scanners_large_colour_profile_is_no_reason_to_refuse_a_crop(
+    tmp_path: Path, profile_bytes: int, is_read: bool
+) -> None:
+    path = tmp_path / "crop.png"
+    Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(path, icc_profile=b"\0" * profile_bytes)
+    usual = PngImagePlugin.MAX_TEXT_CHUNK
+    if is_read:
+        with open_slide(path, 0.25) as slide:
+            assert slide.info.size.width == 40
+    else:
+        with pytest.raises(SlideOpenError, match=r"crop\.png"):
+            open_slide(path, 0.25)
+    assert usual == PngImagePlugin.MAX_TEXT_CHUNK

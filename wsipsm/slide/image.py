@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box
@@ -24,6 +26,7 @@ FORMATS = ("PNG", "JPEG", "BMP")
 MAX_IMAGE_PX = 150_000_000
 """Larger plain images are refused: they are decoded whole, at 3 bytes a pixel."""
 
+_MAX_PROFILE_BYTES = 16 * 2**20
 _WITH_ALPHA = ("RGBA", "LA", "PA")
 _PLAIN = ("RGB", "L", "P", "1")
 
@@ -59,7 +62,23 @@ class ImageSlide(ReaderSlide):
         self._pixels = None
 
 
+@contextmanager
+def _large_profiles() -> Iterator[None]:
+    """Admit colour profiles as scanners write them: Pillow refuses a PNG with one of over 1 MiB."""
+    usual = PngImagePlugin.MAX_TEXT_CHUNK
+    PngImagePlugin.MAX_TEXT_CHUNK = _MAX_PROFILE_BYTES
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK = usual
+
+
 def _decode(path: Path) -> NDArray[np.uint8]:
+    with _large_profiles():
+        return _decode_here(path)
+
+
+def _decode_here(path: Path) -> NDArray[np.uint8]:
     try:
         # Pillow's own warning about size is replaced by the check below, its error is kept.
         with warnings.catch_warnings():
