@@ -80,9 +80,10 @@ def n_remembered(dask_scheduler: Any) -> int:
     return sum(len(span.metadata["collections"]) for span in spans if span.metadata)
 
 
-def test_a_scheduler_forgets_tasks_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scheduler_and_client_forget_tasks_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wsipsm.engine.dask, "_TIDY_EVERY", 20)
     with DaskExecutor(n_workers=1) as executor:
         assert sum(outcome.result or 0 for outcome in executor.run(double, range(1, 96))) == 95 * 96
         assert executor._client.run_on_scheduler(n_remembered) <= 20
+        assert len(executor._client.scheduler_comm.recent_message_log) <= 10
         assert not executor._client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))

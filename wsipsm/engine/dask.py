@@ -45,6 +45,8 @@ _SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    # Dask's own diary of what it sent last: a thousand tasks of slides with all that they carry.
+    "distributed.admin.low-level-log-length": 10,
     "distributed.comm.timeouts.connect": f"{_CONNECT_TIMEOUT_S}s",
     # A long native call keeps a worker's heartbeat waiting; that is no reason to give it up.
     "distributed.scheduler.worker-ttl": None,
