@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import orjson
@@ -87,7 +88,7 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
         When the lock cannot be written.
     """
     path = folder / LOCK_NAME
-    own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid()), "space": _space()}
     lock = FolderLock(path, own, _claim(path, own, beat_s))
     ended = threading.Event()
     beating = threading.Thread(target=lock.beat, args=(beat_s, ended), daemon=True)
@@ -116,17 +117,27 @@ def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
     told = ""
     while True:
         try:
-            with open(path, "xb") as file:
-                file.write(orjson.dumps({**own, "beat": 0}))
+            _create(path, own)
             return told
         except FileExistsError:
             found = _read(path)
-            if not _is_left_behind(path, found, beat_s):
+            if not _is_left_behind(path, found, own, beat_s):
                 raise UsageError(_refusal(path, found)) from None
             told = f"the lock of {_name_of(found)} was left behind and was taken over."
             _remove(path, found)
         except OSError as error:
             raise output_error(path, error) from error
+
+
+def _create(path: Path, own: dict[str, Any]) -> None:
+    """Write a lock where there is none; on a full disk nothing stays behind."""
+    with open(path, "xb", buffering=0) as file:
+        try:
+            file.write(orjson.dumps({**own, "beat": 0}))
+        except OSError:
+            with suppress(OSError):
+                path.unlink()
+            raise
 
 
 def _remove(path: Path, found: dict[str, Any]) -> None:
@@ -142,8 +153,8 @@ def _remove(path: Path, found: dict[str, Any]) -> None:
     aside.unlink(missing_ok=True)
 
 
-def _is_left_behind(path: Path, found: dict[str, Any], beat_s: float) -> bool:
-    if found.get("host") == socket.gethostname():
+def _is_left_behind(path: Path, found: dict[str, Any], own: dict[str, Any], beat_s: float) -> bool:
+    if found.get("host") == own["host"] and found.get("space", own["space"]) == own["space"]:
         # A number may have been given to another process since.
         started = _start_of(found.get("pid"))
         return started is None or started != found.get("started")
@@ -177,8 +188,25 @@ def _start_of(pid: Any) -> int | None:
     return 0 if is_alive(pid) else None
 
 
-def _age_s(path: Path) -> float:
-    return max(0.0, time.time() - path.stat().st_ctime)
+def _space() -> str:
+    """Name what numbers and start times of processes are told in: containers of one host name may differ in it."""
+    try:
+        return f"{os.readlink('/proc/self/ns/pid')} {os.readlink('/proc/self/ns/time')}"
+    except OSError:
+        return ""
+
+
+def _age_s(path: Path, now: float | None = None) -> float:
+    return max(0.0, (time.time() if now is None else now) - path.stat().st_ctime)
+
+
+def _time_there(folder: Path) -> float | None:
+    """Time by the clock that dates a folder's files, which need not be this machine's; None when it cannot be had."""
+    try:
+        with TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_ctime
+    except OSError:
+        return None
 
 
 def _name_of(found: dict[str, Any]) -> str:
@@ -188,7 +216,8 @@ def _name_of(found: dict[str, Any]) -> str:
 def _refusal(path: Path, found: dict[str, Any]) -> str:
     with suppress(OSError):
         return (
-            f"{path.parent}: {_name_of(found)} works on it (last sign of life {_age_s(path):.0f} s ago); one command "
+            f"{path.parent}: {_name_of(found)} works on it (last sign of life "
+            f"{_age_s(path, _time_there(path.parent)):.0f} s ago); one command "
             f"at a time is needed. Wait for it, or look with 'wsipsm status {path.parent}'."
         )
     return f"{path.parent}: {_name_of(found)} works on it; one command at a time is needed. Wait for it."

@@ -1,30 +1,33 @@
-"""Tasks as Dask futures: the only module that imports Dask."""
+"""Tasks as Dask futures; this module and ``workers`` alone import Dask."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 import uuid
-from asyncio import CancelledError
+from asyncio import CancelledError as TaskCancelledError
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import dask.config
 from dask.utils import funcname
 from distributed import Client, KilledWorker, LocalCluster, wait
+from distributed.client import ClosedClientError
 from distributed.protocol.pickle import dumps, loads
 
 from wsipsm.engine.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
+from wsipsm.engine.workers import Crew
 from wsipsm.errors import UsageError, WsipsmError
 
-ALLOWED_FAILURES = 3
-"""Workers that a task may be lost with before it is set aside."""
+ALLOWED_FAILURES = 1
+"""Workers of a local cluster that a task may be lost with before it is set aside, to be tried alone at the end."""
 _CONNECT_TIMEOUT_S = 15
 _CLOSE_TIMEOUT_S = 3
 _GRACE_S = 1.0
@@ -35,7 +38,16 @@ _PATIENCE_S = 120.0
 """How long a run goes on without any worker: they come back, or more are started."""
 _TIDY_EVERY = 10_000
 """Tasks after which the scheduler is told to forget what it keeps of each."""
-_QUIET = ("distributed", "distributed.nanny", "distributed.worker", "distributed.scheduler", "distributed.core")
+_QUIET = (
+    "distributed",
+    "distributed.client",
+    "distributed.nanny",
+    "distributed.worker",
+    "distributed.scheduler",
+    "distributed.core",
+)
+_CANCELLED = (CancelledError, TaskCancelledError)
+"""Dask raises the first, in forms of its own; asyncio the second."""
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
     # Work is short-lived and results are small: no profile, no spill, no pause.
@@ -56,6 +68,14 @@ _SETTINGS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight(Generic[T]):
+    """A task on its way, and the workers that may do it; none named: any."""
+
+    task: T
+    workers: frozenset[str]
+
+
 class DaskExecutor:
     """Runs tasks on worker processes of one thread each.
 
@@ -66,14 +86,16 @@ class DaskExecutor:
     address
         A running scheduler, e.g. ``tcp://host:8786``.
     fingerprint
-        Says what code a process runs; called on every worker of a running scheduler, whose answer must equal
-        this process's.
+        Says what a process runs, its parts between commas; called on every worker of a running scheduler, whose
+        answer must equal this process's. One that joins later with another answer gets no task.
     patience_s
         How long to wait when no worker is left, seconds.
     join_s
         How long to wait for the first worker of a running scheduler, seconds: they may be starting again.
     cluster
         A Dask cluster in place of ``address``; it stays open.
+    warn
+        Told of workers that joined later and are refused, in sentences that name them; None: logged.
 
     Raises
     ------
@@ -89,6 +111,7 @@ class DaskExecutor:
         patience_s: float = _PATIENCE_S,
         join_s: float = _JOIN_S,
         cluster: Any = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self._patience_s = patience_s
         self._cluster: Any = None
@@ -101,8 +124,9 @@ class DaskExecutor:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
+            self._crew = Crew(self._client, address or "", fingerprint if address else None, warn, patience_s)
             if address is not None:
-                n_workers = _checked_workers(self._client, address, fingerprint, join_s)
+                n_workers = self._crew.check(join_s)
         except BaseException:
             self.close()
             raise
@@ -166,30 +190,38 @@ class DaskExecutor:
 
     def _run_bounded(self, function: Callable[[T], R], source: Source[T], limit: int | None) -> Iterator[Outcome[T, R]]:
         """Run tasks with so many in flight; None: as many as keep the workers that there are busy."""
-        flying: dict[Any, T] = {}
+        flying: dict[Any, _Flight[T]] = {}
+        again: deque[T] = deque()
 
         def launch() -> None:
             most = 2 * self._count_workers() + 2 if limit is None else limit
-            while len(flying) < most and (task := source.take()) is not None:
-                flying[self._submit(function, task)] = task
+            while len(flying) < most and (task := again.popleft() if again else source.take()) is not None:
+                workers = self._crew.fit()
+                flying[self._submit(function, task, workers)] = _Flight(task, workers)
 
         try:
             launch()
             while flying:
-                for future in self._settled(list(flying)):
-                    outcome: Outcome[T, R] | None = self._outcome(flying[future], future)
-                    if outcome is None:
+                for future in self._settled(flying):
+                    flight = flying[future]
+                    outcome: Outcome[T, R] | None = self._outcome(flight.task, future)
+                    if outcome is None and not self._is_stranded(flight):
                         continue
                     del flying[future]
                     future.release()
-                    yield outcome
+                    if outcome is None or self._crew.refuse(outcome.error, flight.workers):
+                        again.append(flight.task)
+                    else:
+                        yield outcome
                     launch()
+        except ClosedClientError as error:
+            raise self._lost() from error
         finally:
             if flying:
-                with suppress(OSError, TimeoutError, RuntimeError):
+                with suppress(OSError, TimeoutError, RuntimeError, ClosedClientError):
                     self._client.cancel(list(flying), force=True)
 
-    def _submit(self, function: Callable[[T], R], task: T) -> Any:
+    def _submit(self, function: Callable[[T], R], task: T, workers: frozenset[str]) -> Any:
         """Hand a task to the scheduler as bytes: it takes neither time nor memory to know what is in them."""
         if self._n_submitted % _TIDY_EVERY == _TIDY_EVERY - 1:
             with suppress(OSError, TimeoutError, RuntimeError, LookupError, AttributeError, TypeError):
@@ -197,11 +229,16 @@ class DaskExecutor:
         self._n_submitted += 1
         # The name is for Dask's page.
         key = f"{funcname(function)}-{uuid.uuid4()}"
-        payload = dumps((function, task))  # type: ignore[no-untyped-call]
-        return self._client.submit(_call, payload, key=key, pure=False)
+        payload = dumps((self._crew.guarded(function), task))  # type: ignore[no-untyped-call]
+        return self._client.submit(_caller(), payload, key=key, pure=False, workers=sorted(workers) or None)
 
-    def _settled(self, futures: list[Any]) -> list[Any]:
-        """Wait for the first of the futures, as long as there is a worker that may bring one."""
+    def _is_stranded(self, flight: _Flight[T]) -> bool:
+        """Tell whether all workers that may do a task are gone, while others are there."""
+        return bool(flight.workers) and flight.workers.isdisjoint(self._crew.alive())
+
+    def _settled(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
+        """Wait for the first of the futures, as long as there is a worker that may bring one, or for stranded ones."""
+        futures = list(flying)
         alone_since: float | None = None
         while True:
             try:
@@ -209,10 +246,12 @@ class DaskExecutor:
                     found: Any = wait(  # type: ignore[no-untyped-call]
                         futures, timeout=min(_LOOK_S, self._patience_s), return_when="FIRST_COMPLETED"
                     )
-            except CancelledError as error:
+            except _CANCELLED as error:
                 raise self._lost() from error
             except TimeoutError:
-                if self._n_alive():
+                if stranded := [future for future in futures if self._is_stranded(flying[future])]:
+                    return stranded
+                if self._crew.alive():
                     alone_since = None
                     continue
             else:
@@ -228,15 +267,9 @@ class DaskExecutor:
     def _count_workers(self) -> int:
         """Workers, counted anew now and then: on a running scheduler they come and go."""
         if self._address is not None and time.monotonic() - self._counted_s > _LOOK_S:
-            self._n_workers = max(1, self._n_alive())
+            self._n_workers = max(1, self._crew.count())
             self._counted_s = time.monotonic()
         return self._n_workers
-
-    def _n_alive(self) -> int:
-        try:
-            return len(self._client.scheduler_info(n_workers=-1)["workers"])
-        except (OSError, TimeoutError, ValueError):
-            return 0
 
     def _outcome(self, task: T, future: Any) -> Outcome[T, R] | None:
         """Tell what a future came to; None when its result was lost with its worker and is made again."""
@@ -248,10 +281,14 @@ class DaskExecutor:
                 if isinstance(error, Exception):
                     return Outcome(task, error=error)
                 raise error  # KeyboardInterrupt or SystemExit out of a task
-        except TimeoutError:
-            return None
-        except CancelledError as error:
+        except _CANCELLED as error:
             raise self._lost() from error
+        except OSError:  # also a time-out; when it was the scheduler, the future is cancelled next
+            return None
+        except Exception:
+            if future.status != "error":
+                raise
+            return None  # lost with its worker while it was fetched, and failed when it was made again
         if future.status == "cancelled":
             raise self._lost()
         return None
@@ -305,10 +342,17 @@ async def _end_workers(nannies: list[Any]) -> None:
     await asyncio.gather(*(nanny.close(timeout=_GRACE_S) for nanny in nannies), return_exceptions=True)
 
 
-def _call(payload: bytes) -> Any:
-    """Do a task on a worker."""
-    function, task = loads(payload)  # type: ignore[no-untyped-call]
-    return function(task)
+def _caller() -> Callable[[bytes], Any]:
+    """Give what does a task on a worker.
+
+    It has no name of its own, so it travels whole: a worker that lacks this module says so, where it would end.
+    """
+
+    def call(payload: bytes) -> Any:
+        function, task = loads(payload)  # type: ignore[no-untyped-call]
+        return function(task)
+
+    return call
 
 
 def _forget_metadata(dask_scheduler: Any) -> None:
@@ -321,49 +365,8 @@ def _forget_metadata(dask_scheduler: Any) -> None:
 def _in_own_words(error: Exception | None) -> Exception | None:
     if isinstance(error, KilledWorker):
         return WsipsmError(
-            f"worker lost {ALLOWED_FAILURES + 1} times with this block alone; "
-            "memory may have run out. Try fewer --workers or a smaller --block-px."
+            f"its worker died {error.allowed_failures + 1} times with this task alone; native code crashed on the "
+            "slide, or memory ran out. Copy the slide again from its source, or try fewer --workers or a smaller "
+            "--block-px."
         )
     return error
-
-
-def _checked_workers(client: Any, address: str, fingerprint: Callable[[], str] | None, join_s: float) -> int:
-    """Count workers, and refuse those that would give other results or fail."""
-    with suppress(TimeoutError):
-        client.wait_for_workers(1, timeout=join_s)
-    workers: dict[str, dict[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
-    if not workers:
-        raise UsageError(
-            f"--scheduler {address}: it has no workers; at least one is needed. "
-            f"Start some with 'dask worker {address} --nthreads 1'."
-        )
-    crowded = sorted(name for name, facts in workers.items() if facts["nthreads"] != 1)
-    if crowded:
-        raise UsageError(
-            f"--scheduler {address}: worker {crowded[0]} runs {workers[crowded[0]]['nthreads']} threads; an open slide "
-            "belongs to one thread. Start workers with '--nthreads 1', and more of them with '--nworkers'."
-        )
-    if fingerprint is not None:
-        _check_same_code(client, address, fingerprint)
-    return len(workers)
-
-
-def _check_same_code(client: Any, address: str, fingerprint: Callable[[], str]) -> None:
-    own = fingerprint()
-    advice = "Install the same version on every worker and start them again."
-    # One that is lost while it is asked says nothing; the others do.
-    answers: dict[str, Any] = client.run(functools.partial(_answer, fingerprint), on_error="return")
-    for answer in answers.values():
-        if isinstance(answer, ImportError):
-            raise UsageError(
-                f"--scheduler {address}: its workers lack wsipsm ({answer}); {own} is needed. {advice}"
-            ) from answer
-    told = {worker: answer for worker, answer in answers.items() if not isinstance(answer, OSError)}
-    other = sorted((worker, str(answer)) for worker, answer in told.items() if answer != own)
-    if other:
-        worker, answer = other[0]
-        raise UsageError(f"--scheduler {address}: worker {worker} has {answer}; {own} is needed. {advice}")
-
-
-def _answer(fingerprint: Callable[[], str]) -> str:
-    return fingerprint()

@@ -11,14 +11,24 @@ from pathlib import Path
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import project_budget
-from wsipsm.engine.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked
+from wsipsm.engine.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked, StageStarted
 from wsipsm.engine.task import Executor
-from wsipsm.errors import TooManyFailuresError, WsipsmError
+from wsipsm.errors import DiskFullError, TooManyFailuresError, WsipsmError, one_line
 from wsipsm.folderlock import FolderLock, hold_folder
+from wsipsm.keys import Artefact
 from wsipsm.rundir import output_error
 from wsipsm.slide.remote import SlideCache
 from wsipsm.stages.check import check_slides
-from wsipsm.stages.cohort_table import COLUMNS, CSV_NAME, FAILED, INCOMPLETE, CohortRow, CohortSummary, write_table
+from wsipsm.stages.cohort_table import (
+    COLUMNS,
+    CSV_NAME,
+    DONE,
+    FAILED,
+    INCOMPLETE,
+    CohortRow,
+    CohortSummary,
+    write_table,
+)
 from wsipsm.stages.discover import CohortSlide, Problem, read_study, refusal
 from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.fixed_stain import (
@@ -146,21 +156,34 @@ class RunningStudy:
             if row.status == FAILED:
                 self._tell(SlideFailed(row.slide, row.reason))
         todo = [number for number, row in enumerate(self.rows) if row.status != FAILED]
-        try:
-            with self._opened_executor() as executor:
-                self._tell(PoolOpened(executor.n_workers, executor.dashboard))
-                self._fix_stain(todo, executor)
-                for attempt in range(self._how.retry + 1):
-                    if attempt:
-                        self._pause(attempt, len(todo))
-                    todo = self._attempt(todo, executor)
-                    if not todo:
-                        break
-        finally:
-            self.rows = flag_drift(self.rows)
-            write_table(self._out, self.rows)
-            self._report.write(self.rows, ended=True)
+        with self._told_when_stopped(), self._opened_executor() as executor:
+            self._tell(PoolOpened(executor.n_workers, executor.dashboard))
+            self._fix_stain(todo, executor)
+            for attempt in range(self._how.retry + 1):
+                if attempt:
+                    self._pause(attempt, len(todo))
+                todo = self._attempt(todo, executor)
+                if not todo:
+                    break
+        self._end()
         self._journal.write("ended", n_failed=sum(row.status == FAILED for row in self.rows))
+
+    @contextmanager
+    def _told_when_stopped(self) -> Iterator[None]:
+        """Whatever stops the study, leave the table as it is then and the reason in the journal, if there is room."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError):
+                self._journal.write("stopped", reason=f"{type(error).__name__}: {one_line(error)}")
+            with suppress(OSError):
+                self._end()
+            raise
+
+    def _end(self) -> None:
+        self.rows = flag_drift(self.rows)
+        write_table(self._out, self.rows)
+        self._report.write(self.rows, ended=True)
 
     @contextmanager
     def _opened_executor(self) -> Iterator[Executor]:
@@ -173,8 +196,11 @@ class RunningStudy:
                 yield jobs
             return
         budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
-        with opened_executor(options, budget=budget) as executor:
+        with opened_executor(options, budget=budget, apart=True, warn=self._tell_refused) as executor:
             yield executor
+
+    def _tell_refused(self, reason: str) -> None:
+        self._journal.write("worker refused", reason=reason)
 
     def _fix_stain(self, todo: Sequence[int], executor: Executor) -> None:
         """Fit the stains and the cut that all slides share, where they do."""
@@ -225,7 +251,22 @@ class RunningStudy:
             if row.status in (FAILED, INCOMPLETE):
                 again.append(end.slide)
             self._check_failures()
+        again += self._vanished(todo)
         return sorted(again)
+
+    def _vanished(self, tried: Sequence[int]) -> list[int]:
+        """Slides whose results are not where they were written, since the folder was away at that time."""
+        gone = []
+        for number in tried:
+            row = self.rows[number]
+            if row.status == DONE and not _has_results(self._out / row.folder):
+                reason = (
+                    f"{self._out / row.folder}: its results are not there any more; was the folder away for a while?"
+                )
+                self.rows[number] = replace(row, status=FAILED, reason=reason)
+                self._tell(SlideFailed(row.slide, reason))
+                gone.append(number)
+        return gone
 
     def _take_end(self, end: SlideEnd) -> CohortRow:
         row = self.rows[end.slide]
@@ -237,10 +278,19 @@ class RunningStudy:
             self._tell(SlideFailed(row.slide, end.reason))
         self.rows[end.slide] = row
         if time.monotonic() - self._written_s >= _TABLE_PERIOD_S:
-            write_table(self._out, self.rows)
-            self._report.write(self.rows)
+            self._show_table()
             self._written_s = time.monotonic()
         return row
+
+    def _show_table(self) -> None:
+        """Write the table meanwhile; a folder that is away for a while is no reason to stop."""
+        try:
+            write_table(self._out, self.rows)
+            self._report.write(self.rows)
+        except DiskFullError:
+            raise
+        except OSError as error:
+            self._journal.write("table not written", reason=one_line(error))
 
     def _check_failures(self) -> None:
         most = self._how.max_failures
@@ -263,9 +313,18 @@ class RunningStudy:
         return RunOptions(**{**self._options.model_dump(), **own})
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, StageStarted) and event.name == "plan":
+            self._journal.write("begun", slide=event.slide)  # who dies of it leaves this as the last word
         self._journal(event)
         self._listener(event)
 
 
 def _row_of(slide: CohortSlide) -> CohortRow:
     return CohortRow(slide.id, slide.source, slide.group, slide.patient, extra=dict(slide.extra))
+
+
+def _has_results(folder: Path) -> bool:
+    try:
+        return Artefact.SUMMARY.value in os.listdir(folder)  # a network file system is asked anew
+    except OSError:
+        return False

@@ -18,11 +18,12 @@ from wsipsm.config import RunOptions
 from wsipsm.engine.events import BlockDone, BlockFailed, BlockReport, Listener, SlideDone, StageStarted
 from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, Source
 from wsipsm.errors import BudgetError, DiskFullError, WsipsmError, one_line
+from wsipsm.rundir import RunDir
 from wsipsm.stages.block import SlideJob, release_worker, segment_block
 from wsipsm.stages.discover import CohortSlide
 from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.finish import finish_slide
-from wsipsm.stages.prepare import PreparedSlide, prepare_slide
+from wsipsm.stages.prepare import PreparedSlide, finished_before, prepare_slide
 from wsipsm.stages.segment import STOPS_THE_SLIDE, Segmented, fitted_plan
 from wsipsm.stages.summary import RunSummary
 from wsipsm.tiling import Block
@@ -69,8 +70,12 @@ def do_task(task: Task) -> Done:
             return prepare_slide(task.path, task.out_dir, task.options, task.name)
         case BlockTask():
             return segment_block(task.job, task.block)
-        case FinishTask():
-            return finish_slide(task.prepared, task.segmented, task.options)
+        case FinishTask(prepared=prepared):
+            # A worker that is lost after it finished has removed the shards: the step is not done twice.
+            finished = finished_before(RunDir(prepared.folder), prepared.request)
+            if finished is not None:
+                return replace(finished, was_done=False)
+            return finish_slide(prepared, task.segmented, task.options)
 
 
 @dataclass(slots=True)
@@ -212,7 +217,7 @@ class SlideFlow:
             return
         try:
             plan = fitted_plan(prepared, self._options(self._slides[number]), n_workers)
-        except BudgetError as error:
+        except (BudgetError, OSError) as error:  # does not fit, or the folder is away just now
             yield self._fail(number, error)
             return
         self._tell(StageStarted("segment", self._told(number)))

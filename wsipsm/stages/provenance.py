@@ -98,8 +98,9 @@ def result_code() -> str:
 
 
 def worker_code() -> str:
-    """Say what code a process runs; asked of the workers of a running scheduler."""
-    return f"wsipsm {package_version()} ({code_digest(_SHAPES_A_SHARD)})"
+    """Say what a process runs, shipped models included, with commas between; asked of a running scheduler's workers."""
+    parts = [f"wsipsm {package_version()} ({code_digest(_SHAPES_A_RESULT)})"]
+    return ", ".join([*parts, *(f"{name} {number}" for name, number in library_versions().items())])
 
 
 @lru_cache(maxsize=1)

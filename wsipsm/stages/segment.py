@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +27,11 @@ STOPS_THE_SLIDE = (OutputError, UsageError, SlideOpenError, BudgetError)
 
 @contextmanager
 def opened_executor(
-    options: RunOptions, n_tasks: int | None = None, budget: Budget | None = None
+    options: RunOptions,
+    n_tasks: int | None = None,
+    budget: Budget | None = None,
+    apart: bool = False,
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[Executor]:
     """Open what the options ask for: this process, a local cluster or a running scheduler.
 
@@ -39,11 +43,15 @@ def opened_executor(
         More workers than tasks are not started.
     budget
         Where the number of workers is left to wsipsm, no more are started than memory holds.
+    apart
+        Where it is left to wsipsm, start one at least: a slide that crashes its process in native code ends that one.
+    warn
+        Told of workers of a running scheduler that joined later and are refused.
     """
     if options.scheduler is not None:
         from wsipsm.engine.dask import DaskExecutor
 
-        with DaskExecutor(address=options.scheduler, fingerprint=worker_code) as remote:
+        with DaskExecutor(address=options.scheduler, fingerprint=worker_code, warn=warn) as remote:
             yield remote
         return
     n_workers = granted_cpus() if options.workers is None else options.workers
@@ -52,7 +60,7 @@ def opened_executor(
     if budget is not None and options.workers is None:
         n_workers = min(n_workers, workers_that_fit(budget, max(1, n_workers), available_bytes()))
     # One worker process would only stand beside an idle one.
-    if n_workers == 0 or (options.workers is None and n_workers == 1):
+    if n_workers == 0 or (options.workers is None and n_workers == 1 and not apart):
         with SerialExecutor() as serial:
             yield serial
         return
