@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_jobs import code, where
 
 from wsipsm.engine.slurm import SlurmProfile, opened_slurm, read_slurm_profile
 from wsipsm.engine.task import Outcome
@@ -45,14 +46,6 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 PROLOGUE = ["export SAID_BY_PROLOGUE=yes", f"export PYTHONPATH={shlex.quote(str(Path(__file__).parent))}"]
 
 
-def where(number: int) -> tuple[int, str | None]:
-    return number * number, os.environ.get("SAID_BY_PROLOGUE")
-
-
-def code() -> str:
-    return "the same"
-
-
 def profile(**values: object) -> SlurmProfile:
     given = {"jobs": 1, "workers_per_job": 2, "memory": "4GB", "interface": "lo", "wait_s": 120.0}
     return SlurmProfile.model_validate({**given, **values})
@@ -65,6 +58,7 @@ def test_tasks_run_in_jobs_that_are_cancelled_at_the_end(queue: Path) -> None:
         assert executor.address is not None
         assert executor.address.startswith("tls://127.0.0.1")
         outcomes: list[Outcome[int, tuple[int, str | None]]] = list(executor.run(where, range(20)))
+    assert [outcome.error for outcome in outcomes if outcome.error] == []
     assert sorted(outcome.result for outcome in outcomes if outcome.result) == [(k * k, "yes") for k in range(20)]
     (script,) = queue.glob("job.*.sh")
     lines = script.read_text()
