@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import signal
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from machine import describe_machine
@@ -150,20 +151,21 @@ def report_overhead(n_blocks: int, workers: Sequence[int], repeats: int, seed: i
     return lines
 
 
-def draw_study(folder: Path, args: argparse.Namespace) -> Path:
-    """Write slides of the same pixels, repeated; the drawn ones are tissue from edge to edge."""
+def draw_study(folder: Path, args: argparse.Namespace) -> tuple[Path, Path]:
+    """Write a study of slides of the same pixels, repeated, and one of a small slide that warms workers."""
     if args.source is None:
         pixels, mpp = draw_pixels(args.seed), DRAWN_MPP
     else:
         with open_slide(args.source) as slide:
             size, mpp = slide.info.size, require_mpp(slide.info)
             pixels = slide.read_level(0, Box(0, 0, size.width, size.height))
-    study = folder / "study"
-    study.mkdir()
-    for number in range(args.slides):
-        # Slides of one content are one slide; a column less tells them apart.
-        compose_slide(study / f"{number}.svs", pixels[:, number * 64 :], args.side, mpp)
-    return study
+    study, warm = folder / "study", folder / "warm"
+    for place, n_slides, side in ((study, args.slides, args.side), (warm, 1, args.side // 2)):
+        place.mkdir()
+        for number in range(n_slides):
+            # Slides of one content are one slide; some columns less tell them apart.
+            compose_slide(place / f"{number}.svs", pixels[:, number * 64 :], side, mpp)
+    return study, warm
 
 
 def draw_pixels(seed: int) -> NDArray[np.uint8]:
@@ -184,51 +186,60 @@ def busy_share(run: ClientRun, n_workers: int) -> float:
 
 def report_efficiency(args: argparse.Namespace, folder: Path) -> list[str]:
     """One worker, two workers, and twice one worker at a time, in turn; each pool is warmed first."""
-    study = draw_study(folder, args)
+    study, warm = draw_study(folder, args)
     options = ["--block-px", str(args.block_px), *(["--model", args.model] if args.model else [])]
-    rates: dict[str, list[float]] = {"one": [], "two": [], "apart": []}
+    done: dict[str, list[list[ClientRun]]] = {"one": [], "two": [], "apart": []}
     rows: list[str] = []
 
-    def run(pool: Pool, name: str) -> ClientRun:
-        return run_client(pool, [CLIENT, str(study), str(folder / name), pool.address, *options])
+    def run(pool: Pool, name: str, slides: Path = study) -> ClientRun:
+        return run_client(pool, [CLIENT, str(slides), str(folder / name), pool.address, *options])
 
     places = [folder / f"pool-{k}" for k in range(3)]
     with Pool(places[0], 1) as one, Pool(places[1], 1) as other, Pool(places[2], 2) as two:
         for k, pool in enumerate((one, other, two)):
-            run(pool, f"warm-{k}")
+            run(pool, f"warm-{k}", warm)
         for repeat in range(args.repeats):
             found = {"one": [run(one, f"one-{repeat}")], "two": [run(two, f"two-{repeat}")]}
             with ThreadPoolExecutor(2) as threads:
                 jobs = [threads.submit(run, pool, f"apart-{k}-{repeat}") for k, pool in enumerate((one, other))]
                 found["apart"] = [job.result() for job in jobs]
             for name, runs in found.items():
-                rates[name].append(sum(map(rate_of, runs)))
+                done[name].append(runs)
                 rows.append(f"| {repeat + 1} | {name} | {describe_efficiency(runs, 2 if name == 'two' else 1)} |")
                 print(rows[-1], file=sys.stderr, flush=True)
-    middle = {name: statistics.median(values) for name, values in rates.items()}
-    ours = [b / (2 * a) for a, b in zip(rates["one"], rates["two"], strict=True)]
-    ceiling = [b / (2 * a) for a, b in zip(rates["one"], rates["apart"], strict=True)]
-    return [
-        "| repeat | workers | blocks/s | s a block in a worker | of it the network | workers busy, % |",
-        "|---|---|---|---|---|---|",
+    lines = [
+        "| repeat | workers | blocks/s | s a block | CPU s a block in all | s of the network | workers busy, % |",
+        "|---|---|---|---|---|---|---|",
         *rows,
-        "",
-        f"Medians: one {middle['one']:.3f}, two {middle['two']:.3f}, apart {middle['apart']:.3f} blocks/s.",
-        f"Efficiency of two workers: median {statistics.median(ours):.2f} ({', '.join(f'{e:.2f}' for e in ours)}); of "
-        f"two runs that share nothing: {statistics.median(ceiling):.2f} ({', '.join(f'{e:.2f}' for e in ceiling)}).",
     ]
+    one = done.pop("one")
+    for name, runs in done.items():
+        wall = [sum(map(rate_of, b)) / (2 * rate_of(a[0])) for a, b in zip(one, runs, strict=True)]
+        cpu = [cpu_of_block(a) / cpu_of_block(b) for a, b in zip(one, runs, strict=True)]
+        lines += ["", f"{name} against one: blocks/s {tell(wall)}; processor a block {tell(cpu)}."]
+    return lines
+
+
+def tell(ratios: Sequence[float]) -> str:
+    """Median and all."""
+    return f"{statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+
+
+def cpu_of_block(runs: Sequence[ClientRun]) -> float:
+    """Seconds of the workers' processor a block, planning and writing included: other programs hardly change them."""
+    return sum(run.workers_cpu_s for run in runs) / sum(int(run.told["n_blocks"]) for run in runs)
 
 
 def describe_efficiency(runs: Sequence[ClientRun], n_workers: int) -> str:
     """Rate, seconds of a block and how busy workers were, over runs made at once."""
-    steps: dict[str, Any] = {}
-    for run in runs:
-        for name, seconds in run.told["steps"].items():
-            steps[name] = steps.get(name, 0.0) + seconds
     n = sum(run.told["n_blocks"] for run in runs)
-    block_s = sum(steps[name] for name in steps if name not in ("plan", "results")) / n
+    steps: Counter[str] = Counter()
+    for run in runs:
+        steps.update(run.told["steps"])
+    block_s = sum(seconds for name, seconds in steps.items() if name not in ("plan", "results")) / n
     busy = statistics.mean(busy_share(run, n_workers) for run in runs)
-    return f"{sum(map(rate_of, runs)):.3f} | {block_s:.2f} | {steps['predict'] / n:.2f} | {100 * busy:.0f}"
+    rate = sum(map(rate_of, runs))
+    return f"{rate:.3f} | {block_s:.2f} | {cpu_of_block(runs):.2f} | {steps['predict'] / n:.2f} | {100 * busy:.0f}"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -258,6 +269,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     facts = describe_machine()
     with tempfile.TemporaryDirectory(prefix="wsipsm-scale-", dir=args.scratch) as name:
         folder = Path(name)

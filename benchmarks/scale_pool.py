@@ -140,13 +140,15 @@ class ClientRun:
     scheduler: Watched
     scheduler_cpu_s: float
     """Of the scheduler while the client ran."""
+    workers_cpu_s: float
+    """Of all workers."""
 
 
 def run_client(pool: Pool, command: Sequence[str]) -> ClientRun:
     """Run a client to its end; each line that it says is a step of progress, the last one is JSON."""
     scheduler = Watched(pool.scheduler)
     scheduler.look(0)
-    before_s = scheduler.cpu_s
+    before_s, workers_before_s = scheduler.cpu_s, cpu_of(pool.workers)
     ended, said = threading.Event(), [""]
     with started(command, heard=True) as process:
         client = Watched(psutil.Process(process.pid))
@@ -166,4 +168,10 @@ def run_client(pool: Pool, command: Sequence[str]) -> ClientRun:
     if code:
         raise RuntimeError(f"the client ended with code {code}.")
     scheduler.look(len(said) - 1)
-    return ClientRun(json.loads(said[-1]), client, scheduler, scheduler.cpu_s - before_s)
+    used_s = (scheduler.cpu_s - before_s, cpu_of(pool.workers) - workers_before_s)
+    return ClientRun(json.loads(said[-1]), client, scheduler, *used_s)
+
+
+def cpu_of(processes: Sequence[psutil.Process]) -> float:
+    """Seconds of the processor that processes have used."""
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
