@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from distributed import Client
 from stand_in import HERE, MPP, draw_slide
 
 from wsipsm.config import RunOptions
@@ -117,6 +118,12 @@ class Pool:
 
     def kill_worker(self, place: int) -> None:
         self._workers[place][0].kill()
+
+    def wait_for_workers(self, n: int, ended: threading.Event) -> None:
+        """Wait until so many have joined: on a busy machine a worker starts more slowly than others are killed."""
+        with Client(self.address, set_as_default=False) as client:
+            while not ended.wait(0.2) and len(client.scheduler_info(n_workers=-1)["workers"]) < n:
+                pass
 
     def _supervise(self) -> None:
         while not self._ended.wait(0.2):

@@ -30,6 +30,7 @@ def test_workers_and_client_killed_again_and_again_change_nothing(tmp_path: Path
 
     def kill_one_now_and_then() -> None:
         while not ended.wait(KILL_EVERY_S):
+            pool.wait_for_workers(3, ended)
             killed.append(rng.randrange(4))
             pool.kill_worker(killed[-1])
 
