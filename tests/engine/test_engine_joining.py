@@ -15,6 +15,7 @@ from joining import fingerprint, wait_a_little
 
 from wsipsm.engine.dask import DaskExecutor
 from wsipsm.engine.task import ExecutorLostError
+from wsipsm.engine.workers import REFUSED
 
 START_S = 120.0
 _HERE = Path(__file__).parent
@@ -65,10 +66,12 @@ def test_the_newcomer_is_refused_by_name_and_the_rest_go_on(tmp_path: Path, newc
     old = tmp_path / "old" / "wsipsm"
     old.mkdir(parents=True)
     (old / "__init__.py").write_text("")
-    said: list[str] = []
+    said: list[tuple[str, str]] = []
     with (
         running(tmp_path) as (address, processes),
-        DaskExecutor(address=address, fingerprint=fingerprint, warn=said.append) as executor,
+        DaskExecutor(
+            address=address, fingerprint=fingerprint, tell=lambda what, sentence: said.append((what, sentence))
+        ) as executor,
     ):
         outcomes = executor.run(wait_a_little, range(N_TASKS))
         done = [next(outcomes)]
@@ -81,7 +84,8 @@ def test_the_newcomer_is_refused_by_name_and_the_rest_go_on(tmp_path: Path, newc
     assert [outcome.error for outcome in done] == [None] * N_TASKS
     assert sorted(outcome.task for outcome in done) == list(range(N_TASKS))
     assert len({outcome.result for outcome in done}) == 1
-    (sentence,) = said
+    ((what, sentence),) = said
+    assert what == REFUSED
     assert sentence.startswith("worker tcp://127.0.0.1:")
     assert ("has torch 1.9; torch 2 is needed." if newcomer == "another torch" else "lacks wsipsm") in sentence
     assert sentence.endswith("Install the same versions on every worker and start them again.")
@@ -91,7 +95,7 @@ def test_the_newcomer_is_refused_by_name_and_the_rest_go_on(tmp_path: Path, newc
 def test_when_none_is_left_that_may_take_part_the_run_ends_and_says_why(tmp_path: Path) -> None:
     with (
         running(tmp_path) as (address, processes),
-        DaskExecutor(address=address, fingerprint=fingerprint, warn=lambda _: None, patience_s=3) as executor,
+        DaskExecutor(address=address, fingerprint=fingerprint, tell=lambda *_: None, patience_s=3) as executor,
     ):
         outcomes = executor.run(wait_a_little, range(N_TASKS))
         next(outcomes)

@@ -53,6 +53,7 @@ def test_workers_and_client_killed_again_and_again_change_nothing(tmp_path: Path
     assert killed, "no worker was killed: the study was too short"
     study.check_same(out)
     assert len(told(out, "started")) == 3
+    assert told(out, "worker lost")
 
 
 @pytest.mark.slow

@@ -78,11 +78,12 @@ def three_hosts() -> Iterator[list[str]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_a_host_that_is_cut_off_for_half_a_minute_costs_nothing(tmp_path: Path) -> None:
-    study, out = draw_study(tmp_path, 24), tmp_path / "out"
+    study, out = draw_study(tmp_path, 20), tmp_path / "out"
     with ExitStack() as stack:
         names = stack.enter_context(three_hosts())
         inside = [("ip", "netns", "exec", name) for name in names]
-        pool = Pool(tmp_path, 0, stack, f"{_NET}.1", inside[0])
+        # Slow enough for the host to come back amid the study, on a fast machine too.
+        pool = Pool(tmp_path, 0, stack, f"{_NET}.1", inside[0], WSIPSM_STAND_IN_DELAY_S="0.2")
         for host in inside[1:]:
             pool.add_worker(inside=host)
         cut: list[float] = []
@@ -91,7 +92,9 @@ def test_a_host_that_is_cut_off_for_half_a_minute_costs_nothing(tmp_path: Path) 
             if n_done == 4:
                 ip("link", "set", f"{names[2]}o", "down")
                 cut.append(time.monotonic())
-                threading.Timer(CUT_S, ip, ("link", "set", f"{names[2]}o", "up")).start()
+                back = threading.Timer(CUT_S, ip, ("link", "set", f"{names[2]}o", "up"))
+                stack.callback(back.join)
+                back.start()
 
         options = ("--scheduler", pool.address)
         code, said = run_client(study.slides, out, *options, then=cut_off, inside=inside[0])

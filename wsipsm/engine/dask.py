@@ -94,8 +94,8 @@ class DaskExecutor:
         How long to wait for the first worker of a running scheduler, seconds: they may be starting again.
     cluster
         A Dask cluster in place of ``address``; it stays open.
-    warn
-        Told of workers that joined later and are refused, in sentences that name them; None: logged.
+    tell
+        Told of workers that are lost, or joined later and are refused: what happened, and a sentence; None: logged.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class DaskExecutor:
         patience_s: float = _PATIENCE_S,
         join_s: float = _JOIN_S,
         cluster: Any = None,
-        warn: Callable[[str], None] | None = None,
+        tell: Callable[[str, str], None] | None = None,
     ) -> None:
         self._patience_s = patience_s
         self._cluster: Any = None
@@ -124,7 +124,7 @@ class DaskExecutor:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
-            self._crew = Crew(self._client, address or "", fingerprint if address else None, warn, patience_s)
+            self._crew = Crew(self._client, address or "", fingerprint if address else None, tell, patience_s)
             if address is not None:
                 n_workers = self._crew.check(join_s)
         except BaseException:
@@ -265,10 +265,12 @@ class DaskExecutor:
                 )
 
     def _count_workers(self) -> int:
-        """Workers, counted anew now and then: on a running scheduler they come and go."""
-        if self._address is not None and time.monotonic() - self._counted_s > _LOOK_S:
-            self._n_workers = max(1, self._crew.count())
+        """Workers, looked at anew now and then: on a running scheduler they come and go."""
+        if time.monotonic() - self._counted_s > _LOOK_S:
+            n_workers = self._crew.count()
             self._counted_s = time.monotonic()
+            if self._address is not None:  # those that are started here are started again
+                self._n_workers = max(1, n_workers)
         return self._n_workers
 
     def _outcome(self, task: T, future: Any) -> Outcome[T, R] | None:

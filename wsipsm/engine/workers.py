@@ -14,6 +14,8 @@ from distributed import get_worker
 from wsipsm.engine.task import ExecutorLostError, R, T
 from wsipsm.errors import UsageError, one_line
 
+REFUSED, LOST = "worker refused", "worker lost"
+_LOGGER = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _ADVICE = "Install the same versions on every worker and start them again."
 
@@ -33,8 +35,8 @@ class Crew:
         As the user gave it.
     fingerprint
         Says what a process runs, its parts between commas; None: whatever workers run is fine.
-    warn
-        Told of every worker that is refused after the start.
+    tell
+        Told of every worker that is refused after the start, or lost: what happened, and a sentence.
     patience_s
         How long to wait when none is left that may take part, seconds.
     """
@@ -44,15 +46,16 @@ class Crew:
         client: Any,
         address: str,
         fingerprint: Callable[[], str] | None,
-        warn: Callable[[str], None] | None,
+        tell: Callable[[str, str], None] | None,
         patience_s: float,
     ) -> None:
         self._client, self._address, self._fingerprint = client, address, fingerprint
-        self._warn, self._patience_s = warn or logging.getLogger(__name__).warning, patience_s
+        self._tell, self._patience_s = tell or functools.partial(_LOGGER.warning, "%s: %s"), patience_s
         self._own = "" if fingerprint is None else fingerprint()
         self.refused: dict[str, str] = {}
         """Sentences by worker."""
         self._asked: frozenset[str] = frozenset()
+        self._seen: frozenset[str] = frozenset()
 
     def check(self, join_s: float) -> int:
         """Count workers, and refuse to start with one that would give other results or fail.
@@ -80,6 +83,7 @@ class Crew:
         unfit = self._ask_all()
         if unfit:
             raise UsageError(f"--scheduler {self._address}: {unfit[min(unfit)]}")
+        self._seen = frozenset(workers)
         return len(workers)
 
     def guarded(self, function: Callable[[T], R]) -> Callable[[T], R]:
@@ -107,6 +111,10 @@ class Crew:
     def count(self) -> int:
         """Count the workers that may take part; those that joined since are asked what they run."""
         alive = self.alive()
+        if alive:  # else the scheduler may only be slow to answer
+            for worker in sorted(self._seen - alive):
+                self._tell(LOST, f"worker {worker} is gone; others do what it had.")
+            self._seen = alive
         if alive - self._asked:
             self._refuse_all(self._ask_all())
         return len(alive - self.refused.keys())
@@ -115,7 +123,7 @@ class Crew:
         for worker, sentence in unfit.items():
             if worker not in self.refused:
                 self.refused[worker] = sentence
-                self._warn(sentence)
+                self._tell(REFUSED, sentence)
 
     def fit(self) -> frozenset[str]:
         """Addresses that tasks may go to, once some were refused; waits for one. Empty: to any.

@@ -196,11 +196,11 @@ class RunningStudy:
                 yield jobs
             return
         budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
-        with opened_executor(options, budget=budget, apart=True, warn=self._tell_refused) as executor:
+        with opened_executor(options, budget=budget, apart=True, tell=self._tell_of_worker) as executor:
             yield executor
 
-    def _tell_refused(self, reason: str) -> None:
-        self._journal.write("worker refused", reason=reason)
+    def _tell_of_worker(self, what: str, reason: str) -> None:
+        self._journal.write(what, reason=reason)
 
     def _fix_stain(self, todo: Sequence[int], executor: Executor) -> None:
         """Fit the stains and the cut that all slides share, where they do."""

@@ -31,7 +31,7 @@ def opened_executor(
     n_tasks: int | None = None,
     budget: Budget | None = None,
     apart: bool = False,
-    warn: Callable[[str], None] | None = None,
+    tell: Callable[[str, str], None] | None = None,
 ) -> Iterator[Executor]:
     """Open what the options ask for: this process, a local cluster or a running scheduler.
 
@@ -45,13 +45,13 @@ def opened_executor(
         Where the number of workers is left to wsipsm, no more are started than memory holds.
     apart
         Where it is left to wsipsm, start one at least: a slide that crashes its process in native code ends that one.
-    warn
-        Told of workers of a running scheduler that joined later and are refused.
+    tell
+        Told of workers that are lost, or joined a running scheduler later and are refused: what, and a sentence.
     """
     if options.scheduler is not None:
         from wsipsm.engine.dask import DaskExecutor
 
-        with DaskExecutor(address=options.scheduler, fingerprint=worker_code, warn=warn) as remote:
+        with DaskExecutor(address=options.scheduler, fingerprint=worker_code, tell=tell) as remote:
             yield remote
         return
     n_workers = granted_cpus() if options.workers is None else options.workers
@@ -66,7 +66,7 @@ def opened_executor(
         return
     from wsipsm.engine.dask import DaskExecutor
 
-    with DaskExecutor(n_workers=n_workers) as local:
+    with DaskExecutor(n_workers=n_workers, tell=tell) as local:
         yield local
 
 
