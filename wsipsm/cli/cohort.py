@@ -152,8 +152,7 @@ def cohort(
     if as_json:
         print_json(summary.to_dict())
     elif not quiet:
-        for line in _lines_about(summary):
-            typer.echo(line)
+        typer.echo("\n".join(_lines_about(summary)))
     raise typer.Exit(summary.exit_code)
 
 
