@@ -30,7 +30,7 @@ class SlurmProfile(BaseModel):
     workers_per_job: int = Field(ge=1, le=1024)
     """Processes of one thread; as many cores are asked for. One for each GPU of the job."""
     memory: str
-    """Of a job, e.g. '32GB'; about 1.5 GB a worker."""
+    """Of a job, e.g. '32GB'; about 2 GB a worker."""
     walltime: str = "24:00:00"
     queue: str | None = None
     account: str | None = None
