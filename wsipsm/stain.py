@@ -35,6 +35,7 @@ REFERENCE_DAB: Vector = (0.268, 0.570, 0.776)
 REFERENCE_EOSIN: Vector = (0.216, 0.801, 0.558)
 """QuPath's default: nearer to the eosin of scanned slides than the 2001 paper's (0.07, 0.99, 0.11)."""
 
+_NO_GLASS = "background:"
 _STAINED_OD_SUM = 0.2
 """Sum of OD over the channels from which a pixel says something about hue."""
 _MIN_STAINED_PIXELS = 300
@@ -72,6 +73,11 @@ class StainProfile:
     """What fell back to a fixed value, and why."""
     cut_from: str = FITTED
     """Where the DAB cut comes from."""
+
+    @property
+    def glass_notes(self) -> tuple[str, ...]:
+        """Those of the notes that say that no glass was seen; none when it was."""
+        return tuple(note for note in self.notes if note.startswith(_NO_GLASS))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``run.json``."""
@@ -176,7 +182,7 @@ def fit_stain_profile(pixels: NDArray[np.uint8], stain: Stain, seed: int) -> Sta
         sample = pixels[np.sort(chosen)]
     background, seen = estimate_background(sample)
     if not seen:
-        notes.append("background: no bright glass in the sample; 245 of 255 taken for all channels.")
+        notes.append(f"{_NO_GLASS} no bright glass in the sample; 245 of 255 taken for all channels.")
     od = optical_density(sample, background)
     hematoxylin, counterstain = _fit_vectors(od, stain, notes)
     cut = None

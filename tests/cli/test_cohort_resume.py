@@ -66,7 +66,7 @@ def test_what_cannot_be_gone_on_with(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, said = run_cli(*arguments)
-    assert code == 2 or "UsageError" in said or told in said
+    assert code == 2
     assert told in " ".join(said.split())
 
 
@@ -87,4 +87,4 @@ def test_a_study_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert code == 0, said
     told = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert [row["status"] for row in told["slides"]] == ["done", "done"]
-    assert sorted(os.listdir(out))
+    assert {"a", "b"} <= set(os.listdir(out))

@@ -37,7 +37,7 @@ Sources = Annotated[
         metavar="SLIDE...|DIR|MANIFEST.csv",
         help="Slides, a folder of slides, a pattern in quotes, addresses (https://, s3://, gs://), or a CSV file with "
         "a row a slide.",
-        show_default=False,
+        show_default="needed, unless --resume is given",
     ),
 ]
 Retry = Annotated[
@@ -79,7 +79,11 @@ Resume = Annotated[
 OutDir = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="DIR", help="Folder of cohort.csv and of one folder a slide.", show_default=False
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder of cohort.csv and of one folder a slide.",
+        show_default="needed, unless --resume is given",
     ),
 ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsipsm.keys import Artefact
+from wsipsm.stages.summary import RESEARCH_USE
 
 if TYPE_CHECKING:
     from wsipsm.stages.summary import RunSummary
@@ -75,5 +76,5 @@ def _lines_about_files(summary: RunSummary) -> list[str]:
         f"  QuPath      open the slide, then drag {Artefact.GEOJSON} onto it",
         f"  table       {Artefact.CELLS} (geopandas, pandas, R)",
         *(["  to compute them again, pass --overwrite"] if summary.was_done else []),
-        "Research use, not for diagnosis.",
+        f"{RESEARCH_USE}.",
     ]

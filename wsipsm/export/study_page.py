@@ -17,6 +17,7 @@ import numpy as np
 
 from wsipsm.export.markup import add, page_bytes
 from wsipsm.export.page_charts import draw_control_chart, draw_histogram
+from wsipsm.keys import Artefact
 from wsipsm.ki67.drift import ControlChart
 
 _STYLE = """
@@ -193,7 +194,7 @@ def _add_slides(body: Element, slides: Sequence[PageSlide]) -> None:
 def _add_slide(row: Element, slide: PageSlide, stains: Sequence[str]) -> None:
     place = add(row, "td")
     if slide.thumbnail:
-        place = add(place, "a", href=f"{quote(slide.folder)}/overview.png")
+        place = add(place, "a", href=f"{quote(slide.folder)}/{Artefact.OVERVIEW}")
         picture = f"{quote(slide.folder)}/{quote(slide.thumbnail)}"
         add(place, "img", src=picture, loading="lazy", alt=f"overview of {slide.id}")
     add(add(row, "td"), "bdi", slide.id)

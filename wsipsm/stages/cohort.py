@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from wsipsm.config import RunOptions
+from wsipsm.config import FixedStain, RunOptions
 from wsipsm.engine.budget import project_budget
 from wsipsm.engine.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked, StageStarted
 from wsipsm.engine.task import Executor
@@ -207,17 +207,21 @@ class RunningStudy:
         given, seed = self._how.stain_from, self._options.seed
         if given is None:
             return
-        fixed = read_fixed_stain(self._out) if given == BATCH else None
-        if fixed is None and given == BATCH:
-            fixed = fit_fixed_stain(self._sample(todo, executor), f"{len(self._slides)} slides of the study", seed)
-            write_fixed_stain(self._out, fixed)
-        elif fixed is None:
+        if given == BATCH:
+            fixed = read_fixed_stain(self._out) or self._fit_batch(todo, executor)
+        else:
             (outcome,) = executor.run(sample_stain, [SampleTask(os.path.abspath(given), self._options.mpp, seed)])
             if outcome.result is None:
                 raise outcome.error or RuntimeError("no result")
             fixed = fit_fixed_stain([outcome.result], Path(given).name, seed)
         self._journal.write("stain fixed", source=fixed.source, dab_cut_od=fixed.dab_cut_od)
         self._options = self._options.model_copy(update={"stain": fixed})
+
+    def _fit_batch(self, todo: Sequence[int], executor: Executor) -> FixedStain:
+        source = f"{len(self._slides)} slides of the study"
+        fixed = fit_fixed_stain(self._sample(todo, executor), source, self._options.seed)
+        write_fixed_stain(self._out, fixed)
+        return fixed
 
     def _sample(self, todo: Sequence[int], executor: Executor) -> list[StainSample]:
         """Take pixels of some slides, evenly spaced; one that cannot be read is left out."""

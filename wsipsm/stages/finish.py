@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wsipsm.config import RunOptions
@@ -25,7 +24,7 @@ from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
-from wsipsm.stages.score import Scored, write_region, write_score
+from wsipsm.stages.score import Scored, read_columns, write_region, write_score
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import write_cells
@@ -96,11 +95,10 @@ def _write_results(
 def _stains_of(plan: SlidePlan, run_dir: RunDir) -> StainStatistics:
     """Summarise the stains of the nuclei that were written, and the glass."""
     profile = plan.job.profile
-    table = pq.read_table(run_dir.path(Artefact.CELLS), columns=[Column.HEMATOXYLIN_OD.value, Column.DAB_OD.value])
-    hematoxylin, dab = (np.asarray(column.to_numpy(), np.float64) for column in table.columns)
-    no_glass = any(note.startswith("background:") for note in profile.notes)
+    columns = read_columns(run_dir.path(Artefact.CELLS), [Column.HEMATOXYLIN_OD.value, Column.DAB_OD.value])
+    hematoxylin, dab = (np.asarray(column, np.float64) for column in columns)
     is_brown = profile.dab_cut_od is not None
-    background = None if no_glass else profile.background
+    background = None if profile.glass_notes else profile.background
     return stain_statistics(hematoxylin, dab if is_brown else None, profile.dab_cut_od, background)
 
 

@@ -96,7 +96,7 @@ def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> F
         )
     profile = fit_stain_profile(np.concatenate(brown), Stain.IHC, seed)
     assert profile.dab_cut_od is not None  # of this stain there is one
-    notes = tuple(note for note in profile.notes if not note.startswith("background"))
+    notes = tuple(note for note in profile.notes if note not in profile.glass_notes)
     return FixedStain(
         source=source,
         hematoxylin=profile.hematoxylin,
@@ -123,13 +123,12 @@ def apply_fixed_stain(profile: StainProfile, fixed: FixedStain) -> StainProfile:
     """Put a reference's stains and cut in place of a slide's own; its glass stays, and H&E is left as it is."""
     if profile.stain is not Stain.IHC:
         return profile
-    own = tuple(note for note in profile.notes if note.startswith("background"))
     return replace(
         profile,
         hematoxylin=fixed.hematoxylin,
         counterstain=fixed.dab,
         dab_cut_od=fixed.dab_cut_od,
-        notes=(*own, *(f"{fixed.source}: {note}" for note in fixed.notes)),
+        notes=(*profile.glass_notes, *(f"{fixed.source}: {note}" for note in fixed.notes)),
         cut_from=f"fixed, from {fixed.source}",
     )
 

@@ -196,15 +196,26 @@ def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> 
     return TissueMask(mask > 0, float(stored["px0_per_pixel"]), stored.get("note"), float(stored["fraction"]))
 
 
-def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centroids, level-0 pixels, and DAB densities of the nuclei in a region."""
+def read_columns(path: Path, names: list[str]) -> list[NDArray[Any]]:
+    """Read columns of cells.parquet, in the order of the names, shape (n,) each.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be read or lacks one.
+    """
     try:
         # Not read_table, which loads a room of pyarrow that takes a quarter of a second.
         with pq.ParquetFile(path) as file:
-            table = file.read(columns=_COLUMNS)
+            table = file.read(columns=names)
+        return [table.column(name).to_numpy() for name in names]
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); the nuclei of a finished run are needed.") from error
-    x, y, dab = (table.column(name).to_numpy() for name in _COLUMNS)
+
+
+def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centroids, level-0 pixels, and DAB densities of the nuclei in a region."""
+    x, y, dab = read_columns(path, _COLUMNS)
     xy = np.stack([x, y], axis=1)
     inside = region.contains(xy)
     return xy[inside], np.asarray(dab[inside], dtype=np.float64)

@@ -83,10 +83,18 @@ def stain_charts(rows: Sequence[CohortRow]) -> list[StainChart]:
     return charts
 
 
-def flag_drift(rows: Sequence[CohortRow]) -> list[CohortRow]:
-    """Say in the column ``drift`` of each slide which of its statistics lie outside their limits."""
+def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = None) -> list[CohortRow]:
+    """Say in the column ``drift`` of each slide which of its statistics lie outside their limits.
+
+    Parameters
+    ----------
+    rows
+        Of the study.
+    charts
+        Of these rows, where they are laid already.
+    """
     told: dict[int, list[str]] = {}
-    for one in stain_charts(rows):
+    for one in stain_charts(rows) if charts is None else charts:
         for place in np.flatnonzero(one.chart.outside).tolist():
             value = f"{one.column} {one.chart.values[place]:.3g}"
             told.setdefault(one.rows[place], []).append(f"{value} outside {one.chart.low:.3g} to {one.chart.high:.3g}")
@@ -117,11 +125,12 @@ class StudyReport:
         """
         if not ended and time.monotonic() - self._written_s < _PERIOD_S:
             return
-        flagged = flag_drift(rows)
+        charts = stain_charts(rows)
+        flagged = flag_drift(rows, charts)
         for row in flagged:
             if row.folder and row.folder not in self._pictured:
                 self._picture(row.folder)
-        content = study_page(self._page(flagged, ended))
+        content = study_page(self._page(flagged, charts, ended))
         with write_aside(self._folder / PAGE_NAME) as temporary:
             temporary.write_bytes(content)
         self._written_s = time.monotonic()
@@ -133,7 +142,7 @@ class StudyReport:
             if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
                 self._pictured.add(name)
 
-    def _page(self, rows: Sequence[CohortRow], ended: bool) -> StudyPage:
+    def _page(self, rows: Sequence[CohortRow], charts: Sequence[StainChart], ended: bool) -> StudyPage:
         counts = Counter(row.status for row in rows)
         order = sorted(rows, key=lambda row: _FIRST.get(row.status, 2))
         known = [one for one in _CHARTED if any(getattr(row, one.column) is not None for row in rows)]
@@ -153,7 +162,7 @@ class StudyReport:
             files=(CSV_NAME, PARQUET_NAME, JOURNAL_NAME),
             failed=[slide for slide in slides if slide.status == FAILED],
             slides=slides,
-            charts=[PageChart(one.title, one.chart, tuple(rows[n].id for n in one.rows)) for one in stain_charts(rows)],
+            charts=[PageChart(one.title, one.chart, tuple(rows[n].id for n in one.rows)) for one in charts],
         )
 
     def _shown(self, row: CohortRow, statistics: Sequence[_Statistic]) -> PageSlide:
