@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +117,34 @@ def test_tile_size_leaves_no_trace(
 def test_threads_leave_no_trace(open_once: Callable[[str, int], Predictor], rgb: NDArray[np.uint8]) -> None:
     one, two = (predict_tiled(open_once("openvino", n), rgb, MARGIN, 128) for n in (1, 2))
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system tells no thread's processors")
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_workers_are_not_bound_to_one_processor(
+    open_once: Callable[[str, int], Predictor], rgb: NDArray[np.uint8], backend: str
+) -> None:
+    predictor = open_once(backend, 1)
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) == 1:
+        pytest.skip("this process has one processor")
+    started, seen = threading.Event(), list[set[int]]()
+
+    def predict() -> None:
+        started.set()
+        for _ in range(5):
+            predictor.predict(rgb)
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    started.wait()
+    while thread.is_alive():
+        with suppress(OSError):  # it ended meanwhile
+            seen.append(os.sched_getaffinity(thread.native_id or 0))
+        time.sleep(0.001)
+    # Bound, the first processor serves all workers of a machine and the others idle.
+    assert len(seen) > 20
+    assert all(processors == allowed for processors in seen)
 
 
 def test_backends_agree(open_once: Callable[[str, int], Predictor], rgb: NDArray[np.uint8]) -> None:

@@ -118,6 +118,8 @@ class OpenVinoPredictor:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
+            # Pinned, every process of one thread takes the first processor, and many workers are as fast as one.
+            "ENABLE_CPU_PINNING": False,
         }
         self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
 
