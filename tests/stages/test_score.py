@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
@@ -167,6 +168,16 @@ def test_results_that_cannot_be_scored(result: RunSummary, damage: Artefact, how
     if how == "torn":
         path.write_bytes(content[: len(content) // 2])
     with pytest.raises(UsageError, match=str(result.folder)):
+        score_result(result.folder)
+
+
+def test_nuclei_without_a_density_cannot_be_scored(result: RunSummary) -> None:
+    path = Path(result.folder) / Artefact.CELLS
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(Column.DAB_OD.value)
+    holed = pa.array([None, *table.column(place).to_pylist()[1:]], pa.float32())
+    pq.write_table(table.set_column(place, Column.DAB_OD.value, holed), path)
+    with pytest.raises(UsageError, match="null"):
         score_result(result.folder)
 
 
