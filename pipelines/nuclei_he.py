@@ -20,7 +20,7 @@ from wsipsm.training.settle import SettleOptions
 
 N_ROUNDS = 5
 BETA = 8.0
-"""The map of some seeds opposes the stain on some images, so that it may only nudge (docs/method.md)."""
+"""The map of some seeds opposes the stain on some images, so that it may only nudge (docs/accuracy.md)."""
 SLIDES = {
     "aperio-jp2k33005-he-tcga-cr-7395-nompp.svs": 0.25,
     "aperio-jpeg-he-skin-cmu1-small-region.svs": 0.499,

@@ -1,0 +1,56 @@
+"""What every shipped model keeps to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wsipsm.models.card import ModelCard
+from wsipsm.models.registry import list_models, resolve_model
+from wsipsm.models.weights import build_network
+from wsipsm.stages.plan import DEFAULT_MODELS
+
+SIDE_PX = 256
+MAX_KMAC_A_PIXEL = 20.0
+MAX_BYTES = 12_000_000
+CARDS = list_models()
+
+
+def count_macs(network: nn.Module) -> int:
+    """Multiplications of all convolutions on an image, counted as they run."""
+    counted: list[int] = []
+
+    def count(module: nn.Module, _: Any, found: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        counted.append(found.numel() * module.weight[0].numel())
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, 3, SIDE_PX, SIDE_PX))
+    return sum(counted)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: str(card.name))
+def test_models_are_small(card: ModelCard) -> None:
+    weights, _ = resolve_model(card.name)
+    assert weights.stat().st_size < MAX_BYTES
+    kmac_a_pixel = count_macs(build_network(card, weights)) / SIDE_PX**2 / 1000
+    assert 1 < kmac_a_pixel * (0.25 / card.mpp) ** 2 <= MAX_KMAC_A_PIXEL
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: str(card.name))
+def test_cards_say_where_a_model_comes_from(card: ModelCard) -> None:
+    assert card.training["labels"] == "none"
+    assert card.licence
+    assert card.data
+    assert all(source.terms and source.n_images > 0 for source in card.data)
+
+
+def test_every_stain_has_its_model() -> None:
+    stains = {card.name: card.stain for card in CARDS}
+    assert all(stains[name] == stain for stain, name in DEFAULT_MODELS.items())
