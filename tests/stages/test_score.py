@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,15 @@ def test_nuclei_without_a_density_cannot_be_scored(result: RunSummary) -> None:
     pq.write_table(table.set_column(place, Column.DAB_OD.value, holed), path)
     with pytest.raises(UsageError, match="null"):
         score_result(result.folder)
+
+
+def test_scoring_again_loads_no_heavy_room(result: RunSummary) -> None:
+    code = (
+        "import sys; from wsipsm.stages.score import score_result; score_result(sys.argv[1]); "
+        "print(sorted({'dask', 'distributed', 'openvino', 'pandas', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, result.folder], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_region_elsewhere_is_refused(result: RunSummary, tmp_path: Path) -> None:
