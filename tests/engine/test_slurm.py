@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from in_jobs import code, where
+from in_jobs import code, kill_own_process_once, where
 
 from wsipsm.engine.slurm import SlurmProfile, opened_slurm, read_slurm_profile
 from wsipsm.engine.task import Outcome
+from wsipsm.engine.workers import LOST
 from wsipsm.errors import UsageError
 
 pytest.importorskip("dask_jobqueue", reason="the extra 'slurm' is not installed")
@@ -68,6 +69,18 @@ def test_tasks_run_in_jobs_that_are_cancelled_at_the_end(queue: Path) -> None:
     assert list(queue.glob("job.*.cancelled"))
     # Their keys went with them.
     assert not list(queue.parent.glob(".dask-jobqueue*"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_a_job_is_told_and_what_it_had_is_done(queue: Path) -> None:
+    told: list[tuple[str, str]] = []
+    trace = str(queue / "killed")
+    with opened_slurm(profile(prologue=PROLOGUE), code, lambda what, reason: told.append((what, reason))) as executor:
+        outcomes = list(executor.run(kill_own_process_once, [trace] * 30))
+    assert [outcome.error for outcome in outcomes if outcome.error] == []
+    assert len(outcomes) == 30
+    assert [what for what, _ in told] == [LOST]
+    assert "tls://127.0.0.1" in told[0][1]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def read_slurm_profile(path: Path) -> SlurmProfile:
 
 
 @contextmanager
-def opened_slurm(profile: SlurmProfile, fingerprint: Callable[[], str]) -> Iterator[DaskExecutor]:
+def opened_slurm(
+    profile: SlurmProfile, fingerprint: Callable[[], str], tell: Callable[[str, str], None] | None = None
+) -> Iterator[DaskExecutor]:
     """Submit the jobs and wait for the first worker; they are cancelled at the end.
 
     Parameters
@@ -80,6 +82,8 @@ def opened_slurm(profile: SlurmProfile, fingerprint: Callable[[], str]) -> Itera
         Jobs to ask for.
     fingerprint
         Says what code a process runs; workers of another are refused.
+    tell
+        Told of workers that are lost or refused, see :class:`DaskExecutor`.
 
     Yields
     ------
@@ -94,7 +98,7 @@ def opened_slurm(profile: SlurmProfile, fingerprint: Callable[[], str]) -> Itera
     cluster = _opened_cluster(profile)
     try:
         cluster.scale(jobs=profile.jobs)
-        with DaskExecutor(cluster=cluster, fingerprint=fingerprint, join_s=profile.wait_s) as executor:
+        with DaskExecutor(cluster=cluster, fingerprint=fingerprint, join_s=profile.wait_s, tell=tell) as executor:
             yield executor
     finally:
         cluster.close()

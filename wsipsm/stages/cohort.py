@@ -191,7 +191,7 @@ class RunningStudy:
         if self._how.slurm is not None:
             from wsipsm.engine.slurm import opened_slurm, read_slurm_profile
 
-            with opened_slurm(read_slurm_profile(self._how.slurm), worker_code) as jobs:
+            with opened_slurm(read_slurm_profile(self._how.slurm), worker_code, self._tell_of_worker) as jobs:
                 self._options = options.model_copy(update={"scheduler": jobs.address})
                 yield jobs
             return
