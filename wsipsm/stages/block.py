@@ -197,6 +197,7 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
         if rgb is None:
             table, n_too_large = shard_schema().empty_table(), 0
         else:
+            rgb = mirrored_outside(rgb, box, job.slide_box())
             with steps.timed("predict"):
                 maps, backend = _predict(job, decoded, rgb)
             with steps.timed("decode"):
@@ -224,6 +225,24 @@ def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None 
         seconds=seconds or {},
         backend=facts.backend,
     )
+
+
+def mirrored_outside(rgb: NDArray[np.uint8], box: Box, slide: Box) -> NDArray[np.uint8]:
+    """Mirror the slide at its edges, as in training: beyond a crop's edge lies more tissue, not the white that is read.
+
+    Parameters
+    ----------
+    rgb
+        Pixels of a box, shape (box.height, box.width, 3).
+    box, slide
+        Working pixels; they overlap. A box that ends outside reaches as far into the slide as a network sees out of
+        it, or holds all of the slide, so that how blocks are cut changes nothing.
+    """
+    on_slide = slide.intersect(box)
+    rims = (on_slide.y - box.y, box.bottom - on_slide.bottom), (on_slide.x - box.x, box.right - on_slide.right)
+    if not any(map(any, rims)):
+        return rgb
+    return np.pad(rgb[slices_of(on_slide, box)], (*rims, (0, 0)), mode="reflect")
 
 
 def _lost_px0(job: SlideJob, core: Box, failed: list[Box]) -> tuple[Box, ...]:
