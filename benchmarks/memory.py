@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import shapely
 from machine import describe_machine
 from numpy.typing import NDArray
-from slides import compose_slide
+from slides import compose_slide, read_source, write_whole_region
 from watch import Usage, run_watched
 
 from wsipsm.config import RunOptions
@@ -33,7 +32,7 @@ from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroid
 from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.rundir import RunDir
-from wsipsm.slide.open import open_slide, require_mpp
+from wsipsm.slide.open import open_slide
 from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.tiling import Block
@@ -69,9 +68,7 @@ def measure_export(source: Path, n_nuclei: int, model: str | None, folder: Path)
     print(f"composing {EXPORT_SIDE_PX} x {EXPORT_SIDE_PX} px", flush=True)
     compose_slide(path, pixels, EXPORT_SIDE_PX, mpp)
     roi = folder / "whole.geojson"
-    whole = shapely.box(0, 0, EXPORT_SIDE_PX, EXPORT_SIDE_PX)
-    feature = {"type": "Feature", "properties": {"name": "whole slide"}, "geometry": shapely.geometry.mapping(whole)}
-    roi.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": [feature]}))
+    write_whole_region(roi, EXPORT_SIDE_PX)
     run_dir = RunDir(out / slide_stem(path))
     run_dir.create()
     with open_slide(path) as slide:
@@ -140,13 +137,6 @@ def disc_ring() -> NDArray[np.float64]:
     disc = (np.hypot(x, y) < DIAMETER_PX / 2).astype(np.int32)
     ring: NDArray[np.float64] = shapely.get_coordinates(trace_outlines(disc, (0, 0), 1.0).polygons[0])
     return ring
-
-
-def read_source(path: Path) -> tuple[NDArray[np.uint8], float]:
-    """All pixels of a small slide, and its pixel size."""
-    with open_slide(path) as slide:
-        size = slide.info.size
-        return slide.read_level(0, Box(0, 0, size.width, size.height)), require_mpp(slide.info)
 
 
 def run_command(slide: Path, out: Path, workers: int, model: str | None) -> list[str]:

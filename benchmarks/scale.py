@@ -29,11 +29,9 @@ import numpy as np
 from machine import describe_machine
 from numpy.typing import NDArray
 from scale_pool import STAND_IN, ClientRun, Pool, run_client
-from slides import compose_slide
+from slides import compose_slide, read_source
 
 from wsipsm.demo.draw import draw_array
-from wsipsm.geometry import Box
-from wsipsm.slide.open import open_slide, require_mpp
 
 CLIENT = str(Path(__file__).with_name("scale_client.py"))
 IDLE_WORKER = Path(__file__).with_name("scale_worker.py")
@@ -156,9 +154,7 @@ def draw_study(folder: Path, args: argparse.Namespace) -> tuple[Path, Path]:
     if args.source is None:
         pixels, mpp = draw_pixels(args.seed), DRAWN_MPP
     else:
-        with open_slide(args.source) as slide:
-            size, mpp = slide.info.size, require_mpp(slide.info)
-            pixels = slide.read_level(0, Box(0, 0, size.width, size.height))
+        pixels, mpp = read_source(args.source)
     study, warm = folder / "study", folder / "warm"
     for place, n_slides, side in ((study, args.slides, args.side), (warm, 1, args.side // 2)):
         place.mkdir()

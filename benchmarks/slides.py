@@ -7,14 +7,33 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import orjson
+import shapely
 import tifffile
 from numpy.typing import NDArray
+
+from wsipsm.geometry import Box
+from wsipsm.slide.open import open_slide, require_mpp
 
 TILE_PX = 512
 REDUCTION = 4
 """Between levels; the smallest has at most `SMALLEST_PX` along its side."""
 SMALLEST_PX = 2048
 JPEG_QUALITY = 90
+
+
+def read_source(path: Path) -> tuple[NDArray[np.uint8], float]:
+    """All pixels of a small slide, and its pixel size."""
+    with open_slide(path) as slide:
+        size = slide.info.size
+        return slide.read_level(0, Box(0, 0, size.width, size.height)), require_mpp(slide.info)
+
+
+def write_whole_region(path: Path, size_px: int) -> None:
+    """Write a region, as --roi takes it, that is all of a square slide."""
+    whole = shapely.box(0, 0, size_px, size_px)
+    feature = {"type": "Feature", "properties": {"name": "whole slide"}, "geometry": shapely.geometry.mapping(whole)}
+    path.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": [feature]}))
 
 
 def compose_slide(path: Path, pixels: NDArray[np.uint8], size_px: int, mpp: float) -> None:

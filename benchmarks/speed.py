@@ -1,6 +1,6 @@
 """Seconds a square millimetre of ``wsipsm run``, by model.
 
-    python benchmarks/speed.py --source SLIDE [--models nuclei-he nuclei-he-fast] [--side 6144] [--workers 2]
+    python benchmarks/speed.py --source SLIDE [--models nuclei-he [NAME_OR_PATH ...]] [--side 6144] [--workers 2]
 
 A slide is composed of the source's pixels, mirrored, and run with each model in turn, so that a machine that grows
 slower hits all alike. The whole command counts, start of Python included, and every square millimetre of the slide.
@@ -16,12 +16,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import orjson
 from machine import describe_machine
-from memory import read_source, run_command
-from slides import compose_slide
+from memory import run_command
+from slides import compose_slide, read_source, write_whole_region
 
 from wsipsm.keys import Artefact
+from wsipsm.rundir import RunDir
 from wsipsm.stages.discover import slide_stem
 
 
@@ -31,19 +31,8 @@ def run_once(slide: Path, out: Path, workers: int, model: str) -> tuple[float, f
     started = time.perf_counter()
     subprocess.run(command, check=True)
     seconds = time.perf_counter() - started
-    facts = orjson.loads((out / slide_stem(slide) / Artefact.RUN).read_bytes())
+    facts = RunDir(out / slide_stem(slide)).read_json(Artefact.RUN) or {}
     return seconds, float(facts["seconds"]["block_steps"]["predict"])
-
-
-def write_whole(path: Path, side_px: int) -> None:
-    """Write a region of the whole slide, so that every model reads the same pixels."""
-    ring = [[0, 0], [side_px, 0], [side_px, side_px], [0, side_px], [0, 0]]
-    feature = {
-        "type": "Feature",
-        "properties": {"name": "whole"},
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
-    }
-    path.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": [feature]}))
 
 
 def report(found: dict[str, list[tuple[float, float]]], area_mm2: float) -> list[str]:
@@ -62,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="small slide whose pixels are repeated")
-    parser.add_argument("--models", nargs="+", default=["nuclei-he", "nuclei-he-fast"], help="names or paths")
+    parser.add_argument("--models", nargs="+", default=["nuclei-he"], help="names or paths")
     parser.add_argument("--side", type=int, default=6144, help="of the slide, level-0 pixels")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
@@ -72,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         slide = folder / "composed.svs"
         pixels, mpp = read_source(args.source)
         compose_slide(slide, pixels, args.side, mpp)
-        write_whole(slide.with_suffix(".geojson"), args.side)
+        write_whole_region(slide.with_suffix(".geojson"), args.side)
         found: dict[str, list[tuple[float, float]]] = {model: [] for model in args.models}
         for repeat in range(args.repeats):
             for n, model in enumerate(args.models):

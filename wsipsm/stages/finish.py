@@ -95,8 +95,8 @@ def _write_results(
 def _stains_of(plan: SlidePlan, run_dir: RunDir) -> StainStatistics:
     """Summarise the stains of the nuclei that were written, and the glass."""
     profile = plan.job.profile
-    columns = read_columns(run_dir.path(Artefact.CELLS), [Column.HEMATOXYLIN_OD.value, Column.DAB_OD.value])
-    hematoxylin, dab = (np.asarray(column, np.float64) for column in columns)
+    names = [Column.HEMATOXYLIN_OD.value, Column.DAB_OD.value]
+    hematoxylin, dab = read_columns(run_dir.path(Artefact.CELLS), names)
     is_brown = profile.dab_cut_od is not None
     background = None if profile.glass_notes else profile.background
     return stain_statistics(hematoxylin, dab if is_brown else None, profile.dab_cut_od, background)

@@ -196,7 +196,7 @@ def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> 
     return TissueMask(mask > 0, float(stored["px0_per_pixel"]), stored.get("note"), float(stored["fraction"]))
 
 
-def read_columns(path: Path, names: list[str]) -> NDArray[np.floating]:
+def read_columns(path: Path, names: list[str]) -> NDArray[np.float64]:
     """Read columns of cells.parquet, in the order of the names, shape (n_columns, n_nuclei); NaN where there is none.
 
     Raises
@@ -210,8 +210,7 @@ def read_columns(path: Path, names: list[str]) -> NDArray[np.floating]:
             table = file.read(columns=names)
         batch = pa.record_batch([table.column(name).combine_chunks() for name in names], names=names)
         # A column's own to_numpy loads pandas: half a second.
-        columns: NDArray[np.floating] = batch.to_tensor(null_to_nan=True).to_numpy().T
-        return columns
+        return np.asarray(batch.to_tensor(null_to_nan=True).to_numpy().T, dtype=np.float64)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); the nuclei of a finished run are needed.") from error
 
@@ -219,12 +218,11 @@ def read_columns(path: Path, names: list[str]) -> NDArray[np.floating]:
 def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centroids, level-0 pixels, and DAB densities of the nuclei in a region."""
     x, y, dab = read_columns(path, _COLUMNS)
-    if np.isnan(dab).any():
-        n = int(np.isnan(dab).sum())
+    if n := np.count_nonzero(np.isnan(dab)):
         raise UsageError(f"{path}: {n} of {len(dab)} nuclei have no DAB density; Ki-67 needs it. Run the slide again.")
-    xy = np.stack([x, y], axis=1).astype(np.float64)
+    xy = np.stack([x, y], axis=1)
     inside = region.contains(xy)
-    return xy[inside], dab[inside].astype(np.float64)
+    return xy[inside], dab[inside]
 
 
 def _notes_on_region(region: Region, searched: Region) -> tuple[str, ...]:
