@@ -4,7 +4,7 @@ Run as ``python benchmarks/scale.py`` with one of::
 
     memory [--slides 10 100 500 2000] [--plot docs/scale-memory.svg]
     overhead [--blocks 4000] [--workers 2 64]
-    efficiency [--source SLIDE] [--repeats 3] [--slides 4] [--side 2048] [--block-px 512]
+    efficiency [--source SLIDE] [--repeats 3] [--slides 6] [--side 4096] [--block-px 1024]
 
 Scheduler, workers and clients are processes of their own. Slides of ``memory`` and ``overhead`` are tiny and go through
 the tests' stand-in network; blocks of ``overhead`` do nothing at all. ``efficiency`` runs a shipped model, one thread a
@@ -251,9 +251,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     efficiency = commands.add_parser("efficiency", help="one worker against two")
     efficiency.add_argument("--source", type=Path, help="small slide whose pixels are repeated; drawn where left out")
     efficiency.add_argument("--model", help="name or path of weights")
-    efficiency.add_argument("--slides", type=int, default=4)
-    efficiency.add_argument("--side", type=int, default=2048, help="of a slide, level-0 pixels")
-    efficiency.add_argument("--block-px", type=int, default=512)
+    efficiency.add_argument("--slides", type=int, default=6)
+    efficiency.add_argument("--side", type=int, default=4096, help="of a slide, level-0 pixels")
+    efficiency.add_argument("--block-px", type=int, default=1024)
     for command in (overhead, efficiency):
         command.add_argument("--repeats", type=int, default=3)
     for command in (memory, overhead, efficiency):
