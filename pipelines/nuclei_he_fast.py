@@ -14,6 +14,7 @@ from recipe import parse_arguments, read_images, tell_step
 
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
+from wsipsm.models.unet import refine_head
 from wsipsm.models.weights import build_network, save_model
 from wsipsm.training.settle import SettleOptions, settle_student
 
@@ -31,7 +32,14 @@ def fast_card(teacher: ModelCard, name: str, seed: int) -> ModelCard:
         }
     )
     training = {"labels": "none", "teacher": teacher.sha256[:12], "steps": STEPS, "seed": seed}
-    changes = {"name": name, "mpp": teacher.mpp * SHRINK, "decode": decode, "training": training, "scores": {}}
+    changes = {
+        "name": name,
+        "architecture": "nucleus-unet-fine",
+        "mpp": teacher.mpp * SHRINK,
+        "decode": decode,
+        "training": training,
+        "scores": {},
+    }
     return teacher.model_copy(update=changes)
 
 
@@ -52,7 +60,8 @@ def main() -> None:
     keep = given.out.with_suffix(".work") / "student"
     keep.parent.mkdir(parents=True, exist_ok=True)
     pixels = [image.rgb for image in read_images(recipe)]
-    student = settle_student(pixels, build_network(teacher, weights), options, tell_step, keep)
+    network = build_network(teacher, weights)
+    student = settle_student(pixels, network, options, tell_step, keep, refine_head(network))
     save_model(given.out, student.state_dict(), fast_card(teacher, given.out.stem, given.seed))
 
 

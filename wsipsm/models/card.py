@@ -55,7 +55,8 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    architecture: Literal["nucleus-unet"] = "nucleus-unet"
+    architecture: Literal["nucleus-unet", "nucleus-unet-fine"] = "nucleus-unet"
+    """The fine one has a second head, for pixels that are coarse."""
     stain: Stain
     mpp: float = Field(gt=0)
     """Working pixel size, um/px."""

@@ -41,6 +41,8 @@ _STEM_CHANNELS = 32
 _SKIP_AFTER = (0, 2, 4)
 """Blocks whose output is a skip connection, at strides 2, 4 and 8."""
 _DECODER_CHANNELS = (64, 40, 24)
+_HEAD_STRIDE = 2
+"""Image pixels a pixel of the head, each way."""
 
 
 def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -115,9 +117,12 @@ class NucleusUnet(nn.Module):
     ----------
     n_outputs
         Number of channels: nucleus, distance, and positive where Ki-67 is scored.
+    fine
+        Whether a second head adds to the interpolated values what tells the four pixels under each of theirs apart
+        (pixel shuffle, Shi et al. 2016): at coarse pixel sizes an outline is finer than the head's grid.
     """
 
-    def __init__(self, n_outputs: int) -> None:
+    def __init__(self, n_outputs: int, fine: bool = False) -> None:
         super().__init__()
         self.encoder = Encoder()
         channels = Encoder.channels[-1]
@@ -127,6 +132,7 @@ class NucleusUnet(nn.Module):
             channels = outputs
         self.decoder = nn.ModuleList(decoder)
         self.head = nn.Conv2d(channels, n_outputs, 1)
+        self.detail = nn.Conv2d(channels, n_outputs * _HEAD_STRIDE**2, 1) if fine else None
 
     def forward(self, rgb: Tensor) -> Tensor:
         """Map RGB in 0..255, shape (n, 3, h, w) with h and w multiples of 16, to logits (n, outputs, h, w)."""
@@ -134,4 +140,17 @@ class NucleusUnet(nn.Module):
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             y = functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
             y = block(torch.cat([y, skip], dim=1))
-        return functional.interpolate(self.head(y), scale_factor=2.0, mode="bilinear", align_corners=False)
+        logits = functional.interpolate(
+            self.head(y), scale_factor=float(_HEAD_STRIDE), mode="bilinear", align_corners=False
+        )
+        return logits if self.detail is None else logits + functional.pixel_shuffle(self.detail(y), _HEAD_STRIDE)
+
+
+def refine_head(network: NucleusUnet) -> NucleusUnet:
+    """Copy a network and give it a second, fine head, which adds nothing yet."""
+    fine = NucleusUnet(network.head.out_channels, fine=True)
+    assert fine.detail is not None
+    for parameter in fine.detail.parameters():
+        nn.init.zeros_(parameter)
+    fine.load_state_dict({**fine.state_dict(), **network.state_dict()})
+    return fine.train(network.training)

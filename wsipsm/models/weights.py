@@ -100,8 +100,7 @@ def build_network(card: ModelCard, weights: Path) -> NucleusUnet:
         When the weights are unusable.
     """
     state = load_weights(weights, card)
-    with torch.device("meta"):  # values are assigned below: none need be drawn
-        network = NucleusUnet(len(card.outputs))
+    network = _empty_network(card)  # values are assigned below: none need be drawn
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -165,8 +164,7 @@ def _check_state(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> No
         raise ModelError(
             f"{card_path(path)}: its stride is {card.stride}; a multiple of {ENCODER_STRIDE} is needed. Train anew."
         )
-    with torch.device("meta"):
-        wanted = NucleusUnet(len(card.outputs)).state_dict()
+    wanted = _empty_network(card).state_dict()
     problems = [f"{key} is missing" for key in wanted if key not in state]
     problems += [f"{key} is unknown" for key in state if key not in wanted]
     for key in wanted:
@@ -185,6 +183,11 @@ def _check_state(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> No
             f"{path}: {len(broken)} tensors hold values that are not finite (first {broken[0]}); finite ones are "
             "needed. Train anew."
         )
+
+
+def _empty_network(card: ModelCard) -> NucleusUnet:
+    with torch.device("meta"):
+        return NucleusUnet(len(card.outputs), fine=card.architecture == "nucleus-unet-fine")
 
 
 def _form(value: Tensor) -> str:

@@ -63,6 +63,7 @@ def settle_student(
     options: SettleOptions,
     progress: Progress | None = None,
     keep: Path | None = None,
+    student: NucleusUnet | None = None,
 ) -> NucleusUnet:
     """Train a copy of a network to say of a compressed image what the network says of the image.
 
@@ -78,13 +79,16 @@ def settle_student(
         Told the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
+    student
+        What the student starts from, with the teacher's outputs; None: the teacher.
 
     Returns
     -------
     The student with averaged weights, in evaluation mode, on the processor.
     """
     teacher = copy.deepcopy(network).eval().requires_grad_(False)
-    student = _FrozenNorms(copy.deepcopy(network).requires_grad_(True))
+    start = network if student is None else student
+    learner = _FrozenNorms(copy.deepcopy(start).requires_grad_(True))
 
     def draw(source: Draw) -> _Pair:
         crops = [_draw_crop(images, options, source.rng) for _ in range(source.share(options.batch))]
@@ -102,16 +106,17 @@ def settle_student(
         return functional.binary_cross_entropy_with_logits(logits, target) + _SQUARED_WEIGHT * error
 
     course = Course(
-        network=student,
+        network=learner,
         draw=draw,
         loss=loss,
         optimiser=lambda module: torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=1e-4),
         learning_rate=one_cycle(options.learning_rate, options.steps),
         averaged=True,
     )
-    identity = f"settle {options} {digest_state(network.state_dict())} {digest_arrays(images)}"
+    weights = [digest_state(part.state_dict()) for part in (network, start)]
+    identity = f"settle {options} {' '.join(weights)} {digest_arrays(images)}"
     fit(course, FitOptions(options.steps, options.seed, keep, identity), progress)
-    return student.inner.cpu().eval()
+    return learner.inner.cpu().eval()
 
 
 class _FrozenNorms(nn.Module):
