@@ -37,7 +37,7 @@ from wsipsm.rundir import write_aside
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.lessons import StainedImage, make_lessons
 from wsipsm.training.loop import Lesson, TrainOptions
-from wsipsm.training.rounds import next_lessons, score_at_scale
+from wsipsm.training.rounds import RoundOptions, next_lessons, score_at_scale
 
 SCORES = ("AJI", "AJI+", "PQ", "Dice", "P", "R")
 Row = dict[str, object]
@@ -77,7 +77,7 @@ class Study:
     def further(self, name: str, network: NucleusUnet, scales: tuple[float, ...], pasted: bool) -> NucleusUnet:
         """Train one further round."""
         options = round_options(self.recipe, 1, self.round_steps)
-        rounds = replace(self.recipe.rounds, scales=scales)
+        rounds = RoundOptions(scales=scales)
 
         def make() -> list[Lesson]:
             made = next_lessons(self.pixels, network, MPP, rounds, tell)
@@ -89,21 +89,28 @@ class Study:
 def run_arms(study: Study) -> Iterator[Row]:
     """Train and score every arm."""
     plain = AugmentOptions(log_gain=(0, 0), offset_od=(0, 0), log_gamma=0, scale=study.recipe.augment.scale)
-    for name, beta in (("stain alone", math.inf), ("map alone", 0.0), ("stain and map", None)):
+    recipe_beta = study.recipe.beta
+    fusions = {
+        "stain alone": math.inf,
+        "map alone": 0.0,
+        "map at the paper's weight": None,
+        "as the recipe": recipe_beta,
+    }
+    for name, beta in fusions.items():
         kept = [lesson.label.instances for lesson in study.lessons(beta)]
         yield from _rows(study, f"kept pseudo labels, {name}", kept)
-    fused = study.first("recipe", lambda: study.lessons(None))
+    fused = study.first("recipe", lambda: study.lessons(recipe_beta))
     firsts = {
         "first round": fused,
         "labels of one threshold, no agreement": study.first("threshold", lambda: _threshold_lessons(study)),
         "labels of the stain alone": study.first("stain", lambda: study.lessons(math.inf)),
-        "labels of the map alone": study.first("map", lambda: study.lessons(0.0)),
-        "no change of stains": study.first("plain", lambda: study.lessons(None), augment=plain),
-        "encoder from random weights": study.first("random", lambda: study.lessons(None), {}),
+        "labels with the map at the paper's weight": study.first("paper", lambda: study.lessons(None)),
+        "no change of stains": study.first("plain", lambda: study.lessons(recipe_beta), augment=plain),
+        "encoder from random weights": study.first("random", lambda: study.lessons(recipe_beta), {}),
     }
     for name, network in firsts.items():
         yield from _network_rows(study, network, {name: DecodeSettings()})
-    scales = study.recipe.rounds.scales
+    scales = RoundOptions().scales
     one_scale = study.further("one-scale", fused, (1.0,), pasted=False)
     yield from _network_rows(study, one_scale, {"another round, one scale, nothing pasted": DecodeSettings()})
     unpasted = study.further("unpasted", fused, scales, pasted=False)

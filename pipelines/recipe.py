@@ -52,6 +52,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """A further training, on what the network of the one before finds at several scales."""
+
+    steps: int
+    lessons: RoundOptions = field(default_factory=RoundOptions)
+    """Its smoothing is the recipe's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that shapes a model."""
 
@@ -64,16 +73,15 @@ class Recipe:
     beta: float | None = None
     """Of the first labels: weight of the stain against the map; None: the paper's."""
     input_sigma_px: float = 0.0
-    """Smoothing of the input, working pixels."""
-    round_steps: tuple[int, ...] = ()
-    """Of each further round, whose lessons are what the network of the one before finds at several scales."""
-    rounds: RoundOptions = field(default_factory=RoundOptions)
+    """Smoothing of the input in the first round and the further ones, working pixels."""
+    rounds: tuple[Round, ...] = ()
     round_augment: AugmentOptions = field(default_factory=AugmentOptions)
     round_paste: PasteOptions = field(default_factory=PasteOptions)
-    settle: SettleOptions | None = None
-    """The last training, that makes the network steady from scan to scan; seed and smoothing are the recipe's."""
+    settle: tuple[SettleOptions, ...] = ()
+    """The last trainings, that make the network steady from scan to scan. The network of the last round teaches all of
+    them, and each starts where the one before ended. Seeds are the recipe's; the card has the last one's smoothing."""
     settle_sources: Sequence[Source] = ()
-    """Further images for it."""
+    """Further images for them."""
     seed: int = 0
 
 
@@ -97,18 +105,17 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     pixels = [image.rgb for image in images]
     workshop = Workshop.of(out.with_suffix(".work"), recipe, images)
     network = _first_round(recipe, images, workshop, load_file(encoder))
-    for number, steps in enumerate(recipe.round_steps, start=1):
-        network = _further_round(recipe, number, steps, pixels, network, workshop)
-    if recipe.settle is not None:
-        network = settle(recipe, recipe.settle, pixels, network, workshop)
+    for number, further in enumerate(recipe.rounds, start=1):
+        network = _further_round(recipe, number, further, pixels, network, workshop)
+    network = settle(recipe, pixels, network, workshop)
     training: dict[str, str | int | float | bool] = {
         "labels": "none",
         "encoder": "ImageNet, EfficientNet-Lite0",
         "steps": recipe.steps,
-        "round_steps": ", ".join(map(str, recipe.round_steps)),
+        "round_steps": _tell_steps(recipe.rounds),
         "batch": first_options(recipe).batch,
         "seed": recipe.seed,
-        "settle_steps": recipe.settle.steps if recipe.settle else 0,
+        "settle_steps": _tell_steps(recipe.settle),
     }
     card = ModelCard(
         name=out.stem,
@@ -116,7 +123,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         mpp=WORKING_MPP,
         stride=NETWORK_STRIDE,
         reach_px=NETWORK_REACH_PX,
-        input_sigma_px=recipe.input_sigma_px,
+        input_sigma_px=recipe.settle[-1].input_sigma_px if recipe.settle else recipe.input_sigma_px,
         outputs=OUTPUTS[recipe.stain],
         decode=recipe.decode,
         sha256="",
@@ -124,6 +131,10 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
         training=training,
     )
     return save_model(out, network.state_dict(), card)
+
+
+def _tell_steps(trainings: Sequence[Round] | Sequence[SettleOptions]) -> str:
+    return ", ".join(str(training.steps) for training in trainings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,34 +225,32 @@ def _first_round(
 def _further_round(
     recipe: Recipe,
     number: int,
-    steps: int,
+    further: Round,
     pixels: list[NDArray[np.uint8]],
     network: NucleusUnet,
     workshop: Workshop,
 ) -> NucleusUnet:
-    rounds = replace(recipe.rounds, input_sigma_px=recipe.input_sigma_px)
+    lessons = replace(further.lessons, input_sigma_px=recipe.input_sigma_px)
     return workshop.train(
         f"round-{number}",
-        round_options(recipe, number, steps),
+        round_options(recipe, number, further.steps),
         network.state_dict(),
-        lambda: next_lessons(pixels, network, WORKING_MPP, rounds, tell),
-        rounds,
+        lambda: next_lessons(pixels, network, WORKING_MPP, lessons, tell),
+        lessons,
     )
 
 
-def settle(
-    recipe: Recipe,
-    options: SettleOptions,
-    pixels: list[NDArray[np.uint8]],
-    network: NucleusUnet,
-    workshop: Workshop,
-) -> NucleusUnet:
-    """Do the last training."""
-    more = [_read(source, recipe).rgb for source in recipe.settle_sources]
-    options = replace(options, seed=recipe.seed, input_sigma_px=recipe.input_sigma_px)
-    identity = _identity(digest_arrays([*pixels, *more]), str(options), network.state_dict())
-    keep = workshop.folder / f"settled-{identity[:12]}"
-    return settle_student([*pixels, *more], network, options, tell_step, keep)
+def settle(recipe: Recipe, pixels: list[NDArray[np.uint8]], network: NucleusUnet, workshop: Workshop) -> NucleusUnet:
+    """Do the last trainings; a killed one goes on."""
+    shown = [*pixels, *(_read(source, recipe).rgb for source in recipe.settle_sources)]
+    student = network
+    for number, given in enumerate(recipe.settle):
+        options = replace(given, seed=recipe.seed + number)
+        states = network.state_dict() | {f"student {name}": value for name, value in student.state_dict().items()}
+        identity = _identity(digest_arrays(shown), str(options), states)
+        keep = workshop.folder / f"settled-{identity[:12]}"
+        student = settle_student(shown, network, options, tell_step, keep, student)
+    return student
 
 
 def tell_step(step: int, steps: int, loss: float) -> None:

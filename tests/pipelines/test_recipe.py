@@ -11,7 +11,7 @@ import torch
 from nuclei_he import SETTLE, make_recipe
 from numpy.typing import NDArray
 from PIL import Image
-from recipe import Source, make_model
+from recipe import Round, Source, make_model
 from safetensors.torch import load_file, save_file
 
 from wsipsm.demo.draw import draw_array
@@ -41,7 +41,7 @@ def test_a_killed_recipe_goes_on_to_the_same_weights(
 ) -> None:
     Image.fromarray(pixels).save(tmp_path / "image.png")
     source, settle = Source(tmp_path / "image.png", 0.25), replace(SETTLE, steps=1)
-    recipe = replace(make_recipe([], 3), sources=[source], steps=1, round_steps=(1, 1), settle=settle)
+    recipe = replace(make_recipe([], 3), sources=[source], steps=1, rounds=(Round(1),) * 2, settle=(settle, settle))
     whole = make_model(recipe, encoder, tmp_path / "whole" / "model.safetensors")
 
     class Killed(BaseException):
@@ -67,6 +67,6 @@ def test_a_killed_recipe_goes_on_to_the_same_weights(
     card = read_card(out.with_suffix(".json"))
     assert card.sha256 == whole.sha256
     assert card.training["seed"] == 3
-    assert card.training["round_steps"] == "1, 1"
+    assert card.training["round_steps"] == card.training["settle_steps"] == "1, 1"
     make_model(replace(recipe, seed=4), encoder, out)
     assert len(trained) == 7  # another seed is another model

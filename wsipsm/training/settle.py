@@ -49,6 +49,8 @@ class SettleOptions:
     seed: int = 0
     input_sigma_px: float = 0.0
     """Smoothing of the student's input, the card's."""
+    teacher_sigma_px: float = 0.0
+    """Smoothing of what the teacher sees: that which it was trained with."""
     augment: AugmentOptions = field(
         default_factory=lambda: AugmentOptions(
             log_gain=(-0.2, 0.2), offset_od=(-0.02, 0.02), log_gamma=0.1, jpeg_share=1.0
@@ -96,7 +98,8 @@ def settle_student(
         # The mean of each block of pixels, as scanners and readers make the coarser levels of a slide.
         small = functional.avg_pool2d(_as_batch(compressed), options.shrink)
         shown = jitter_stains(small, options.augment, source.generator())
-        return _as_batch(crops), smooth_batch(shown, options.input_sigma_px)
+        plain = smooth_batch(_as_batch(crops), options.teacher_sigma_px)
+        return plain, smooth_batch(shown, options.input_sigma_px)
 
     def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
         plain, shown = (part.to(device) for part in pair)
