@@ -243,11 +243,11 @@ def _further_round(
 def settle(recipe: Recipe, pixels: list[NDArray[np.uint8]], network: NucleusUnet, workshop: Workshop) -> NucleusUnet:
     """Do the last trainings; a killed one goes on."""
     shown = [*pixels, *(_read(source, recipe).rgb for source in recipe.settle_sources)]
-    student = network
+    pixels_digest, student = digest_arrays(shown), network
     for number, given in enumerate(recipe.settle):
         options = replace(given, seed=recipe.seed + number)
-        states = network.state_dict() | {f"student {name}": value for name, value in student.state_dict().items()}
-        identity = _identity(digest_arrays(shown), str(options), states)
+        settings = f"{options} {digest_state(student.state_dict())}"
+        identity = _identity(pixels_digest, settings, network.state_dict())
         keep = workshop.folder / f"settled-{identity[:12]}"
         student = settle_student(shown, network, options, tell_step, keep, student)
     return student
