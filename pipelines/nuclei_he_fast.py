@@ -14,28 +14,26 @@ from recipe import parse_arguments, read_images, tell_step
 
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
-from wsipsm.models.unet import refine_head
 from wsipsm.models.weights import build_network, save_model
-from wsipsm.training.settle import SettleOptions, settle_student
+from wsipsm.training.distil import DistilOptions, distil_student
 
-SHRINK = 2
-STEPS = 600
-BATCH, CROP_PX = 4, 192
+# Half the blur: the student's pixels are twice as wide.
+DISTIL = DistilOptions(augment=replace(ANY_SCAN, scale=(0.7, 1.4), blur_sigma_px=(0.25, 1.0)))
 
 
 def fast_card(teacher: ModelCard, name: str, seed: int) -> ModelCard:
     """Give the teacher's card at the coarser pixel size; lengths in pixels shrink with it."""
     decode = teacher.decode.model_copy(
         update={
-            "distance_sigma_px": teacher.decode.distance_sigma_px / SHRINK,
-            "peak_radius_px": round(teacher.decode.peak_radius_px / SHRINK),
+            "distance_sigma_px": teacher.decode.distance_sigma_px / DISTIL.shrink,
+            "peak_radius_px": round(teacher.decode.peak_radius_px / DISTIL.shrink),
         }
     )
-    training = {"labels": "none", "teacher": teacher.sha256[:12], "steps": STEPS, "seed": seed}
+    training = {"labels": "none", "teacher": teacher.sha256[:12], "steps": DISTIL.steps, "seed": seed}
     changes = {
         "name": name,
         "architecture": "nucleus-unet-fine",
-        "mpp": teacher.mpp * SHRINK,
+        "mpp": teacher.mpp * DISTIL.shrink,
         "decode": decode,
         "training": training,
         "scores": {},
@@ -48,20 +46,11 @@ def main() -> None:
     given = parse_arguments(__doc__)
     weights, teacher = resolve_model(given.encoder)
     recipe = make_recipe(sorted((given.data / "monuseg/train/images").glob("*.tif")), given.seed)
-    options = SettleOptions(
-        steps=STEPS,
-        batch=BATCH,
-        crop_px=CROP_PX,
-        shrink=SHRINK,
-        seed=given.seed,
-        # Half the blur: the student's pixels are twice as wide.
-        augment=replace(ANY_SCAN, scale=(0.7, 1.4), blur_sigma_px=(0.25, 1.0)),
-    )
     keep = given.out.with_suffix(".work") / "student"
     keep.parent.mkdir(parents=True, exist_ok=True)
     pixels = [image.rgb for image in read_images(recipe)]
     network = build_network(teacher, weights)
-    student = settle_student(pixels, network, options, tell_step, keep, refine_head(network))
+    student = distil_student(pixels, network, replace(DISTIL, seed=given.seed), tell_step, keep)
     save_model(given.out, student.state_dict(), fast_card(teacher, given.out.stem, given.seed))
 
 

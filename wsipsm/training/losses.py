@@ -14,6 +14,7 @@ ROBUSTNESS = 0.5
 """q of the generalised cross-entropy: 0 is cross-entropy, 1 the mean absolute error, which forgives wrong labels."""
 FOREGROUND_WEIGHT = 1.3
 POSITIVE_WEIGHT = 0.7
+_SQUARED_WEIGHT = 4.0
 
 
 def generalised_cross_entropy(logits: Tensor, target: Tensor, q: float = ROBUSTNESS) -> Tensor:
@@ -56,6 +57,20 @@ def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Te
     if logits.shape[1] > 2:
         loss = loss + POSITIVE_WEIGHT * generalised_cross_entropy(logits[:, 2], positive, q)
     return loss
+
+
+def soft_loss(logits: Tensor, scores: Tensor) -> Tensor:
+    """Loss against another network's scores: cross-entropy, and the squared error, which minds the confident less.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, outputs, h, w).
+    scores
+        0..1, shape (n, outputs, h, w).
+    """
+    error = (torch.sigmoid(logits) - scores).pow(2).mean()
+    return functional.binary_cross_entropy_with_logits(logits, scores) + _SQUARED_WEIGHT * error
 
 
 def detection_loss(logits: Tensor, targets: Sequence[Tensor]) -> Tensor:

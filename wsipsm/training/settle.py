@@ -3,8 +3,6 @@
 A teacher, the network as it was trained, looks at each crop in four turns; the student sees the crop once, compressed,
 blurred, with other stain strengths, and smoothed as it will be in use, and learns the mean of what the teacher said.
 Where the teacher wavers, a nucleus that one compression divides and another joins, the mean is what both can agree on.
-
-The student may also see the crop smaller than the teacher does: it becomes the faster network of a coarser pixel size.
 """
 
 from __future__ import annotations
@@ -20,15 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
+from wsipsm.training.losses import soft_loss
 
-_SQUARED_WEIGHT = 4.0
 _Pair: TypeAlias = tuple[Tensor, Tensor]
 
 
@@ -39,9 +36,6 @@ class SettleOptions:
     steps: int = 400
     batch: int = 6
     crop_px: int = 256
-    """As the student sees it."""
-    shrink: int = 1
-    """Pixels of the teacher's crop that are one of the student's, each way."""
     looks: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
     """Gain of the optical density in each look that the teacher takes at a crop, every look a quarter turn further;
     what it says is their mean."""
@@ -82,7 +76,7 @@ def settle_student(
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
     student
-        What the student starts from, with the teacher's outputs; None: the teacher.
+        What the student starts from; None: the teacher.
 
     Returns
     -------
@@ -95,18 +89,14 @@ def settle_student(
     def draw(source: Draw) -> _Pair:
         crops = [_draw_crop(images, options, source.rng) for _ in range(source.share(options.batch))]
         compressed = [compress(crop, options.augment, source.rng) for crop in crops]
-        # The mean of each block of pixels, as scanners and readers make the coarser levels of a slide.
-        small = functional.avg_pool2d(_as_batch(compressed), options.shrink)
-        shown = jitter_stains(small, options.augment, source.generator())
+        shown = jitter_stains(_as_batch(compressed), options.augment, source.generator())
         plain = smooth_batch(_as_batch(crops), options.teacher_sigma_px)
         return plain, smooth_batch(shown, options.input_sigma_px)
 
     def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
         plain, shown = (part.to(device) for part in pair)
-        target = functional.avg_pool2d(_mean_over_looks(teacher.to(device), plain, options.looks), options.shrink)
-        logits = trained(shown).float()
-        error = (torch.sigmoid(logits) - target).pow(2).mean()
-        return functional.binary_cross_entropy_with_logits(logits, target) + _SQUARED_WEIGHT * error
+        target = _mean_over_looks(teacher.to(device), plain, options.looks)
+        return soft_loss(trained(shown).float(), target)
 
     course = Course(
         network=learner,
@@ -156,9 +146,8 @@ def _draw_crop(
     images: Sequence[NDArray[np.uint8]], options: SettleOptions, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     image = images[int(rng.integers(len(images)))]
-    side_px = options.crop_px * options.shrink
-    window, soft = crop_scaled(image.shape, side_px, options.augment, rng)
-    crop = cv2.resize(image[window], (side_px, side_px), interpolation=soft)
+    window, soft = crop_scaled(image.shape, options.crop_px, options.augment, rng)
+    crop = cv2.resize(image[window], (options.crop_px, options.crop_px), interpolation=soft)
     return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))), dtype=np.uint8)
 
 

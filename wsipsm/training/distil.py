@@ -1,0 +1,134 @@
+"""A faster student: what a network says of an image, learned by a copy of it that sees coarser pixels.
+
+The teacher looks at every whole image once, before the training, and its answers are kept: the larger of the two
+networks, at the finer pixels, would cost most of every step. The student sees crops, compressed, blurred and with other
+stain strengths, each of its pixels the mean of several of the teacher's, and learns the mean of the answers there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsipsm.models.unet import NucleusUnet, refine_head
+from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
+from wsipsm.training.checkpoint import digest_arrays, digest_state
+from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
+from wsipsm.training.losses import soft_loss
+from wsipsm.training.rounds import score_at_scale
+
+_Pair: TypeAlias = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class DistilOptions:
+    """Settings of the training."""
+
+    steps: int = 3000
+    batch: int = 6
+    crop_px: int = 192
+    """As the student sees it."""
+    shrink: int = 2
+    """Pixels of the teacher's that are one of the student's, each way."""
+    looks: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    """Gain of the optical density in each look that the teacher takes at an image, every look a quarter turn further;
+    what it says is their mean."""
+    learning_rate: float = 1e-3
+    seed: int = 0
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    """Blur in the student's pixels."""
+
+
+def distil_student(
+    images: Sequence[NDArray[np.uint8]],
+    teacher: NucleusUnet,
+    options: DistilOptions,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+) -> NucleusUnet:
+    """Train a copy of a network, with a fine head, to say at coarser pixels what the network says.
+
+    Parameters
+    ----------
+    images
+        Unlabelled, at the teacher's mpp, shape (h, w, 3).
+    teacher
+        It is not changed.
+    options
+        Settings.
+    progress
+        Told the step, the number of steps and the loss.
+    keep
+        Where checkpoint and log lie, without suffix; None: nowhere.
+
+    Returns
+    -------
+    The student with averaged weights, in evaluation mode, on the processor. See :func:`refine_head` for its head.
+    """
+    teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
+    answers = [_mean_over_looks(teacher, image, options.looks) for image in images]
+
+    def draw(source: Draw) -> _Pair:
+        pairs = [_draw_pair(images, answers, options, source.rng) for _ in range(source.share(options.batch))]
+        crops, targets = (torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2) for part in zip(*pairs, strict=True))
+        # The mean of each block of pixels, as scanners and readers make the coarser levels of a slide.
+        small = functional.avg_pool2d(crops.float(), options.shrink)
+        return jitter_stains(small, options.augment, source.generator()), targets
+
+    def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
+        shown, target = (part.to(device) for part in pair)
+        return soft_loss(trained(shown).float(), target)
+
+    course = Course(
+        network=refine_head(teacher).requires_grad_(True),
+        draw=draw,
+        loss=loss,
+        optimiser=lambda module: torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=1e-4),
+        learning_rate=one_cycle(options.learning_rate, options.steps),
+        averaged=True,
+    )
+    identity = f"distil {options} {digest_state(teacher.state_dict())} {digest_arrays(images)}"
+    fit(course, FitOptions(options.steps, options.seed, keep, identity), progress)
+    student = course.network
+    assert isinstance(student, NucleusUnet)
+    return student.cpu().eval()
+
+
+def _mean_over_looks(teacher: NucleusUnet, rgb: NDArray[np.uint8], looks: Sequence[float]) -> NDArray[np.float16]:
+    """Scores of a whole image, shape (h, w, outputs); as halves, since all images are held at once."""
+    total: NDArray[np.float32] = np.zeros((), np.float32)
+    for turns, gain in enumerate(looks):
+        # The density is -log of the transmission, so a gain is a power.
+        seen = np.rint(255 * (rgb / 255) ** gain).astype(np.uint8)
+        scores = score_at_scale(teacher, np.rot90(seen, turns), 1.0)
+        total = total + np.rot90(scores, -turns, (1, 2))
+    return np.ascontiguousarray((total / len(looks)).transpose(1, 2, 0), dtype=np.float16)
+
+
+def _draw_pair(
+    images: Sequence[NDArray[np.uint8]],
+    answers: Sequence[NDArray[np.float16]],
+    options: DistilOptions,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Draw a crop as large as the teacher's pixels are fine, and what is to be said of it, in the student's pixels."""
+    index = int(rng.integers(len(images)))
+    side_px = options.crop_px * options.shrink
+    window, soft = crop_scaled(images[index].shape, side_px, options.augment, rng)
+    crop = cv2.resize(images[index][window], (side_px, side_px), interpolation=soft)
+    answer = answers[index][window].astype(np.float32)
+    mean = cv2.INTER_AREA if len(answer) > options.crop_px else cv2.INTER_LINEAR
+    target = cv2.resize(answer, (options.crop_px, options.crop_px), interpolation=mean)
+    turns = int(rng.integers(4))
+    turned = np.ascontiguousarray(np.rot90(crop, turns), dtype=np.uint8)
+    return compress(turned, options.augment, rng), np.ascontiguousarray(np.rot90(target, turns), dtype=np.float32)
