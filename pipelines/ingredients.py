@@ -1,9 +1,10 @@
 """What each ingredient of ``nuclei-he`` gives: the recipe with one thing left out, at a smaller budget.
 
-    python pipelines/ingredients.py MONUSEG_DIR encoder.safetensors OUT [--seeds 0] [--steps 200] [--round-steps 150]
+    python pipelines/ingredients.py MONUSEG_DIR encoder.safetensors OUT [--seeds 0] [--every 1] [--steps 200]
 
-Writes OUT/ingredients.csv (a row an image) and OUT/ingredients.md. Everything is trained on the pixels of all images;
-their labels only score what came out, one look an image. OUT/work keeps the trainings: a killed run goes on.
+Writes OUT/ingredients.csv (a row an image) and OUT/ingredients.md. Everything is trained on the pixels of the images,
+all or every Nth; their labels only score what came out, one look an image. OUT/work keeps the trainings: a killed run
+goes on.
 """
 
 from __future__ import annotations
@@ -170,10 +171,11 @@ def main() -> None:
     parser.add_argument("encoder", type=Path)
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth image only (default 1)")
     parser.add_argument("--steps", type=int, default=200, help="of a first round")
     parser.add_argument("--round-steps", type=int, default=150, help="of a further round")
     args = parser.parse_args()
-    images = monuseg_images(args.folder)
+    images = monuseg_images(args.folder)[:: args.every]
     rows: list[Row] = []
     for seed in args.seeds:
         recipe = replace(make_recipe([image.path for image in images], seed), steps=args.steps)
@@ -181,7 +183,8 @@ def main() -> None:
         workshop = Workshop.of(args.out / "work", recipe, stained)
         rows += run_arms(Study(images, stained, recipe, workshop, load_file(args.encoder), args.round_steps))
     facts = describe_machine()
-    about = f"{facts['date']}, {facts['machine']}, seeds {args.seeds}, {args.steps} and {args.round_steps} steps."
+    about = f"{facts['date']}, {facts['machine']}, seeds {args.seeds}, {len(images)} images, "
+    about += f"{args.steps} and {args.round_steps} steps."
     for name, text in (("ingredients.csv", csv_text(rows)), ("ingredients.md", f"{about}\n\n{summarise(rows)}")):
         with write_aside(args.out / name) as temporary:
             temporary.write_text(text)
