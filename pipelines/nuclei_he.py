@@ -59,7 +59,7 @@ def make_recipe(images: Sequence[Path], seed: int, slides: Sequence[Source] = ()
         beta=BETA,
         rounds=ROUNDS,
         round_augment=AugmentOptions(scale=(0.5, 1.6)),
-        decode=DecodeSettings(opening_share=0.18, min_distance=0.55),
+        decode=DecodeSettings(saddle_share=0.8, opening_share=0.18, min_distance=0.6),
         settle=(SETTLE,),
         settle_sources=slides,
         seed=seed,

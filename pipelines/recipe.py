@@ -15,6 +15,7 @@ from torch import Tensor
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, DataSource, DecodeSettings, ModelCard
+from wsipsm.models.registry import WEIGHTS_SUFFIX
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import save_model
 from wsipsm.rundir import digest, write_aside
@@ -40,7 +41,11 @@ def parse_arguments(about: str) -> argparse.Namespace:
     parser.add_argument("encoder", type=Path, help="weights to start from")
     parser.add_argument("out", type=Path, help="safetensors file to write")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.out.suffix != WEIGHTS_SUFFIX:
+        # Here and not after an hour of training.
+        parser.error(f"out {given.out}: '{given.out.suffix}' ends the name; {WEIGHTS_SUFFIX} is needed there")
+    return given
 
 
 @dataclass(frozen=True, slots=True)
