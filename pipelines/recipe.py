@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from wsipsm.errors import ModelError
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, DataSource, DecodeSettings, ModelCard
-from wsipsm.models.registry import WEIGHTS_SUFFIX
+from wsipsm.models.registry import check_weights_suffix
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import save_model
 from wsipsm.rundir import digest, write_aside
@@ -42,9 +43,10 @@ def parse_arguments(about: str) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="safetensors file to write")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     given = parser.parse_args()
-    if given.out.suffix != WEIGHTS_SUFFIX:
-        # Here and not after an hour of training.
-        parser.error(f"out {given.out}: '{given.out.suffix}' ends the name; {WEIGHTS_SUFFIX} is needed there")
+    try:
+        check_weights_suffix(given.out)  # here and not after an hour of training
+    except ModelError as error:
+        parser.error(str(error))
     return given
 
 
