@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from wsipsm.benchmark.scoring import centroids
+from wsipsm.demo.draw import draw_array
+from wsipsm.instances.decode import decode_instances
+from wsipsm.keys import Stain
+from wsipsm.metrics.detection import match_points
 from wsipsm.models.card import ModelCard
+from wsipsm.models.predict import open_predictor
 from wsipsm.models.registry import list_models, resolve_model
 from wsipsm.models.weights import build_network
 from wsipsm.stages.plan import DEFAULT_MODELS
@@ -54,3 +61,21 @@ def test_cards_say_where_a_model_comes_from(card: ModelCard) -> None:
 def test_every_stain_has_its_model() -> None:
     stains = {card.name: card.stain for card in CARDS}
     assert all(stains[name] == stain for stain, name in DEFAULT_MODELS.items())
+
+
+@pytest.mark.parametrize("name", ["nuclei-he", "nuclei-he-fast"])
+def test_he_models_find_drawn_nuclei_at_their_pixel_size(name: str) -> None:
+    weights, card = resolve_model(name)
+    side_px = round(128 / card.mpp)
+    rgb, truth = draw_array(seed=11, size=(side_px, side_px), n_nuclei=150, mpp=card.mpp, stain=Stain.HE)
+    reach = card.reach_px
+    seen = np.pad(rgb, ((reach, reach), (reach, reach), (0, 0)), "reflect")
+    maps = open_predictor(weights, card, backend="torch").predict(seen)
+    inside = np.ascontiguousarray(maps[:, reach:-reach, reach:-reach])
+    found = centroids(decode_instances(inside, card.outputs, card.decode, card.mpp))
+    assert match_points(truth.centroids_px0, found, radius=3 / card.mpp).score.f1 > 0.95
+
+
+def test_the_fast_model_works_on_a_quarter_of_the_pixels() -> None:
+    mpps = {card.name: card.mpp for card in CARDS}
+    assert mpps["nuclei-he-fast"] == 2 * mpps["nuclei-he"]

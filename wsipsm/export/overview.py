@@ -36,6 +36,8 @@ _MAX_CROWDING = 0.06
 _MIN_WIDTH_PX = 720
 _REGION_COLOUR = (20, 20, 20)
 _WHITE = (255, 255, 255)
+_PALE = 0.45
+"""Cover of white on the ground of dots and heat."""
 
 
 class OverviewCanvas:
@@ -131,7 +133,7 @@ class OverviewCanvas:
         if self._with_outlines or not self.n_by_class:
             panels, legend = [self._drawn], self._class_legend()
         else:
-            pale = _blend(self._tissue, np.array(_WHITE), np.full(self._tissue.shape[:2], 0.45))
+            pale = _paled(self._tissue)
             total = self._total()
             occupied = cv2.dilate((total > 0).astype(np.uint8), np.ones((9, 9), np.uint8))
             crowding = total.sum() / max(1, int(occupied.sum()))
@@ -154,7 +156,10 @@ class OverviewCanvas:
         picture = ground
         # Positives last: few red dots must not vanish below many blue ones.
         for name in (NucleusClass.NUCLEUS, NucleusClass.NEGATIVE, NucleusClass.POSITIVE):
-            dots = cv2.dilate((self._counts[name] > 0).astype(np.uint8), disc).astype(np.float32)
+            nuclei = self._counts[name] > 0
+            if not nuclei.any():
+                continue
+            dots = cv2.dilate(nuclei.astype(np.uint8), disc).astype(np.float32)
             cover = cv2.GaussianBlur(dots, (0, 0), 0.6)
             picture = _blend(picture, np.array(COLOURS[name]), cover)
         return picture
@@ -242,6 +247,13 @@ def _pixel_rings(polygons: NDArray[np.object_], px0_per_pixel: float) -> list[ND
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     points = np.rint((xy / px0_per_pixel - 0.5) * 16).astype(np.int32)
     return np.split(points, np.flatnonzero(np.diff(ring)) + 1) if len(points) else []
+
+
+def _paled(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay white over a picture; by a table, since a value alone decides."""
+    values = np.arange(256, dtype=np.uint8)[:, None, None]
+    table = _blend(values, np.array(_WHITE[:1]), np.full(values.shape[:2], _PALE))
+    return np.asarray(cv2.LUT(picture, table.ravel()), dtype=np.uint8)
 
 
 def _blend(ground: NDArray[np.uint8], colour: NDArray[Any], cover: NDArray[Any]) -> NDArray[np.uint8]:
