@@ -1,8 +1,9 @@
 """Recipe of ``nuclei-he-fast``: a student of ``nuclei-he`` that works at 0.5 um/px, on a quarter of the pixels.
 
-python pipelines/nuclei_he_fast.py DATA nuclei-he.safetensors nuclei-he-fast.safetensors
+python pipelines/nuclei_he_fast.py DATA nuclei-he nuclei-he-fast.safetensors
 
-The second argument is the teacher, with its card beside it. A killed run goes on where it was when it is started again.
+The second argument is the teacher: a shipped name, or a file with its card beside it. A killed run goes on where it was
+when it is started again.
 """
 
 from __future__ import annotations
