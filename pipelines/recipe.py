@@ -86,7 +86,8 @@ class Recipe:
     round_paste: PasteOptions = field(default_factory=PasteOptions)
     settle: tuple[SettleOptions, ...] = ()
     """The last trainings, that make the network steady from scan to scan. The network of the last round teaches all of
-    them, and each starts where the one before ended. Seeds are the recipe's; the card has the last one's smoothing."""
+    them, and each starts where the one before ended. Seeds are added to the recipe's; the card has the last one's
+    smoothing."""
     settle_sources: Sequence[Source] = ()
     """Further images for them."""
     seed: int = 0
@@ -251,8 +252,8 @@ def settle(recipe: Recipe, pixels: list[NDArray[np.uint8]], network: NucleusUnet
     """Do the last trainings; a killed one goes on."""
     shown = [*pixels, *(_read(source, recipe).rgb for source in recipe.settle_sources)]
     pixels_digest, student = digest_arrays(shown), network
-    for number, given in enumerate(recipe.settle):
-        options = replace(given, seed=recipe.seed + number)
+    for given in recipe.settle:
+        options = replace(given, seed=recipe.seed + given.seed)
         settings = f"{options} {digest_state(student.state_dict())}"
         identity = _identity(pixels_digest, settings, network.state_dict())
         keep = workshop.folder / f"settled-{identity[:12]}"
