@@ -11,12 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsipsm.demo.draw import draw_array
 from wsipsm.errors import ModelError
-from wsipsm.keys import Stain
-from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import NucleusUnet
-from wsipsm.models.weights import build_network
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.distil import DistilOptions, distil_student
 
@@ -25,17 +21,6 @@ AS_IT_IS = AugmentOptions(
     scale=(0.999, 1.001),
 )  # fmt: skip
 OPTIONS = DistilOptions(steps=40, batch=2, crop_px=64, learning_rate=2e-3, augment=AS_IT_IS)
-
-
-@pytest.fixture(scope="module")
-def teacher() -> NucleusUnet:
-    weights, card = resolve_model("nuclei-he")
-    return build_network(card, weights)
-
-
-@pytest.fixture(scope="module")
-def image() -> NDArray[np.uint8]:
-    return draw_array(seed=3, size=(160, 160), n_nuclei=20, stain=Stain.HE)[0]
 
 
 def scores(network: NucleusUnet, rgb: NDArray[np.uint8]) -> Tensor:

@@ -11,9 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsipsm.demo.draw import draw_array
 from wsipsm.errors import ModelError
-from wsipsm.keys import Stain
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import build_network
@@ -25,17 +23,6 @@ HARD = AugmentOptions(
     jpeg_quality=(15, 30), scale=(0.999, 1.001),
 )  # fmt: skip
 OPTIONS = SettleOptions(steps=16, batch=2, crop_px=96, learning_rate=5e-4, augment=HARD)
-
-
-@pytest.fixture(scope="module")
-def teacher() -> NucleusUnet:
-    weights, card = resolve_model("nuclei-he")
-    return build_network(card, weights)
-
-
-@pytest.fixture(scope="module")
-def image() -> NDArray[np.uint8]:
-    return draw_array(seed=3, size=(160, 160), n_nuclei=20, stain=Stain.HE)[0]
 
 
 @pytest.fixture(scope="module")

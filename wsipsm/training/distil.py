@@ -1,6 +1,6 @@
 """A faster student: what a network says of an image, learned by a copy of it that sees coarser pixels.
 
-The teacher looks at every whole image once, before the training, and its answers are kept: the larger of the two
+The teacher looks at every whole image once, when it is first drawn, and its answers are kept: the larger of the two
 networks, at the finer pixels, would cost most of every step. The student sees crops, compressed, blurred and with other
 stain strengths, each of its pixels the mean of several of the teacher's, and learns the mean of the answers there.
 """
@@ -8,8 +8,9 @@ stain strengths, each of its pixels the mean of several of the teacher's, and le
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,7 +24,7 @@ from torch.nn import functional
 from wsipsm.models.unet import NucleusUnet, refine_head
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
+from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
 from wsipsm.training.losses import soft_loss
 from wsipsm.training.rounds import score_at_scale
 
@@ -76,10 +77,14 @@ def distil_student(
     The student with averaged weights, in evaluation mode, on the processor. See :func:`refine_head` for its head.
     """
     teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
-    answers = [_mean_over_looks(teacher, image, options.looks) for image in images]
+
+    @cache
+    def answer(index: int) -> NDArray[np.float16]:
+        # When it is first wanted, so that a training that is done, or refused, asks the teacher nothing.
+        return _mean_over_looks(teacher, images[index], options.looks)
 
     def draw(source: Draw) -> _Pair:
-        pairs = [_draw_pair(images, answers, options, source.rng) for _ in range(source.share(options.batch))]
+        pairs = [_draw_pair(images, answer, options, source.rng) for _ in range(source.share(options.batch))]
         crops, targets = (torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2) for part in zip(*pairs, strict=True))
         # The mean of each block of pixels, as scanners and readers make the coarser levels of a slide.
         small = functional.avg_pool2d(crops.float(), options.shrink)
@@ -89,18 +94,10 @@ def distil_student(
         shown, target = (part.to(device) for part in pair)
         return soft_loss(trained(shown).float(), target)
 
-    course = Course(
-        network=refine_head(teacher).requires_grad_(True),
-        draw=draw,
-        loss=loss,
-        optimiser=lambda module: torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=1e-4),
-        learning_rate=one_cycle(options.learning_rate, options.steps),
-        averaged=True,
-    )
+    student = refine_head(teacher).requires_grad_(True)
+    course = averaged_course(student, draw, loss, options.learning_rate, options.steps)
     identity = f"distil {options} {digest_state(teacher.state_dict())} {digest_arrays(images)}"
     fit(course, FitOptions(options.steps, options.seed, keep, identity), progress)
-    student = course.network
-    assert isinstance(student, NucleusUnet)
     return student.cpu().eval()
 
 
@@ -117,7 +114,7 @@ def _mean_over_looks(teacher: NucleusUnet, rgb: NDArray[np.uint8], looks: Sequen
 
 def _draw_pair(
     images: Sequence[NDArray[np.uint8]],
-    answers: Sequence[NDArray[np.float16]],
+    answer: Callable[[int], NDArray[np.float16]],
     options: DistilOptions,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -126,9 +123,9 @@ def _draw_pair(
     side_px = options.crop_px * options.shrink
     window, soft = crop_scaled(images[index].shape, side_px, options.augment, rng)
     crop = cv2.resize(images[index][window], (side_px, side_px), interpolation=soft)
-    answer = answers[index][window].astype(np.float32)
-    mean = cv2.INTER_AREA if len(answer) > options.crop_px else cv2.INTER_LINEAR
-    target = cv2.resize(answer, (options.crop_px, options.crop_px), interpolation=mean)
+    said = answer(index)[window].astype(np.float32)
+    mean = cv2.INTER_AREA if len(said) > options.crop_px else cv2.INTER_LINEAR
+    target = cv2.resize(said, (options.crop_px, options.crop_px), interpolation=mean)
     turns = int(rng.integers(4))
     turned = np.ascontiguousarray(np.rot90(crop, turns), dtype=np.uint8)
     return compress(turned, options.augment, rng), np.ascontiguousarray(np.rot90(target, turns), dtype=np.float32)

@@ -156,6 +156,34 @@ def one_cycle(peak: float, steps: int, warm_share: float = 0.1) -> Callable[[int
     return rate
 
 
+def averaged_course(
+    network: nn.Module,
+    draw: Callable[[Draw], Batch],
+    loss: Callable[[nn.Module, Batch, torch.device], Tensor],
+    learning_rate: float,
+    steps: int,
+) -> Course[Batch]:
+    """Give the course of every nucleus network: AdamW, one cycle of the learning rate, averaged weights.
+
+    Parameters
+    ----------
+    network, draw, loss
+        As for :class:`Course`.
+    learning_rate
+        The highest.
+    steps
+        Of the whole training.
+    """
+    return Course(
+        network=network,
+        draw=draw,
+        loss=loss,
+        optimiser=lambda module: torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=1e-4),
+        learning_rate=one_cycle(learning_rate, steps),
+        averaged=True,
+    )
+
+
 def _resume(
     network: nn.Module, optimiser: Optimizer, average: dict[str, Tensor] | None, options: FitOptions
 ) -> list[float]:

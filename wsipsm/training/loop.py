@@ -18,7 +18,7 @@ from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel, normalised_distance
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains, turn
-from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
+from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
 from wsipsm.training.losses import ROBUSTNESS, student_loss
 from wsipsm.training.paste import Canvas, Cutout, PasteOptions, paste_nuclei, to_density, to_rgb
 
@@ -109,14 +109,7 @@ def train_student(
         nucleus, distance, positive = (target.to(device) for target in targets)
         return student_loss(trained(rgb.to(device)).float(), nucleus, distance, positive, options.robustness)
 
-    course = Course(
-        network=network,
-        draw=draw,
-        loss=loss,
-        optimiser=lambda module: torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=1e-4),
-        learning_rate=one_cycle(options.learning_rate, options.steps),
-        averaged=True,
-    )
+    course = averaged_course(network, draw, loss, options.learning_rate, options.steps)
     fit(course, FitOptions(options.steps, options.seed, keep, f"{options} {n_outputs} {identity}"), progress)
     return network.cpu()
 

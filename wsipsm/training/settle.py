@@ -23,7 +23,7 @@ from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
+from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
 from wsipsm.training.losses import soft_loss
 
 _Pair: TypeAlias = tuple[Tensor, Tensor]
@@ -98,14 +98,7 @@ def settle_student(
         target = _mean_over_looks(teacher.to(device), plain, options.looks)
         return soft_loss(trained(shown).float(), target)
 
-    course = Course(
-        network=learner,
-        draw=draw,
-        loss=loss,
-        optimiser=lambda module: torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=1e-4),
-        learning_rate=one_cycle(options.learning_rate, options.steps),
-        averaged=True,
-    )
+    course = averaged_course(learner, draw, loss, options.learning_rate, options.steps)
     weights = [digest_state(part.state_dict()) for part in (network, start)]
     identity = f"settle {options} {' '.join(weights)} {digest_arrays(images)}"
     fit(course, FitOptions(options.steps, options.seed, keep, identity), progress)
