@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,25 @@ def set_clock(folder: Path, shift_s: int) -> None:
     aside = folder / "aside"
     aside.write_text(str(shift_s))
     os.replace(aside, folder / "shift_s")
+
+
+@contextmanager
+def set_back_all_the_time(folder: Path) -> Iterator[None]:
+    """Set a clock back by a day, twenty times a second."""
+    ended = threading.Event()
+
+    def set_back() -> None:
+        shift_s = 0
+        while not ended.wait(0.05):
+            set_clock(folder, shift_s := shift_s - DAY_S)
+
+    setter = threading.Thread(target=set_back)
+    setter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        setter.join()
 
 
 def other_uptime() -> Sequence[str]:
@@ -76,6 +96,19 @@ def test_clocks_that_jump_and_disagree_change_nothing(tmp_path: Path) -> None:
     assert age is not None, reason
     assert int(age[1]) < 60, "by the clock that dates the files, not by this process's"
     assert len(told(out, "done")) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stand_in")
+def test_what_dask_holds_back_when_a_clock_is_set_back_is_sent(tmp_path: Path) -> None:
+    study, out = draw_study(tmp_path, 4, (300,)), tmp_path / "out"
+    jumping = clock_of(tmp_path / "jumping", SET)
+    with ExitStack() as stack:
+        pool = Pool(tmp_path, 2, stack, **jumping)
+        stack.enter_context(set_back_all_the_time(tmp_path / "jumping"))
+        code, said = run_client(study.slides, out, "--scheduler", pool.address, **jumping)
+    assert code == 0, said
+    study.check_same(out)
 
 
 def test_the_shifted_clock_is_what_python_tells(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from distributed import Client, KilledWorker, LocalCluster, wait
 from distributed.client import ClosedClientError
 from distributed.protocol.pickle import dumps, loads
 
+from wsipsm.engine.held import send_held
 from wsipsm.engine.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
 from wsipsm.engine.workers import Crew
 from wsipsm.errors import UsageError, WsipsmError
@@ -253,6 +254,7 @@ class DaskExecutor:
                     return stranded
                 if self._crew.alive():
                     alone_since = None
+                    send_held(self._client)
                     continue
             else:
                 return [future for future in futures if future in found.done]
