@@ -23,7 +23,7 @@ BETA = 8.0
 """The map of some seeds opposes the stain on some images, so that it may only nudge (docs/accuracy.md)."""
 _LOOSE = RoundOptions(cuts=(0.4, 0.6), maybe=0.4, opening_share=0.0, min_distance=0.0)
 _TIGHTER = RoundOptions(cuts=(0.65, 0.85), min_distance=0.0)
-ROUNDS = (*(Round(300, _LOOSE),) * 3, Round(300, _TIGHTER), Round(300))
+ROUNDS = (*(Round(300, _LOOSE),) * 3, Round(300, _TIGHTER), *(Round(300),) * 3)
 """Cut tight from the first, nuclei shrink and pale ones are lost (docs/accuracy.md)."""
 SLIDES = {
     "aperio-jp2k33005-he-tcga-cr-7395-nompp.svs": 0.25,
@@ -59,7 +59,7 @@ def make_recipe(images: Sequence[Path], seed: int, slides: Sequence[Source] = ()
         beta=BETA,
         rounds=ROUNDS,
         round_augment=AugmentOptions(scale=(0.5, 1.6)),
-        decode=DecodeSettings(saddle_share=0.8, opening_share=0.18, min_distance=0.6),
+        decode=DecodeSettings(foreground=0.4, saddle_share=0.8, opening_share=0.18, min_distance=0.6),
         settle=(SETTLE,),
         settle_sources=slides,
         seed=seed,
