@@ -59,6 +59,7 @@ def make_recipe(images: Sequence[Path], seed: int, slides: Sequence[Source] = ()
         beta=BETA,
         rounds=ROUNDS,
         round_augment=AugmentOptions(scale=(0.5, 1.6)),
+        # The later rounds shrink outlines a little: a low cut gives it back (docs/accuracy.md, round by round).
         decode=DecodeSettings(foreground=0.4, saddle_share=0.8, opening_share=0.18, min_distance=0.6),
         settle=(SETTLE,),
         settle_sources=slides,

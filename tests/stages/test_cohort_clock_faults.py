@@ -100,6 +100,7 @@ def test_clocks_that_jump_and_disagree_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
+@pytest.mark.timeout(300)
 def test_what_dask_holds_back_when_a_clock_is_set_back_is_sent(tmp_path: Path) -> None:
     study, out = draw_study(tmp_path, 4, (300,)), tmp_path / "out"
     jumping = clock_of(tmp_path / "jumping", SET)

@@ -22,7 +22,7 @@ from distributed import Client, KilledWorker, LocalCluster, wait
 from distributed.client import ClosedClientError
 from distributed.protocol.pickle import dumps, loads
 
-from wsipsm.engine.held import send_held
+from wsipsm.engine.held import keep_sending
 from wsipsm.engine.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
 from wsipsm.engine.workers import Crew
 from wsipsm.errors import UsageError, WsipsmError
@@ -125,6 +125,7 @@ class DaskExecutor:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
+            keep_sending(self._client)
             self._crew = Crew(self._client, address or "", fingerprint if address else None, tell, patience_s)
             if address is not None:
                 n_workers = self._crew.check(join_s)
@@ -254,7 +255,6 @@ class DaskExecutor:
                     return stranded
                 if self._crew.alive():
                     alone_since = None
-                    send_held(self._client)
                     continue
             else:
                 return [future for future in futures if future in found.done]
@@ -354,6 +354,9 @@ def _caller() -> Callable[[bytes], Any]:
 
     def call(payload: bytes) -> Any:
         function, task = loads(payload)  # type: ignore[no-untyped-call]
+        from wsipsm.engine.held import keep_worker_sending
+
+        keep_worker_sending()
         return function(task)
 
     return call

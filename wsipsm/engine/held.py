@@ -2,47 +2,66 @@
 
 Dask collects messages for some milliseconds, until a time by the wall clock. Set back in between, that clock reaches it
 hours or days later, and what was collected waits until then, on a client, a scheduler or a worker
-(https://github.com/dask/distributed/issues/4528): the run would neither go on nor end.
+(https://github.com/dask/distributed/issues/4528): the run would neither go on nor end. So each of them looks now and
+then, by a clock that nobody sets, and sends what is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-_ANSWER_S = 5.0
+from distributed import get_worker
+
+_EVERY_S = 5.0
+_NAME = "wsipsm-held"
+_OVER = ("closing", "closed", "failed")
 
 
-def send_held(client: Any) -> None:
-    """Send what is held back, by a client, its scheduler and their workers, and do nothing to what is not.
+def keep_sending(client: Any) -> None:
+    """Have a client and its scheduler send what they hold back, as long as they live.
 
-    Whoever does not answer within seconds is left for the next time.
+    A scheduler that lacks this module is left as it is.
     """
-    send = _sender()
-    client.loop.add_callback(send, client)
-    # Dask's own parts are called by name; other versions of it may lack them.
-    with suppress(OSError, TimeoutError, RuntimeError, ValueError, AttributeError, TypeError):
-        client.run_on_scheduler(send, callback_timeout=_ANSWER_S)
-        client.run(send, on_error="return", callback_timeout=_ANSWER_S)
+    client.loop.add_callback(_send_now_and_then, client)
+    with suppress(Exception):  # a safeguard; what is wrong with the scheduler shows when it is used
+        client.run_on_scheduler(_keep_scheduler_sending)
 
 
-def _sender() -> Callable[[Any], None]:
-    """Give what sends what a client, scheduler or worker holds back, called where its messages are sent.
+def keep_worker_sending() -> None:
+    """Likewise the worker that the calling task runs on."""
+    _keep_server_sending(get_worker())
 
-    It has no name of its own, so it travels whole: a scheduler needs no wsipsm. Dask gives the one that it runs on
-    by the argument's name.
-    """
 
-    def send(dask_worker: Any) -> None:
-        import time
+def _keep_scheduler_sending(dask_scheduler: Any) -> None:
+    """Dask gives the scheduler by this argument's name."""
+    _keep_server_sending(dask_scheduler)
 
-        one = [getattr(dask_worker, name, None) for name in ("scheduler_comm", "batched_stream")]
-        many = [getattr(dask_worker, name, {}).values() for name in ("stream_comms", "client_comms")]
-        for stream in [*one, *(stream for streams in many for stream in streams)]:
-            # Dask collects for 10 ms at most.
-            if stream is not None and (stream.next_deadline or 0) - time.time() > 1:
-                stream.next_deadline = None
-                stream.waker.set()
 
-    return send
+def _keep_server_sending(server: Any) -> None:
+    if _NAME not in server.extensions:
+        server.extensions[_NAME] = _send_now_and_then
+        server.loop.add_callback(_send_now_and_then, server)
+
+
+def _send_now_and_then(owner: Any) -> None:
+    """Send what a client, scheduler or worker holds back, and come again; called where it sends its messages."""
+    if getattr(owner.status, "name", owner.status) in _OVER:
+        return
+    for stream in _streams(owner):
+        # Whether the time is far is not asked: a clock that was set back and forth again leaves a timer that is late.
+        if stream.next_deadline is not None:
+            stream.next_deadline = None
+            stream.waker.set()
+    asyncio.get_running_loop().call_later(_EVERY_S, _send_now_and_then, owner)
+
+
+def _streams(owner: Any) -> Iterator[Any]:
+    """Give Dask's ``BatchedSend`` streams, by the names that they have in a client, a worker and a scheduler."""
+    for name in ("scheduler_comm", "batched_stream"):
+        if (stream := getattr(owner, name, None)) is not None:
+            yield stream
+    for name in ("stream_comms", "client_comms"):
+        yield from getattr(owner, name, {}).values()

@@ -1,0 +1,98 @@
+"""What Dask holds back when the clock is set back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import distributed.batched
+import pytest
+from distributed import Client, LocalCluster
+from distributed.batched import BatchedSend
+
+from wsipsm.engine import held
+
+HOUR_S = 3600.0
+FAR_LONGER_S = 0.2
+"""Than Dask collects."""
+
+
+class Clock:
+    """The wall clock that Dask and Tornado read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._real = time.time
+        self.shift_s = 0.0
+        monkeypatch.setattr(time, "time", self)
+        monkeypatch.setattr(distributed.batched, "time", self)
+
+    def __call__(self) -> float:
+        return self._real() + self.shift_s
+
+
+class Wire:
+    """Takes what a stream sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    async def write(self, payload: Sequence[int], **_: object) -> int:
+        self.sent += payload
+        return 1
+
+    def closed(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("then_s", [-HOUR_S, 0.0, -0.5], ids=["back", "back and forth", "nearly forth"])
+@pytest.mark.parametrize("name", ["scheduler_comm", "batched_stream", "stream_comms", "client_comms"])
+def test_what_is_held_back_is_sent(monkeypatch: pytest.MonkeyPatch, name: str, then_s: float) -> None:
+    clock, wire = Clock(monkeypatch), Wire()
+
+    async def hold_and_send() -> None:
+        stream: Any = BatchedSend(interval="50ms")  # type: ignore[no-untyped-call]
+        stream.start(wire)
+        stream.send(1)
+        while not wire.sent:
+            await asyncio.sleep(0)
+        clock.shift_s = -HOUR_S
+        stream.send(2)
+        await asyncio.sleep(FAR_LONGER_S)
+        clock.shift_s = then_s
+        stream.send(3)
+        await asyncio.sleep(FAR_LONGER_S)
+        assert wire.sent == [1], "Dask held nothing back: this module is needed no more"
+        streams = {"there": stream} if name.endswith("comms") else stream
+        held._send_now_and_then(SimpleNamespace(status="running", **{name: streams}))
+        await asyncio.sleep(FAR_LONGER_S)
+        assert wire.sent == [1, 2, 3]
+        stream.send(4)
+        await asyncio.sleep(FAR_LONGER_S)
+        stream.please_stop = True
+
+    asyncio.run(hold_and_send())
+    assert wire.sent == [1, 2, 3, 4]
+
+
+def test_every_process_of_a_cluster_keeps_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Client, scheduler and worker, and each once however often it is asked."""
+    looked: list[str] = []
+    monkeypatch.setattr(held, "_EVERY_S", 0.02)
+    monkeypatch.setattr(held, "_streams", lambda owner: looked.append(type(owner).__name__) or ())
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,  # type: ignore[no-untyped-call]
+        Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
+    ):
+        held.keep_sending(client)
+        held.keep_sending(client)
+        for _ in range(2):
+            client.submit(held.keep_worker_sending, pure=False).result()
+        time.sleep(1)
+    assert set(looked) == {"Client", "Scheduler", "Worker"}
+    assert looked.count("Scheduler") < 1.5 * looked.count("Worker")
+    n_looks = len(looked)
+    time.sleep(0.2)
+    assert len(looked) == n_looks, "of what is closed there is nothing to send"
