@@ -1,4 +1,4 @@
-"""Tasks as Dask futures; this module and ``workers`` alone import Dask."""
+"""Tasks as Dask futures; of this room only this module, ``workers``, ``held`` and ``slurm`` import Dask."""
 
 from __future__ import annotations
 
@@ -354,6 +354,7 @@ def _caller() -> Callable[[bytes], Any]:
 
     def call(payload: bytes) -> Any:
         function, task = loads(payload)  # type: ignore[no-untyped-call]
+        # Not above: what travels whole must not name a module that the worker may lack.
         from wsipsm.engine.held import keep_worker_sending
 
         keep_worker_sending()
