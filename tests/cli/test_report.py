@@ -38,6 +38,8 @@ def summary(**values: Any) -> RunSummary:
         mean_area_um2=40.0,
         nuclei_per_mm2=5000.0,
         tissue_fraction=0.4,
+        checks=[],
+        flags=[],
         notes=[],
         seconds={"total": 12.3},
         files={},
@@ -119,3 +121,16 @@ def test_incomplete_run_says_so() -> None:
 @pytest.mark.parametrize("was_done", [True, False])
 def test_finished_before_says_how_to_do_it_again(was_done: bool) -> None:
     assert ("--overwrite" in "\n".join(lines_about_run(summary(was_done=was_done)))) == was_done
+
+
+def test_a_flag_stands_on_the_first_and_on_the_last_line() -> None:
+    lines = lines_about_run(summary(flags=["nuclei are 3 um wide at 0.25 um/px."]))
+    assert lines[0] == "FLAG: nuclei are 3 um wide at 0.25 um/px."
+    assert "nuclei are 3 um wide" in lines[-1]
+
+
+def test_a_withheld_index_gives_its_reason_in_place_of_the_number() -> None:
+    reason = "the picture has no hue."
+    lines = lines_about_run(summary(labelling_index=None, labelling_index_note=reason, flags=[reason]))
+    assert f"Ki-67: {reason}" in lines
+    assert not any("27.1%" in line for line in lines)

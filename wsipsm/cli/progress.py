@@ -281,7 +281,8 @@ def _plan_lines(plan: RunPlanned) -> list[str]:
     slide = _short(plan.slide)
     where = "this process" if plan.n_workers == 0 else f"{plan.n_workers} worker{'s' if plan.n_workers > 1 else ''}"
     before = f", {plan.n_done_before} of them done before" if plan.n_done_before else ""
-    lines = [f"{slide}: {note}" for note in plan.notes]
+    lines = [f"{slide}: FLAG: {flag}" for flag in plan.flags]
+    lines += [f"{slide}: {note}" for note in plan.notes]
     return [*lines, f"{slide}: {plan.n_blocks} blocks, {plan.n_tiles} tiles{before}; {where}"]
 
 

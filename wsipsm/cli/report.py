@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 def lines_about_run(summary: RunSummary) -> list[str]:
     """Tell what was found, where it lies and what to open next."""
     density = "" if summary.nuclei_per_mm2 is None else f", {summary.nuclei_per_mm2:,.0f} per mm2"
-    lines = [
+    lines = [f"FLAG: {flag}" for flag in summary.flags]
+    lines.append(
         f"{Path(summary.slide).name}: {summary.n_nuclei:,} nuclei in {summary.region_area_mm2:.2f} mm2{density}"
         f"; region: {summary.region['name']}; model {summary.model}"
-    ]
+    )
     if summary.labelling_index is not None:
         lines += lines_about_index(summary.labelling_index, summary.scores)
     elif summary.labelling_index_note is not None:
@@ -31,7 +32,10 @@ def lines_about_run(summary: RunSummary) -> list[str]:
     if summary.n_too_large:
         lines.append(f"refused: {summary.n_too_large} instances above the model's largest nucleus")
     lines += [f"note: {note}" for note in summary.notes]
-    return [*lines, *_lines_about_files(summary)]
+    lines += _lines_about_files(summary)
+    if summary.flags:
+        lines.append(f"FLAG, as above: {' '.join(summary.flags)}")
+    return lines
 
 
 def lines_about_index(index: dict[str, Any], scores: dict[str, Any] | None = None) -> list[str]:

@@ -49,7 +49,7 @@ def score(results: Results, roi: Roi = None, dab_cut: DabCut = None, as_json: As
 
     scored = [score_result(folder, roi, dab_cut) for folder in results]
     if as_json:
-        print_json([{"folder": str(one.folder), "key": one.key, **one.score.to_dict()} for one in scored])
+        print_json([{"folder": str(one.folder), "key": one.key, **one.to_dict()} for one in scored])
         return
     for one in scored:
         for line in lines_about_score(one):
@@ -61,21 +61,33 @@ def lines_about_score(scored: Scored) -> list[str]:
     found = scored.score
     index = found.index
     lines = [f"{scored.folder.name}: {index.region}"]
-    if index.value is not None and found.interval is not None:
+    lines += [f"  FLAG: {flag}" for flag in scored.flags]
+    if scored.withheld is not None:
+        lines.append("  index withheld; the counts are in score.json")
+    elif index.value is not None and found.interval is not None:
         lines.append(
             f"  index {index.value:.1%} of {index.n_scored:,} nuclei; 95% {_range(index.low, index.high)} by counting, "
             f"{_range(found.interval.low, found.interval.high)} with clusters"
         )
-    lines.append(_mean_line("mean over fields", found.unweighted))
-    lines.append(_mean_line("weighted by area", found.area_weighted))
-    lines.append(f"  hot spot {_hot_spot(found)}")
-    lines += [
-        f"  {band.name}: {band.meaning}{'' if band.certain else '; not certain on this count'}" for band in found.bands
-    ]
+    if scored.withheld is None:
+        lines += _lines_about_places(found)
     near = f"{found.share_near_cut:.1%} of nuclei within 0.05" if found.share_near_cut is not None else "no nuclei"
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
     lines += [f"  note: {flag}" for flag in found.flags]
     return [*lines, f"  written to {scored.folder / 'score.json'}; research use only, not for diagnosis"]
+
+
+def _lines_about_places(found: Ki67Score) -> list[str]:
+    """Give means over fields, hot spot and bands."""
+    bands = [
+        f"  {band.name}: {band.meaning}{'' if band.certain else '; not certain on this count'}" for band in found.bands
+    ]
+    return [
+        _mean_line("mean over fields", found.unweighted),
+        _mean_line("weighted by area", found.area_weighted),
+        f"  hot spot {_hot_spot(found)}",
+        *bands,
+    ]
 
 
 def _mean_line(name: str, mean: FieldMean) -> str:

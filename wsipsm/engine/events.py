@@ -52,6 +52,8 @@ class RunPlanned:
     """Processes that will work; 0: this one."""
     notes: tuple[str, ...] = ()
     """What was chosen for the user, and why: stain, model, tissue."""
+    flags: tuple[str, ...] = ()
+    """What the picture already shows that makes its numbers doubtful."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ class CohortRow:
     """Grey level of empty glass, 0..255."""
     seconds: float | None = None
     """From plan to results, other slides' blocks in between."""
+    flags: str = ""
+    """What the checks of the picture say beside the number; a withheld index leaves the index empty."""
     warnings: str = ""
     """What limits the index, and what was noted about the slide."""
     drift: str = ""
@@ -115,6 +117,7 @@ class CohortRow:
             nuclei_per_mm2=summary.nuclei_per_mm2,
             coverage=summary.coverage,
             seconds=summary.seconds.get("total"),
+            flags=" ".join(summary.flags),
             warnings=" ".join([*index.get("flags", ()), *summary.notes]),
             version=summary.version,
             folder=Path(summary.folder).name,

@@ -86,7 +86,8 @@ def _write_results(
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
     canvas = OverviewCanvas(picture, px0_per_pixel, region, plan.job.grid.slide_mpp)
     totals = write_cells(plan, run_dir, made, lost, geojson_facts(plan), canvas)
-    result = SlideResult(plan, segmented, totals, lost, coverage, _stains_of(plan, run_dir))
+    stains = _stains_of(plan, run_dir)
+    result = SlideResult(plan, segmented, totals, lost, coverage, stains, plan.findings)
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         canvas.save(temporary, overview_caption(result))
     return result
@@ -108,7 +109,8 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     write_region(run_dir, plan.info, plan.region)
     if profile.stain != Stain.IHC or profile.dab_cut_od is None:
         return None
-    return write_score(run_dir, plan.info, plan.region, result.coverage, (profile.dab_cut_od, profile.cut_from))
+    cut = (profile.dab_cut_od, profile.cut_from)
+    return write_score(run_dir, plan.info, plan.region, result.coverage, cut, findings=result.findings)
 
 
 def _read_picture(plan: SlidePlan, options: RunOptions) -> tuple[NDArray[np.uint8], float]:

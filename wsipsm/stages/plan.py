@@ -14,6 +14,7 @@ from wsipsm.geometry import Box, Size, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
+from wsipsm.quality.finding import Finding
 from wsipsm.region import PolygonRegion, Region, read_roi
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import Slide, SlideInfo
@@ -44,6 +45,8 @@ class SlidePlan:
     job: SlideJob
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    """What was checked of the picture before its nuclei were searched."""
 
     @property
     def n_tiles(self) -> int:

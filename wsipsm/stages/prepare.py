@@ -13,6 +13,7 @@ from wsipsm.errors import RoiError
 from wsipsm.instances.shard import check_shard
 from wsipsm.keys import Artefact
 from wsipsm.models.registry import resolve_model
+from wsipsm.quality.finding import flags_of
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
@@ -60,6 +61,7 @@ class PreparedSlide:
             n_nuclei_before=sum(report.n_nuclei for report in before),
             n_workers=n_workers,
             notes=(reason, *self.plan.notes),
+            flags=tuple(flags_of(self.plan.findings)),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from wsipsm.config import RunOptions
 from wsipsm.geometry import Box
 from wsipsm.ki67.drift import StainStatistics
+from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code
@@ -43,6 +44,8 @@ class SlideResult:
     coverage: float
     """Share of the region that was, 0..1."""
     stains: StainStatistics
+    findings: tuple[Finding, ...] = ()
+    """Everything that was checked of the picture, before and after its nuclei were found."""
 
 
 def summarise(
@@ -77,9 +80,11 @@ def summarise(
     note: str | None = "no index exists on H&E: it needs a Ki-67 stain."
     scores: dict[str, Any] | None = None
     if scored is not None:
-        told = scored.score.to_dict()
-        index, note = told.pop("index"), None
-        scores = {name: value for name, value in told.items() if name != "threshold_curve"}
+        note = reason_to_withhold(result.findings)
+        if note is None:
+            told = scored.score.to_dict()
+            index = told.pop("index")
+            scores = {name: value for name, value in told.items() if name != "threshold_curve"}
     scanned_mm2 = area_mm2 * result.coverage
     return RunSummary(
         slide=plan.info.path,
@@ -106,6 +111,8 @@ def summarise(
         mean_area_um2=round(totals.area_sum_um2 / totals.n_nuclei, 2) if totals.n_nuclei else None,
         nuclei_per_mm2=round(totals.n_nuclei / scanned_mm2, 1) if scanned_mm2 > 0 else None,
         tissue_fraction=round(plan.tissue.fraction, 6),
+        checks=[finding.model_dump(mode="json") for finding in result.findings],
+        flags=flags_of(result.findings),
         notes=[*plan.notes, *notes],
         seconds=seconds,
         files={artefact.name.lower(): artefact.value for artefact in RESULTS},
@@ -120,8 +127,11 @@ def overview_caption(result: SlideResult) -> str:
     plan, totals = result.plan, result.totals
     told = f"{Path(plan.info.path).name}: {totals.n_nuclei:,} nuclei, {plan.region.name}"
     n_scored = totals.n_positive + totals.n_negative
-    index = f", Ki-67 {totals.n_positive / n_scored:.1%}" if n_scored else ""
-    return f"{told}{index}. {RESEARCH_USE}"
+    withheld = reason_to_withhold(result.findings) is not None
+    index = f", Ki-67 {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
+    flags = flags_of(result.findings)
+    flagged = f" FLAG: {flags[0]}" if flags else ""
+    return f"{told}{index}.{flagged} {RESEARCH_USE}"
 
 
 def round_down(share: float) -> float:

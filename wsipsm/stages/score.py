@@ -20,6 +20,7 @@ from wsipsm.export.annotations import Annotation, annotation_bytes
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.ki67.score import Ki67Score, score_nuclei
+from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import PolygonRegion, Region, read_roi
 from wsipsm.rundir import RunDir, digest, write_aside
 from wsipsm.slide.base import SlideInfo
@@ -38,6 +39,17 @@ class Scored:
     key: str
     """Names region and cut: ``scores/<key>.json`` stays when another score is made."""
     score: Ki67Score
+    withheld: str | None = None
+    """Why no index may be given; the counts stand."""
+    flags: tuple[str, ...] = ()
+    """What the checks of the picture say beside the number."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json`` and ``score.json``; a withheld index is None."""
+        values = self.score.to_dict()
+        if self.withheld is not None:
+            values["index"] = None
+        return {"index_withheld": self.withheld, **values, "flags": [*self.flags, *values["flags"]]}
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ class _StoredRun:
     cut_from: str
     region: Region
     lost_px0: tuple[Box, ...]
+    findings: tuple[Finding, ...]
+    """What was checked of the picture."""
 
 
 def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: float | None = None) -> Scored:
@@ -80,7 +94,7 @@ def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: 
     cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
     notes = () if roi is None else _notes_on_region(region, stored.region)
     coverage = read_coverage(region, stored.lost_px0)
-    return write_score(stored.run_dir, stored.info, region, coverage, (cut_od, cut_from), notes)
+    return write_score(stored.run_dir, stored.info, region, coverage, (cut_od, cut_from), notes, stored.findings)
 
 
 def write_score(
@@ -90,6 +104,7 @@ def write_score(
     coverage: float,
     cut: tuple[float, str],
     notes: tuple[str, ...] = (),
+    findings: tuple[Finding, ...] = (),
 ) -> Scored:
     """Score cells.parquet and write ``score.json`` and ``score.geojson``; earlier scores stay in ``scores``.
 
@@ -105,6 +120,8 @@ def write_score(
         DAB optical density, and where it comes from.
     notes
         On the region, for the reader.
+    findings
+        Of the picture: they flag the index, or withhold it.
     """
     mpp = info.mpp or 1.0
     xy_px0, dab_od = _read_nuclei(run_dir.path(Artefact.CELLS), region)
@@ -120,7 +137,8 @@ def write_score(
     outline = region.to_dict()
     key = digest([outline["hash"], *cut, package_version()])
     facts = {"slide": Path(info.path).name, "fingerprint": info.fingerprint, "region": outline}
-    told = {**facts, "key": key, "version": package_version(), "notes": list(notes), **score.to_dict()}
+    scored = Scored(run_dir.root, key, score, reason_to_withhold(findings), tuple(flags_of(findings)))
+    told = {**facts, "key": key, "version": package_version(), "notes": list(notes), **scored.to_dict()}
     text = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
     kept = run_dir.path(Artefact.SCORES)
     kept.mkdir(exist_ok=True)
@@ -129,7 +147,7 @@ def write_score(
         for own, content in ((path, text), (path.with_suffix(".geojson"), areas)):
             with write_aside(own) as temporary:
                 temporary.write_bytes(content)
-    return Scored(run_dir.root, key, score)
+    return scored
 
 
 def write_region(run_dir: RunDir, info: SlideInfo, region: Region) -> None:
@@ -165,6 +183,7 @@ def _open_run(folder: Path) -> _StoredRun:
             cut_from=str(profile["cut_from"]),
             region=_stored_region(run_dir, run, info),
             lost_px0=lost,
+            findings=tuple(Finding.model_validate(values) for values in summary["checks"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(

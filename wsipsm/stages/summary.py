@@ -34,9 +34,9 @@ class RunSummary:
     labelling_index: dict[str, Any] | None
     """Value, interval, method, region and flags; None on H&E."""
     labelling_index_note: str | None
-    """Why there is no index."""
+    """Why there is no index: an H&E slide, or a picture that cannot carry one."""
     scores: dict[str, Any] | None
-    """Spatial interval, means over fields, hot spot, bands and cut, as in ``score.json``; None on H&E."""
+    """Spatial interval, means over fields, hot spot, bands and cut, as in ``score.json``; None without an index."""
     stain_statistics: dict[str, Any]
     """Medians over nuclei and the glass, by which slides of a study are compared; see `ki67.drift.StainStatistics`."""
     region: dict[str, Any]
@@ -54,6 +54,10 @@ class RunSummary:
     mean_area_um2: float | None
     nuclei_per_mm2: float | None
     tissue_fraction: float
+    checks: list[dict[str, Any]]
+    """Figures that were checked of the picture, each with its bound; see `quality.finding.Finding`."""
+    flags: list[str]
+    """Sentences of the checks that are not ok, the gravest first: they stand beside the number."""
     notes: list[str]
     seconds: dict[str, float]
     files: dict[str, str]
