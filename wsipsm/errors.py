@@ -20,6 +20,8 @@ Messages read `<subject>: <what was found>; <what is needed>. <what to do>`.
 
 from __future__ import annotations
 
+from wsipsm.text import clean_text
+
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
@@ -30,10 +32,13 @@ EXIT_OUTPUT = 6
 EXIT_INCOMPLETE = 7
 EXIT_INTERRUPTED = 130
 
+MAX_LINE_CHARS = 20_000
+"""Of an error: one about a study names many slides."""
+
 
 def one_line(said: object) -> str:
-    """Text of an error, or any other, on one line."""
-    return " ".join(str(said).split())
+    """Text of an error, or any other, on one line that is safe to show."""
+    return clean_text(" ".join(str(said).split()), MAX_LINE_CHARS)
 
 
 class WsipsmError(Exception):

@@ -20,6 +20,7 @@ import orjson
 
 from wsipsm.errors import DiskFullError, OutputError
 from wsipsm.keys import Artefact
+from wsipsm.text import clean_json
 
 if TYPE_CHECKING:  # a block is only looked at here, and tiling stands above this room
     from typing import Protocol
@@ -204,11 +205,11 @@ class RunDir:
             raise output_error(self.root, error) from error
 
     def write_json(self, artefact: Artefact, value: dict[str, Any]) -> None:
-        """Write a JSON artefact aside, indented for people."""
+        """Write a JSON artefact aside, indented for people, its strings cleaned."""
         path = self.path(artefact)
         options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
         with write_aside(path) as temporary:
-            temporary.write_bytes(orjson.dumps(value, option=options))
+            temporary.write_bytes(orjson.dumps(clean_json(value), option=options))
 
     def read_json(self, artefact: Artefact) -> dict[str, Any] | None:
         """Read a JSON artefact; None when it is absent or not a JSON object."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Quiet, print_json
+from wsipsm.cli.options import AsJson, Quiet
+from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,10 +95,9 @@ def agree(
     )
     summary = compare_tables(reference, cohort, out, options)
     if as_json:
-        print_json(summary.to_dict())
+        show_json(summary.to_dict())
     elif not quiet:
-        for line in _lines_about(summary):
-            typer.echo(line)
+        show_lines(_lines_about(summary))
 
 
 def _unit(flag: str, text: str | None, allowed: str) -> Unit | None:

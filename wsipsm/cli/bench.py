@@ -10,6 +10,7 @@ import typer
 
 from wsipsm.benchmark.names import BuiltIn, ScoringProtocol, SetName
 from wsipsm.cli.options import ChosenSeed, Model, Quiet, says_how_to_continue
+from wsipsm.cli.terminal import show_lines
 from wsipsm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,9 +116,7 @@ def bench(
         if gallery := write_gallery(opened, report, out, model=model, seed=seed or 0):
             written.append(gallery)
     if not quiet:
-        typer.echo(markdown(report))
-        for path in written:
-            typer.echo(f"wrote {path}")
+        show_lines([*markdown(report).split("\n"), *(f"wrote {path}" for path in written)])
 
 
 def _paper_options(stain: Stain, config: Path | None, budget: float | None, seed: int | None) -> PaperOptions:

@@ -22,9 +22,9 @@ from wsipsm.cli.options import (
     TilePx,
     Workers,
     build_run_options,
-    print_json,
     says_how_to_continue,
 )
+from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ def cohort(
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
         summary = run_cohort(asked.sources, folder, asked.options, listener, asked.how)
     if as_json:
-        print_json(summary.to_dict())
+        show_json(summary.to_dict())
     elif not quiet:
-        typer.echo("\n".join(_lines_about(summary)))
+        show_lines(_lines_about(summary))
     raise typer.Exit(summary.exit_code)
 
 

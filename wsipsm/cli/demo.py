@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Quiet, Workers, build_run_options, print_json, says_how_to_continue
+from wsipsm.cli.options import AsJson, Quiet, Workers, build_run_options, says_how_to_continue
+from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_UNEXPECTED
 from wsipsm.keys import Artefact
 
@@ -57,16 +58,15 @@ def demo(
     slide = make_folder(out) / SLIDE_NAME
     with says_how_to_continue(), open_listener(silent) as listener:
         if not silent:
-            typer.echo(f"drawing {slide}", err=True)
+            show(f"drawing {slide}", err=True)
         truth = draw_slide(slide)
         summary = run_slide(slide, out, options, listener)
         comparison = compare(truth, RunDir(summary.folder).path(Artefact.CELLS))
     agrees = agrees_with_truth(comparison)
     if as_json:
-        print_json({"agrees": agrees, "comparison": comparison.to_dict(), "summary": summary.to_dict()})
+        show_json({"agrees": agrees, "comparison": comparison.to_dict(), "summary": summary.to_dict()})
     elif not quiet:
-        for line in [*lines_about_run(summary), "", *lines_about_comparison(comparison, agrees)]:
-            typer.echo(line)
+        show_lines([*lines_about_run(summary), "", *lines_about_comparison(comparison, agrees)])
         show_picture(RunDir(summary.folder).path(Artefact.OVERVIEW), opens)
     raise typer.Exit(summary.exit_code if agrees else EXIT_UNEXPECTED)
 
@@ -109,9 +109,9 @@ def show_picture(path: Path, wanted: bool) -> None:
     """Open a picture with the desktop's viewer when someone can see it; say where it lies otherwise."""
     command = _viewer() if wanted and sys.stdout.isatty() else None
     if command is None:
-        typer.echo(f"Look at {path}")
+        show(f"Look at {path}")
         return
-    typer.echo(f"opening {path}")
+    show(f"opening {path}")
     # Detached, so that a viewer that stays open does not keep the command from ending.
     subprocess.Popen([command, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 

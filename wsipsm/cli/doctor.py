@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from wsipsm.cli.options import AsJson, print_json
+from wsipsm.cli.options import AsJson
+from wsipsm.cli.terminal import show, show_json
 from wsipsm.errors import EXIT_OK, EXIT_UNEXPECTED
 
 _COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
@@ -22,13 +23,13 @@ def doctor(as_json: AsJson = False) -> None:
     findings = examine_machine()
     n_failed = sum(finding.state == "fail" for finding in findings)
     if as_json:
-        print_json({"ok": n_failed == 0, "findings": [finding.to_dict() for finding in findings]})
+        show_json({"ok": n_failed == 0, "findings": [finding.to_dict() for finding in findings]})
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
             state = typer.style(f"{finding.state:4}", fg=_COLOURS[finding.state])
-            typer.echo(f"{state}  {finding.subject:{width}}  {finding.found}")
+            show(f"{state}  {finding.subject:{width}}  {finding.found}")
             if finding.remedy:
-                typer.echo(f"      {'':{width}}  {finding.remedy}")
-        typer.echo("All that a run needs is here." if n_failed == 0 else f"{n_failed} of the above must be put right.")
+                show(f"      {'':{width}}  {finding.remedy}")
+        show("All that a run needs is here." if n_failed == 0 else f"{n_failed} of the above must be put right.")
     raise typer.Exit(EXIT_OK if n_failed == 0 else EXIT_UNEXPECTED)

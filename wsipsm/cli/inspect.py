@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Mpp, SlidePath, check_mpp, print_json
+from wsipsm.cli.options import AsJson, Mpp, SlidePath, check_mpp
+from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_UNEXPECTED, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +33,9 @@ def info(slide: SlidePath, mpp: Mpp = None, as_json: AsJson = False) -> None:
 
     report = describe_slide(slide, mpp)
     if as_json:
-        print_json(report.to_dict())
+        show_json(report.to_dict())
     else:
-        for line in _lines_about(report):
-            typer.echo(line)
+        show_lines(_lines_about(report))
 
 
 def check(file: GeoJsonPath, as_json: AsJson = False) -> None:
@@ -55,14 +55,14 @@ def check(file: GeoJsonPath, as_json: AsJson = False) -> None:
     except PermissionError as error:
         raise UsageError(f"{file}: {error.strerror}; a readable file is needed. Change its permissions.") from error
     if as_json:
-        print_json({"path": str(file), "ok": not problems, "problems": problems})
+        show_json({"path": str(file), "ok": not problems, "problems": problems})
     elif not problems:
-        typer.echo(f"{file}: no problems; drag it onto its slide in QuPath.")
+        show(f"{file}: no problems; drag it onto its slide in QuPath.")
     else:
         for problem in problems[:N_SHOWN_PROBLEMS]:
-            typer.echo(f"{file}: {problem}")
+            show(f"{file}: {problem}")
         if len(problems) > N_SHOWN_PROBLEMS:
-            typer.echo(f"{file}: and {len(problems) - N_SHOWN_PROBLEMS} more")
+            show(f"{file}: and {len(problems) - N_SHOWN_PROBLEMS} more")
     if problems:
         raise typer.Exit(EXIT_UNEXPECTED)
 
@@ -76,13 +76,12 @@ def models(as_json: AsJson = False) -> None:
 
     cards = list_models()
     if as_json:
-        print_json({"models": [card.model_dump(mode="json") for card in cards]})
+        show_json({"models": [card.model_dump(mode="json") for card in cards]})
         return
     if not cards:
         raise OutputError("models: none in the package; two are shipped with it. Install wsipsm again.")
     for card in cards:
-        for line in _lines_about_model(card):
-            typer.echo(line)
+        show_lines(_lines_about_model(card))
 
 
 def _lines_about(report: SlideReport) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, score, status, train
+from wsipsm.cli.terminal import CleanFormatter, show, show_traceback
 from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError, one_line
 
 DEBUG_FLAG = "--debug"
@@ -27,6 +27,14 @@ class CommandGroup(TyperGroup):
         if DEBUG_FLAG in options:
             args = [DEBUG_FLAG, *(word for word in options if word != DEBUG_FLAG), *args[len(options) :]]
         return super().parse_args(ctx, args)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the command line; what a usage error repeats of it is cleaned."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except Exception as error:
+            _clean_usage_error(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn what it raises into a line and an exit code."""
@@ -47,6 +55,7 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(EXIT_UNEXPECTED) from error
         except Exception as error:
             # Typer's own: usage errors, which it formats, and the exit codes that commands raise.
+            _clean_usage_error(error)
             if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
                 raise
             raise _unexpected(error) from error
@@ -84,7 +93,7 @@ def print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"wsipsm {version('wsipsm')}")
+        show(f"wsipsm {version('wsipsm')}")
         raise typer.Exit
 
 
@@ -105,7 +114,8 @@ def configure(
     handler = logging.StreamHandler()
     # The handler and not the loggers: distributed sets levels of its own when it is imported, later than this.
     handler.setLevel(level)
-    logging.basicConfig(level=level, handlers=[handler], format="%(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(CleanFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)
 
 
@@ -120,8 +130,15 @@ def _debugging() -> bool:
 
 def _say(line: str, error: BaseException | None = None) -> None:
     if error is not None and _debugging():
-        traceback.print_exception(error)
-    typer.echo(line, err=True)
+        show_traceback(error)
+    show(line, err=True)
+
+
+def _clean_usage_error(error: Exception) -> None:
+    """Clean what Typer is about to print: it repeats words of the command line, which may be names of files."""
+    message = getattr(error, "message", None)
+    if isinstance(message, str):
+        vars(error)["message"] = one_line(message)
 
 
 def _unexpected(error: Exception) -> typer.Exit:

@@ -137,10 +137,3 @@ def says_how_to_continue(hint: str = CONTINUE_HINT) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(hint)
         raise
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    import orjson
-
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str).decode())

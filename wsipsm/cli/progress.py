@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
+from wsipsm.cli.terminal import clean_line, show_on
 from wsipsm.engine.events import (
     BlockDone,
     BlockFailed,
@@ -152,8 +153,7 @@ class PlainProgress:
             self._line(f"{_short(tally.slide)}: {tally}")
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        show_on(self._stream, text)
 
 
 class BarProgress:
@@ -175,25 +175,28 @@ class BarProgress:
             case CohortPlanned(slides):
                 self._cohort = self._progress.add_task("slides", total=len(slides), facts=f"0/{len(slides)}")
             case PoolOpened():
-                self._progress.console.print(_pool_line(event), markup=False, highlight=False)
+                self._line(_pool_line(event))
             case StageStarted(name, slide):
                 self._show_stage(name, slide)
             case RunPlanned():
                 tally = self._tallies[event.slide] = Tally.of_plan(event)
                 for line in _plan_lines(event):
-                    self._progress.console.print(line, markup=False, highlight=False)
+                    self._line(line)
                 self._show_tally(tally)
             case BlockDone() | BlockFailed():
                 tally = self._tallies.setdefault(event.slide, Tally(event.slide))
                 tally.add(event)
                 for line in _failure_lines(event, tally.n_failed):
-                    self._progress.console.print(line, markup=False, highlight=False)
+                    self._line(line)
                 self._show_tally(tally)
             case SlideFailed(slide, reason):
-                self._progress.console.print(f"{_short(slide)}: failed: {reason}", markup=False, highlight=False)
+                self._line(f"{_short(slide)}: failed: {reason}")
                 self._end_slide(slide)
             case SlideDone(slide):
                 self._end_slide(slide)
+
+    def _line(self, text: str) -> None:
+        self._progress.console.print(clean_line(text), markup=False, highlight=False)
 
     def _show_check(self, n_done: int, n_slides: int) -> None:
         if self._check is None:
@@ -262,14 +265,13 @@ def open_teller(silent: bool) -> Iterator[Callable[[str], None]]:
     """Give a function that writes a line to stderr, or does nothing."""
 
     def tell(line: str) -> None:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        show_on(sys.stderr, line)
 
     yield (lambda line: None) if silent else tell
 
 
 def _short(slide: str) -> str:
-    return PurePath(slide).name
+    return clean_line(PurePath(slide).name)
 
 
 def _pool_line(pool: PoolOpened) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, ChosenSeed, Mpp, Quiet, SlidePath, check_mpp, print_json, says_how_to_continue
+from wsipsm.cli.options import AsJson, ChosenSeed, Mpp, Quiet, SlidePath, check_mpp, says_how_to_continue
+from wsipsm.cli.terminal import show, show_json
 from wsipsm.keys import Stain
 
 OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture.")]
@@ -72,8 +73,8 @@ def psm(
             progress=progress,
         )
     if as_json:
-        print_json(asdict(result))
+        show_json(asdict(result))
     elif not quiet:
         for note in result.notes:
-            typer.echo(f"note: {note}")
-        typer.echo(f"{result.picture}: {result.n_points} points; {result.nuclear_share:.0%} of the pixels are nuclear")
+            show(f"note: {note}")
+        show(f"{result.picture}: {result.n_points} points; {result.nuclear_share:.0%} of the pixels are nuclear")

@@ -22,9 +22,9 @@ from wsipsm.cli.options import (
     TilePx,
     Workers,
     build_run_options,
-    print_json,
     says_how_to_continue,
 )
+from wsipsm.cli.terminal import show_json, show_lines
 
 StainFrom = Annotated[
     Path | None,
@@ -87,8 +87,7 @@ def run(
     with says_how_to_continue(), open_listener(silent=quiet or as_json) as listener:
         summary = run_slide(slide, out, options, listener)
     if as_json:
-        print_json(summary.to_dict())
+        show_json(summary.to_dict())
     elif not quiet:
-        for line in lines_about_run(summary):
-            typer.echo(line)
+        show_lines(lines_about_run(summary))
     raise typer.Exit(summary.exit_code)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, print_json
+from wsipsm.cli.options import AsJson
+from wsipsm.cli.terminal import show_json, show_lines
 
 if TYPE_CHECKING:
     from wsipsm.ki67.fields import FieldMean
@@ -49,11 +50,10 @@ def score(results: Results, roi: Roi = None, dab_cut: DabCut = None, as_json: As
 
     scored = [score_result(folder, roi, dab_cut) for folder in results]
     if as_json:
-        print_json([{"folder": str(one.folder), "key": one.key, **one.to_dict()} for one in scored])
+        show_json([{"folder": str(one.folder), "key": one.key, **one.to_dict()} for one in scored])
         return
     for one in scored:
-        for line in lines_about_score(one):
-            typer.echo(line)
+        show_lines(lines_about_score(one))
 
 
 def lines_about_score(scored: Scored) -> list[str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, print_json
+from wsipsm.cli.options import AsJson
+from wsipsm.cli.terminal import show_json, show_lines
 
 if TYPE_CHECKING:
     from wsipsm.stages.status import StudyStatus
@@ -29,10 +30,9 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
     found = read_status(folder)
     if as_json:
-        print_json(found.to_dict())
+        show_json(found.to_dict())
         return
-    for line in _lines_about(found):
-        typer.echo(line)
+    show_lines(_lines_about(found))
 
 
 def _lines_about(found: StudyStatus) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from wsipsm.cli.terminal import clean_line, show_on
+
 PLAIN_PERIOD_S = 15.0
 StepListener = Callable[[str, int, int, float], None]
 """Told the part of the chain, the step, the number of steps and the loss."""
@@ -42,7 +44,7 @@ def open_steps(silent: bool) -> Iterator[StepListener]:
 
             def show(part: str, step: int, steps: int, loss: float) -> None:
                 if part not in tasks:
-                    tasks[part] = progress.add_task(part, total=steps, loss=loss)
+                    tasks[part] = progress.add_task(clean_line(part), total=steps, loss=loss)
                 progress.update(tasks[part], completed=step + 1, loss=loss)
 
             yield show
@@ -61,5 +63,4 @@ class PlainSteps:
         if step + 1 < steps and now - self._told_s < PLAIN_PERIOD_S:
             return
         self._told_s = now
-        self._stream.write(f"{part}: step {step + 1} of {steps}, loss {loss:.4g}\n")
-        self._stream.flush()
+        show_on(self._stream, f"{part}: step {step + 1} of {steps}, loss {loss:.4g}")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Mpp, Quiet, Seed, check_mpp, print_json, says_how_to_continue
+from wsipsm.cli.options import AsJson, Mpp, Quiet, Seed, check_mpp, says_how_to_continue
+from wsipsm.cli.terminal import show, show_json
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 
@@ -66,10 +67,10 @@ def train(
     with says_how_to_continue(hint), open_teller(quiet or as_json) as tell:
         card = train_model(sources, out, stain=stain, steps=steps, seed=seed, mpp=mpp, init=init, tell=tell)
     if as_json:
-        print_json({"weights": str(out), "card": card.model_dump(mode="json")})
+        show_json({"weights": str(out), "card": card.model_dump(mode="json")})
     elif not quiet:
-        typer.echo(f"{out}: model for {card.stain} at {card.mpp:g} um/px")
-        typer.echo(f"Use it: wsipsm run SLIDE --model {out}")
+        show(f"{out}: model for {card.stain} at {card.mpp:g} um/px")
+        show(f"Use it: wsipsm run SLIDE --model {out}")
 
 
 def check_weights_path(out: Path) -> None:

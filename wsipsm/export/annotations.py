@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from wsipsm.export.geojson import shown_box
 from wsipsm.slide.base import SlideInfo
+from wsipsm.text import clean_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def annotation_bytes(info: SlideInfo, annotations: Sequence[Annotation], decimal
     shapes = _in_frame([annotation.shape for annotation in annotations], (box.x, box.y), decimals)
     hashed = shapely.to_wkb(shapes, hex=True)
     lines = [
-        orjson.dumps(_feature(annotation, shape, f"{info.fingerprint} {annotation.name} {wkb}"))
+        orjson.dumps(_feature(annotation, shape, f"{info.fingerprint} {clean_text(annotation.name)} {wkb}"))
         for annotation, shape, wkb in zip(annotations, shapes, hashed, strict=True)
     ]
     return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n"
@@ -69,12 +70,12 @@ def _in_frame(shapes: Sequence[BaseGeometry], origin: tuple[int, int], decimals:
 def _feature(annotation: Annotation, shape: BaseGeometry, name: str) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "objectType": "annotation",
-        "name": annotation.name,
+        "name": clean_text(annotation.name),
         "isLocked": annotation.locked,
         "measurements": annotation.measurements,
     }
     if annotation.kind:
-        properties["classification"] = {"name": annotation.kind, "color": annotation.colour}
+        properties["classification"] = {"name": clean_text(annotation.kind), "color": annotation.colour}
     else:
         properties["color"] = annotation.colour
     own = str(uuid.uuid5(_NAMESPACE, name))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from wsipsm.geometry import Box
 from wsipsm.keys import Column, NucleusClass
 from wsipsm.slide.base import SlideInfo
+from wsipsm.text import clean_json
 
 CLASS_COLOURS: dict[str, tuple[int, int, int]] = {
     NucleusClass.POSITIVE.value: (250, 62, 62),
@@ -101,7 +102,7 @@ class GeoJsonWriter:
             if Path(path).suffix.lower() == ".gz"
             else self._raw
         )
-        about = f'"wsipsm":{json.dumps(run, sort_keys=True, allow_nan=False)},' if run else ""
+        about = f'"wsipsm":{json.dumps(clean_json(run), sort_keys=True, allow_nan=False)},' if run else ""
         self._file.write(f'{{"type":"FeatureCollection",{about}"features":['.encode("ascii"))
 
     def __enter__(self) -> Self:

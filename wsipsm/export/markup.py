@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-_UNSEEN = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\ufffd")
-"""Control characters, which no page may hold."""
+from wsipsm.text import MAX_JSON_CHARS, clean_text
 
 
 def add(parent: Element, tag: str, text: str | None = None, **attributes: object) -> Element:
@@ -31,10 +30,10 @@ def add(parent: Element, tag: str, text: str | None = None, **attributes: object
 
 
 def plain(text: str) -> str:
-    """Text without control characters."""
-    return text.translate(_UNSEEN)
+    """Text of one or more lines, each cleaned."""
+    return "\n".join(clean_text(line, MAX_JSON_CHARS) for line in text.split("\n"))
 
 
 def page_bytes(root: Element) -> bytes:
-    """Write a tree as HTML, UTF-8; lone surrogates, which a file name may hold, as what they stand for."""
-    return b"<!DOCTYPE html>\n" + tostring(root, "unicode", method="html").encode(errors="backslashreplace") + b"\n"
+    """Write a tree as HTML, UTF-8."""
+    return b"<!DOCTYPE html>\n" + tostring(root, "unicode", method="html").encode() + b"\n"

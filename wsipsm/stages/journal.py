@@ -14,6 +14,7 @@ import orjson
 
 from wsipsm.engine.events import BlockFailed, Event, PoolOpened, RunPlanned, SlideDone, SlideFailed
 from wsipsm.rundir import output_error
+from wsipsm.text import clean_json
 
 JOURNAL_NAME = "journal.jsonl"
 _DECODING = (orjson.JSONDecodeError, UnicodeDecodeError)
@@ -46,7 +47,7 @@ class Journal:
         """Append a line: time, host, process, ``what`` and values."""
         line = {"time": _now(), **self._facts, "what": what, **values}
         try:
-            self._file.write(orjson.dumps(line) + b"\n")
+            self._file.write(orjson.dumps(clean_json(line)) + b"\n")
         except OSError as error:
             raise output_error(self._path, error) from error
 

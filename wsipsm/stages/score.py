@@ -26,6 +26,7 @@ from wsipsm.rundir import RunDir, digest, write_aside
 from wsipsm.slide.base import SlideInfo
 from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.provenance import package_version
+from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 
 _COLUMNS = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
@@ -139,7 +140,8 @@ def write_score(
     facts = {"slide": Path(info.path).name, "fingerprint": info.fingerprint, "region": outline}
     scored = Scored(run_dir.root, key, score, reason_to_withhold(findings), tuple(flags_of(findings)))
     told = {**facts, "key": key, "version": package_version(), "notes": list(notes), **scored.to_dict()}
-    text = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    text = orjson.dumps(clean_json(told), option=options)
     kept = run_dir.path(Artefact.SCORES)
     kept.mkdir(exist_ok=True)
     areas = annotation_bytes(info, _annotations(score, mpp))

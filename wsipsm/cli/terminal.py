@@ -1,0 +1,59 @@
+"""The one way from wsipsm to a terminal: what it prints goes through `clean_text`, so that no text can steer it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+import typer
+
+from wsipsm.text import MAX_JSON_CHARS, clean_json, clean_text
+
+
+def show(line: object, err: bool = False) -> None:
+    """Print one line on stdout, or on stderr."""
+    typer.echo(clean_line(line), err=err)
+
+
+def show_on(stream: TextIO, line: object) -> None:
+    """Write one line to a stream at once."""
+    stream.write(f"{clean_line(line)}\n")
+    stream.flush()
+
+
+def show_lines(lines: Iterable[object]) -> None:
+    """Print lines on stdout."""
+    for line in lines:
+        show(line)
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
+    # Every string was cleaned, so what is left to break lines is the indenting.
+    typer.echo(orjson.dumps(clean_json(value), option=options, default=clean_text).decode())
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print the traceback of an error on stderr."""
+    for part in traceback.format_exception(error):
+        for line in part.splitlines():
+            show_on(sys.stderr, line)
+
+
+def clean_line(line: object) -> str:
+    """Give a line as it is shown."""
+    return clean_text(line, MAX_JSON_CHARS)
+
+
+class CleanFormatter(logging.Formatter):
+    """Format of log lines whose messages, from libraries mostly, are cleaned."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record; only line ends of tracebacks break it."""
+        return "\n".join(clean_line(line) for line in super().format(record).split("\n"))

@@ -1,0 +1,129 @@
+"""Strings that came from outside, made safe to show: on a terminal, in JSON, in a table, on a page.
+
+File names, annotation names, metadata, cells of a manifest and messages of other programs are somebody else's bytes.
+One that moves the cursor, reverses the reading order or hides letters could make a reader believe another thing than
+what is there, and a lone surrogate cannot be written at all.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import PurePath
+from typing import Any
+
+MAX_CHARS = 4096
+"""The longest path of common systems fits."""
+
+MAX_JSON_CHARS = 1 << 20
+"""Of one string of a JSON file: notes and lists in words are longer than names."""
+
+_MAX_MARKS = 8
+"""Combining marks on one letter; no script needs more, and a pile of them covers the lines around it."""
+
+_JOINERS = "\u200c\u200d"
+"""Between letters of Persian and of Indic scripts and inside emoji they belong to the spelling."""
+
+_SHOWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
+"""Format characters by category which are drawn, as the Arabic number sign is."""
+
+_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800")
+"""Letters and marks by category which nobody can see."""
+
+_NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINED_CATEGORIES = frozenset({"Lo", "Mc", "Mn", "Sk", "So"})
+
+
+def clean_text(text: object, max_chars: int = MAX_CHARS) -> str:
+    r"""Text with everything that could fool a reader or break a writer escaped, such as ``\x1b`` or ``\u202e``.
+
+    Control characters, lone surrogates (bytes of a file name that is not UTF-8 read as ``\xff``), line and paragraph
+    separators, reading-order and other format characters, invisible letters and piles of combining marks are escaped.
+    Letters of all scripts, their marks and joiners, and emoji stay. Cleaning twice changes nothing.
+
+    Parameters
+    ----------
+    text
+        Anything; its ``str`` is taken.
+    max_chars
+        Most characters of the result, at least 1; longer text is cut and ends in an ellipsis.
+
+    Returns
+    -------
+    One printable line that can be encoded as UTF-8.
+    """
+    raw = str(text)
+    if len(raw) <= max_chars and raw.isascii() and raw.isprintable():
+        return raw
+    pieces = _pieces(raw[: max_chars + 1])
+    if sum(map(len, pieces)) <= max_chars:
+        return "".join(pieces)
+    kept, n_chars = [], 1
+    for piece in pieces:
+        n_chars += len(piece)
+        if n_chars > max_chars:
+            break
+        kept.append(piece)
+    while kept and kept[-1] in _JOINERS:
+        kept.pop()
+    return "".join(kept) + "…"
+
+
+def clean_json(value: Any) -> Any:
+    """Clean every string and path of a JSON value, keys too, by `clean_text`; other values stay as they are."""
+    if isinstance(value, (str, PurePath)):
+        return clean_text(value, MAX_JSON_CHARS)
+    if isinstance(value, dict):
+        return {clean_json(key): clean_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean_json(item) for item in value]
+    return value
+
+
+def is_writable_text(text: str) -> bool:
+    """Whether a text can be encoded as UTF-8, which a file name of other bytes cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _pieces(raw: str) -> list[str]:
+    """Each character as it is shown."""
+    pieces = []
+    n_marks = 0
+    for place, char in enumerate(raw):
+        category = unicodedata.category(char)
+        n_marks = n_marks + 1 if category in ("Mn", "Me") else 0
+        if char in _JOINERS:
+            is_kept = 0 < place < len(raw) - 1 and _joins(raw[place - 1]) and _joins(raw[place + 1])
+        else:
+            is_kept = n_marks <= _MAX_MARKS and not _is_hidden(char, category)
+        pieces.append(char if is_kept else _escape(char))
+    return pieces
+
+
+def _joins(char: str) -> bool:
+    """Whether a joiner may stand beside a character: in Latin text it would only hide."""
+    category = unicodedata.category(char)
+    return category in _JOINED_CATEGORIES and not char.isascii() and not _is_hidden(char, category)
+
+
+def _is_hidden(char: str, category: str) -> bool:
+    if category in _HIDDEN_CATEGORIES:
+        return char not in _SHOWN_FORMATS
+    code = ord(char)
+    is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    # U+FE0F alone of the variation selectors is common: it makes an emoji of a sign.
+    is_selector = 0xFE00 <= code <= 0xFE0E or 0x180B <= code <= 0x180F or 0xE0000 <= code <= 0xE0FFF
+    return char in _BLANK_LETTERS or is_noncharacter or is_selector
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if char in _NAMED:
+        return _NAMED[char]
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte of a file name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
