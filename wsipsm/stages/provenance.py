@@ -27,7 +27,7 @@ _SHAPES_A_RESULT = (
     *_SHAPES_A_SHARD,
     "zoo",
     "ki67",
-    "tissue.py",
+    "tissue",
     "region.py",
     "export",
     "stages/plan.py",

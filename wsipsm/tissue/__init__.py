@@ -1,0 +1,12 @@
+"""Tissue on a slide: where to search, how large it is, and a sample of its pixels."""
+
+from wsipsm.tissue.find import (
+    ALL_NUCLEI,
+    Mask,
+    TissueMask,
+    find_tissue,
+    refuse_fluorescence,
+    sample_tissue_pixels,
+)
+
+__all__ = ["ALL_NUCLEI", "Mask", "TissueMask", "find_tissue", "refuse_fluorescence", "sample_tissue_pixels"]
