@@ -14,6 +14,15 @@ class Stain(StrEnum):
     """Hematoxylin with DAB."""
 
 
+class QuPathFrame(StrEnum):
+    """What QuPath shows of a slide whose scan lies on a larger, empty canvas."""
+
+    CROPPED = "cropped"
+    """The bounds that the file states: QuPath's own choice."""
+    FULL = "full"
+    """The whole canvas: imported with ``--no-crop``, or with the preference switched off."""
+
+
 class NucleusClass(StrEnum):
     """Class of a nucleus, spelled as QuPath spells it."""
 

@@ -53,6 +53,8 @@ class OverviewCanvas:
         Geometry in level-0 pixels whose border is drawn, or None.
     mpp
         Level-0 pixel size, um/px, for a scale bar; None leaves it out.
+    origin_px0
+        x, y at level 0 where the thumbnail begins.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class OverviewCanvas:
         px0_per_pixel: float,
         region_outline: shapely.Geometry | None = None,
         mpp: float | None = None,
+        origin_px0: tuple[int, int] = (0, 0),
     ) -> None:
+        self._origin = origin_px0
         self._tissue = np.ascontiguousarray(thumbnail)
         self._drawn = self._tissue.copy()
         self._scale = px0_per_pixel
@@ -88,8 +92,8 @@ class OverviewCanvas:
         if not table.num_rows:
             return
         classes = table.column(Column.CLASS.value).to_numpy(zero_copy_only=False)
-        x = table.column(Column.CENTROID_X_PX0.value).to_numpy() / self._scale
-        y = table.column(Column.CENTROID_Y_PX0.value).to_numpy() / self._scale
+        x = (table.column(Column.CENTROID_X_PX0.value).to_numpy() - self._origin[0]) / self._scale
+        y = (table.column(Column.CENTROID_Y_PX0.value).to_numpy() - self._origin[1]) / self._scale
         height, width = self._tissue.shape[:2]
         column = np.clip(x.astype(np.intp), 0, width - 1)
         row = np.clip(y.astype(np.intp), 0, height - 1)
@@ -112,7 +116,7 @@ class OverviewCanvas:
             return
         thickness = 2 if self._scale < 1.5 else 1
         for name, colour in COLOURS.items():
-            rings = _pixel_rings(polygons[classes == name], self._scale)
+            rings = _pixel_rings(polygons[classes == name], self._scale, self._origin)
             cv2.polylines(self._drawn, rings, True, colour, thickness, cv2.LINE_AA, shift=4)
 
     def save(self, path: str | Path, caption: str) -> None:
@@ -181,7 +185,8 @@ class OverviewCanvas:
             return
         parts = shapely.get_parts(self._region)
         areas = parts[np.isin(shapely.get_type_id(parts), (3, 6))]
-        cv2.polylines(panel, _pixel_rings(areas, self._scale), True, _REGION_COLOUR, 2, cv2.LINE_AA, shift=4)
+        rings = _pixel_rings(areas, self._scale, self._origin)
+        cv2.polylines(panel, rings, True, _REGION_COLOUR, 2, cv2.LINE_AA, shift=4)
 
     def _class_legend(self) -> list[tuple[str, tuple[int, int, int]]]:
         return [(f"{name} {n:,}", COLOURS[name]) for name, n in self.n_by_class.items()]
@@ -241,11 +246,13 @@ def write_overview(
     canvas.save(path, caption)
 
 
-def _pixel_rings(polygons: NDArray[np.object_], px0_per_pixel: float) -> list[NDArray[np.int32]]:
+def _pixel_rings(
+    polygons: NDArray[np.object_], px0_per_pixel: float, origin_px0: tuple[int, int]
+) -> list[NDArray[np.int32]]:
     """Rings in sixteenths of a picture pixel, OpenCV's frame, in which the first pixel's centre is 0."""
     rings = shapely.get_rings(polygons)
     xy, ring = shapely.get_coordinates(rings, return_index=True)
-    points = np.rint((xy / px0_per_pixel - 0.5) * 16).astype(np.int32)
+    points = np.rint(((xy - origin_px0) / px0_per_pixel - 0.5) * 16).astype(np.int32)
     return np.split(points, np.flatnonzero(np.diff(ring)) + 1) if len(points) else []
 
 

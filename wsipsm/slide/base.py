@@ -33,7 +33,7 @@ class SlideInfo:
     fingerprint: str
     """Hex digest that names the pixels: of file size and of sampled bytes of every file of the slide."""
     bounds: Box | None = None
-    """Non-empty part in level-0 pixels, only when all four ``openslide.bounds-*`` properties exist."""
+    """Non-empty part in level-0 pixels, inside the canvas; None where the file states none. See ``slide/frame.py``."""
     vendor: str | None = None
     objective_power: float | None = None
     """Shown, never computed with."""

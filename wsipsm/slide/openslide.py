@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.bounds import parse_bounds
 from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie, ycbcr_to_rgb
 from wsipsm.slide.fingerprint import dicom_series, fingerprint_slide, series_uid
 from wsipsm.slide.reader import (
@@ -33,7 +34,6 @@ DARK = 100
 
 _JPEG_TIFF_VENDORS = ("aperio", "generic-tiff", "leica", "philips", "trestle", "ventana")
 _EPIFLUORESCENCE = "111743"  # DICOM code of the illumination type
-_BOUNDS = ("openslide.bounds-x", "openslide.bounds-y", "openslide.bounds-width", "openslide.bounds-height")
 
 
 class OpenSlideSlide(ReaderSlide):
@@ -93,15 +93,15 @@ class OpenSlideSlide(ReaderSlide):
         stated, disagreement = agree_mpp(
             parse_number(properties.get("openslide.mpp-x")), parse_number(properties.get("openslide.mpp-y"))
         )
-        if disagreement:
-            notes.append(disagreement)
+        bounds, doubt = parse_bounds(properties, sizes[0])
+        notes += [note for note in (disagreement, doubt) if note]
         return SlideInfo(
             path=str(path),
             reader="openslide",
             level_sizes=sizes,
             mpp=mpp if mpp is not None else stated,
             fingerprint=fingerprint_slide(self._file),
-            bounds=_bounds(properties),
+            bounds=bounds,
             vendor=vendor,
             objective_power=parse_number(properties.get("openslide.objective-power")),
             notes=tuple(notes),
@@ -191,14 +191,6 @@ def _dicom_file(folder: Path) -> Path:
     if len(series) > 1:
         raise SlideOpenError(f"a folder with {len(series)} DICOM series; name one of its files")
     return max(dicom_series(files[0]), key=lambda file: (file.stat().st_size, file.name))
-
-
-def _bounds(properties: Mapping[str, str]) -> Box | None:
-    values = [parse_number(properties.get(name)) for name in _BOUNDS]
-    x, y, width, height = values
-    if x is None or y is None or width is None or height is None or width <= 0 or height <= 0:
-        return None
-    return Box(int(x), int(y), int(width), int(height))
 
 
 def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:

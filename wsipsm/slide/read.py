@@ -142,8 +142,8 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
     return out
 
 
-def read_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np.uint8], float]:
-    """Read the whole slide small.
+def read_thumbnail(slide: Slide, max_px: int = 2048, part_px0: Box | None = None) -> tuple[NDArray[np.uint8], float]:
+    """Read a slide, or a part of it, small.
 
     Parameters
     ----------
@@ -151,27 +151,29 @@ def read_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np.uint8],
         Where from.
     max_px
         Longer side, at most, of the thumbnail.
+    part_px0
+        What to read, level-0 pixels; None: the whole canvas.
 
     Returns
     -------
     RGB of shape (h, w, 3), uint8, and the level-0 pixels per thumbnail pixel (at least 1). The last row and column may
-    reach past the slide by a part of a pixel.
+    reach past that part by a part of a pixel.
 
     Raises
     ------
     SlideReadError
         When pixels cannot be decoded, or a huge slide has no small level.
     """
-    size = slide.info.size
-    scale = max(1.0, max(size.width, size.height) / max_px)
+    part = part_px0 or Box(0, 0, slide.info.size.width, slide.info.size.height)
+    scale = max(1.0, max(part.width, part.height) / max_px)
     source = slide.info.level_sizes[choose_level(slide.info.level_sizes, scale)]
     if source.area > MAX_THUMBNAIL_SOURCE_PX:
         raise SlideReadError(
             f"{slide.info.path}: the level nearest to a thumbnail has {source.width} x {source.height} px; "
             f"one of at most {MAX_THUMBNAIL_SOURCE_PX:,} px is needed. Write the slide with a pyramid."
         )
-    width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (size.width, size.height))
-    return read_box(slide, Box(0, 0, width, height), scale), scale
+    width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (part.width, part.height))
+    return read_box(slide, Box(0, 0, width, height), scale, (part.x, part.y)), scale
 
 
 def choose_level(level_sizes: tuple[Size, ...], scale: float) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideError, SlideOpenError, SlideReadError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.bounds import find_bounds
 from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
 from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.reader import ReaderSlide, to_sizes
@@ -131,15 +132,20 @@ class TiffSlide(ReaderSlide):
         if lie:
             tiles, tag = ("YCbCr", "RGB") if lie == "ycbcr taken for rgb" else ("RGB", "YCbCr")
             notes = (*notes, f"the photometric tag says {tag}, the JPEG tiles are {tiles}; the tiles were believed")
+        bounds, doubt = (None, None)
+        # QuPath reads OME-TIFF through Bio-Formats, which does not crop; OpenSlide allocates what a header says.
+        if not self._tif.is_ome and find_impossible_size(path) is None:
+            bounds, doubt = find_bounds(path, sizes[0])
         return SlideInfo(
             path=str(path),
             reader="tiff",
             level_sizes=sizes,
             mpp=mpp if mpp is not None else stated,
             fingerprint=fingerprint_slide(path),
+            bounds=bounds,
             vendor="ome" if self._tif.is_ome else "aperio" if self._tif.is_svs else None,
             objective_power=objective_power(self._tif),
-            notes=notes,
+            notes=(*notes, doubt) if doubt else notes,
         )
 
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.partial import read_partial_thumbnail
@@ -84,7 +85,8 @@ def _write_results(
         )
     picture, px0_per_pixel = _read_picture(plan, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
-    canvas = OverviewCanvas(picture, px0_per_pixel, region, plan.job.grid.slide_mpp)
+    grid = plan.job.grid
+    canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
     totals = write_cells(plan, run_dir, made, lost, geojson_facts(plan), canvas)
     stains = _stains_of(plan, run_dir)
     result = SlideResult(plan, segmented, totals, lost, coverage, stains, plan.findings)
@@ -115,9 +117,9 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
 
 def _read_picture(plan: SlidePlan, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
     """Read the slide small, shape (h, w, 3), and the level-0 pixels of one of its pixels."""
-    size = plan.info.size
+    content = SlideFrame.of(plan.info).content
     with open_slide(plan.info.path, options.mpp) as slide:
-        if max(size.width, size.height) <= _PICTURE_FROM_PX0:
+        if max(content.width, content.height) <= _PICTURE_FROM_PX0:
             picture, px0_per_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
         else:
             picture, px0_per_pixel, _ = read_partial_thumbnail(slide)

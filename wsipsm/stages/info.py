@@ -8,11 +8,12 @@ from typing import Any
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
 from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
 from wsipsm.stages.plan import DEFAULT_MODELS
 from wsipsm.stain import detect_stain
-from wsipsm.tissue import find_tissue, sample_tissue_pixels
+from wsipsm.tissue import find_slide_tissue, sample_tissue_pixels
 
 N_SAMPLED_PIXELS = 50_000
 """Fewer than a run samples: enough to tell stains apart, and quick."""
@@ -85,8 +86,8 @@ def describe_slide(path: Path, mpp: float | None = None) -> SlideReport:
 
 
 def _look_at_pixels(slide: Slide) -> SlideReport:
-    thumbnail, px0_per_pixel = read_thumbnail(slide)
-    tissue = find_tissue(thumbnail, px0_per_pixel, slide.info.size)
+    thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
+    tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
     notes = () if tissue.note is None else (tissue.note,)
     pixels = sample_tissue_pixels(slide, tissue, seed=0, n_pixels=N_SAMPLED_PIXELS)
     if len(pixels) == 0:

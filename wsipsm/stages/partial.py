@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideReadError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import Slide
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.read import read_box, read_thumbnail
 
 RETRY_BOXES_PX = (512, 128)
@@ -93,7 +94,7 @@ def _grid_boxes(box: Box, side: int) -> Iterator[Box]:
 
 
 def read_partial_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np.uint8], float, list[Box]]:
-    """Read the whole slide small, or what can be read of it.
+    """Read the part of a slide that holds pixels small, or what can be read of it.
 
     Parameters
     ----------
@@ -112,14 +113,15 @@ def read_partial_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np
     SlideReadError
         When nothing could be read.
     """
+    content = SlideFrame.of(slide.info).content
     try:
-        return (*read_thumbnail(slide, max_px), [])
+        return (*read_thumbnail(slide, max_px, content), [])
     except SlideReadError as error:
-        size = slide.info.size
-        scale = max(1.0, max(size.width, size.height) / max_px)
-        small = Size(max(1, int(-(-size.width // scale))), max(1, int(-(-size.height // scale))))
+        scale = max(1.0, max(content.width, content.height) / max_px)
+        small = Size(max(1, int(-(-content.width // scale))), max(1, int(-(-content.height // scale))))
         box = Box(0, 0, small.width, small.height)
-        rgb, failed = read_what_can_be_read(slide, box, scale, small, _RETRY_THUMBNAIL_PX)
+        corner = (content.x, content.y)
+        rgb, failed = read_what_can_be_read(slide, box, scale, small, _RETRY_THUMBNAIL_PX, corner)
         if rgb is None:
             raise SlideReadError(
                 f"{slide.info.path}: no part of it can be decoded ({error}); a readable slide is needed. "

@@ -11,10 +11,11 @@ from wsipsm.errors import UsageError
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.slide.base import Slide
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.read import read_box, read_thumbnail
 from wsipsm.stain import StainDecision, detect_stain, fit_stain_profile
-from wsipsm.tissue import TissueMask, find_tissue, refuse_fluorescence, sample_tissue_pixels
+from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue_pixels
 from wsipsm.training.lessons import StainedImage
 
 _PATCH_PX = 640
@@ -60,15 +61,16 @@ def draw_patches(path: Path, mpp: float | None, stain: Stain | None, seed: int, 
     """
     with open_slide(path, mpp) as slide:
         slide_mpp = require_mpp(slide.info)
-        thumbnail, px0_per_pixel = read_thumbnail(slide)
+        thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
         refuse_fluorescence(thumbnail, slide.info.path)
-        tissue = find_tissue(thumbnail, px0_per_pixel, slide.info.size)
+        tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
         pixels = sample_tissue_pixels(slide, tissue, seed)
         decision = detect_stain(pixels)
         profile = fit_stain_profile(pixels, stain or decision.stain, seed)
-        grid = WorkingGrid(slide.info.size, slide_mpp, working_mpp)
+        grid = SlideFrame.of(slide.info).grid(slide_mpp, working_mpp)
         images = [
-            StainedImage(read_box(slide, box, grid.scale), profile) for box in _patches(slide, grid, tissue, seed)
+            StainedImage(read_box(slide, box, grid.scale, grid.origin_px0), profile)
+            for box in _patches(slide, grid, tissue, seed)
         ]
     return DrawnPatches(images, decision)
 
@@ -99,5 +101,5 @@ def _patches(slide: Slide, grid: WorkingGrid, tissue: TissueMask, seed: int) -> 
 
 def _tissue_share(box: Box, grid: WorkingGrid, tissue: TissueMask) -> float:
     x, y = np.meshgrid(np.linspace(box.x, box.right, 9)[:-1], np.linspace(box.y, box.bottom, 9)[:-1])
-    inside = tissue.contains(np.column_stack([x.ravel(), y.ravel()]) * grid.scale)
+    inside = tissue.contains(np.column_stack([x.ravel(), y.ravel()]) * grid.scale + grid.origin_px0)
     return float(inside.mean())

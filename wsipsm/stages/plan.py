@@ -10,7 +10,7 @@ from typing import Any
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import Budget, project_budget
-from wsipsm.geometry import Box, Size, WorkingGrid
+from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
@@ -18,6 +18,7 @@ from wsipsm.quality.finding import Finding
 from wsipsm.region import PolygonRegion, Region, read_roi
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import Slide, SlideInfo
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import require_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
@@ -25,7 +26,7 @@ from wsipsm.stages.partial import read_partial_thumbnail, slices_of
 from wsipsm.stages.provenance import shard_code
 from wsipsm.stain import StainDecision, StainProfile, detect_stain, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
-from wsipsm.tissue import TissueMask, find_tissue, refuse_fluorescence, sample_tissue_pixels
+from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue_pixels
 
 DEFAULT_MODELS = {Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
 STRIP_UM = 8.0
@@ -93,7 +94,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     slide_mpp = require_mpp(info)
     thumbnail, px0_per_pixel, unread = read_partial_thumbnail(slide)
     refuse_fluorescence(thumbnail, info.path)
-    tissue = _with_unread(find_tissue(thumbnail, px0_per_pixel, info.size), unread)
+    tissue = _with_unread(find_slide_tissue(info, thumbnail, px0_per_pixel), unread)
     pixels = sample_tissue_pixels(slide, tissue, options.seed)
     decision = detect_stain(pixels)
     chosen = _choose_model(options, decision)
@@ -101,8 +102,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     if options.stain is not None:
         profile = apply_fixed_stain(profile, options.stain)
     region: Region = tissue if options.roi is None else read_roi(options.roi, info)
-    shown = info.bounds or Box(0, 0, info.size.width, info.size.height)
-    grid = WorkingGrid(Size(shown.width, shown.height), slide_mpp, chosen.card.mpp, (shown.x, shown.y))
+    grid = SlideFrame.of(info).grid(slide_mpp, chosen.card.mpp)
     blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
     job = _job(info, options, grid, chosen, profile, run_dir)
     job = replace(job, key=_shard_key(job, blocks.block_px))

@@ -214,7 +214,14 @@ def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> 
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if mask is None:
         raise UsageError(f"{path}: cannot be read; the tissue of the run is needed. Run the slide again.")
-    return TissueMask(mask > 0, float(stored["px0_per_pixel"]), stored.get("note"), float(stored["fraction"]))
+    x, y = stored["origin_px0"]
+    return TissueMask(
+        mask > 0,
+        float(stored["px0_per_pixel"]),
+        stored.get("note"),
+        float(stored["fraction"]),
+        origin_px0=(int(x), int(y)),
+    )
 
 
 def read_columns(path: Path, names: list[str]) -> NDArray[np.float64]:

@@ -4,9 +4,18 @@ from wsipsm.tissue.find import (
     ALL_NUCLEI,
     Mask,
     TissueMask,
+    find_slide_tissue,
     find_tissue,
     refuse_fluorescence,
     sample_tissue_pixels,
 )
 
-__all__ = ["ALL_NUCLEI", "Mask", "TissueMask", "find_tissue", "refuse_fluorescence", "sample_tissue_pixels"]
+__all__ = [
+    "ALL_NUCLEI",
+    "Mask",
+    "TissueMask",
+    "find_slide_tissue",
+    "find_tissue",
+    "refuse_fluorescence",
+    "sample_tissue_pixels",
+]

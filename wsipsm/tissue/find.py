@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
 from wsipsm.geometry import Box, Size
-from wsipsm.slide.base import Slide
+from wsipsm.slide.base import Slide, SlideInfo
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.read import read_box
 from wsipsm.stain import OD_CAP, estimate_background, optical_density
 
@@ -60,11 +61,14 @@ class TissueMask:
     fraction: float
     """Share of the mask that is tissue."""
     name: str = ALL_NUCLEI
+    origin_px0: tuple[int, int] = (0, 0)
+    """x, y at level 0 where the mask begins: the corner of the part of the canvas that holds pixels."""
 
     def touches(self, box_px0: Box) -> bool:
         """Whether any point of a level-0 box lies in tissue."""
         height, width = self.mask.shape
         s = self.px0_per_pixel
+        box_px0 = box_px0.shift(-self.origin_px0[0], -self.origin_px0[1])
         if box_px0.area == 0 or box_px0.right <= 0 or box_px0.bottom <= 0:
             return False
         left, top = int(max(0, box_px0.x) / s), int(max(0, box_px0.y) / s)
@@ -88,7 +92,7 @@ class TissueMask:
         Shape (n,), bool; False outside the slide.
         """
         height, width = self.mask.shape
-        x, y = np.floor(xy_px0 / self.px0_per_pixel).T
+        x, y = np.floor((xy_px0 - self.origin_px0) / self.px0_per_pixel).T
         inside = (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
         column = np.minimum(np.where(inside, x, 0).astype(np.intp), width - 1)
         row = np.minimum(np.where(inside, y, 0).astype(np.intp), height - 1)
@@ -113,7 +117,8 @@ class TissueMask:
         height, width = self.mask.shape
         summed = np.zeros((height + 1, width + 1))
         np.cumsum(np.cumsum(self.mask, axis=0), axis=1, out=summed[1:, 1:])
-        left, top, right, bottom = np.asarray(boxes_px0, dtype=np.float64).reshape(-1, 4).T / self.px0_per_pixel
+        boxes = (np.asarray(boxes_px0, dtype=np.float64).reshape(-1, 4) - self.origin_px0 * 2) / self.px0_per_pixel
+        left, top, right, bottom = boxes.T
 
         def area_to(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
             # Between pixel corners the summed mask is bilinear, so parts of pixels count as parts.
@@ -125,7 +130,7 @@ class TissueMask:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``run.json``; ``hash`` names the mask."""
-        digest = hashlib.sha256(f"{self.mask.shape} {self.px0_per_pixel!r}".encode())
+        digest = hashlib.sha256(f"{self.mask.shape} {self.px0_per_pixel!r} {self.origin_px0}".encode())
         digest.update(np.packbits(self.mask).tobytes())
         return {
             "kind": "tissue",
@@ -134,6 +139,7 @@ class TissueMask:
             "n_parts": int(cv2.connectedComponents(self.mask.astype(np.uint8), connectivity=8)[0]) - 1,
             "fraction": self.fraction,
             "px0_per_pixel": self.px0_per_pixel,
+            "origin_px0": list(self.origin_px0),
             "note": self.note,
             "hash": digest.hexdigest()[:16],
         }
@@ -188,6 +194,21 @@ def find_tissue(thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_size: 
     return _result(mask, px0_per_pixel, None)
 
 
+def find_slide_tissue(info: SlideInfo, thumbnail: NDArray[np.uint8], px0_per_pixel: float) -> TissueMask:
+    """Find tissue on the thumbnail of the part of a slide that holds pixels (``SlideFrame.content``).
+
+    Parameters
+    ----------
+    info
+        Of the slide.
+    thumbnail, px0_per_pixel
+        As for :func:`find_tissue`.
+    """
+    content = SlideFrame.of(info).content
+    tissue = find_tissue(thumbnail, px0_per_pixel, Size(content.width, content.height))
+    return replace(tissue, origin_px0=(content.x, content.y))
+
+
 def sample_tissue_pixels(slide: Slide, tissue: TissueMask, seed: int, n_pixels: int = 200_000) -> NDArray[np.uint8]:
     """Draw pixels from seeded patches spread over the tissue.
 
@@ -214,12 +235,13 @@ def sample_tissue_pixels(slide: Slide, tissue: TissueMask, seed: int, n_pixels: 
     rng = np.random.default_rng(seed)
     mpp = slide.info.mpp
     scale = max(1.0, _SAMPLE_MPP / mpp) if mpp else 1.0
-    boxes = _sample_boxes(slide.info.size, tissue, scale, rng)
+    content = SlideFrame.of(slide.info).content
+    boxes = _sample_boxes(content, tissue, scale, rng)
     patches: list[NDArray[np.uint8]] = []
     failure: SlideReadError | None = None
     for box in boxes:
         try:
-            patches.append(read_box(slide, box, scale).reshape(-1, 3))
+            patches.append(read_box(slide, box, scale, (content.x, content.y)).reshape(-1, 3))
         except SlideReadError as error:
             failure = error
     if not patches:
@@ -341,14 +363,14 @@ def _result(mask: Mask, px0_per_pixel: float, note: str | None) -> TissueMask:
     return TissueMask(mask, px0_per_pixel, note, float(mask.mean()))
 
 
-def _sample_boxes(size: Size, tissue: TissueMask, scale: float, rng: np.random.Generator) -> list[Box]:
-    """Working-pixel boxes of patches whose centre lies in the region, one from each stratum of a raster."""
-    width, height = math.ceil(size.width / scale), math.ceil(size.height / scale)
+def _sample_boxes(content: Box, tissue: TissueMask, scale: float, rng: np.random.Generator) -> list[Box]:
+    """Working-pixel boxes, from the content's corner, of patches in tissue, one from each stratum of a raster."""
+    width, height = math.ceil(content.width / scale), math.ceil(content.height / scale)
     patch_width, patch_height = min(_SAMPLE_PATCH_PX, width), min(_SAMPLE_PATCH_PX, height)
-    step = max(1.0, math.sqrt(size.area / 1_000_000))
-    rows, columns = np.mgrid[0 : math.ceil(size.height / step), 0 : math.ceil(size.width / step)]
+    step = max(1.0, math.sqrt(content.area / 1_000_000))
+    rows, columns = np.mgrid[0 : math.ceil(content.height / step), 0 : math.ceil(content.width / step)]
     points = (np.stack([columns.ravel(), rows.ravel()], axis=1) + 0.5) * step
-    points = points[tissue.contains(points)]
+    points = points[tissue.contains(points + np.array([content.x, content.y]))]
     if len(points) == 0:
         return []
     strata = np.array_split(np.arange(len(points)), min(_SAMPLE_PATCHES, len(points)))

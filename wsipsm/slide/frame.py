@@ -1,0 +1,137 @@
+"""The frame of a slide: its canvas, the part of it that holds pixels, and the part that QuPath shows.
+
+Scanners of some makers (MIRAX, SCN, sparse TIFF) place a scan on a larger, empty canvas. What is stored counts from the
+canvas; what belongs to the tissue (working grid, thumbnail, fields, hot spot) is laid from the corner of the part that
+holds pixels, so that the same scan gives the same results in every container; and QuPath's coordinates count from the
+corner of what it shows. No other module adds or subtracts these corners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from wsipsm.geometry import Box, Size, WorkingGrid
+from wsipsm.keys import QuPathFrame
+from wsipsm.slide.base import SlideInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFrame:
+    """Where a slide lies on its canvas, and which part of the canvas QuPath shows."""
+
+    canvas: Size
+    """Level-0 size; stored coordinates count from its corner."""
+    content: Box
+    """Part that holds pixels, level-0 pixels: the file's bounds, or the whole canvas."""
+    qupath: QuPathFrame = QuPathFrame.CROPPED
+    """Whether QuPath crops the slide to its bounds, as it does unless told not to."""
+
+    @classmethod
+    def of(cls, info: SlideInfo, qupath: QuPathFrame | str = QuPathFrame.CROPPED) -> SlideFrame:
+        """Frame of a slide."""
+        whole = Box(0, 0, info.size.width, info.size.height)
+        return cls(info.size, info.bounds or whole, QuPathFrame(qupath))
+
+    @property
+    def has_empty_canvas(self) -> bool:
+        """Whether a part of the canvas holds no pixels; without one QuPath shows the same in both frames."""
+        return self.content.area < self.canvas.area
+
+    @property
+    def shown(self) -> Box:
+        """Part of the canvas that QuPath shows, level-0 pixels; its corner is the origin of QuPath's coordinates."""
+        if self.qupath is QuPathFrame.CROPPED:
+            return self.content
+        return Box(0, 0, self.canvas.width, self.canvas.height)
+
+    @property
+    def content_qupath(self) -> Box:
+        """Part that holds pixels, in QuPath's coordinates."""
+        return self.content.shift(-self.shown.x, -self.shown.y)
+
+    @property
+    def outline(self) -> shapely.Polygon:
+        """Part that holds pixels, level-0 pixels."""
+        content = self.content
+        return shapely.box(content.x, content.y, content.right, content.bottom)
+
+    def other(self) -> SlideFrame:
+        """Give the same slide as QuPath shows it with the other choice."""
+        other = QuPathFrame.FULL if self.qupath is QuPathFrame.CROPPED else QuPathFrame.CROPPED
+        return replace(self, qupath=other)
+
+    def to_qupath(self, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Level-0 positions, shape (n, 2), in QuPath's coordinates."""
+        return xy_px0 - (self.shown.x, self.shown.y)
+
+    def from_qupath(self, shape: BaseGeometry) -> BaseGeometry:
+        """Give the shape at level 0 that stands in QuPath's coordinates."""
+        corner = np.array([self.shown.x, self.shown.y], dtype=np.float64)
+        return shapely.transform(shape, lambda xy: xy + corner) if corner.any() else shape
+
+    def share_on_content(self, shape: BaseGeometry) -> float:
+        """Share of a level-0 shape's area that lies where the slide holds pixels, 0..1; 0 for one without area."""
+        area = float(shape.area)
+        return float(shape.intersection(self.outline).area) / area if area > 0 else 0.0
+
+    def grid(self, slide_mpp: float, mpp: float) -> WorkingGrid:
+        """Lay a working grid of a pixel size, um/px, over the part that holds pixels."""
+        content = self.content
+        return WorkingGrid(Size(content.width, content.height), slide_mpp, mpp, (content.x, content.y))
+
+    def extent_um(self, mpp: float) -> tuple[float, float]:
+        """Width and height of the part that holds pixels, um."""
+        return self.content.width * mpp, self.content.height * mpp
+
+    def to_um(self, xy_px0: NDArray[np.float64], mpp: float) -> NDArray[np.float64]:
+        """Positions from the corner of the part that holds pixels.
+
+        Parameters
+        ----------
+        xy_px0
+            Level-0 pixels, shape (n, 2). What lies beyond the part by a fraction of a pixel is brought to its edge.
+        mpp
+            Level-0 pixel size, um/px.
+
+        Returns
+        -------
+        um, shape (n, 2), inside ``extent_um``.
+        """
+        content = self.content
+        last = np.nextafter([content.width, content.height], 0.0)
+        return np.clip(xy_px0 - (content.x, content.y), 0.0, last) * mpp
+
+    def boxes_px0(self, boxes_um: NDArray[np.float64], mpp: float) -> NDArray[np.float64]:
+        """Boxes at level 0.
+
+        Parameters
+        ----------
+        boxes_um
+            Left, top, right, bottom, um from the corner of the part that holds pixels, shape (m, 4).
+        mpp
+            Level-0 pixel size, um/px.
+
+        Returns
+        -------
+        Level-0 pixels, shape (m, 4), cut to the part that holds pixels.
+        """
+        content = self.content
+        boxes = np.asarray(boxes_um, dtype=np.float64).reshape(-1, 4) / mpp
+        inside = np.clip(boxes, 0.0, np.array([content.width, content.height] * 2))
+        return np.asarray(inside + (content.x, content.y) * 2, dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``run.json`` and ``score.json``."""
+        content, shown = self.content, self.shown
+        return {
+            "canvas_px0": [self.canvas.width, self.canvas.height],
+            "content_px0": [content.x, content.y, content.width, content.height],
+            "qupath_frame": self.qupath.value,
+            "qupath_shows_px0": [shown.x, shown.y, shown.width, shown.height],
+        }
