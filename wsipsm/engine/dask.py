@@ -1,4 +1,4 @@
-"""Tasks as Dask futures; of this room only this module, ``workers``, ``held`` and ``slurm`` import Dask."""
+"""Tasks as Dask futures; of this room ``dask``, ``local``, ``own_keys``, ``workers``, ``held``, ``slurm`` import it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from typing import Any, Generic, Self
 
 import dask.config
 from dask.utils import funcname
-from distributed import Client, KilledWorker, LocalCluster, wait
+from distributed import Client, KilledWorker, wait
 from distributed.client import ClosedClientError
 from distributed.protocol.pickle import dumps, loads
 
 from wsipsm.engine.held import keep_sending
+from wsipsm.engine.local import not_started, open_local_cluster
 from wsipsm.engine.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
 from wsipsm.engine.workers import Crew
 from wsipsm.errors import UsageError, WsipsmError
@@ -101,7 +102,8 @@ class DaskExecutor:
     Raises
     ------
     UsageError
-        When the scheduler does not answer, has no workers, or has workers that cannot be used.
+        When the scheduler does not answer, has no workers, or has workers that cannot be used; when this machine
+        cannot start a local cluster.
     """
 
     def __init__(
@@ -136,18 +138,11 @@ class DaskExecutor:
         self._counted_s = time.monotonic()
 
     def _start(self, n_workers: int) -> Any:
-        self._folder = TemporaryDirectory(prefix="wsipsm-dask-", ignore_cleanup_errors=True)
-        self._cluster = LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=n_workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            # No dashboard; the little that is served over HTTP takes any free port, for this machine alone.
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            memory_limit=None,
-            silence_logs=logging.CRITICAL,
-            local_directory=self._folder.name,
-        )
+        try:
+            self._folder = TemporaryDirectory(prefix="wsipsm-dask-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise not_started(n_workers, error) from error
+        self._cluster = open_local_cluster(n_workers, self._folder.name)
         return Client(self._cluster, set_as_default=False)  # type: ignore[no-untyped-call]
 
     @property

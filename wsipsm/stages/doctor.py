@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from wsipsm.engine.budget import available_bytes
+from wsipsm.engine.machine import ground_problems, process_problem
 from wsipsm.engine.task import granted_cpus
 from wsipsm.errors import WsipsmError
 
@@ -41,6 +42,7 @@ LIBRARIES = (
     ("safetensors", "safetensors"),
     ("dask", "dask"),
     ("distributed", "distributed"),
+    ("cryptography", "cryptography"),
     ("shapely", "shapely"),
     ("geopandas", "geopandas"),
     ("pyarrow", "pyarrow"),
@@ -83,6 +85,7 @@ def examine_machine() -> list[Finding]:
         "models": _check_models,
         "current folder": _check_folder,
         "temporary folder": _check_temporary_folder,
+        "worker processes": _check_workers,
     }
     libraries = [_check_library(name, module) for name, module in LIBRARIES]
     return [*libraries, *(_examine(subject, check) for subject, check in checks.items())]
@@ -204,6 +207,17 @@ def _check_temporary_folder() -> Finding:
     except FileNotFoundError as error:
         return Finding("temporary folder", "fail", str(error), "Set TMPDIR to a folder that can be written.")
     return Finding("temporary folder", "ok", f"{folder}, {shutil.disk_usage(folder).free / 1e9:.1f} GB free")
+
+
+def _check_workers() -> Finding:
+    n_workers = granted_cpus()
+    problems = [*ground_problems(n_workers), *filter(None, [process_problem()])]
+    if problems:
+        remedy = "Put it right, or pass --workers 0, which works in one process."
+        return Finding("worker processes", "fail", "; ".join(problems), remedy)
+    return Finding(
+        "worker processes", "ok", f"{n_workers} can be started: /dev/shm, 127.0.0.1, files, processes, temporary folder"
+    )
 
 
 def _can_write(folder: Path) -> bool:
