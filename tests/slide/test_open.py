@@ -13,7 +13,7 @@ import tifffile
 from wsipsm.errors import MissingMppError, SlideOpenError, SlideReadError, UnsupportedSlideError, UsageError
 from wsipsm.geometry import Box
 from wsipsm.slide.array import ArraySlide
-from wsipsm.slide.fingerprint import SAMPLE_BYTES, fingerprint_slide
+from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.reader import agree_mpp, compose_over_white, parse_number, shrinking_levels
 
@@ -176,20 +176,6 @@ def test_truncated_slides(slides_dir: Path, tmp_path: Path, name: str, part: flo
         read_all()
 
 
-def test_fingerprint_names_the_bytes_not_the_place(tmp_path: Path) -> None:
-    data = bytearray(np.random.default_rng(0).bytes(40 * SAMPLE_BYTES))
-    one, two = tmp_path / "one.svs", tmp_path / "sub" / "two.svs"
-    two.parent.mkdir()
-    one.write_bytes(data)
-    two.write_bytes(data)
-    first = fingerprint_slide(one)
-    assert fingerprint_slide(two) == first
-    for changed in (data[:-1], b"x" + data[1:], data[:-1] + b"x"):
-        if bytes(changed) != bytes(data):
-            two.write_bytes(changed)
-            assert fingerprint_slide(two) != first
-
-
 def test_fingerprint_holds_every_file_of_a_slide(slides_dir: Path, tmp_path: Path) -> None:
     source = slides_dir / "derived" / "mirax-ihc-ki67.mrxs"
     path = tmp_path / "other.mrxs"
@@ -198,7 +184,9 @@ def test_fingerprint_holds_every_file_of_a_slide(slides_dir: Path, tmp_path: Pat
     assert fingerprint_slide(path) == fingerprint_slide(source)
     tiles = path.with_suffix("") / "Data0000.dat"
     tiles.parent.chmod(0o755)
-    tiles.write_bytes(tiles.read_bytes() + b"\0")
+    whole = bytearray(tiles.read_bytes())
+    whole[len(whole) // 3] ^= 1
+    tiles.write_bytes(whole)
     assert fingerprint_slide(path) != fingerprint_slide(source)
     folder = slides_dir / "real" / "dicom-jpeg-he-cmu1-small-region"
     with open_slide(folder) as by_folder, open_slide(folder / "level-3-frames-0-1.dcm") as by_file:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from drawn_dicom import draw_dicom
 from stand_in import MPP, draw_slide
 
 from wsipsm.config import RunOptions
@@ -53,8 +54,6 @@ def test_folders_are_searched_by_the_rules_of_their_formats(tmp_path: Path) -> N
         "mirax/Slidedat.ini",
         "mirax/Data0000.dat",
         "mirax/preview.jpg",
-        "series/1.dcm",
-        "series/2.dcm",
         "loose.dcm",
         "image.zarr/0/.zarray",
         "scan.vsi",
@@ -65,6 +64,8 @@ def test_folders_are_searched_by_the_rules_of_their_formats(tmp_path: Path) -> N
         "earlier/case/cells.parquet",
         "earlier/case/overview.png",
     )
+    draw_dicom(tmp_path / "series" / "1.dcm", "1.2.3")
+    draw_dicom(tmp_path / "series" / "2.dcm", "1.2.3")
     assert found(tmp_path) == [
         "C.NDPI",
         "a.ome.tif",

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from drawn_dicom import dicom
 
 from wsipsm.errors import UsageError
 from wsipsm.stages.discover import CohortSlide, list_slides, read_study, refusal
@@ -16,12 +17,6 @@ def touch(root: Path, *names: str, content: bytes = b"") -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-
-
-def dicom(series: str, padding: int = 0) -> bytes:
-    """As much of a DICOM file as tells its series."""
-    uid = series.encode()
-    return b"\0" * 128 + b"DICM" + b"\x20\x00\x0e\x00UI" + len(uid).to_bytes(2, "little") + uid + b"\0" * padding
 
 
 def found(root: Path, *sources: str) -> list[str]:

@@ -30,8 +30,8 @@ class SlideInfo:
     """Size of every level, level 0 first, each smaller than the last."""
     mpp: float | None
     """Level-0 pixel size, um/px, as the file states it or the user gave it; None when unknown."""
-    fingerprint: str
-    """Hex digest that names the pixels: of file size and of sampled bytes of every file of the slide."""
+    fingerprint: str = ""
+    """Hex digest that names the pixels: of all bytes of every file of the slide. Empty where it was not asked for."""
     bounds: Box | None = None
     """Non-empty part in level-0 pixels, inside the canvas; None where the file states none. See ``slide/frame.py``."""
     vendor: str | None = None

@@ -1,42 +1,64 @@
-"""Names for pixels: a digest of sampled bytes, cheap on files of many gigabytes."""
+"""Names for pixels: a slide is the same slide when all bytes of all its files are."""
 
 from __future__ import annotations
 
 import hashlib
-import random
+import os
+import time
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.errors import SlideOpenError
+from wsipsm.slide.dicom import is_dicom, largest_of, series_files, slides_in
 
-SAMPLE_BYTES = 1 << 16
-N_INNER_SAMPLES = 8
-_SERIES_TAG = b"\x20\x00\x0e\x00UI"
+_SETTLED_NS = 3_000_000_000
+"""A file that changed within so short a time may change again without a new time of change: clocks tick."""
+_N_REMEMBERED = 4096
+_LEFT_BY_SYSTEMS = frozenset((".ds_store", "thumbs.db", "desktop.ini"))
+"""What file managers put into folders."""
+
+
+class FileStamp(NamedTuple):
+    """What a file system says of a file; of two that differ, one was written in between."""
+
+    device: int
+    inode: int
+    n_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    """Time of change, which no program can set: a copy that keeps its source's time of writing has a new one."""
 
 
 def fingerprint_slide(path: Path) -> str:
-    """Digest of a slide file and of every file that belongs to it.
+    """SHA-256 of a slide's bytes; of a slide of several files, of the list of their names and digests.
 
-    The head, the tail and eight places in between are hashed with the size; the places depend on the size alone, so the
-    same file always gives the same digest, wherever it lies and whatever it is called.
+    Of a DICOM series the names do not count, since nothing refers to them. The same files always give the same digest,
+    wherever they lie.
 
     Raises
     ------
     SlideOpenError
-        When a file cannot be read.
+        When a file cannot be read or is written meanwhile, or there is none.
     """
-    digest = hashlib.sha256()
     try:
-        for name, file in slide_files(path):
-            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
-            _update(digest, file)
+        files = slide_files(path)
+        digests = [(name, _digest(file)) for name, file in files]
     except OSError as error:
         raise SlideOpenError(
             f"{path}: {error.strerror or error}; a readable file is needed. Check its rights."
         ) from error
-    return digest.hexdigest()
+    if not digests:
+        raise SlideOpenError(f"{path}: no file that belongs to the slide; its pixels are needed. Copy it again.")
+    if len(digests) == 1 and digests[0][0] == "":
+        return digests[0][1]
+    whole = hashlib.sha256()
+    for name, digest in sorted(digests):
+        whole.update(os.fsencode(name) + b"\0" + digest.encode())
+    return whole.hexdigest()
 
 
 def fingerprint_array(pixels: NDArray[np.uint8]) -> str:
@@ -46,52 +68,97 @@ def fingerprint_array(pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def slide_files(path: Path) -> list[tuple[str, Path]]:
-    """Files that hold a slide, each with a name that does not change when the slide is moved or renamed."""
-    if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.is_file())
-        return [(str(file.relative_to(path).as_posix()), file) for file in inside]
-    suffix = path.suffix.lower()
-    if suffix == ".dcm":
-        return [(file.name, file) for file in dicom_series(path)]
-    files = [("", path)]
-    data_dir = path.with_suffix("")
-    if suffix == ".mrxs" and data_dir.is_dir():
-        files += [(file.name, file) for file in sorted(data_dir.iterdir()) if file.is_file()]
-    return files
+def stamp_slide(path: Path) -> tuple[FileStamp, ...] | None:
+    """Stamps of a slide's files: a cheap sign that nothing was written. None when they cannot be asked for.
 
-
-def dicom_series(path: Path) -> list[Path]:
-    """DICOM files beside ``path`` that belong to the same series, itself included, sorted by name."""
-    series = series_uid(path)
-    if series is None:
-        return [path]
-    return sorted(file for file in path.parent.glob("*.dcm") if file.is_file() and series_uid(file) == series)
-
-
-def series_uid(path: Path) -> bytes | None:
-    """SeriesInstanceUID (0020,000E) of a DICOM file in explicit little-endian, or None.
-
-    The element stands in the first kilobytes; a whole DICOM parser for one text would be a further dependency.
+    Of an NGFF folder, which may have a hundred thousand files, those that lie at its top are asked alone.
     """
-    with path.open("rb") as stream:
-        head = stream.read(SAMPLE_BYTES)
-    at = head.find(_SERIES_TAG)
-    if head[128:132] != b"DICM" or at < 0:
+    try:
+        if path.suffix.lower() == ".zarr" and path.is_dir():
+            return tuple(_stamp(file) for file in sorted(path.iterdir()) if file.is_file())
+        return tuple(_stamp(file) for _, file in slide_files(path))
+    except (OSError, SlideOpenError):
         return None
-    start = at + len(_SERIES_TAG) + 2
-    length = int.from_bytes(head[start - 2 : start], "little")
-    return head[start : start + length].rstrip(b"\0 ")
 
 
-def _update(digest: hashlib._Hash, file: Path) -> None:
-    size = file.stat().st_size
+def slide_files(path: Path) -> list[tuple[str, Path]]:
+    """Files that hold a slide, each with the name by which the slide knows it; empty where it knows it by none.
+
+    Raises
+    ------
+    OSError
+        When a file or folder cannot be read.
+    SlideOpenError
+        When a folder holds no slide, or several.
+    """
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        if suffix != ".zarr":
+            return [("", file) for file in series_in_folder(path)]
+        inside = sorted(file for file in path.rglob("*") if file.is_file() and not _is_left_by_system(file))
+        return [(file.relative_to(path).as_posix(), file) for file in inside]
+    if is_dicom(path):
+        return [("", file) for file in series_files(path)]
+    if suffix == ".mrxs" and (index := path.with_suffix("") / "Slidedat.ini").is_file():
+        return [("", path), (index.name, index), *_named_in(index, index.parent)]
+    if suffix in (".vms", ".vmu"):
+        return [("", path), *_named_in(path, path.parent)]
+    return [("", path)]
+
+
+def series_in_folder(folder: Path) -> list[Path]:
+    """Files of the one DICOM series that a folder holds, the one of full size first.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be read.
+    SlideOpenError
+        When it holds no series, or several; the message is the reason alone.
+    """
+    series = list(slides_in(folder.iterdir()).values())
+    if not series:
+        raise SlideOpenError("a folder without DICOM files of a slide")
+    if len(series) > 1:
+        some = ", ".join(largest_of(files).name for files in series[:4])
+        raise SlideOpenError(f"a folder with {len(series)} DICOM series; name a file of the one wanted: {some}")
+    largest = largest_of(series[0])
+    return [largest, *(file for file in series[0] if file != largest)]
+
+
+def _named_in(index: Path, folder: Path) -> list[tuple[str, Path]]:
+    """Files of a folder that an index names: what else lies there is no part of the slide."""
+    text = index.read_bytes().lower()
+    others = (file for file in sorted(folder.iterdir()) if file != index and file.is_file())
+    return [(file.name, file) for file in others if os.fsencode(file.name).lower() in text]
+
+
+def _is_left_by_system(file: Path) -> bool:
+    return file.name.lower() in _LEFT_BY_SYSTEMS or file.name.startswith("._")
+
+
+def _stamp(file: Path) -> FileStamp:
+    found = file.stat()
+    return FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file; within a process one that has not changed since is not read again.
+
+    The memory is asked only where the file's time of change is known to be one, and lies so far back that a further
+    change would have given it another.
+    """
+    stamp = _stamp(file)
+    is_settled = os.name == "posix" and stamp.ctime_ns < time.time_ns() - _SETTLED_NS
+    return (_read_digest if is_settled else _read_digest.__wrapped__)(file, stamp)
+
+
+@lru_cache(maxsize=_N_REMEMBERED)
+def _read_digest(file: Path, stamp: FileStamp) -> str:
     with file.open("rb") as stream:
-        if size <= SAMPLE_BYTES * (N_INNER_SAMPLES + 2):
-            digest.update(stream.read())
-            return
-        inner = random.Random(size)
-        places = [inner.randrange(SAMPLE_BYTES, size - 2 * SAMPLE_BYTES) for _ in range(N_INNER_SAMPLES)]
-        for offset in (0, *sorted(places), size - SAMPLE_BYTES):
-            stream.seek(offset)
-            digest.update(stream.read(SAMPLE_BYTES))
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if _stamp(file) != stamp:
+        raise SlideOpenError(
+            f"{file}: it is written while it is read; a whole file is needed. Wait until its copy is complete."
+        )
+    return digest

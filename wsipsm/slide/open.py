@@ -8,6 +8,9 @@ from pathlib import Path
 
 from wsipsm.errors import MissingMppError, SlideOpenError, UsageError
 from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
+from wsipsm.slide.dicom import slides_in
+from wsipsm.slide.fingerprint import FileStamp, fingerprint_slide, stamp_slide
+from wsipsm.slide.reader import ReaderSlide
 
 READABLE = "SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, NGFF zarr, JP2, PNG and JPEG are read"
 
@@ -24,10 +27,10 @@ _UNREADABLE_SUFFIXES = {
 }
 """Refused by name before any reader looks: a VSI, for one, is a TIFF of the slide's label."""
 
-Reader = Callable[[Path, float | None], Slide]
+Reader = Callable[[Path, float | None], ReaderSlide]
 
 
-def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
+def open_slide(path: str | Path, mpp: float | None = None, identify: bool = True) -> Slide:
     """Open a slide with the first reader that takes it.
 
     Parameters
@@ -36,6 +39,8 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
         A slide file, a folder that holds one DICOM series, or an NGFF ``.zarr`` folder.
     mpp
         Pixel size in um/px that overrides the file's.
+    identify
+        Read all bytes for the slide's fingerprint; False where nothing depends on it.
 
     Returns
     -------
@@ -54,15 +59,18 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     if mpp is not None:
         _require_plausible_option(mpp)
     _require_slide_like(path)
-    reasons, cause = [], None
+    reasons, cause, before = [], None, stamp_slide(path)
     for name, reader in _readers_for(path):
         try:
             slide = reader(path, mpp)
             _require_possible_size(slide)
-            return slide
         except SlideOpenError as error:
             reasons.append(f"{name}: {error}")
             cause = error
+            continue
+        if identify:
+            _identify(slide, path, before)
+        return slide
     raise SlideOpenError(
         f"{path}: no reader opens it ({'; '.join(reasons)}); a whole slide or image is needed, {READABLE}. "
         "Check that the copy is complete, or export it as OME-TIFF."
@@ -113,11 +121,26 @@ def _require_possible_size(slide: Slide) -> None:
         raise SlideOpenError(f"{size.width} x {size.height} px in the header; no slide has over {MAX_SLIDE_PX:,} px")
 
 
+def _identify(slide: ReaderSlide, path: Path, before: tuple[FileStamp, ...] | None) -> None:
+    """Give a slide its fingerprint, when its files are those that were opened."""
+    try:
+        slide.name_pixels(fingerprint_slide(path))
+        if stamp_slide(path) != before:
+            raise SlideOpenError(
+                f"{path}: it is written while it is opened; a whole file is needed. Wait until its copy is complete."
+            )
+    except BaseException:
+        slide.close()
+        raise
+
+
 def _require_slide_like(path: Path) -> None:
     """Refuse what no reader needs to look at, with a reason of its own."""
     try:
         exists, is_folder = path.exists(), path.is_dir()
         size = path.stat().st_size if exists else 0
+        is_zarr = path.suffix.lower() == ".zarr"
+        holds_slide = is_zarr or not is_folder or bool(slides_in(path.iterdir()))
     except OSError as error:
         raise SlideOpenError(
             f"{path}: {error.strerror or error}; a readable file is needed. Check its rights."
@@ -130,10 +153,10 @@ def _require_slide_like(path: Path) -> None:
             raise SlideOpenError(
                 f"{path}: the data folder of an MRXS slide; the .mrxs file is needed. Name the file beside the folder."
             )
-        if suffix != ".zarr" and not any(path.glob("*.dcm")):
+        if not holds_slide:
             raise SlideOpenError(
-                f"{path}: a folder without DICOM files; a slide file, a DICOM folder or a .zarr folder is needed. "
-                "Name one slide, or use `wsipsm cohort` for a folder of them."
+                f"{path}: a folder without DICOM files of a slide; a slide file, a DICOM folder or a .zarr folder is "
+                "needed. Name one slide, or use `wsipsm cohort` for a folder of them."
             )
         return
     if suffix in _UNREADABLE_SUFFIXES:

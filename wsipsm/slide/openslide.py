@@ -14,7 +14,7 @@ from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import parse_bounds
 from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie, ycbcr_to_rgb
-from wsipsm.slide.fingerprint import dicom_series, fingerprint_slide, series_uid
+from wsipsm.slide.fingerprint import series_in_folder
 from wsipsm.slide.reader import (
     ReaderSlide,
     agree_mpp,
@@ -55,7 +55,7 @@ class OpenSlideSlide(ReaderSlide):
     """
 
     def __init__(self, path: Path, mpp: float | None = None) -> None:
-        self._file = _dicom_file(path) if path.is_dir() else path
+        self._file = series_in_folder(path)[0] if path.is_dir() else path
         impossible = find_impossible_size(self._file)
         if impossible:
             raise SlideOpenError(impossible)
@@ -100,7 +100,6 @@ class OpenSlideSlide(ReaderSlide):
             reader="openslide",
             level_sizes=sizes,
             mpp=mpp if mpp is not None else stated,
-            fingerprint=fingerprint_slide(self._file),
             bounds=bounds,
             vendor=vendor,
             objective_power=parse_number(properties.get("openslide.objective-power")),
@@ -180,17 +179,6 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
         raise SlideOpenError("no format that OpenSlide knows") from error
     except (openslide.OpenSlideError, OSError) as error:
         raise SlideOpenError(str(error)) from error
-
-
-def _dicom_file(folder: Path) -> Path:
-    """File of a DICOM folder to open: the largest, which holds level 0; OpenSlide finds the other levels beside it."""
-    files = [file for file in folder.glob("*.dcm") if file.is_file()]
-    series = {series_uid(file) for file in files}
-    if not files:
-        raise SlideOpenError("a folder without .dcm files")
-    if len(series) > 1:
-        raise SlideOpenError(f"a folder with {len(series)} DICOM series; name one of its files")
-    return max(dicom_series(files[0]), key=lambda file: (file.stat().st_size, file.name))
 
 
 def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:

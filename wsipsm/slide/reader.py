@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,10 @@ class ReaderSlide(ABC):
     def info(self) -> SlideInfo:
         """Facts about the slide."""
         return self._info
+
+    def name_pixels(self, fingerprint: str) -> None:
+        """Take the digest that names the pixels: a reader does not make it, since it costs a look at all bytes."""
+        self._info = replace(self._info, fingerprint=fingerprint)
 
     @abstractmethod
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
-from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.reader import ReaderSlide, agree_mpp, shrinking_levels, to_sizes
 
 SUFFIXES = (".zarr", ".jp2")
@@ -77,7 +76,6 @@ class TiatoolboxSlide(ReaderSlide):
                 reader="tiatoolbox",
                 level_sizes=sizes,
                 mpp=mpp if mpp is not None else stated_mpp,
-                fingerprint=fingerprint_slide(path),
                 vendor=facts.vendor or None,
                 notes=(note,) if note else (),
             )

@@ -19,7 +19,6 @@ from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import find_bounds
 from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
-from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.reader import ReaderSlide, to_sizes
 from wsipsm.slide.tiff_directory import find_cut
 from wsipsm.slide.tiff_layout import describe_mpp, find_levels, objective_power
@@ -141,7 +140,6 @@ class TiffSlide(ReaderSlide):
             reader="tiff",
             level_sizes=sizes,
             mpp=mpp if mpp is not None else stated,
-            fingerprint=fingerprint_slide(path),
             bounds=bounds,
             vendor="ome" if self._tif.is_ome else "aperio" if self._tif.is_svs else None,
             objective_power=objective_power(self._tif),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -30,6 +31,7 @@ from wsipsm.ki67.measure import measure_nuclei
 from wsipsm.models.card import ModelCard
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import Slide
+from wsipsm.slide.fingerprint import fingerprint_slide, stamp_slide
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of
 from wsipsm.stain import StainProfile, separate
@@ -116,15 +118,36 @@ class _Steps:
 class _Opened:
     """A slide that is closed when nothing holds it any more."""
 
-    def __init__(self, slide: Slide) -> None:
+    def __init__(self, slide: Slide, path: Path) -> None:
         self.slide = slide
+        self._path, self._stamp = path, stamp_slide(path)
         self._closing = weakref.finalize(self, slide.close)
+
+    def require_same(self) -> None:
+        """Refuse pixels of a slide that was written while it was open.
+
+        Raises
+        ------
+        SlideOpenError
+            When the content is another now. A slide that is away just now cannot be asked.
+        """
+        now = stamp_slide(self._path)
+        if now is None or now == self._stamp:
+            return
+        if fingerprint_slide(self._path) != self.slide.info.fingerprint:
+            raise _changed(str(self._path))
+        self._stamp = now
+
+
+def _changed(path: str) -> SlideOpenError:
+    return SlideOpenError(
+        f"{path}: its content is not what the run was planned on; the same file is needed until the run ends. "
+        "Run the command again."
+    )
 
 
 def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) -> Predictor:
     """Open a network. The one place where a run meets one, and where torch or OpenVINO load."""
-    from pathlib import Path
-
     from wsipsm.models.predict import open_predictor
 
     return open_predictor(Path(weights), card, backend=backend, threads=threads)
@@ -135,11 +158,8 @@ def _opened_slide(path: str, mpp: float | None, fingerprint: str) -> _Opened:
     slide = open_slide(path, mpp)
     if slide.info.fingerprint != fingerprint:
         slide.close()
-        raise SlideOpenError(
-            f"{path}: its content is not what the run was planned on; the same file is needed until the run ends. "
-            "Run the command again."
-        )
-    return _Opened(slide)
+        raise _changed(path)
+    return _Opened(slide, Path(path))
 
 
 @lru_cache(maxsize=1)
@@ -189,10 +209,13 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     with _limited_threads(job.threads):
         decoded = job.decoded_box(block.core)
         with steps.timed("read"):
-            slide = _opened_slide(job.slide_path, job.mpp, job.fingerprint).slide
+            opened = _opened_slide(job.slide_path, job.mpp, job.fingerprint)
             box = decoded.expand(job.margin_px)
             grid = job.grid
-            rgb, failed = read_what_can_be_read(slide, box, grid.scale, grid.size_px, RETRY_BOXES_PX, grid.origin_px0)
+            rgb, failed = read_what_can_be_read(
+                opened.slide, box, grid.scale, grid.size_px, RETRY_BOXES_PX, grid.origin_px0
+            )
+            opened.require_same()
         backend = ""
         if rgb is None:
             table, n_too_large = shard_schema().empty_table(), 0

@@ -313,7 +313,7 @@ def look_at_slide(path: str, mpp: float | None, roi: str | None) -> list[str]:
     """
     reasons, info = [], None
     try:
-        with open_slide(path, mpp) as slide:
+        with open_slide(path, mpp, identify=False) as slide:
             info = slide.info
         require_mpp(info)
     except WsipsmError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.config import RunOptions
-from wsipsm.errors import SlideReadError, UsageError
+from wsipsm.errors import SlideOpenError, SlideReadError, UsageError
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact, Column, Stain
@@ -51,6 +51,8 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     ------
     SlideReadError
         When no pixel of the region could be read.
+    SlideOpenError
+        When the slide is another one now.
     OutputError
         When results cannot be written; older ones stay as they were.
     """
@@ -83,7 +85,7 @@ def _write_results(
             f"{plan.info.path}: no pixel of the region could be read; a readable slide is needed. "
             "Copy it again from its source."
         )
-    picture, px0_per_pixel = _read_picture(plan, options)
+    picture, px0_per_pixel = _read_picture(plan, run_dir, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
     grid = plan.job.grid
     canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
@@ -115,10 +117,17 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     return write_score(run_dir, plan.info, plan.region, result.coverage, cut, findings=result.findings)
 
 
-def _read_picture(plan: SlidePlan, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
+def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
     """Read the slide small, shape (h, w, 3), and the level-0 pixels of one of its pixels."""
     content = SlideFrame.of(plan.info).content
     with open_slide(plan.info.path, options.mpp) as slide:
+        if slide.info.fingerprint != plan.info.fingerprint:
+            # Blocks may hold pixels of either.
+            run_dir.remove_shards()
+            raise SlideOpenError(
+                f"{plan.info.path}: its content changed during the run; the same file is needed until the run ends. "
+                "Run the command again."
+            )
         if max(content.width, content.height) <= _PICTURE_FROM_PX0:
             picture, px0_per_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
         else:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from wsipsm.errors import UsageError
 from wsipsm.keys import Artefact
-from wsipsm.slide.fingerprint import series_uid
+from wsipsm.slide.dicom import largest_of, read_dicom_head, slides_in
 
 _READABLE = (".svs .ndpi .mrxs .scn .bif .svslide .vms .vmu .dcm .czi", ".tif .tiff .jp2 .png .jpg .jpeg .zarr")
 _KNOWN_BUT_NOT_READABLE = ".vsi .isyntax .kfb .sdpc .lif"
 SLIDE_SUFFIXES = frozenset(" ".join((*_READABLE, _KNOWN_BUT_NOT_READABLE)).split())
 """What counts as a slide in a folder; one that is not readable gets a row that says so."""
+_OTHER_FILES = ".txt .md .csv .tsv .xml .json .geojson .html .pdf .xlsx .docx .zip .gz .log .ini .dat .py"
+_NO_DICOM = frozenset(_OTHER_FILES.split())
+"""Names that are not looked into: opening every file of a share costs time."""
 
 
 def is_slide_folder(folder: Path) -> bool:
@@ -21,9 +24,10 @@ def is_slide_folder(folder: Path) -> bool:
     if folder.suffix.lower() == ".zarr":
         return True
     files = [Path(entry.path) for entry in _entries(folder) if not entry.is_dir() and not entry.name.startswith(".")]
-    if len(files) < 2 or any(file.suffix.lower() != ".dcm" for file in files):
+    if len(files) < 2 or any(_is_named_otherwise(file.name) for file in files):
         return False
-    return len({_series_of(file) for file in files}) == 1
+    series = list(slides_in(files).values())
+    return len(series) == 1 and len(series[0]) == len(files)
 
 
 def find_slides(folder: Path, out_dir: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
@@ -100,7 +104,11 @@ def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
                 yield from [match] if is_slide_folder(match) else find_slides(match, out_dir)
         elif searched and match.name in files:
             yield match
-        elif match.suffix.lower() == ".dcm" and _is_searched(folder.parent, base, out_dir) and is_slide_folder(folder):
+        elif (
+            not _is_named_otherwise(match.name)
+            and _is_searched(folder.parent, base, out_dir)
+            and is_slide_folder(folder)
+        ):
             yield folder
 
 
@@ -127,24 +135,31 @@ def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
     suffixes = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in entries}
     # The parts of a Hamamatsu VMS slide are JPEG files beside it.
     has_parts = not {".vms", ".vmu"}.isdisjoint(suffixes.values())
-    series: dict[bytes, tuple[int, str]] = {}
+    maybe_dicom: list[Path] = []
     for entry in entries:
         suffix = suffixes[entry.name]
-        if suffix not in SLIDE_SUFFIXES or entry.name.startswith(".") or entry.is_dir():
+        if entry.name.startswith(".") or entry.is_dir():
             continue
-        uid = _series_of(Path(entry.path)) if suffix == ".dcm" else None
-        if uid is not None:
-            series[uid] = max(series.get(uid, (0, "")), (entry.stat().st_size, entry.name))
-        elif not (has_parts and suffix in (".jpg", ".jpeg")):
+        if not _is_named_otherwise(entry.name):
+            maybe_dicom.append(Path(entry.path))
+        elif suffix in SLIDE_SUFFIXES and not (has_parts and suffix in (".jpg", ".jpeg")):
             yield entry.name
-    yield from (name for _, name in series.values())
+    yield from (largest_of(files).name for files in slides_in(maybe_dicom).values())
+    yield from (file.name for file in maybe_dicom if file.suffix.lower() == ".dcm" and not _is_read_as_dicom(file))
 
 
-def _series_of(file: Path) -> bytes | None:
+def _is_named_otherwise(name: str) -> bool:
+    """Whether a name says that a file is no DICOM; archives write DICOM under names with and without any suffix."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in _NO_DICOM or (suffix in SLIDE_SUFFIXES and suffix != ".dcm")
+
+
+def _is_read_as_dicom(file: Path) -> bool:
+    """Whether a file is DICOM and says so itself; else its name alone makes it a slide, which is told to be damaged."""
     try:
-        return series_uid(file) if file.is_file() else None
+        return read_dicom_head(file) is not None
     except OSError:
-        return None  # told when it is opened
+        return False
 
 
 def _holds_no_slides(folder: Path, out_dir: Path) -> bool:

@@ -59,7 +59,7 @@ def draw_patches(path: Path, mpp: float | None, stain: Stain | None, seed: int, 
     UsageError
         When it is too small or holds too little tissue.
     """
-    with open_slide(path, mpp) as slide:
+    with open_slide(path, mpp, identify=False) as slide:
         slide_mpp = require_mpp(slide.info)
         thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
         refuse_fluorescence(thumbnail, slide.info.path)
