@@ -1,7 +1,8 @@
 """One command at a time on a folder of results, also when machines share it.
 
 The holder rewrites a small file every few seconds. Whoever finds one watches whether it still changes: neither clocks
-of two machines nor one that jumps matter, and what a dead machine left behind is taken over.
+of two machines nor one that jumps matter, and what a dead machine left behind is taken over. A study holds its own
+folder and the folders of the slides that it works on; those show no sign of life of their own, the study's does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ LOCK_NAME = "wsipsm.lock"
 BEAT_S = 5.0
 PATIENCE_BEATS = 4
 """Beats that must pass without a change before a lock of another machine counts as left behind."""
+_IN_STUDY = "in_study"
+"""Marks the lock of a slide's folder that a study holds: the lock of the folder above shows whether it lives."""
+_MOST_TRIES = 20
+"""A folder that another command removes, since nothing came of it, is made again so often."""
 
 
 class FolderLock:
@@ -76,7 +81,7 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
     Parameters
     ----------
     folder
-        Exists and is writable.
+        Is made where it is absent; what was made is removed in the end when it is empty.
     beat_s
         Seconds between signs of life.
 
@@ -85,10 +90,10 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
     UsageError
         When another command works on the folder; it names host, process and age.
     OutputError
-        When the lock cannot be written.
+        When the folder cannot be made, or the lock not be written.
     """
-    path = folder / LOCK_NAME
-    own = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid()), "space": _space()}
+    path, own = folder / LOCK_NAME, _own_name()
+    absent = _absent(folder)
     lock = FolderLock(path, own, _claim(path, own, beat_s))
     ended = threading.Event()
     beating = threading.Thread(target=lock.beat, args=(beat_s, ended), daemon=True)
@@ -99,6 +104,31 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
         ended.set()
         beating.join(timeout=2 * beat_s)
         lock.release()
+        _remove_empty(absent)
+
+
+@contextmanager
+def hold_in_study(folder: Path) -> Iterator[FolderLock]:
+    """Hold the folder of a slide for a study that holds the folder above.
+
+    Parameters
+    ----------
+    folder
+        As for :func:`hold_folder`.
+
+    Raises
+    ------
+    UsageError, OutputError
+        As :func:`hold_folder`.
+    """
+    path, own = folder / LOCK_NAME, {**_own_name(), _IN_STUDY: True}
+    absent = _absent(folder)
+    lock = FolderLock(path, own, _claim(path, own, BEAT_S))
+    try:
+        yield lock
+    finally:
+        lock.release()
+        _remove_empty(absent)
 
 
 def holder_of(folder: Path) -> str:
@@ -112,14 +142,37 @@ def holder_of(folder: Path) -> str:
     return ""
 
 
+def _own_name() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _start_of(pid), "space": _space()}
+
+
+def _absent(folder: Path) -> list[Path]:
+    """Folders that must be made for a folder to exist, the innermost first."""
+    return [place for place in (folder, *folder.parents) if not place.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):  # something lies in it
+        for folder in folders:
+            folder.rmdir()
+
+
 def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
     """Create the lock, or take over one that was left behind."""
-    told = ""
+    told, n_tries = "", 0
     while True:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            n_tries += 1
             _create(path, own)
             return told
-        except FileExistsError:
+        except FileNotFoundError as error:  # removed in between
+            if n_tries >= _MOST_TRIES:
+                raise output_error(path, error) from error
+        except FileExistsError as error:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise output_error(path.parent, error) from error
             found = _read(path)
             if not _is_left_behind(path, found, own, beat_s):
                 raise UsageError(_refusal(path, found)) from None
@@ -154,6 +207,10 @@ def _remove(path: Path, found: dict[str, Any]) -> None:
 
 
 def _is_left_behind(path: Path, found: dict[str, Any], own: dict[str, Any], beat_s: float) -> bool:
+    if found.get(_IN_STUDY):
+        above = path.parent.parent / LOCK_NAME
+        study = _read(above)
+        return not _is_same(study, found) or _is_left_behind(above, study, own, beat_s)
     if found.get("host") == own["host"] and found.get("space", own["space"]) == own["space"]:
         # A number may have been given to another process since.
         started = _start_of(found.get("pid"))
@@ -214,10 +271,14 @@ def _name_of(found: dict[str, Any]) -> str:
 
 
 def _refusal(path: Path, found: dict[str, Any]) -> str:
+    folder = path.parent
+    told = f"{folder}: {_name_of(found)} works on it"
+    wait = "one command at a time is needed. Wait for it"
+    if found.get(_IN_STUDY):
+        # Told by the study's own sign of life.
+        folder = folder.parent
+        told += f", for the study in {folder}"
+        wait += f", or look with 'wsipsm status {folder}'"
     with suppress(OSError):
-        return (
-            f"{path.parent}: {_name_of(found)} works on it (last sign of life "
-            f"{_age_s(path, _time_there(path.parent)):.0f} s ago); one command "
-            f"at a time is needed. Wait for it, or look with 'wsipsm status {path.parent}'."
-        )
-    return f"{path.parent}: {_name_of(found)} works on it; one command at a time is needed. Wait for it."
+        told += f" (last sign of life {_age_s(folder / LOCK_NAME, _time_there(folder)):.0f} s ago)"
+    return f"{told}; {wait}."

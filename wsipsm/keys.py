@@ -65,6 +65,8 @@ class Artefact(StrEnum):
     GEOJSON = "cells.geojson.gz"
     SUMMARY = "summary.json"
     RUN = "run.json"
+    SLIDE = "slide.json"
+    """Which slide the folder is of, from the moment it is made."""
     OVERVIEW = "overview.png"
     SCORE = "score.json"
     SCORE_AREAS = "score.geojson"

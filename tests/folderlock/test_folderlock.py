@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from wsipsm.errors import OutputError, UsageError
-from wsipsm.folderlock import LOCK_NAME, hold_folder
+from wsipsm.folderlock import LOCK_NAME, hold_folder, hold_in_study
 
 BEAT_S = 0.05
 HOLDER = """
@@ -118,6 +118,44 @@ def test_many_at_once_and_one_holds(tmp_path: Path) -> None:
     assert told == ["held", "refused", "refused", "refused"]
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="--out"), hold_folder(tmp_path / "absent"):
+def test_a_folder_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="--out"), hold_folder(tmp_path / "file"):
+        pass
+    with pytest.raises(OutputError, match="--out"), hold_folder(tmp_path / "file" / "below"):
+        pass
+
+
+def test_what_was_made_and_stayed_empty_is_removed(tmp_path: Path) -> None:
+    with hold_folder(tmp_path / "out" / "slide", BEAT_S):
+        assert (tmp_path / "out" / "slide" / LOCK_NAME).is_file()
+    assert list(tmp_path.iterdir()) == []
+    with hold_folder(tmp_path / "out" / "slide", BEAT_S):
+        (tmp_path / "out" / "other").mkdir()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["other"]
+
+
+def test_a_slide_of_a_study_is_held_while_the_study_is(tmp_path: Path) -> None:
+    study, slide = tmp_path / "study", tmp_path / "study" / "slide"
+    with hold_folder(study, BEAT_S), hold_in_study(slide):
+        told = rf"{slide}: process {os.getpid()} .* for the study in {study} \(last sign"
+        with pytest.raises(UsageError, match=told), hold_folder(slide, BEAT_S):
+            pass
+        with hold_folder(study / "another slide", BEAT_S):
+            pass
+        left = (slide / LOCK_NAME).read_bytes()
+    assert list(tmp_path.iterdir()) == []
+    slide.mkdir(parents=True)
+    (slide / LOCK_NAME).write_bytes(left)
+    with hold_folder(slide, BEAT_S) as lock:
+        assert "left behind" in lock.told
+
+
+def test_a_slide_that_a_run_holds_is_not_had_by_a_study(tmp_path: Path) -> None:
+    with (
+        hold_folder(tmp_path / "slide", BEAT_S),
+        hold_folder(tmp_path, BEAT_S),
+        pytest.raises(UsageError, match=f"process {os.getpid()} on"),
+        hold_in_study(tmp_path / "slide"),
+    ):
         pass

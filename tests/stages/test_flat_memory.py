@@ -32,7 +32,7 @@ OPTIONS = RunOptions(mpp=MPP, workers=0, block_px=64, tile_px=64)
 
 def replayed_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every slide be the copy of one that was done, as it would come back from a worker."""
-    prepared = prepare_slide(draw_slide(folder / "one.png", 200, 200), folder / "one", OPTIONS)
+    prepared = prepare_slide(draw_slide(folder / "one.png", 200, 200), folder / "out", OPTIONS, "one")
     assert isinstance(prepared, PreparedSlide)
     reports = {block.index: segment_block(prepared.plan.job, block) for block in prepared.plan.blocks}
     before, after = pickle.dumps(prepared), pickle.dumps(finish_slide(prepared, Segmented(reports), OPTIONS))

@@ -35,6 +35,15 @@ StainFrom = Annotated[
         show_default="fitted on the slide",
     ),
 ]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Of the slide's folder in DIR.",
+        show_default="the file's name without its suffix",
+    ),
+]
 OutDir = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="DIR", help="Folder of results; each slide gets a folder of its own in it."),
@@ -44,6 +53,7 @@ OutDir = Annotated[
 def run(
     slide: SlidePath,
     out: OutDir = Path("wsipsm-out"),
+    name: Name = None,
     model: Model = None,
     mpp: Mpp = None,
     roi: Roi = None,
@@ -79,13 +89,16 @@ def run(
     )
     from wsipsm.cli.progress import open_listener
     from wsipsm.cli.report import lines_about_run
+    from wsipsm.stages.discover import check_folder_name
     from wsipsm.stages.fixed_stain import fixed_stain_of
     from wsipsm.stages.run import run_slide
 
+    if name is not None:
+        check_folder_name(name, "--name")
     if stain_from is not None:
         options = options.model_copy(update={"stain": fixed_stain_of(stain_from, mpp, seed)})
     with says_how_to_continue(), open_listener(silent=quiet or as_json) as listener:
-        summary = run_slide(slide, out, options, listener)
+        summary = run_slide(slide, out, options, listener, name=name)
     if as_json:
         show_json(summary.to_dict())
     elif not quiet:

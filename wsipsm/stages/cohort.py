@@ -16,7 +16,6 @@ from wsipsm.engine.task import Executor
 from wsipsm.errors import DiskFullError, TooManyFailuresError, WsipsmError, one_line
 from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.keys import Artefact
-from wsipsm.rundir import output_error
 from wsipsm.slide.remote import SlideCache
 from wsipsm.stages.check import check_slides
 from wsipsm.stages.cohort_table import (
@@ -92,10 +91,6 @@ def run_cohort(
     """
     out, how = Path(out_dir), cohort_options or CohortOptions()
     found = read_study([str(source) for source in sources], out, tuple(COLUMNS))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(out, error) from error
     with hold_folder(out) as lock, Journal(out) as journal:
         cache = _open_cache(found.slides, out, how)
         looked = check_slides(found.slides, options, cache, lambda n, of: listener(SlidesChecked(n, of)))

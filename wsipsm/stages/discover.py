@@ -202,7 +202,7 @@ def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSli
     is_weights = row.model.lower().endswith(".safetensors")
     slide = CohortSlide(
         path=folder / row.slide if path is None else path,
-        id=_folder_name(row.id),
+        id=folder_name(row.id),
         mpp=mpp,
         model=str(folder / row.model) if is_weights else row.model or None,
         roi=folder / row.roi if row.roi else None,
@@ -254,7 +254,7 @@ def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], p
     return kept
 
 
-def _folder_name(text: str) -> str:
+def folder_name(text: str) -> str:
     """Text as a folder's name on any system."""
     if not text:
         return ""
@@ -263,10 +263,26 @@ def _folder_name(text: str) -> str:
     return f"_{short}" if _STUDY_FILES.match(short) else short
 
 
+def check_folder_name(name: str, option: str) -> None:
+    """Make sure that a name can be a folder's on any system.
+
+    Raises
+    ------
+    UsageError
+        When it cannot; the option that gave it is named.
+    """
+    if folder_name(name) != name or not name:
+        usable = folder_name(name) or "slide"
+        raise UsageError(
+            f"{option} {name[:80]!r}: no name of a folder on every system; one without path and control characters, "
+            f"signs like : or *, no dot at its ends, at most {_MAX_NAME_BYTES} bytes is needed. {usable!r} would do."
+        )
+
+
 def _with_ids(slides: Sequence[CohortSlide], identities: Sequence[str], faults: Sequence[str]) -> Study:
     """Give every slide an id of its own; slides of one name get a part of their path's hash."""
     given = Counter(slide.id.casefold() for slide in slides if slide.id)
-    stems = ["" if slide.id else _folder_name(slide_stem(slide.path)) or "slide" for slide in slides]
+    stems = ["" if slide.id else folder_name(slide_stem(slide.path)) or "slide" for slide in slides]
     used = Counter(stem.casefold() for stem, slide in zip(stems, slides, strict=True) if not slide.id)
     taken: set[str] = set()
     named, problems = [], []

@@ -10,6 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -25,6 +26,7 @@ from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import PreparedSlide, finished_before, prepare_slide
 from wsipsm.stages.segment import STOPS_THE_SLIDE, Segmented, fitted_plan
+from wsipsm.stages.slide_folder import held_slide_folder
 from wsipsm.stages.summary import RunSummary
 from wsipsm.tiling import Block
 
@@ -38,6 +40,8 @@ class PrepareTask:
     out_dir: str
     options: RunOptions
     name: str
+    address: str = ""
+    """That the slide was fetched from; empty for one on a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def do_task(task: Task) -> Done:
     """Do one step; the function that executors run, here or on a worker."""
     match task:
         case PrepareTask():
-            return prepare_slide(task.path, task.out_dir, task.options, task.name)
+            return prepare_slide(task.path, task.out_dir, task.options, task.name, task.address)
         case BlockTask():
             return segment_block(task.job, task.block)
         case FinishTask(prepared=prepared):
@@ -137,7 +141,9 @@ class SlideFlow:
         self._ready: deque[Task] = deque()
         self._n_begun = 0
         self._n_flying = 0
-        self._not_fetched: list[tuple[int, Exception]] = []
+        self._not_begun: list[tuple[int, Exception]] = []
+        self._held: dict[int, ExitStack] = {}
+        """Folders of the slides between their plan and their end."""
 
     def run(self) -> Iterator[SlideEnd]:
         """Run all; yields the end of each slide, in the order in which they come."""
@@ -149,9 +155,11 @@ class SlideFlow:
                     if isinstance(outcome.error, (DiskFullError, ExecutorLostError)):
                         raise outcome.error
                     yield from self._take_outcome(outcome)
-                    yield from self._tell_not_fetched()
-                yield from self._tell_not_fetched()
+                    yield from self._tell_not_begun()
+                yield from self._tell_not_begun()
         finally:
+            for held in self._held.values():
+                held.close()
             release_worker()
 
     def take(self) -> Task | None:
@@ -172,11 +180,12 @@ class SlideFlow:
             try:
                 # With nothing else to do, there is nothing to do but wait for it.
                 path = self._fetcher.path_of(number, slide, wait=not self._ready and not self._n_flying)
+                if path is None:
+                    return None
+                self._hold(number)
             except Exception as error:  # noqa: BLE001  the boundary of a slide: it is told as its end
-                self._not_fetched.append((self._waiting.popleft(), error))
+                self._not_begun.append((self._waiting.popleft(), error))
                 continue
-            if path is None:
-                return None
             self._waiting.popleft()
             self._n_begun += 1
             if self._waiting:
@@ -184,13 +193,22 @@ class SlideFlow:
             self._tell(StageStarted("plan", slide.source))
             # Absolute, since workers of a running scheduler work in folders of their own.
             absolute, out_dir = os.path.abspath(path), os.path.abspath(self._out_dir)
-            return PrepareTask(number, absolute, out_dir, self._options(slide), slide.id)
+            address = "" if slide.url is None else slide.source
+            return PrepareTask(number, absolute, out_dir, self._options(slide), slide.id, address)
         return None
 
-    def _tell_not_fetched(self) -> Iterator[SlideEnd]:
-        while self._not_fetched:
+    def _hold(self, number: int) -> None:
+        """Hold a slide's folder until its end: no other command may write into it meanwhile."""
+        self._held[number] = ExitStack()
+        self._held[number].enter_context(held_slide_folder(self._out_dir / self._slides[number].id, in_study=True))
+
+    def _tell_not_begun(self) -> Iterator[SlideEnd]:
+        while self._not_begun:
+            number, error = self._not_begun.pop(0)
+            if isinstance(error, DiskFullError):
+                raise error
             self._n_begun += 1  # what every end takes off
-            yield self._fail(*self._not_fetched.pop(0))
+            yield self._fail(number, error)
 
     def _take_outcome(self, outcome: Outcome[Task, Done]) -> Iterator[SlideEnd]:
         task = outcome.task
@@ -268,6 +286,8 @@ class SlideFlow:
         self._n_begun -= 1
         self._opened.pop(end.slide, None)
         self._fetcher.release(end.slide)
+        if (held := self._held.pop(end.slide, None)) is not None:
+            held.close()
         if end.summary is not None:
             self._tell(SlideDone(self._told(end.slide), end.summary))
         return end

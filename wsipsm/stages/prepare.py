@@ -18,9 +18,9 @@ from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
-from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.provenance import result_code
+from wsipsm.stages.slide_folder import claim_slide_folder
 from wsipsm.stages.summary import RESULTS, RunSummary
 from wsipsm.tiling import Block
 
@@ -69,7 +69,8 @@ def prepare_slide(
     slide_path: str | Path,
     out_dir: str | Path,
     options: RunOptions,
-    name: str | None = None,
+    name: str,
+    address: str = "",
     listener: Listener = ignore_events,
 ) -> PreparedSlide | RunSummary:
     """Plan a slide's run and make its folder, or find that all was done before.
@@ -83,7 +84,9 @@ def prepare_slide(
     options
         Of the run.
     name
-        Of the slide's folder; None: the file's stem.
+        Of the slide's folder, which the caller holds.
+    address
+        That the slide was fetched from, for the folder to know it by; empty for one on a disk.
     listener
         Told when planning begins.
 
@@ -95,8 +98,9 @@ def prepare_slide(
     started = time.perf_counter()
     with open_slide(slide_path, options.mpp) as slide:
         require_mpp(slide.info)
-        run_dir = RunDir(Path(out_dir) / (name or slide_stem(slide_path)))
+        run_dir = RunDir(Path(out_dir) / name)
         request = request_key(slide.info, options)
+        claim_slide_folder(run_dir, slide.info, address)
         finished = finished_before(run_dir, request)
         if finished is not None and not options.overwrite:
             return finished

@@ -7,9 +7,11 @@ from pathlib import Path
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import Listener, SlideDone, StageStarted
 from wsipsm.engine.task import Executor
+from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import prepare_slide
 from wsipsm.stages.segment import segment_slide
+from wsipsm.stages.slide_folder import held_slide_folder
 from wsipsm.stages.summary import RunSummary
 
 
@@ -24,7 +26,8 @@ def run_slide(
     """Find and score the nuclei of one slide.
 
     A run that was stopped is continued; a finished one is left alone unless ``options.overwrite``; results of other
-    options or another version are replaced, each file in one step, once the new ones are whole.
+    options or another version are replaced, each file in one step, once the new ones are whole. The slide's folder is
+    held: another command that would write into it meanwhile is refused.
 
     Parameters
     ----------
@@ -47,12 +50,15 @@ def run_slide(
         One of its children, whose message says what to do; results under final names are never partial.
     """
     told = str(slide_path)
-    prepared = prepare_slide(slide_path, out_dir, options, name, listener)
-    if isinstance(prepared, RunSummary):
-        listener(SlideDone(told, prepared))
-        return prepared
-    segmented = segment_slide(prepared, options, listener, executor)
-    listener(StageStarted("write", told))
-    summary = finish_slide(prepared, segmented, options)
+    name = name or slide_stem(slide_path)
+    with held_slide_folder(Path(out_dir) / name) as lock:
+        prepared = prepare_slide(slide_path, out_dir, options, name, listener=listener)
+        if isinstance(prepared, RunSummary):
+            summary = prepared
+        else:
+            segmented = segment_slide(prepared, options, listener, executor)
+            lock.check()
+            listener(StageStarted("write", told))
+            summary = finish_slide(prepared, segmented, options)
     listener(SlideDone(told, summary))
     return summary

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import Annotation, annotation_bytes
+from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.ki67.score import Ki67Score, score_nuclei
@@ -83,13 +84,21 @@ def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: 
     Raises
     ------
     UsageError
-        When the folder holds no finished Ki-67 run.
+        When the folder holds no finished Ki-67 run, or another command works on it.
     RoiError
         When the region cannot be used.
     OutputError
         When the score cannot be written.
     """
-    stored = _open_run(Path(folder))
+    run_dir = RunDir(folder)
+    if not run_dir.path(Artefact.RUN).exists() and not holder_of(run_dir.root):
+        raise _no_run(run_dir.root)  # nothing is written where no run is, not even a lock
+    with hold_folder(run_dir.root):
+        return _score_held(run_dir.root, roi, dab_cut_od)
+
+
+def _score_held(folder: Path, roi: str | Path | None, dab_cut_od: float | None) -> Scored:
+    stored = _open_run(folder)
     region = stored.region if roi is None else read_roi(roi, stored.info)
     cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
     cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
@@ -163,14 +172,18 @@ def write_region(run_dir: RunDir, info: SlideInfo, region: Region) -> None:
             temporary.write_bytes(coded.tobytes())
 
 
+def _no_run(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder}: no finished run in it; a slide's folder with {Artefact.RUN}, {Artefact.SUMMARY} and "
+        f"{Artefact.CELLS} is needed. Check the path, or run the slide first."
+    )
+
+
 def _open_run(folder: Path) -> _StoredRun:
     run_dir = RunDir(folder)
     run, summary = run_dir.read_json(Artefact.RUN), run_dir.read_json(Artefact.SUMMARY)
     if run is None or summary is None or not run_dir.path(Artefact.CELLS).is_file():
-        raise UsageError(
-            f"{folder}: no finished run in it; a slide's folder with {Artefact.RUN}, {Artefact.SUMMARY} and "
-            f"{Artefact.CELLS} is needed. Check the path, or run the slide first."
-        )
+        raise _no_run(folder)
     try:
         profile = run["stain"]["profile"]
         if profile["stain"] != Stain.IHC.value:

@@ -1,0 +1,155 @@
+"""A folder of results is of one slide: another of the same name is refused, the same one is known again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from stand_in import MPP, draw_slide
+from typer.testing import CliRunner
+
+from wsipsm.cli.main import app
+from wsipsm.config import RunOptions
+from wsipsm.engine.events import BlockDone, Event, ignore_events
+from wsipsm.errors import UsageError
+from wsipsm.keys import Artefact
+from wsipsm.stages.cohort import run_cohort
+from wsipsm.stages.discover import check_folder_name
+from wsipsm.stages.run import run_slide
+from wsipsm.stages.study_request import CohortOptions
+
+pytestmark = pytest.mark.usefixtures("stand_in")
+
+
+def options(**values: Any) -> RunOptions:
+    return RunOptions(**{"mpp": MPP, "workers": 0, "block_px": 128, "tile_px": 128, **values})
+
+
+def drawn(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return draw_slide(path, 200, 160, seed)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stop_at_a_block(event: Event) -> None:
+    if isinstance(event, BlockDone):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("a/slide.tiff", "b/slide.tiff"),
+        ("a/slide.png", "a/slide.tiff"),
+        ("a/slide.ome.tiff", "a/slide.png"),
+        ("a/slide.png", "b/deeper/slide.png"),
+        ("a/ .png", "b/ .tiff"),
+    ],
+)
+@pytest.mark.parametrize("again", [{}, {"overwrite": True}, {"tile_px": 64}])
+def test_two_slides_of_one_name(tmp_path: Path, one: str, two: str, again: dict[str, Any]) -> None:
+    out = tmp_path / "out"
+    first = run_slide(drawn(tmp_path / one, 1), out, options(), ignore_events)
+    kept = contents(Path(first.folder))
+    second = drawn(tmp_path / two, 2)
+    with pytest.raises(UsageError, match="holds results of another slide") as caught:
+        run_slide(second, out, options(**again), ignore_events)
+    for told in (str(tmp_path / one), str(second), first.folder, "--name", "--out"):
+        assert told in str(caught.value)
+    assert contents(Path(first.folder)) == kept
+    named = run_slide(second, out, options(), ignore_events, name="another")
+    assert Path(named.folder) == out / "another"
+    assert contents(Path(first.folder)) == kept
+    assert run_slide(tmp_path / one, out, options(), ignore_events).was_done
+
+
+def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
+    """Two folders where the file system tells them apart, else the second is refused."""
+    out = tmp_path / "out"
+    run_slide(drawn(tmp_path / "a" / "Slide.png", 1), out, options(), ignore_events)
+    other = drawn(tmp_path / "b" / "slide.png", 2)
+    try:
+        run_slide(other, out, options(), ignore_events)
+    except UsageError:
+        assert len(os.listdir(out)) == 1
+    else:
+        assert sorted(os.listdir(out)) == ["Slide", "slide"]
+
+
+def test_a_slide_that_was_stopped_keeps_its_folder(tmp_path: Path) -> None:
+    one, two = drawn(tmp_path / "a" / "slide.png", 1), drawn(tmp_path / "b" / "slide.png", 2)
+    with pytest.raises(KeyboardInterrupt):
+        run_slide(one, tmp_path / "out", options(), stop_at_a_block)
+    with pytest.raises(UsageError, match="another slide"):
+        run_slide(two, tmp_path / "out", options(), ignore_events)
+    assert run_slide(one, tmp_path / "out", options(), ignore_events).slide == str(one)
+    # Nothing is lost where nothing was made: a name alone holds no folder.
+    folder = tmp_path / "new" / "slide"
+    (folder / Artefact.SHARDS).mkdir(parents=True)
+    (folder / Artefact.SLIDE).write_bytes(orjson.dumps({"source": str(one), "fingerprint": "x"}))
+    assert run_slide(two, tmp_path / "new", options(), ignore_events).slide == str(two)
+
+
+def test_a_slide_that_was_replaced_or_moved_is_the_same_one(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", drawn(tmp_path / "a" / "slide.png", 1)
+    first = run_slide(path, out, options(), ignore_events)
+    drawn(path, 2)
+    second = run_slide(path, out, options(), ignore_events)
+    assert not second.was_done
+    assert second.folder == first.folder
+    moved = tmp_path / "b" / "slide.png"
+    moved.parent.mkdir()
+    path.rename(moved)
+    assert run_slide(moved, out, options(), ignore_events).was_done
+    # Now the folder is of the new place, where the slide may be replaced again.
+    drawn(moved, 3)
+    assert not run_slide(moved, out, options(), ignore_events).was_done
+    copied = Path(shutil.copy(moved, path))
+    assert run_slide(copied, out, options(), ignore_events).was_done
+
+
+def test_a_link_that_leads_elsewhere_is_another_slide(tmp_path: Path) -> None:
+    link = tmp_path / "slide.png"
+    link.symlink_to(drawn(tmp_path / "a" / "one.png", 1))
+    run_slide(link, tmp_path / "out", options(), ignore_events)
+    link.unlink()
+    link.symlink_to(drawn(tmp_path / "b" / "two.png", 2))
+    with pytest.raises(UsageError, match="another slide"):
+        run_slide(link, tmp_path / "out", options(), ignore_events)
+
+
+def test_results_of_a_version_that_noted_no_slide(tmp_path: Path) -> None:
+    out, one = tmp_path / "out", drawn(tmp_path / "a" / "slide.png", 1)
+    first = run_slide(one, out, options(), ignore_events)
+    (Path(first.folder) / Artefact.SLIDE).unlink()
+    with pytest.raises(UsageError, match="another slide"):
+        run_slide(drawn(tmp_path / "b" / "slide.png", 2), out, options(), ignore_events)
+    assert run_slide(one, out, options(), ignore_events).was_done
+
+
+def test_a_study_refuses_a_slide_whose_folder_is_anothers(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = run_slide(drawn(tmp_path / "a" / "slide.png", 1), out, options(), ignore_events)
+    kept = contents(Path(first.folder))
+    slides = [drawn(tmp_path / "b" / "slide.png", 2), drawn(tmp_path / "b" / "other.png", 3)]
+    summary = run_cohort(slides, out, options(), ignore_events, CohortOptions(retry=0))
+    assert [row.status for row in summary.rows] == ["failed", "done"]
+    assert "another slide" in summary.rows[0].reason
+    assert contents(Path(first.folder)) == kept
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a:b", "a ", "x" * 200, "tab\there", "cohort.csv"])
+def test_names_that_no_folder_can_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        check_folder_name(name, "--name")
+    path = drawn(tmp_path / "slide.png", 1)
+    done = CliRunner().invoke(app, ["run", str(path), "--mpp", "0.5", "--out", str(tmp_path / "out"), "--name", name])
+    assert done.exit_code == 2
+    assert not (tmp_path / "out").exists()
