@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsipsm.errors import UsageError
-from wsipsm.keys import Stain
+from wsipsm.keys import QuPathFrame, Stain
 
 
 class FixedStain(BaseModel):
@@ -40,6 +40,8 @@ class RunOptions(BaseModel):
     """Level-0 pixel size, um/px, in place of the file's. Checked where the slide is opened."""
     roi: Path | None = None
     """GeoJSON of the region to score; None: all tissue."""
+    qupath_frame: QuPathFrame = QuPathFrame.CROPPED
+    """What QuPath shows of a slide with an empty canvas around it: where the ROI was drawn, and what GeoJSON is for."""
     workers: int | None = Field(None, ge=0)
     """Worker processes; 0 works in this process, None takes what the machine or job grants."""
     scheduler: str | None = None

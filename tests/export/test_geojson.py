@@ -14,13 +14,14 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsipsm.export.geojson import CLASS_COLOURS, GeoJsonWriter, shown_box
+from wsipsm.export.geojson import CLASS_COLOURS, GeoJsonWriter
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.geometry import Box, Size
 from wsipsm.instances.table import build_table
 from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Column
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
 
 SIZE = Size(2000, 1500)
 
@@ -46,9 +47,9 @@ def nuclei_table(polygons: list[shapely.Geometry], dab: bool = True, **changes: 
 
 
 def written(
-    path: Path, table: pa.Table | list[pa.Table], info: SlideInfo | None = None, **options: Any
+    path: Path, table: pa.Table | list[pa.Table], frame: SlideFrame | None = None, **options: Any
 ) -> dict[str, Any]:
-    with GeoJsonWriter(path, info or slide_info(), **options) as writer:
+    with GeoJsonWriter(path, frame or SlideFrame.of(slide_info()), **options) as writer:
         for part in table if isinstance(table, list) else [table]:
             writer.add(part)
     return orjson.loads(gzip.decompress(path.read_bytes()))
@@ -98,7 +99,7 @@ def test_layout_is_one_ascii_line_a_feature_and_the_same_bytes(path: Path, tmp_p
     written(other, [table.slice(0, 2), table.slice(2, 0), table.slice(2)], run=run)
     assert other.read_bytes() == path.read_bytes()
     plain = tmp_path / "plain.geojson"
-    with GeoJsonWriter(plain, slide_info(), run) as writer:
+    with GeoJsonWriter(plain, SlideFrame.of(slide_info()), run) as writer:
         writer.add(table)
     assert plain.read_bytes() == text
 
@@ -121,22 +122,23 @@ BOUNDS = Box(400, 300, 1000, 900)
 
 
 @pytest.mark.parametrize(
-    ("info", "crop", "origin"),
+    ("info", "qupath", "origin"),
     [
-        (slide_info("openslide", BOUNDS), True, (400, 300)),
-        (slide_info("openslide", BOUNDS), False, (0, 0)),
-        (slide_info("tiatoolbox", BOUNDS), True, (0, 0)),
-        (slide_info("openslide", None), True, (0, 0)),
+        (slide_info("openslide", BOUNDS), "cropped", (400, 300)),
+        (slide_info("openslide", BOUNDS), "full", (0, 0)),
+        (slide_info("tiff", BOUNDS), "cropped", (400, 300)),
+        (slide_info("openslide", None), "cropped", (0, 0)),
     ],
 )
 def test_bounds_are_subtracted_only_as_qupath_does(
-    path: Path, info: SlideInfo, crop: bool, origin: tuple[int, int]
+    path: Path, info: SlideInfo, qupath: str, origin: tuple[int, int]
 ) -> None:
     table = nuclei_table([shapely.box(500, 450, 520, 480)])
-    (feature,) = written(path, table, info, crop_to_bounds=crop)["features"]
+    frame = SlideFrame.of(info, qupath)
+    (feature,) = written(path, table, frame)["features"]
     ring = shapely.Polygon(feature["geometry"]["coordinates"][0])
     assert ring.bounds == (500 - origin[0], 450 - origin[1], 520 - origin[0], 480 - origin[1])
-    box = shown_box(info, crop)
+    box = frame.shown
     assert (box.x, box.y) == origin
     assert check_geojson(path, Size(box.width, box.height)) == []
 
@@ -146,7 +148,7 @@ def test_nuclei_at_the_edge_are_cut_and_outside_dropped(path: Path) -> None:
     table = nuclei_table(
         [shapely.box(390, 290, 420, 330), shapely.box(10, 10, 30, 30), shapely.box(500, 400, 520, 420)]
     )
-    with GeoJsonWriter(path, info) as writer:
+    with GeoJsonWriter(path, SlideFrame.of(info)) as writer:
         writer.add(table)
     assert (writer.n_written, writer.n_repaired, writer.n_dropped) == (2, 1, 1)
     features = orjson.loads(gzip.decompress(path.read_bytes()))["features"]
@@ -158,7 +160,7 @@ def test_outlines_that_rounding_breaks_are_repaired_or_dropped(path: Path) -> No
     neck = shapely.Polygon([(0, 0), (20, 0), (20, 20), (10.004, 0.004), (0, 20)])  # the neck closes at 0.01
     sliver = shapely.box(50, 50, 70, 50.001)
     twice = shapely.Polygon([(100, 100), (120, 100), (120.001, 100.001), (120, 120), (100, 120)])
-    with GeoJsonWriter(path, slide_info()) as writer:
+    with GeoJsonWriter(path, SlideFrame.of(slide_info())) as writer:
         writer.add(nuclei_table([neck, sliver, twice]))
     assert (writer.n_written, writer.n_repaired, writer.n_dropped) == (2, 2, 1)
     assert check_geojson(path, SIZE) == []
@@ -174,7 +176,7 @@ def test_holes_are_written(path: Path) -> None:
 def test_no_nuclei_is_a_file_that_reads_as_nothing(path: Path) -> None:
     assert written(path, nuclei_table([]))["features"] == []
     assert check_geojson(path) == []
-    with GeoJsonWriter(path, slide_info()) as writer:
+    with GeoJsonWriter(path, SlideFrame.of(slide_info())) as writer:
         writer.close()
         writer.close()
     assert check_geojson(path) == []
@@ -196,7 +198,7 @@ def test_traced_nuclei_always_pass_the_checker(
     outlines = trace_outlines(parts, (shift, 2 * shift), scale)
     path = tmp_path_factory.mktemp("geo") / "cells.geojson"
     info = slide_info(size=Size(math.ceil((shift + 60) * scale), math.ceil((2 * shift + 60) * scale)))
-    with GeoJsonWriter(path, info) as writer:
+    with GeoJsonWriter(path, SlideFrame.of(info)) as writer:
         writer.add(nuclei_table(list(outlines.polygons)))
     assert writer.n_written == len(outlines.labels) - writer.n_dropped
     assert writer.n_dropped == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,11 @@ from typing import Any
 import numpy as np
 import orjson
 import shapely
-from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from wsipsm.export.geojson import shown_box
-from wsipsm.slide.base import SlideInfo
-from wsipsm.text import clean_text
+from wsipsm.slide.frame import SlideFrame
+from wsipsm.text import clean_json, clean_text
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,72 @@ class Annotation:
 _NAMESPACE = uuid.UUID("6f1c9c3e-8a4b-5d0e-9a57-2f0b6f7d1c11")
 
 
-def annotation_bytes(info: SlideInfo, annotations: Sequence[Annotation], decimals: int | None = 2) -> bytes:
+_DECIMALS = 2
+"""QuPath 0.6 snaps to a hundredth of a pixel."""
+_MIN_AREA_PX2 = 0.01
+
+
+_OUTLINE = "outline_px0_wkb"
+
+
+def annotation_bytes(
+    frame: SlideFrame, annotations: Sequence[Annotation], about: dict[str, Any], outline: BaseGeometry | None = None
+) -> bytes:
     """Give annotations as GeoJSON, a FeatureCollection in QuPath's frame.
 
     Parameters
     ----------
-    info
-        Of the slide.
+    frame
+        Of the slide, with what QuPath shows of it.
     annotations
-        In the order of the file.
-    decimals
-        That coordinates keep; QuPath snaps to a hundredth. None keeps all: read again, the areas are the same.
+        In the order of the file. One of which nothing lies where the slide holds pixels is left out.
+    about
+        What the file says about its making, under the key ``wsipsm``, which QuPath passes over.
+    outline
+        Level-0 shape that is kept there to the last bit, for :func:`read_outline`: QuPath's is rounded.
     """
-    box = shown_box(info)
-    shapes = _in_frame([annotation.shape for annotation in annotations], (box.x, box.y), decimals)
-    hashed = shapely.to_wkb(shapes, hex=True)
-    lines = [
-        orjson.dumps(_feature(annotation, shape, f"{info.fingerprint} {clean_text(annotation.name)} {wkb}"))
-        for annotation, shape, wkb in zip(annotations, shapes, hashed, strict=True)
+    lines = []
+    for annotation in annotations:
+        shape = _in_frame(annotation.shape, frame)
+        if shape is not None:
+            name = f"{about.get('slide_fingerprint')} {clean_text(annotation.name)} {shapely.to_wkb(shape, hex=True)}"
+            lines.append(orjson.dumps(_feature(annotation, shape, name)))
+    exact = {} if outline is None else {_OUTLINE: shapely.to_wkb(outline, hex=True)}
+    header = json.dumps({**clean_json(about), **exact}, sort_keys=True, allow_nan=False)
+    opening = f'{{"type":"FeatureCollection","wsipsm":{header},"features":['.encode("ascii")
+    return opening + (b"\n" if lines else b"") + b",\n".join(lines) + b"\n]}\n"
+
+
+def read_outline(content: bytes) -> Polygon | MultiPolygon:
+    """Read the exact outline in a file of :func:`annotation_bytes`, level-0 pixels.
+
+    Raises
+    ------
+    ValueError
+        When there is none, or none that can be read.
+    """
+    try:
+        shape = shapely.from_wkb(orjson.loads(content)["wsipsm"][_OUTLINE])
+    except (KeyError, TypeError, shapely.errors.GEOSException) as error:
+        raise ValueError(f"no exact outline in it ({error!r})") from error
+    if shape.is_empty or not isinstance(shape, (Polygon, MultiPolygon)):
+        raise ValueError(f"a {shape.geom_type} where an area is needed")
+    return shape
+
+
+def _in_frame(shape: BaseGeometry, frame: SlideFrame) -> BaseGeometry | None:
+    """Cut a level-0 shape to the slide and give it in QuPath's frame, to a hundredth; None when nothing is left."""
+    moved = shapely.transform(shape.intersection(frame.outline), frame.to_qupath)
+    # set_precision rounds and keeps the outcome valid; its grid leaves the last bits of a double behind.
+    snapped = shapely.set_precision(moved, 10.0**-_DECIMALS)
+    parts = [
+        shapely.transform(shapely.remove_repeated_points(part), lambda xy: np.round(xy, _DECIMALS))
+        for part in shapely.get_parts(snapped)
+        if part.geom_type == "Polygon" and part.area > _MIN_AREA_PX2
     ]
-    return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n"
-
-
-def _in_frame(shapes: Sequence[BaseGeometry], origin: tuple[int, int], decimals: int | None) -> NDArray[np.object_]:
-    moved = shapely.transform(np.array(shapes, dtype=object), lambda xy: xy - origin)
-    if decimals is not None:
-        # set_precision rounds and keeps the outcome valid; its grid leaves the last bits of a double behind.
-        moved = shapely.set_precision(moved, 10.0**-decimals)
-        moved = shapely.transform(moved, lambda xy: np.round(xy, decimals))
-    return moved
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
 def _feature(annotation: Annotation, shape: BaseGeometry, name: str) -> dict[str, Any]:

@@ -21,9 +21,8 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from wsipsm.geometry import Box
 from wsipsm.keys import Column, NucleusClass
-from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.text import clean_json
 
 CLASS_COLOURS: dict[str, tuple[int, int, int]] = {
@@ -53,16 +52,6 @@ _COMPRESSION = 4
 """Twice as fast as level 6 for a file that is a tenth larger."""
 
 
-def shown_box(info: SlideInfo, crop_to_bounds: bool = True) -> Box:
-    """Level-0 box that QuPath shows of a slide; its corner is the origin of QuPath's coordinates.
-
-    QuPath crops to the bounds where OpenSlide reads the slide and states all four of them, unless told not to.
-    """
-    if crop_to_bounds and info.bounds is not None and info.reader == "openslide":
-        return info.bounds
-    return Box(0, 0, info.size.width, info.size.height)
-
-
 class GeoJsonWriter:
     """Streamed writer of a FeatureCollection of detections.
 
@@ -73,12 +62,10 @@ class GeoJsonWriter:
     ----------
     path
         File to write; a suffix ``.gz`` compresses it. The caller sees to it that it only gets its final name whole.
-    info
-        Of the slide: size, reader and bounds.
+    frame
+        Of the slide, with what QuPath shows of it.
     run
         What the file says about its making, under the key ``wsipsm``, which QuPath passes over.
-    crop_to_bounds
-        False for a slide that was imported to QuPath with ``--no-crop``.
 
     Raises
     ------
@@ -86,10 +73,8 @@ class GeoJsonWriter:
         When the file cannot be opened; ``add`` and ``close`` raise it when the disk is full.
     """
 
-    def __init__(
-        self, path: str | Path, info: SlideInfo, run: dict[str, Any] | None = None, crop_to_bounds: bool = True
-    ) -> None:
-        self._box = shown_box(info, crop_to_bounds)
+    def __init__(self, path: str | Path, frame: SlideFrame, run: dict[str, Any] | None = None) -> None:
+        self._frame = frame
         self.n_written = 0
         self.n_repaired = 0
         """Outlines that rounding or the image's edge had made invalid and that were put right."""
@@ -163,12 +148,12 @@ class GeoJsonWriter:
 
     def _fit(self, polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
         """Polygons in QuPath's frame, rounded and valid; None where nothing is left. And how many were repaired."""
-        origin = (self._box.x, self._box.y)
-        frame = shapely.box(0, 0, self._box.width, self._box.height)
-        fitted = np.asarray(shapely.transform(polygons, lambda xy: np.round(xy - origin, _DECIMALS)), dtype=object)
+        to_qupath, box = self._frame.to_qupath, self._frame.content_qupath
+        frame = shapely.box(box.x, box.y, box.right, box.bottom)
+        fitted = np.asarray(shapely.transform(polygons, lambda xy: np.round(to_qupath(xy), _DECIMALS)), dtype=object)
         left, top, right, bottom = shapely.bounds(fitted).T
         # Written so that NaN bounds, of an empty outline, count as outside.
-        inside = (left >= 0) & (top >= 0) & (right <= self._box.width) & (bottom <= self._box.height)
+        inside = (left >= box.x) & (top >= box.y) & (right <= box.right) & (bottom <= box.bottom)
         sound = inside & shapely.is_valid(fitted) & (shapely.area(fitted) > _MIN_AREA_PX2)
         sound &= ~_has_repeated_points(fitted)
         for row in np.flatnonzero(~sound):

@@ -25,7 +25,7 @@ class Fields:
 
     column: NDArray[np.int64]
     row: NDArray[np.int64]
-    """Counted from the slide's origin, in sides."""
+    """Counted from the corner of the slide's bounds, in sides."""
     n: NDArray[np.int64]
     n_positive: NDArray[np.int64]
     side_um: float
@@ -37,7 +37,7 @@ class Fields:
 
     @property
     def boxes_um(self) -> NDArray[np.float64]:
-        """Left, top, right, bottom of each, shape (m, 4), um from the slide's origin."""
+        """Left, top, right, bottom of each, shape (m, 4), um from the corner of the slide's bounds."""
         corner = np.stack([self.column, self.row], 1) * self.side_um
         return np.concatenate([corner, corner + self.side_um], 1)
 
@@ -65,14 +65,14 @@ class FieldMean:
 
 
 def lay_fields(xy_um: NDArray[np.float64], positive: NDArray[np.bool_], *, side_um: float = FIELD_UM) -> Fields:
-    """Count nuclei in square fields on a grid that starts at the slide's origin.
+    """Count nuclei in square fields on a grid that starts at the corner of the slide's bounds.
 
     The grid does not depend on the region, so that a nucleus is in the same field whatever was drawn around it.
 
     Parameters
     ----------
     xy_um
-        Centroids inside the region, shape (n, 2), um from the slide's origin.
+        Centroids inside the region, shape (n, 2), um from the corner of the slide's bounds.
     positive
         Shape (n,).
     side_um

@@ -37,7 +37,7 @@ class HotSpot:
 
     x_um: float
     y_um: float
-    """Centre, um from the slide's origin."""
+    """Centre, um from the corner of the slide's bounds."""
     side_um: float
     n: int
     n_positive: int
@@ -106,7 +106,7 @@ def find_hot_spot(
     Parameters
     ----------
     xy_um
-        Centroids inside the region, shape (n, 2), um from the slide's origin.
+        Centroids inside the region, shape (n, 2), um from the corner of the slide's bounds.
     positive
         Shape (n,).
     min_nuclei

@@ -87,7 +87,7 @@ def score_nuclei(
     Parameters
     ----------
     xy_um
-        Centroids inside the region, shape (n, 2), um from the slide's origin.
+        Centroids inside the region, shape (n, 2), um from the corner of the slide's bounds.
     dab_od
         Mean DAB optical density of each, shape (n,).
     cut_od

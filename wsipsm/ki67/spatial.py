@@ -75,7 +75,7 @@ class Lattice:
     """Shape (rows, columns): all nuclei, or the weight; 0 where there is nothing."""
     cell_um: float
     corner: tuple[int, int]
-    """Column and row of the first cell, counted from the slide's origin."""
+    """Column and row of the first cell, counted from the corner of the slide's bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def block_bootstrap_interval(
     Parameters
     ----------
     xy_um
-        Centroids, shape (n, 2), um from the slide's origin.
+        Centroids, shape (n, 2), um from the corner of the slide's bounds.
     positive
         Shape (n,).
     block_um
@@ -187,7 +187,7 @@ def count_cells(
     cell_um: float = MIN_CELL_UM,
     max_cells: int = MAX_CELLS,
 ) -> Lattice:
-    """Count nuclei in square cells on a grid anchored at the slide's origin.
+    """Count nuclei in square cells on a grid anchored where positions count from.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def count_cells(
 
 
 def merge_cells(lattice: Lattice, cells: int) -> Lattice:
-    """Sum cells x cells into one, anchored at the slide's origin."""
+    """Sum cells x cells into one, anchored where positions count from."""
     if cells == 1:
         return lattice
     starts = []

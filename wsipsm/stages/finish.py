@@ -18,7 +18,6 @@ from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
-from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.partial import read_partial_thumbnail
@@ -110,16 +109,17 @@ def _stains_of(plan: SlidePlan, run_dir: RunDir) -> StainStatistics:
 def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     """Score Ki-67; None on H&E."""
     plan, profile = result.plan, result.plan.job.profile
-    write_region(run_dir, plan.info, plan.region)
+    write_region(run_dir, plan.info, plan.frame, plan.region)
     if profile.stain != Stain.IHC or profile.dab_cut_od is None:
         return None
     cut = (profile.dab_cut_od, profile.cut_from)
-    return write_score(run_dir, plan.info, plan.region, result.coverage, cut, findings=result.findings)
+    findings = result.findings
+    return write_score(run_dir, plan.info, plan.frame, plan.region, result.coverage, cut, findings=findings)
 
 
 def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
     """Read the slide small, shape (h, w, 3), and the level-0 pixels of one of its pixels."""
-    content = SlideFrame.of(plan.info).content
+    content = plan.frame.content
     with open_slide(plan.info.path, options.mpp) as slide:
         if slide.info.fingerprint != plan.info.fingerprint:
             # Blocks may hold pixels of either.

@@ -39,6 +39,7 @@ class SlidePlan:
     """Everything that is decided before the first block is read; small, since it goes from process to process."""
 
     info: SlideInfo
+    frame: SlideFrame
     tissue: TissueMask
     region: Region
     decision: StainDecision
@@ -92,6 +93,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     """
     info = slide.info
     slide_mpp = require_mpp(info)
+    frame = SlideFrame.of(info, options.qupath_frame)
     thumbnail, px0_per_pixel, unread = read_partial_thumbnail(slide)
     refuse_fluorescence(thumbnail, info.path)
     tissue = _with_unread(find_slide_tissue(info, thumbnail, px0_per_pixel), unread)
@@ -102,12 +104,13 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     if options.stain is not None:
         profile = apply_fixed_stain(profile, options.stain)
     region: Region = tissue if options.roi is None else read_roi(options.roi, info)
-    grid = SlideFrame.of(info).grid(slide_mpp, chosen.card.mpp)
+    grid = frame.grid(slide_mpp, chosen.card.mpp)
     blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
     job = _job(info, options, grid, chosen, profile, run_dir)
     job = replace(job, key=_shard_key(job, blocks.block_px))
     return SlidePlan(
         info=info,
+        frame=frame,
         tissue=tissue,
         region=region,
         decision=decision,

@@ -136,7 +136,9 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
     model = None
     if options.model is not None:
         model = resolve_model(options.model)[1].model_dump(mode="json")
-    chosen = options.model_dump(mode="json", include={"block_px", "tile_px", "seed", "backend", "stain"})
+    chosen = options.model_dump(
+        mode="json", include={"block_px", "tile_px", "seed", "backend", "stain", "qupath_frame"}
+    )
     return digest([info.fingerprint, info.mpp, chosen, model, roi, result_code()])
 
 

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import wsipsm
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
 
 _SHAPES_A_SHARD = (
     "geometry.py",
@@ -58,6 +60,15 @@ _LIBRARIES = (
 def package_version() -> str:
     """Version of wsipsm as installed; '0' from a source tree that is not."""
     return installed_version("wsipsm") or "0"
+
+
+def slide_facts(info: SlideInfo, frame: SlideFrame) -> dict[str, str]:
+    """Facts that every GeoJSON carries about its making: by whom, of which slide, and in which of QuPath's frames."""
+    return {
+        "software": f"wsipsm {package_version()}",
+        "slide_fingerprint": info.fingerprint,
+        "qupath_frame": frame.qupath.value,
+    }
 
 
 def installed_version(distribution: str) -> str | None:

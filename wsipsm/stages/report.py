@@ -13,7 +13,7 @@ from wsipsm.ki67.drift import StainStatistics
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
-from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code
+from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
 from wsipsm.stages.score import Scored
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RESEARCH_USE, RESULTS, RunSummary
@@ -24,10 +24,9 @@ def geojson_facts(plan: SlidePlan) -> dict[str, Any]:
     """Facts that the GeoJSON carries about its making; the same for the same input."""
     card = plan.job.card
     return {
-        "software": f"wsipsm {package_version()}",
+        **slide_facts(plan.info, plan.frame),
         "model": card.name,
         "weights_sha256": card.sha256,
-        "slide_fingerprint": plan.info.fingerprint,
         "region": plan.region.name,
     }
 
@@ -154,6 +153,7 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
         "libraries": library_versions(),
         "machine": machine_facts(),
         "slide": asdict(plan.info),
+        "frame": plan.frame.to_dict(),
         "stain": {"decision": asdict(plan.decision), "profile": job.profile.to_dict()},
         "model": {
             "reason": plan.model_reason,

@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsipsm.errors import UsageError
-from wsipsm.export.annotations import Annotation, annotation_bytes
+from wsipsm.export.annotations import Annotation, annotation_bytes, read_outline
 from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import Artefact, Column, Stain
@@ -25,8 +25,9 @@ from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import PolygonRegion, Region, read_roi
 from wsipsm.rundir import RunDir, digest, write_aside
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.stages.coverage import read_coverage
-from wsipsm.stages.provenance import package_version
+from wsipsm.stages.provenance import package_version, slide_facts
 from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 
@@ -60,7 +61,7 @@ class _StoredRun:
 
     run_dir: RunDir
     info: SlideInfo
-    mpp: float
+    frame: SlideFrame
     cut_od: float
     cut_from: str
     region: Region
@@ -104,12 +105,14 @@ def _score_held(folder: Path, roi: str | Path | None, dab_cut_od: float | None) 
     cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
     notes = () if roi is None else _notes_on_region(region, stored.region)
     coverage = read_coverage(region, stored.lost_px0)
-    return write_score(stored.run_dir, stored.info, region, coverage, (cut_od, cut_from), notes, stored.findings)
+    info, frame = stored.info, stored.frame
+    return write_score(stored.run_dir, info, frame, region, coverage, (cut_od, cut_from), notes, stored.findings)
 
 
 def write_score(
     run_dir: RunDir,
     info: SlideInfo,
+    frame: SlideFrame,
     region: Region,
     coverage: float,
     cut: tuple[float, str],
@@ -120,7 +123,7 @@ def write_score(
 
     Parameters
     ----------
-    run_dir, info
+    run_dir, info, frame
         Of the slide.
     region
         Whose nuclei count.
@@ -136,24 +139,29 @@ def write_score(
     mpp = info.mpp or 1.0
     xy_px0, dab_od = _read_nuclei(run_dir.path(Artefact.CELLS), region)
     score = score_nuclei(
-        xy_px0 * mpp,
+        frame.to_um(xy_px0, mpp),
         dab_od,
         cut_od=cut[0],
         cut_from=cut[1],
         region=region.name,
         coverage=coverage,
-        areas_of=lambda boxes_um: region.areas_in(boxes_um / mpp) * mpp**2,
+        areas_of=lambda boxes_um: region.areas_in(frame.boxes_px0(boxes_um, mpp)) * mpp**2,
     )
     outline = region.to_dict()
-    key = digest([outline["hash"], *cut, package_version()])
-    facts = {"slide": Path(info.path).name, "fingerprint": info.fingerprint, "region": outline}
+    key = digest([outline["hash"], *cut, package_version(), frame.to_dict()])
+    facts = {
+        "slide": Path(info.path).name,
+        "fingerprint": info.fingerprint,
+        "frame": frame.to_dict(),
+        "region": outline,
+    }
     scored = Scored(run_dir.root, key, score, reason_to_withhold(findings), tuple(flags_of(findings)))
     told = {**facts, "key": key, "version": package_version(), "notes": list(notes), **scored.to_dict()}
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     text = orjson.dumps(clean_json(told), option=options)
     kept = run_dir.path(Artefact.SCORES)
     kept.mkdir(exist_ok=True)
-    areas = annotation_bytes(info, _annotations(score, mpp))
+    areas = annotation_bytes(frame, _annotations(score, frame, mpp), slide_facts(info, frame))
     for path in (kept / f"{key}.json", run_dir.path(Artefact.SCORE)):
         for own, content in ((path, text), (path.with_suffix(".geojson"), areas)):
             with write_aside(own) as temporary:
@@ -161,11 +169,12 @@ def write_score(
     return scored
 
 
-def write_region(run_dir: RunDir, info: SlideInfo, region: Region) -> None:
+def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Region) -> None:
     """Keep the region of a run, so that it can be scored again without the slide."""
     if isinstance(region, PolygonRegion):
         with write_aside(run_dir.path(Artefact.REGION)) as temporary:
-            temporary.write_bytes(annotation_bytes(info, [Annotation(region.shape, region.name)], None))
+            drawn = [Annotation(region.shape, region.name)]
+            temporary.write_bytes(annotation_bytes(frame, drawn, slide_facts(info, frame), region.shape))
     elif isinstance(region, TissueMask):
         _, coded = cv2.imencode(".png", region.mask.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
         with write_aside(run_dir.path(Artefact.TISSUE)) as temporary:
@@ -193,7 +202,7 @@ def _open_run(folder: Path) -> _StoredRun:
         return _StoredRun(
             run_dir=run_dir,
             info=info,
-            mpp=float(info.mpp or 0),
+            frame=SlideFrame.of(info, run["frame"]["qupath_frame"]),
             cut_od=float(profile["dab_cut_od"]),
             cut_from=str(profile["cut_from"]),
             region=_stored_region(run_dir, run, info),
@@ -222,7 +231,7 @@ def _slide_info(values: Mapping[str, Any]) -> SlideInfo:
 def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> Region:
     stored = run["region"]
     if stored["kind"] == "polygon":
-        return read_roi(run_dir.path(Artefact.REGION), info)
+        return _read_polygons(run_dir.path(Artefact.REGION), stored)
     path = run_dir.path(Artefact.TISSUE)
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if mask is None:
@@ -235,6 +244,13 @@ def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> 
         float(stored["fraction"]),
         origin_px0=(int(x), int(y)),
     )
+
+
+def _read_polygons(path: Path, stored: Mapping[str, Any]) -> PolygonRegion:
+    try:
+        return PolygonRegion(read_outline(path.read_bytes()), str(stored["name"]), tuple(stored["notes"]))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error!r}); the region of the run is needed.") from error
 
 
 def read_columns(path: Path, names: list[str]) -> NDArray[np.float64]:
@@ -287,19 +303,20 @@ def _notes_on_region(region: Region, searched: Region) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _annotations(score: Ki67Score, mpp: float) -> list[Annotation]:
-    """Hot spot and fields, whole squares also where the region cuts them."""
+def _annotations(score: Ki67Score, frame: SlideFrame, mpp: float) -> list[Annotation]:
+    """Hot spot and fields: squares cut to the slide, whole also where the region cuts them."""
     areas = []
     if score.hot_spot.spot is not None:
         spot = score.hot_spot.spot
         half = spot.side_um / 2
-        box = shapely.box(spot.x_um - half, spot.y_um - half, spot.x_um + half, spot.y_um + half)
+        box_um = np.array([spot.x_um - half, spot.y_um - half, spot.x_um + half, spot.y_um + half])
         told = {"Ki-67 index": spot.index, "Nuclei": spot.n, "Interval low": spot.low, "Interval high": spot.high}
-        shape = shapely.transform(box, lambda xy: xy / mpp)
+        shape = shapely.box(*frame.boxes_px0(box_um, mpp)[0])
         areas.append(Annotation(shape, "Ki-67 hot spot", "Hot spot", (255, 80, 0), _rounded(told)))
     fields = score.fields
-    for box_um, index, n in zip(fields.boxes_um, fields.index.tolist(), fields.n.tolist(), strict=True):
-        shape = shapely.box(*(box_um / mpp))
+    boxes_px0 = frame.boxes_px0(fields.boxes_um, mpp)
+    for box_px0, index, n in zip(boxes_px0, fields.index.tolist(), fields.n.tolist(), strict=True):
+        shape = shapely.box(*box_px0)
         told = {"Ki-67 index": index, "Nuclei": n}
         areas.append(Annotation(shape, f"Ki-67 {index:.1%} of {n}", "Field", (120, 160, 200), _rounded(told)))
     return areas

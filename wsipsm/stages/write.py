@@ -154,7 +154,7 @@ def write_cells(
         write_aside(run_dir.path(Artefact.GEOJSON)) as geojson_path,
         write_aside(run_dir.path(Artefact.CELLS)) as cells_path,
     ):
-        geojson = GeoJsonWriter(geojson_path, plan.info, run)
+        geojson = GeoJsonWriter(geojson_path, plan.frame, run)
         try:
             with CellsWriter(cells_path) as cells:
                 for table in _final_tables(plan, run_dir, blocks, lost_px0, totals):
