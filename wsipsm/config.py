@@ -38,6 +38,8 @@ class RunOptions(BaseModel):
     """Name of a shipped model or path of weights; None: chosen by the stain that the slide shows."""
     mpp: float | None = None
     """Level-0 pixel size, um/px, in place of the file's. Checked where the slide is opened."""
+    image: int | None = Field(None, ge=1)
+    """Number of the image in the file that is the slide, from 1; None: the largest pyramid."""
     roi: Path | None = None
     """GeoJSON of the region to score; None: all tissue."""
     qupath_frame: QuPathFrame = QuPathFrame.CROPPED

@@ -54,6 +54,24 @@ def test_agreement_of_both_axes() -> None:
     assert "0.25 x 0.5" in note
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "mean", "words"),
+    [
+        (0.25, 0.2524, 0.2512, None),
+        (0.25, 0.2526, 0.2513, "0.25 x 0.2526 um"),
+        (0.26, 0.25, 0.255, "0.26 x 0.25 um"),
+        (0.25, 0.263, None, "0.25 x 0.263 um"),
+        (0.25, 0.5, None, "not square"),
+    ],
+)
+def test_pixels_that_are_not_quite_square_are_named(x: float, y: float, mean: float | None, words: str | None) -> None:
+    value, note = agree_mpp(x, y)
+
+    assert value == (None if mean is None else pytest.approx(mean))
+    assert (words is None) == (note is None)
+    assert words is None or words in str(note)
+
+
 def test_numbers_in_metadata() -> None:
     assert parse_number(" 0,25 ") == 0.25
     assert [parse_number(text) for text in (None, "", "x", "nan", "inf", "1e999")] == [None] * 6

@@ -111,6 +111,34 @@ def test_colours_are_right_whatever_the_tag_says(tmp_path: Path, tag: str, strea
         assert bool(slide.info.notes) == (tag != stream)
 
 
+@pytest.mark.parametrize(("planar", "n_colours"), [("contig", 3), ("contig", 1), ("separate", 3)])
+@pytest.mark.parametrize("options", [{"tile": (64, 48)}, {"rowsperstrip": 20, "compression": "deflate"}, {}])
+@pytest.mark.parametrize("kind", ["assocalpha", "unassalpha", "unspecified"])
+def test_alpha_is_laid_over_white_as_it_was_stored(
+    tmp_path: Path, planar: str, n_colours: int, options: dict[str, object], kind: str
+) -> None:
+    colours, alpha = noise(samples=n_colours), noise(samples=1)[::-1]
+    share = alpha / 255.0
+    stored = np.rint(colours * share).astype(np.uint8) if kind == "assocalpha" else colours
+    rgba = np.ascontiguousarray(np.concatenate((stored, alpha), axis=2))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        np.moveaxis(rgba, 2, 0) if planar == "separate" else rgba,
+        photometric="rgb" if n_colours == 3 else "minisblack",
+        planarconfig=planar,
+        extrasamples=[kind],
+        metadata=None,
+        **options,
+    )
+
+    with TiffSlide(path) as slide:
+        found = whole(slide).astype(float)
+
+    right = colours if kind == "unspecified" else colours * share + 255 * (1 - share)
+    assert np.abs(found - right).max() <= 1
+
+
 def test_ome_pyramid_in_sub_ifds(tmp_path: Path) -> None:
     pixels, path = noise(512, 640), tmp_path / "a.ome.tif"
     metadata = {"axes": "YXS", "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25}

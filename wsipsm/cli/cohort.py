@@ -12,6 +12,7 @@ from wsipsm.cli.options import (
     AsJson,
     Backend,
     BlockPx,
+    ImageNumber,
     Model,
     Mpp,
     Overwrite,
@@ -94,6 +95,7 @@ def cohort(
     resume: Resume = None,
     model: Model = None,
     mpp: Mpp = None,
+    image: ImageNumber = None,
     roi: Roi = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -126,6 +128,7 @@ def cohort(
     options = build_run_options(
         model=model,
         mpp=mpp,
+        image=image,
         roi=roi,
         workers=workers,
         scheduler=scheduler,
@@ -140,13 +143,7 @@ def cohort(
     from wsipsm.stages.study_request import CohortOptions, StudyRequest
 
     how = CohortOptions(
-        retry,
-        max_failures,
-        skip_bad=skip_bad,
-        cache=cache,
-        cache_bytes=cache_bytes,
-        stain_from=stain_from,
-        slurm=slurm,
+        retry, max_failures, skip_bad=skip_bad, cache=cache, cache_bytes=cache_bytes, stain_from=stain_from, slurm=slurm
     )
     asked = StudyRequest(sources=tuple(sources or ()), options=options, how=how)
     folder, asked = _whole_command(asked, out, resume)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Mpp, SlidePath, check_mpp
+from wsipsm.cli.options import AsJson, ImageNumber, Mpp, SlidePath, check_mpp
 from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_UNEXPECTED, OutputError, UsageError
 
 if TYPE_CHECKING:
     from wsipsm.models.card import ModelCard
+    from wsipsm.slide.base import SlideImage, SlideInfo
     from wsipsm.stages.info import SlideReport
 
 GeoJsonPath = Annotated[
@@ -23,7 +24,7 @@ N_SHOWN_PROBLEMS = 20
 """Files with a flaw have it in every feature; the first few tell."""
 
 
-def info(slide: SlidePath, mpp: Mpp = None, as_json: AsJson = False) -> None:
+def info(slide: SlidePath, mpp: Mpp = None, image: ImageNumber = None, as_json: AsJson = False) -> None:
     """Describe a slide: size, pixel size, levels, tissue, stain, and the model a run would take.
 
     Example: wsipsm info slide.svs
@@ -31,7 +32,7 @@ def info(slide: SlidePath, mpp: Mpp = None, as_json: AsJson = False) -> None:
     check_mpp(mpp)
     from wsipsm.stages.info import describe_slide
 
-    report = describe_slide(slide, mpp)
+    report = describe_slide(slide, mpp, image)
     if as_json:
         show_json(report.to_dict())
     else:
@@ -102,6 +103,7 @@ def _lines_about(report: SlideReport) -> list[str]:
         f"pixel size  {mpp}",
         f"levels      {levels}",
     ]
+    lines += _lines_about_images(facts)
     if facts.bounds is not None:
         box = facts.bounds
         lines.append(f"bounds      {box.width} x {box.height} px at {box.x}, {box.y}")
@@ -111,6 +113,21 @@ def _lines_about(report: SlideReport) -> list[str]:
         f"model       {report.model or 'none fits; name one with --model'}",
     ]
     return lines + [f"note        {note}" for note in report.notes]
+
+
+def _lines_about_images(facts: SlideInfo) -> list[str]:
+    """Every image of a file that holds more than one, and the pictures that are no scan."""
+    lines = [
+        f"image {number:<6}{_sized(image)}{', the slide' if number == facts.image else ', left out'}"
+        for number, image in enumerate(facts.images, start=1)
+    ]
+    return lines + [f"beside      {_sized(image)}" for image in facts.associated]
+
+
+def _sized(image: SlideImage) -> str:
+    name = f"{image.name}, " if image.name else ""
+    levels = f", {image.n_levels} levels" if image.n_levels > 1 else ""
+    return f"{name}{image.size.width} x {image.size.height} px{levels}"
 
 
 def _lines_about_model(card: ModelCard) -> list[str]:

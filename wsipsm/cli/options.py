@@ -24,6 +24,16 @@ Mpp = Annotated[
         show_default="the file's",
     ),
 ]
+ImageNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--image",
+        metavar="N",
+        min=1,
+        help="Which image of the file is the slide, as 'wsipsm info' numbers them.",
+        show_default="the largest pyramid",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

@@ -11,6 +11,7 @@ from wsipsm.cli.options import (
     AsJson,
     Backend,
     BlockPx,
+    ImageNumber,
     Model,
     Mpp,
     Overwrite,
@@ -56,6 +57,7 @@ def run(
     name: Name = None,
     model: Model = None,
     mpp: Mpp = None,
+    image: ImageNumber = None,
     roi: Roi = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -78,6 +80,7 @@ def run(
     options = build_run_options(
         model=model,
         mpp=mpp,
+        image=image,
         roi=roi,
         workers=workers,
         scheduler=scheduler,

@@ -19,6 +19,16 @@ PLAUSIBLE_MPP = (0.05, 1.2)
 
 
 @dataclass(frozen=True, slots=True)
+class SlideImage:
+    """One of the images that a file holds."""
+
+    name: str
+    """As the file names it; may be empty."""
+    size: Size
+    n_levels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class SlideInfo:
     """Facts about a slide, read without touching its pixels."""
 
@@ -37,6 +47,12 @@ class SlideInfo:
     vendor: str | None = None
     objective_power: float | None = None
     """Shown, never computed with."""
+    images: tuple[SlideImage, ...] = ()
+    """Images of the file that ``--image`` can name, in its order; empty where there is one."""
+    image: int = 1
+    """Number of the one that is the slide, from 1."""
+    associated: tuple[SlideImage, ...] = ()
+    """Label, macro and other pictures that are no scan."""
     notes: tuple[str, ...] = ()
     """What was put right or left out when the slide was opened, a sentence each; shown to the user."""
 

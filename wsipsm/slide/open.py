@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from wsipsm.errors import MissingMppError, SlideOpenError, UsageError
-from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
+from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
 from wsipsm.slide.dicom import slides_in
 from wsipsm.slide.fingerprint import FileStamp, fingerprint_slide, stamp_slide
+from wsipsm.slide.images import require_image
 from wsipsm.slide.reader import ReaderSlide
 
 READABLE = "SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, NGFF zarr, JP2, PNG and JPEG are read"
@@ -30,7 +32,7 @@ _UNREADABLE_SUFFIXES = {
 Reader = Callable[[Path, float | None], ReaderSlide]
 
 
-def open_slide(path: str | Path, mpp: float | None = None, identify: bool = True) -> Slide:
+def open_slide(path: str | Path, mpp: float | None = None, image: int | None = None, identify: bool = True) -> Slide:
     """Open a slide with the first reader that takes it.
 
     Parameters
@@ -39,6 +41,8 @@ def open_slide(path: str | Path, mpp: float | None = None, identify: bool = True
         A slide file, a folder that holds one DICOM series, or an NGFF ``.zarr`` folder.
     mpp
         Pixel size in um/px that overrides the file's.
+    image
+        Number of the image of the file that is the slide, from 1; None: the largest pyramid.
     identify
         Read all bytes for the slide's fingerprint; False where nothing depends on it.
 
@@ -49,7 +53,7 @@ def open_slide(path: str | Path, mpp: float | None = None, identify: bool = True
     Raises
     ------
     UsageError
-        When ``mpp`` cannot be a pixel size at which nuclei are seen.
+        When ``mpp`` cannot be a pixel size at which nuclei are seen, or there is no image of that number.
     SlideOpenError
         When there is no such file, or no reader opens it; the message tells every reader's reason.
     UnsupportedSlideError
@@ -60,10 +64,11 @@ def open_slide(path: str | Path, mpp: float | None = None, identify: bool = True
         _require_plausible_option(mpp)
     _require_slide_like(path)
     reasons, cause, before = [], None, stamp_slide(path)
-    for name, reader in _readers_for(path):
+    for name, reader in _readers_for(path, image):
         try:
             slide = reader(path, mpp)
             _require_possible_size(slide)
+            _require_image(slide, image)
         except SlideOpenError as error:
             reasons.append(f"{name}: {error}")
             cause = error
@@ -134,6 +139,13 @@ def _identify(slide: ReaderSlide, path: Path, before: tuple[FileStamp, ...] | No
         raise
 
 
+def _require_image(slide: Slide, image: int | None) -> None:
+    info = slide.info
+    if image is not None and image != info.image:
+        slide.close()
+        require_image(image, (SlideImage("", info.size),), Path(info.path))
+
+
 def _require_slide_like(path: Path) -> None:
     """Refuse what no reader needs to look at, with a reason of its own."""
     try:
@@ -170,7 +182,7 @@ def _require_slide_like(path: Path) -> None:
         raise SlideOpenError(f"{path}: an empty file; a slide is needed. Copy it again.")
 
 
-def _readers_for(path: Path) -> list[tuple[str, Reader]]:
+def _readers_for(path: Path, image: int | None) -> list[tuple[str, Reader]]:
     # Imported here, not above: the plan of a run and the command line name slides long before they open one.
     from wsipsm.slide.image import ImageSlide
     from wsipsm.slide.openslide import OpenSlideSlide, is_vendor_slide
@@ -181,7 +193,7 @@ def _readers_for(path: Path) -> list[tuple[str, Reader]]:
         return [("tiatoolbox", TiatoolboxSlide)] if path.suffix.lower() == ".zarr" else [("openslide", OpenSlideSlide)]
     readers: list[tuple[str, Reader]] = [
         ("openslide", OpenSlideSlide),
-        ("tiff", TiffSlide),
+        ("tiff", partial(TiffSlide, image=image)),
         ("image", ImageSlide),
         ("tiatoolbox", TiatoolboxSlide),
     ]

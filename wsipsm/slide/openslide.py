@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import openslide
 from numpy.typing import NDArray
 
 from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
-from wsipsm.geometry import Box
-from wsipsm.slide.base import SlideInfo
+from wsipsm.geometry import Box, Size
+from wsipsm.slide.base import SlideImage, SlideInfo
 from wsipsm.slide.bounds import parse_bounds
 from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie, ycbcr_to_rgb
 from wsipsm.slide.fingerprint import series_in_folder
@@ -25,6 +26,7 @@ from wsipsm.slide.reader import (
 )
 from wsipsm.slide.tiff import find_impossible_size
 from wsipsm.slide.tiff_directory import find_cut
+from wsipsm.text import clean_text
 
 CHUNK_PX = 512
 """Side of the squares in which a level of fractional downsample is read, level pixels."""
@@ -33,6 +35,8 @@ DARK = 100
 """Median grey value below which a slide that names an excitation filter is taken for fluorescence."""
 
 _JPEG_TIFF_VENDORS = ("aperio", "generic-tiff", "leica", "philips", "trestle", "ventana")
+_ASSOCIATED = re.compile(r"openslide\.associated\.(.+)\.width")
+_SIDES = ("width", "height")
 _EPIFLUORESCENCE = "111743"  # DICOM code of the illumination type
 
 
@@ -103,6 +107,7 @@ class OpenSlideSlide(ReaderSlide):
             bounds=bounds,
             vendor=vendor,
             objective_power=parse_number(properties.get("openslide.objective-power")),
+            associated=_associated(properties),
             notes=tuple(notes),
         )
 
@@ -179,6 +184,17 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
         raise SlideOpenError("no format that OpenSlide knows") from error
     except (openslide.OpenSlideError, OSError) as error:
         raise SlideOpenError(str(error)) from error
+
+
+def _associated(properties: Mapping[str, str]) -> tuple[SlideImage, ...]:
+    """Label, macro and the like, by the properties that state their sizes; none of them is decoded."""
+    names = sorted({match[1] for key in properties if (match := _ASSOCIATED.fullmatch(key))})
+    found = []
+    for name in names:
+        width, height = (parse_number(properties.get(f"openslide.associated.{name}.{side}")) for side in _SIDES)
+        if width and height:
+            found.append(SlideImage(clean_text(name, 80), Size(int(width), int(height))))
+    return tuple(found)
 
 
 def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:

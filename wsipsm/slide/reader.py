@@ -16,6 +16,9 @@ from wsipsm.errors import SlideReadError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 
+NOTED_AXIS_DIFFERENCE = 0.01
+"""Pixels whose width and height differ by more are said to."""
+
 MAX_AXIS_DIFFERENCE = 0.05
 """Pixels whose width and height differ by more are not square enough for one mpp."""
 
@@ -106,12 +109,25 @@ def compose_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return mixed.astype(np.uint8)
 
 
+def lay_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay premultiplied RGBA, shape (h, w, 4), over white.
+
+    Returns
+    -------
+    RGB of shape (h, w, 3), uint8.
+    """
+    glass = 255 - rgba[..., 3:]
+    # Colours above their alpha are no premultiplied ones; they end at white.
+    return np.where(rgba[..., :3] > 255 - glass, 255, rgba[..., :3] + glass).astype(np.uint8)
+
+
 def agree_mpp(mpp_x: float | None, mpp_y: float | None) -> tuple[float | None, str | None]:
     """Make one pixel size of a width and a height in um/px: their mean when they agree within 5 %.
 
     Returns
     -------
-    The pixel size or None, and a note saying why there is none although the file states something.
+    The pixel size or None, and a note: on axes that differ by more than 1 %, or on why there is no pixel size although
+    the file states something.
     """
     found = [value for value in (mpp_x, mpp_y) if value is not None and math.isfinite(value) and value > 0]
     if not found:
@@ -119,7 +135,10 @@ def agree_mpp(mpp_x: float | None, mpp_y: float | None) -> tuple[float | None, s
     low, high = min(found), max(found)
     if high > low * (1 + MAX_AXIS_DIFFERENCE):
         return None, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um, which are not square"
-    return sum(found) / len(found), None
+    mean = sum(found) / len(found)
+    if high > low * (1 + NOTED_AXIS_DIFFERENCE):
+        return mean, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um; their mean, {mean:.4g} um, is used for both"
+    return mean, None
 
 
 def parse_number(text: str | None) -> float | None:

@@ -14,13 +14,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsipsm.errors import SlideError, SlideOpenError, SlideReadError
+from wsipsm.errors import SlideError, SlideOpenError, SlideReadError, WsipsmError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import find_bounds
 from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
 from wsipsm.slide.reader import ReaderSlide, to_sizes
 from wsipsm.slide.tiff_directory import find_cut
+from wsipsm.slide.tiff_images import open_image
 from wsipsm.slide.tiff_layout import describe_mpp, find_levels, objective_power
 from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
 
@@ -90,6 +91,8 @@ class TiffSlide(ReaderSlide):
         The file.
     mpp
         Pixel size in um/px that overrides the file's.
+    image
+        Number of the image that is the slide, from 1; None: the largest pyramid.
 
     Raises
     ------
@@ -97,17 +100,20 @@ class TiffSlide(ReaderSlide):
         When it is no such TIFF, is damaged, or has a vendor's layout; the message is the reason alone.
     UnsupportedSlideError
         When it holds several channels or planes, or samples that are not 8-bit.
+    UsageError
+        When there is no image of that number.
     """
 
-    def __init__(self, path: Path, mpp: float | None = None) -> None:
+    def __init__(self, path: Path, mpp: float | None = None, image: int | None = None) -> None:
         if not is_tiff(path):
             raise SlideOpenError("no TIFF by its first bytes")
         try:
             cut = find_cut(path)
             if cut:
                 raise SlideOpenError(cut)
-            self._tif = tifffile.TiffFile(path)
-        except SlideOpenError:
+            self._chosen = open_image(path, image)
+            self._tif = self._chosen.tif
+        except WsipsmError:
             raise
         except TIFF_PARSE_ERRORS as error:
             raise SlideOpenError(f"the TIFF structure is damaged: {error}") from error
@@ -124,7 +130,7 @@ class TiffSlide(ReaderSlide):
         super().__init__(info)
 
     def _describe(self, path: Path, mpp: float | None) -> SlideInfo:
-        self._pages = find_levels(self._tif, path)
+        self._pages = find_levels(self._chosen, path)
         sizes = to_sizes([(page.imagewidth, page.imagelength) for page in self._pages])
         stated, notes = describe_mpp(self._tif, self._pages[0])
         lie = find_tiff_lie(path, sizes[0].width, sizes[0].height)
@@ -143,7 +149,9 @@ class TiffSlide(ReaderSlide):
             bounds=bounds,
             vendor="ome" if self._tif.is_ome else "aperio" if self._tif.is_svs else None,
             objective_power=objective_power(self._tif),
-            notes=(*notes, doubt) if doubt else notes,
+            images=self._chosen.images if len(self._chosen.images) > 1 else (),
+            image=self._chosen.number,
+            notes=(*self._chosen.notes, *notes, *((doubt,) if doubt else ())),
         )
 
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:

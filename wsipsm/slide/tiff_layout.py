@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,10 +12,8 @@ import tifffile
 from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.slide.base import PLAUSIBLE_MPP
 from wsipsm.slide.reader import agree_mpp, parse_number, shrinking_levels
+from wsipsm.slide.tiff_images import ChosenImage
 from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, SUPPORTED_COMPRESSIONS, segment_size
-
-_VENDOR_LAYOUTS = ("ndpi", "scn", "bif", "philips", "lsm", "stk", "ndtiff")
-"""Kinds, as tifffile names them, whose pages are no plain pyramid; reading them as one would be wrong, silently."""
 
 _GREY, _INVERTED_GREY, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
 _CONTIGUOUS = 1
@@ -22,25 +21,26 @@ _INCH, _CENTIMETRE = 2, 3
 _UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
 
 
-def find_levels(tif: tifffile.TiffFile, path: Path) -> list[tifffile.TiffPage]:
+def find_levels(chosen: ChosenImage, path: Path) -> list[tifffile.TiffPage]:
     """Pages of the slide's levels, level 0 first, checked so far that their tiles can be read.
+
+    Parameters
+    ----------
+    chosen
+        The image that is the slide.
+    path
+        For messages.
 
     Raises
     ------
     SlideOpenError
-        When the layout is a vendor's own, or the pages cannot be trusted; the message is the reason alone.
+        When the pages cannot be trusted; the message is the reason alone.
     UnsupportedSlideError
         When the image is no single plane of 8-bit grey or RGB.
     """
-    for name in _VENDOR_LAYOUTS:
-        if getattr(tif, f"is_{name}", False):
-            raise SlideOpenError(f"a TIFF of {name.upper()} layout, which OpenSlide alone reads")
-    if not tif.series:
-        raise SlideOpenError("a TIFF without images")
-    # Label and macro images are further series of an OME-TIFF, and need not stand behind the slide.
-    series = max(tif.series, key=lambda one: int(np.prod(one.shape))) if tif.is_ome else tif.series[0]
-    _require_one_plane(series, path, bool(tif.is_ome))
-    pages = [level.keyframe for level in series.levels]
+    tif = chosen.tif
+    _require_one_plane(chosen.planes, path, bool(tif.is_ome))
+    pages = chosen.pages
     kept = [pages[i] for i in shrinking_levels([(page.imagewidth, page.imagelength) for page in pages])]
     for page in kept:
         _require_readable_samples(page, path)
@@ -80,19 +80,19 @@ def objective_power(tif: tifffile.TiffFile) -> float | None:
     return parse_number(_aperio_fields(tif.pages.first).get("AppMag")) if tif.is_svs else None
 
 
-def _require_one_plane(series: tifffile.TiffPageSeries, path: Path, is_ome: bool) -> None:
-    planes = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS" and n > 1}
+def _require_one_plane(planes: Mapping[str, int], path: Path, is_ome: bool) -> None:
     if not planes:
         return
     if "C" in planes:
         what = f"{planes['C']} separate channels, as fluorescence is stored"
     else:
         what = "several planes (" + ", ".join(f"{axis}={n}" for axis, n in planes.items()) + ")"
+    remedy = "If the slide is brightfield, export it as RGB."
+    if set(planes) == {"I"}:
+        what = f"{planes['I']} pages of one size, planes of a stack or sections"
+        remedy = "If each is an image, choose one with --image N."
     kind = "an OME-TIFF" if is_ome else "a TIFF"
-    raise UnsupportedSlideError(
-        f"{path}: {kind} with {what}; one plane of brightfield RGB is needed. "
-        "If the slide is brightfield, export it as RGB."
-    )
+    raise UnsupportedSlideError(f"{path}: {kind} with {what}; one plane of brightfield RGB is needed. {remedy}")
 
 
 def _require_readable_samples(page: tifffile.TiffPage, path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsipsm.slide.colour import ycbcr_to_rgb
 from wsipsm.slide.jpeg_header import read_jpeg2000_header, read_jpeg_header
-from wsipsm.slide.reader import compose_over_white
+from wsipsm.slide.reader import compose_over_white, lay_over_white
 
 _JPEG = 7
 _JPEG2000_YCBCR, _JPEG2000_RGB, _JPEG2000 = 33003, 33005, 34712
@@ -23,7 +23,8 @@ MAX_SEGMENT_PX = 1 << 26
 """Largest tile or strip that is decoded, 200 MB as RGB."""
 
 _INVERTED_GREY, _RGB, _PALETTE = 0, 2, 3
-_ALPHA_SAMPLES = (1, 2)
+_PREMULTIPLIED, _STRAIGHT = 1, 2
+"""Values of the tag ExtraSamples: whether colours were multiplied by alpha before they were stored."""
 
 
 def segment_size(page: tifffile.TiffPage) -> tuple[int, int]:
@@ -161,6 +162,8 @@ def _to_rgb(samples: NDArray[np.uint8], page: tifffile.TiffPage) -> NDArray[np.u
     if n_samples == 2:
         samples = np.concatenate((np.repeat(samples[..., :1], 3, axis=2), samples[..., 1:]), axis=2)
     if samples.shape[2] == 4:
-        is_alpha = bool(page.extrasamples) and int(page.extrasamples[0]) in _ALPHA_SAMPLES
-        return compose_over_white(samples) if is_alpha else np.ascontiguousarray(samples[..., :3])
+        kind = int(page.extrasamples[0]) if page.extrasamples else 0
+        if kind == _PREMULTIPLIED:
+            return lay_over_white(samples)
+        return compose_over_white(samples) if kind == _STRAIGHT else np.ascontiguousarray(samples[..., :3])
     return np.ascontiguousarray(samples)

@@ -48,6 +48,8 @@ class SlideJob:
     slide_path: str
     mpp: float | None
     """The user's pixel size, in place of the file's."""
+    image: int
+    """Number of the image in the file, from 1."""
     fingerprint: str
     grid: WorkingGrid
     weights: str
@@ -154,8 +156,8 @@ def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) ->
 
 
 @lru_cache(maxsize=1)
-def _opened_slide(path: str, mpp: float | None, fingerprint: str) -> _Opened:
-    slide = open_slide(path, mpp)
+def _opened_slide(path: str, mpp: float | None, image: int, fingerprint: str) -> _Opened:
+    slide = open_slide(path, mpp, image)
     if slide.info.fingerprint != fingerprint:
         slide.close()
         raise _changed(path)
@@ -209,12 +211,11 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     with _limited_threads(job.threads):
         decoded = job.decoded_box(block.core)
         with steps.timed("read"):
-            opened = _opened_slide(job.slide_path, job.mpp, job.fingerprint)
+            opened = _opened_slide(job.slide_path, job.mpp, job.image, job.fingerprint)
             box = decoded.expand(job.margin_px)
             grid = job.grid
-            rgb, failed = read_what_can_be_read(
-                opened.slide, box, grid.scale, grid.size_px, RETRY_BOXES_PX, grid.origin_px0
-            )
+            size_px, origin_px0 = grid.size_px, grid.origin_px0
+            rgb, failed = read_what_can_be_read(opened.slide, box, grid.scale, size_px, RETRY_BOXES_PX, origin_px0)
             opened.require_same()
         backend = ""
         if rgb is None:

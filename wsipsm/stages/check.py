@@ -164,7 +164,7 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
                 reasons.append(one_line(error))
         return reasons
     mpp = slide.mpp if slide.mpp is not None else options.mpp
-    return opener.ask({"path": str(slide.path), "mpp": mpp, "roi": str(roi) if roi else None})
+    return opener.ask({"path": str(slide.path), "mpp": mpp, "roi": str(roi) if roi else None, "image": options.image})
 
 
 def _is_read(url: str) -> bool:
@@ -299,7 +299,7 @@ def serve() -> None:
         answers.flush()
 
 
-def look_at_slide(path: str, mpp: float | None, roi: str | None) -> list[str]:
+def look_at_slide(path: str, mpp: float | None, roi: str | None, image: int | None = None) -> list[str]:
     """Reasons why a slide cannot be used with a pixel size and a region; none when it can.
 
     Parameters
@@ -310,10 +310,12 @@ def look_at_slide(path: str, mpp: float | None, roi: str | None) -> list[str]:
         In place of the file's, um/px.
     roi
         GeoJSON of its region.
+    image
+        Number of the image in the file, from 1; None: the largest pyramid.
     """
     reasons, info = [], None
     try:
-        with open_slide(path, mpp, identify=False) as slide:
+        with open_slide(path, mpp, image, identify=False) as slide:
             info = slide.info
         require_mpp(info)
     except WsipsmError as error:

@@ -220,13 +220,15 @@ class RunningStudy:
 
     def _sample(self, todo: Sequence[int], executor: Executor) -> list[StainSample]:
         """Take pixels of some slides, evenly spaced; one that cannot be read is left out."""
-        tasks = []
+        tasks, options = [], self._options
         chosen = todo[:: max(1, -(-len(todo) // MAX_SLIDES))]
         for number in chosen:
             slide = self._slides[number]
             with suppress(WsipsmError):
                 path = self._fetcher.path_of(number, slide, wait=True)
-                tasks.append(SampleTask(os.path.abspath(str(path)), slide.mpp or self._options.mpp, self._options.seed))
+                tasks.append(
+                    SampleTask(os.path.abspath(str(path)), slide.mpp or options.mpp, options.seed, options.image)
+                )
         samples = {outcome.task.path: outcome.result for outcome in executor.run(sample_stain, tasks)}
         for number in chosen:
             self._fetcher.release(number)

@@ -120,7 +120,7 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
 def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
     """Read the slide small, shape (h, w, 3), and the level-0 pixels of one of its pixels."""
     content = plan.frame.content
-    with open_slide(plan.info.path, options.mpp) as slide:
+    with open_slide(plan.info.path, options.mpp, plan.info.image) as slide:
         if slide.info.fingerprint != plan.info.fingerprint:
             # Blocks may hold pixels of either.
             run_dir.remove_shards()

@@ -38,6 +38,7 @@ class SampleTask:
     path: str
     mpp: float | None
     seed: int
+    image: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def sample_stain(task: SampleTask) -> StainSample:
     WsipsmError
         When the slide cannot be read.
     """
-    with open_slide(task.path, task.mpp, identify=False) as slide:
+    with open_slide(task.path, task.mpp, task.image, identify=False) as slide:
         thumbnail, px0_per_pixel, _ = read_partial_thumbnail(slide)
         tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
         pixels = sample_tissue_pixels(slide, tissue, task.seed)

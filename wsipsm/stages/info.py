@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
-from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideInfo
+from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
@@ -56,6 +56,11 @@ class SlideReport:
                 for level, size in enumerate(info.level_sizes)
             ],
             "bounds_px0": None if bounds is None else [bounds.x, bounds.y, bounds.width, bounds.height],
+            "image": info.image,
+            "images": [
+                _image_facts(image) for image in info.images or (SlideImage("", info.size, len(info.level_sizes)),)
+            ],
+            "associated": [_image_facts(image) for image in info.associated],
             "tissue_fraction": self.tissue_fraction,
             "stain": self.stain,
             "model": self.model,
@@ -63,7 +68,11 @@ class SlideReport:
         }
 
 
-def describe_slide(path: Path, mpp: float | None = None) -> SlideReport:
+def _image_facts(image: SlideImage) -> dict[str, Any]:
+    return {"name": image.name, "width": image.size.width, "height": image.size.height, "n_levels": image.n_levels}
+
+
+def describe_slide(path: Path, mpp: float | None = None, image: int | None = None) -> SlideReport:
     """Describe a slide; unreadable pixels and an unusable stain are notes, not errors.
 
     Parameters
@@ -72,23 +81,27 @@ def describe_slide(path: Path, mpp: float | None = None) -> SlideReport:
         Slide or image file.
     mpp
         Level-0 pixel size in um/px, instead of the file's.
+    image
+        Number of the image in the file, from 1; None: the largest pyramid.
 
     Raises
     ------
     SlideOpenError
         When no reader opens the file.
+    UsageError
+        When there is no image of that number.
     """
-    with open_slide(path, mpp) as slide:
+    with open_slide(path, mpp, image) as slide:
         try:
             return _look_at_pixels(slide)
         except (SlideReadError, UnsupportedSlideError) as error:
-            return SlideReport(slide.info, None, None, None, (str(error),))
+            return SlideReport(slide.info, None, None, None, (*slide.info.notes, str(error)))
 
 
 def _look_at_pixels(slide: Slide) -> SlideReport:
     thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
     tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
-    notes = () if tissue.note is None else (tissue.note,)
+    notes = (*slide.info.notes, *(() if tissue.note is None else (tissue.note,)))
     pixels = sample_tissue_pixels(slide, tissue, seed=0, n_pixels=N_SAMPLED_PIXELS)
     if len(pixels) == 0:
         return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))

@@ -143,6 +143,7 @@ def _job(
         # Absolute, since workers of a running scheduler work in folders of their own.
         slide_path=os.path.abspath(info.path),
         mpp=options.mpp,
+        image=info.image,
         fingerprint=info.fingerprint,
         grid=grid,
         weights=os.path.abspath(chosen.weights),
@@ -226,6 +227,7 @@ def _shard_key(job: SlideJob, block_px: int) -> str:
         {
             "code": shard_code(),
             "fingerprint": job.fingerprint,
+            "image": job.image,
             "grid": asdict(job.grid),
             "weights": job.card.sha256,
             "card": _decisive(job.card),

@@ -96,7 +96,7 @@ def prepare_slide(
         One of its children, when the slide cannot be scored or its folder not be written.
     """
     started = time.perf_counter()
-    with open_slide(slide_path, options.mpp) as slide:
+    with open_slide(slide_path, options.mpp, options.image) as slide:
         require_mpp(slide.info)
         run_dir = RunDir(Path(out_dir) / name)
         request = request_key(slide.info, options)
@@ -139,7 +139,7 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
     chosen = options.model_dump(
         mode="json", include={"block_px", "tile_px", "seed", "backend", "stain", "qupath_frame"}
     )
-    return digest([info.fingerprint, info.mpp, chosen, model, roi, result_code()])
+    return digest([info.fingerprint, info.image, info.mpp, chosen, model, roi, result_code()])
 
 
 def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:

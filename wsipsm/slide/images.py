@@ -1,0 +1,84 @@
+"""Which of the images in one file is the slide: one rule for every format, and the words that name what is left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsipsm.errors import UsageError
+from wsipsm.slide.base import SlideImage
+
+MAX_LISTED = 20
+"""In a message; ``wsipsm info --json`` lists them all."""
+
+_ASSOCIATED = re.compile(r"\s*(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
+
+
+def choose_image(images: Sequence[SlideImage], number: int | None, path: Path) -> int:
+    """Choose the image that is the slide.
+
+    Without a number it is the largest pyramid, or the largest image where none has levels; pictures that are named
+    label, macro, thumbnail, overview or barcode are no slide unless nothing else is there.
+
+    Parameters
+    ----------
+    images
+        At least one, in the order of the file.
+    number
+        The user's, from 1; None leaves the choice to the rule.
+    path
+        For messages.
+
+    Returns
+    -------
+    Number of the image, from 1.
+
+    Raises
+    ------
+    UsageError
+        When there is no image of that number.
+    """
+    if number is not None:
+        require_image(number, images, path)
+        return number
+    numbers = range(1, len(images) + 1)
+    scans = [n for n in numbers if not _ASSOCIATED.match(images[n - 1].name)] or list(numbers)
+    return max(scans, key=lambda n: (images[n - 1].n_levels > 1, images[n - 1].size.area, -n))
+
+
+def require_image(number: int, images: Sequence[SlideImage], path: Path) -> None:
+    """Refuse the number of an image that is not there.
+
+    Raises
+    ------
+    UsageError
+        Naming ``--image`` and the images of the file.
+    """
+    if not 1 <= number <= len(images):
+        raise UsageError(
+            f"--image {number}: {path} holds {_listed(images, range(1, len(images) + 1))}; the number of one of them "
+            "is needed. 'wsipsm info' lists them."
+        )
+
+
+def left_out(images: Sequence[SlideImage], chosen: int) -> tuple[str, ...]:
+    """Say which images of the file are not the slide; nothing where it holds one."""
+    others = [n for n in range(1, len(images) + 1) if n != chosen]
+    if not others:
+        return ()
+    return (
+        f"the file holds {len(images)} images: {describe_image(images[chosen - 1], chosen)} is the slide, left out: "
+        f"{_listed(images, others)}; --image N takes another",
+    )
+
+
+def describe_image(image: SlideImage, number: int) -> str:
+    """Say an image in a few words: number, name, size."""
+    name = f" '{image.name[:60]}'" if image.name else ""
+    return f"image {number}{name} ({image.size.width} x {image.size.height} px)"
+
+
+def _listed(images: Sequence[SlideImage], numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - MAX_LISTED} more" if len(numbers) > MAX_LISTED else ""
+    return ", ".join(describe_image(images[n - 1], n) for n in numbers[:MAX_LISTED]) + more
