@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsipsm.errors import UsageError
 from wsipsm.keys import QuPathFrame, Stain
+
+if TYPE_CHECKING:
+    from wsipsm.region import RoiRules
 
 
 class FixedStain(BaseModel):
@@ -44,6 +47,14 @@ class RunOptions(BaseModel):
     """GeoJSON of the region to score; None: all tissue."""
     qupath_frame: QuPathFrame = QuPathFrame.CROPPED
     """What QuPath shows of a slide with an empty canvas around it: where the ROI was drawn, and what GeoJSON is for."""
+    roi_class: tuple[str, ...] | None = None
+    """Classes of the annotations that count; None: tumour, and every plain one where there is none."""
+    exclude_class: tuple[str, ...] | None = None
+    """Classes of the annotations that are cut out; None: `wsipsm.region.roles.EXCLUDE_CLASSES`."""
+    tma_cores: bool = False
+    """Whether TMA cores of the GeoJSON are areas like annotations."""
+    absent_class_is_error: bool = True
+    """Whether each of these classes must be in the GeoJSON; those of a study's slides need not hold all."""
     workers: int | None = Field(None, ge=0)
     """Worker processes; 0 works in this process, None takes what the machine or job grants."""
     scheduler: str | None = None
@@ -60,6 +71,12 @@ class RunOptions(BaseModel):
     """What runs the network: auto, openvino or torch."""
     stain: FixedStain | None = None
     """Stains and DAB cut of a reference; None: fitted on each slide."""
+
+    def roi_rules(self) -> RoiRules:
+        """Give which annotations of a region of interest count."""
+        from wsipsm.region import RoiRules
+
+        return RoiRules(self.roi_class, self.exclude_class, self.tma_cores, self.absent_class_is_error)
 
 
 class _Section(BaseModel):

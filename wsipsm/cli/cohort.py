@@ -12,18 +12,22 @@ from wsipsm.cli.options import (
     AsJson,
     Backend,
     BlockPx,
+    ExcludeClass,
     ImageNumber,
     Model,
     Mpp,
     Overwrite,
     Quiet,
     Roi,
+    RoiClass,
     Scheduler,
     Seed,
     TilePx,
+    TmaCores,
     Workers,
     build_run_options,
     says_how_to_continue,
+    split_classes,
 )
 from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
@@ -97,6 +101,9 @@ def cohort(
     mpp: Mpp = None,
     image: ImageNumber = None,
     roi: Roi = None,
+    roi_class: RoiClass = None,
+    exclude_class: ExcludeClass = None,
+    tma_cores: TmaCores = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = None,
@@ -130,6 +137,9 @@ def cohort(
         mpp=mpp,
         image=image,
         roi=roi,
+        roi_class=split_classes(roi_class),
+        exclude_class=split_classes(exclude_class),
+        tma_cores=tma_cores,
         workers=workers,
         scheduler=scheduler,
         overwrite=overwrite,
@@ -145,16 +155,20 @@ def cohort(
     how = CohortOptions(
         retry, max_failures, skip_bad=skip_bad, cache=cache, cache_bytes=cache_bytes, stain_from=stain_from, slurm=slurm
     )
-    asked = StudyRequest(sources=tuple(sources or ()), options=options, how=how)
-    folder, asked = _whole_command(asked, out, resume)
+    given = StudyRequest(sources=tuple(sources or ()), options=options, how=how)
+    folder, asked = _whole_command(given, out, resume)
     hint = f"Finished slides and blocks are kept; 'wsipsm cohort --resume {folder}' continues from them."
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
         summary = run_cohort(asked.sources, folder, asked.options, listener, asked.how)
+    _show(summary, as_json, quiet)
+    raise typer.Exit(summary.exit_code)
+
+
+def _show(summary: CohortSummary, as_json: bool, quiet: bool) -> None:
     if as_json:
         show_json(summary.to_dict())
     elif not quiet:
         show_lines(_lines_about(summary))
-    raise typer.Exit(summary.exit_code)
 
 
 def _whole_command(given: StudyRequest, out: Path | None, resume: Path | None) -> tuple[Path, StudyRequest]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +51,27 @@ Roi = Annotated[
         help="Score inside these polygons, as QuPath exports them.",
         show_default="all tissue",
     ),
+]
+RoiClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--roi-class",
+        metavar="CLASS",
+        help="Annotations of this class count. Several: repeat it, or use commas; '*' is every class, 'none' no class.",
+        show_default="Tumor, Tumour; all where there is none",
+    ),
+]
+ExcludeClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-class",
+        metavar="CLASS",
+        help="Annotations of this class are cut out. Several: repeat it, or use commas.",
+        show_default="Ignore, Necrosis, Artefact, Artifact, Exclude",
+    ),
+]
+TmaCores = Annotated[
+    bool, typer.Option("--tma-cores", help="TMA cores are areas like annotations.", show_default="left out")
 ]
 Workers = Annotated[
     int | None,
@@ -118,6 +139,31 @@ def build_run_options(**values: Any) -> RunOptions:
         first = error.errors()[0]
         flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
         raise UsageError(f"{flag} {first['input']}: refused; {first['msg'].lower()}. See --help.") from error
+
+
+def split_classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Classes of an option that may be repeated and may hold several with commas between; quotes keep a comma."""
+    if given is None:
+        return None
+    import csv
+
+    return tuple(name.strip() for row in csv.reader(given, skipinitialspace=True) for name in row if name.strip())
+
+
+def check_roi_options(
+    roi: Path | None, roi_class: Sequence[str] | None, exclude_class: Sequence[str] | None, tma_cores: bool
+) -> None:
+    """Refuse choices about annotations where no file with annotations is given.
+
+    Raises
+    ------
+    UsageError
+        Naming the flag.
+    """
+    given = {"--roi-class": roi_class, "--exclude-class": exclude_class, "--tma-cores": tma_cores or None}
+    for flag, value in given.items():
+        if value is not None and roi is None:
+            raise UsageError(f"{flag}: given without --roi; a GeoJSON with annotations is needed. Add --roi.")
 
 
 def check_mpp(mpp: float | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wsipsm.cli.region_table import lines_about_annotations
 from wsipsm.keys import Artefact
 from wsipsm.stages.summary import RESEARCH_USE
 
@@ -24,6 +25,7 @@ def lines_about_run(summary: RunSummary) -> list[str]:
         lines += lines_about_index(summary.labelling_index, summary.scores)
     elif summary.labelling_index_note is not None:
         lines.append(f"Ki-67: {summary.labelling_index_note}")
+    lines += lines_about_annotations(summary.region.get("annotations", []))
     if not summary.is_complete:
         lines.append(
             f"incomplete: {summary.coverage:.2%} of the region was scored, {len(summary.failed_boxes_px0)} parts "

@@ -11,19 +11,24 @@ from wsipsm.cli.options import (
     AsJson,
     Backend,
     BlockPx,
+    ExcludeClass,
     ImageNumber,
     Model,
     Mpp,
     Overwrite,
     Quiet,
     Roi,
+    RoiClass,
     Scheduler,
     Seed,
     SlidePath,
     TilePx,
+    TmaCores,
     Workers,
     build_run_options,
+    check_roi_options,
     says_how_to_continue,
+    split_classes,
 )
 from wsipsm.cli.terminal import show_json, show_lines
 
@@ -59,6 +64,9 @@ def run(
     mpp: Mpp = None,
     image: ImageNumber = None,
     roi: Roi = None,
+    roi_class: RoiClass = None,
+    exclude_class: ExcludeClass = None,
+    tma_cores: TmaCores = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     stain_from: StainFrom = None,
@@ -77,11 +85,15 @@ def run(
 
     Example: wsipsm run slide.svs --out results --roi tumour.geojson
     """
+    check_roi_options(roi, roi_class, exclude_class, tma_cores)
     options = build_run_options(
         model=model,
         mpp=mpp,
         image=image,
         roi=roi,
+        roi_class=split_classes(roi_class),
+        exclude_class=split_classes(exclude_class),
+        tma_cores=tma_cores,
         workers=workers,
         scheduler=scheduler,
         overwrite=overwrite,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson
+from wsipsm.cli.options import (
+    AsJson,
+    ExcludeClass,
+    RoiClass,
+    TmaCores,
+    check_roi_options,
+    split_classes,
+)
+from wsipsm.cli.region_table import lines_about_annotations
 from wsipsm.cli.terminal import show_json, show_lines
 
 if TYPE_CHECKING:
@@ -38,7 +46,15 @@ DabCut = Annotated[
 ]
 
 
-def score(results: Results, roi: Roi = None, dab_cut: DabCut = None, as_json: AsJson = False) -> None:
+def score(
+    results: Results,
+    roi: Roi = None,
+    roi_class: RoiClass = None,
+    exclude_class: ExcludeClass = None,
+    tma_cores: TmaCores = False,
+    dab_cut: DabCut = None,
+    as_json: AsJson = False,
+) -> None:
     """Score Ki-67 again, after a region was drawn or edited in QuPath, or with another cut.
 
     Nothing is inferred anew: it takes seconds. score.json and score.geojson show the latest score, the folder scores
@@ -46,9 +62,12 @@ def score(results: Results, roi: Roi = None, dab_cut: DabCut = None, as_json: As
 
     Example: wsipsm score wsipsm-out/slide --roi tumour.geojson
     """
+    check_roi_options(roi, roi_class, exclude_class, tma_cores)
+    from wsipsm.region import RoiRules
     from wsipsm.stages.score import score_result
 
-    scored = [score_result(folder, roi, dab_cut) for folder in results]
+    rules = RoiRules(split_classes(roi_class), split_classes(exclude_class), tma_cores)
+    scored = [score_result(folder, roi, dab_cut, rules) for folder in results]
     if as_json:
         show_json([{"folder": str(one.folder), "key": one.key, **one.to_dict()} for one in scored])
         return
@@ -73,7 +92,8 @@ def lines_about_score(scored: Scored) -> list[str]:
         lines += _lines_about_places(found)
     near = f"{found.share_near_cut:.1%} of nuclei within 0.05" if found.share_near_cut is not None else "no nuclei"
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
-    lines += [f"  note: {flag}" for flag in found.flags]
+    lines += lines_about_annotations(scored.annotations)
+    lines += [f"  note: {note}" for note in (*scored.notes, *found.flags)]
     return [*lines, f"  written to {scored.folder / 'score.json'}; research use only, not for diagnosis"]
 
 

@@ -122,7 +122,8 @@ def labelling_index(n_positive: int, n_negative: int, region: str, coverage: flo
             f"{math.floor(coverage * 1000) / 10:.1f}% of the region was analysed, the rest could not be read; "
             "the index is of the analysed part."
         )
-    if region == ALL_NUCLEI:
+    # Also less areas that were cut out.
+    if region.startswith(ALL_NUCLEI):
         flags.append(
             "all nuclei: stroma and lymphocytes count. "
             "Draw the invasive tumour in QuPath and pass it with --roi to score tumour alone."

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,7 @@ import wsipsm
 from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError, one_line
 from wsipsm.models.registry import resolve_model
-from wsipsm.region import read_roi
+from wsipsm.region import RoiRules, read_roi
 from wsipsm.slide.address import check_url
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.remote import SlideCache
@@ -164,7 +165,9 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
                 reasons.append(one_line(error))
         return reasons
     mpp = slide.mpp if slide.mpp is not None else options.mpp
-    return opener.ask({"path": str(slide.path), "mpp": mpp, "roi": str(roi) if roi else None, "image": options.image})
+    rules, own_roi = asdict(options.roi_rules()), str(roi) if roi else None
+    asked = {"path": str(slide.path), "mpp": mpp, "roi": own_roi, "rules": rules, "image": options.image}
+    return opener.ask(asked)
 
 
 def _is_read(url: str) -> bool:
@@ -299,7 +302,13 @@ def serve() -> None:
         answers.flush()
 
 
-def look_at_slide(path: str, mpp: float | None, roi: str | None, image: int | None = None) -> list[str]:
+def look_at_slide(
+    path: str,
+    mpp: float | None,
+    roi: str | None,
+    rules: Mapping[str, Any] | None = None,
+    image: int | None = None,
+) -> list[str]:
     """Reasons why a slide cannot be used with a pixel size and a region; none when it can.
 
     Parameters
@@ -310,6 +319,8 @@ def look_at_slide(path: str, mpp: float | None, roi: str | None, image: int | No
         In place of the file's, um/px.
     roi
         GeoJSON of its region.
+    rules
+        Fields of ``RoiRules``; None: the usual ones.
     image
         Number of the image in the file, from 1; None: the largest pyramid.
     """
@@ -326,7 +337,7 @@ def look_at_slide(path: str, mpp: float | None, roi: str | None, image: int | No
         return reasons
     try:
         if info is not None:
-            read_roi(roi, info)
+            read_roi(roi, info, RoiRules.from_dict(rules or {}))
         elif not Path(roi).is_file():
             reasons.append(_no_roi(Path(roi)))
     except RoiError as error:

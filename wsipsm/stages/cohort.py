@@ -90,6 +90,8 @@ def run_cohort(
         When more slides failed than ``max_failures``.
     """
     out, how = Path(out_dir), cohort_options or CohortOptions()
+    # A class that some of the slides have not is no slip of the pen.
+    options = options.model_copy(update={"absent_class_is_error": False})
     found = read_study([str(source) for source in sources], out, tuple(COLUMNS))
     with hold_folder(out) as lock, Journal(out) as journal:
         cache = _open_cache(found.slides, out, how)

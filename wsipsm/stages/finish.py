@@ -24,7 +24,7 @@ from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
-from wsipsm.stages.score import Scored, read_columns, write_region, write_score
+from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_columns, write_region, write_score
 from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import write_cells
@@ -90,7 +90,8 @@ def _write_results(
     canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
     totals = write_cells(plan, run_dir, made, lost, geojson_facts(plan), canvas)
     stains = _stains_of(plan, run_dir)
-    result = SlideResult(plan, segmented, totals, lost, coverage, stains, plan.findings)
+    annotations = read_annotation_rows(run_dir, plan.region, plan.job.grid.slide_mpp)
+    result = SlideResult(plan, segmented, totals, lost, coverage, stains, plan.findings, annotations)
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         canvas.save(temporary, overview_caption(result))
     return result
@@ -113,8 +114,9 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     if profile.stain != Stain.IHC or profile.dab_cut_od is None:
         return None
     cut = (profile.dab_cut_od, profile.cut_from)
-    findings = result.findings
-    return write_score(run_dir, plan.info, plan.frame, plan.region, result.coverage, cut, findings=findings)
+    notes = plan.region.notes if isinstance(plan.region, PolygonRegion) else ()
+    facts = RegionFacts(result.coverage, notes, result.annotations)
+    return write_score(run_dir, plan.info, plan.frame, plan.region, facts, cut, result.findings)
 
 
 def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple[NDArray[np.uint8], float]:

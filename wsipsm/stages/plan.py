@@ -103,7 +103,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     profile = fit_stain_profile(pixels, chosen.card.stain, options.seed)
     if options.stain is not None:
         profile = apply_fixed_stain(profile, options.stain)
-    region: Region = tissue if options.roi is None else read_roi(options.roi, info)
+    region = _choose_region(options, info, tissue)
     grid = frame.grid(slide_mpp, chosen.card.mpp)
     blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
     job = _job(info, options, grid, chosen, profile, run_dir)
@@ -158,6 +158,12 @@ def _job(
         key="",
         folder=os.path.abspath(run_dir.root),
     )
+
+
+def _choose_region(options: RunOptions, info: SlideInfo, tissue: TissueMask) -> Region:
+    if options.roi is None:
+        return tissue
+    return read_roi(options.roi, info, options.roi_rules(), within=tissue)
 
 
 def _region_notes(region: Region, tissue: TissueMask) -> tuple[str, ...]:

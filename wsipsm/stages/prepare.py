@@ -136,9 +136,8 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
     model = None
     if options.model is not None:
         model = resolve_model(options.model)[1].model_dump(mode="json")
-    chosen = options.model_dump(
-        mode="json", include={"block_px", "tile_px", "seed", "backend", "stain", "qupath_frame"}
-    )
+    own = {"block_px", "tile_px", "seed", "backend", "stain", "qupath_frame", "roi_class", "exclude_class", "tma_cores"}
+    chosen = options.model_dump(mode="json", include=own)
     return digest([info.fingerprint, info.image, info.mpp, chosen, model, roi, result_code()])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class SlideResult:
     stains: StainStatistics
     findings: tuple[Finding, ...] = ()
     """Everything that was checked of the picture, before and after its nuclei were found."""
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    """What each drawn annotation was taken for; see `region.annotation_rows`."""
 
 
 def summarise(
@@ -99,7 +101,7 @@ def summarise(
         labelling_index_note=note,
         scores=scores,
         stain_statistics=result.stains.to_dict(),
-        region={"name": plan.region.name, **plan.region.to_dict()},
+        region={"name": plan.region.name, **plan.region.to_dict(), "annotations": result.annotations},
         region_area_mm2=round(area_mm2, 6),
         coverage=round_down(result.coverage),
         n_blocks=len(plan.blocks),

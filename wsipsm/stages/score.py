@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from wsipsm.geometry import Box, Size
 from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
-from wsipsm.region import PolygonRegion, Region, read_roi
+from wsipsm.region import PolygonRegion, Region, RoiRules, annotation_rows, note_on_searched, read_roi
 from wsipsm.rundir import RunDir, digest, write_aside
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
@@ -32,6 +32,17 @@ from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 
 _COLUMNS = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
+
+
+@dataclass(frozen=True)
+class RegionFacts:
+    """What a reader should know about the region of a score."""
+
+    coverage: float
+    """Share of it that could be read and searched, 0..1."""
+    notes: tuple[str, ...] = ()
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    """What each drawn annotation was taken for; see `region.annotation_rows`."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +57,18 @@ class Scored:
     """Why no index may be given; the counts stand."""
     flags: tuple[str, ...] = ()
     """What the checks of the picture say beside the number."""
+    notes: tuple[str, ...] = ()
+    """On the region."""
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    """What each drawn annotation was taken for; see `region.annotation_rows`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json`` and ``score.json``; a withheld index is None."""
         values = self.score.to_dict()
         if self.withheld is not None:
             values["index"] = None
-        return {"index_withheld": self.withheld, **values, "flags": [*self.flags, *values["flags"]]}
+        told = {"index_withheld": self.withheld, "notes": list(self.notes), "annotations": self.annotations}
+        return {**told, **values, "flags": [*self.flags, *values["flags"]]}
 
 
 @dataclass(frozen=True)
@@ -65,12 +81,19 @@ class _StoredRun:
     cut_od: float
     cut_from: str
     region: Region
+    annotations: list[dict[str, Any]]
+    """What each annotation of the run's region was taken for."""
     lost_px0: tuple[Box, ...]
     findings: tuple[Finding, ...]
     """What was checked of the picture."""
 
 
-def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: float | None = None) -> Scored:
+def score_result(
+    folder: str | Path,
+    roi: str | Path | None = None,
+    dab_cut_od: float | None = None,
+    rules: RoiRules | None = None,
+) -> Scored:
     """Score a finished run again; nothing is inferred anew.
 
     Parameters
@@ -81,6 +104,8 @@ def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: 
         GeoJSON of the region; None: the region of the run.
     dab_cut_od
         DAB optical density from which a nucleus is positive; None: the run's own.
+    rules
+        Which annotations of ``roi`` count; None: the usual classes.
 
     Raises
     ------
@@ -95,18 +120,21 @@ def score_result(folder: str | Path, roi: str | Path | None = None, dab_cut_od: 
     if not run_dir.path(Artefact.RUN).exists() and not holder_of(run_dir.root):
         raise _no_run(run_dir.root)  # nothing is written where no run is, not even a lock
     with hold_folder(run_dir.root):
-        return _score_held(run_dir.root, roi, dab_cut_od)
+        return _score_held(run_dir.root, roi, dab_cut_od, rules)
 
 
-def _score_held(folder: Path, roi: str | Path | None, dab_cut_od: float | None) -> Scored:
+def _score_held(folder: Path, roi: str | Path | None, dab_cut_od: float | None, rules: RoiRules | None) -> Scored:
     stored = _open_run(folder)
-    region = stored.region if roi is None else read_roi(roi, stored.info)
+    region, notes, annotations = stored.region, _notes_of(stored.region), stored.annotations
+    if roi is not None:
+        region = read_roi(roi, stored.info, rules, within=stored.region)
+        notes = (*region.notes, *_notes_on_searched(region, stored.region))
+        annotations = read_annotation_rows(stored.run_dir, region, stored.info.mpp or 1.0, stored.region)
     cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
     cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
-    notes = () if roi is None else _notes_on_region(region, stored.region)
-    coverage = read_coverage(region, stored.lost_px0)
     info, frame = stored.info, stored.frame
-    return write_score(stored.run_dir, info, frame, region, coverage, (cut_od, cut_from), notes, stored.findings)
+    facts = RegionFacts(read_coverage(region, stored.lost_px0), notes, annotations)
+    return write_score(stored.run_dir, info, frame, region, facts, (cut_od, cut_from), stored.findings)
 
 
 def write_score(
@@ -114,9 +142,8 @@ def write_score(
     info: SlideInfo,
     frame: SlideFrame,
     region: Region,
-    coverage: float,
+    facts: RegionFacts,
     cut: tuple[float, str],
-    notes: tuple[str, ...] = (),
     findings: tuple[Finding, ...] = (),
 ) -> Scored:
     """Score cells.parquet and write ``score.json`` and ``score.geojson``; earlier scores stay in ``scores``.
@@ -127,12 +154,10 @@ def write_score(
         Of the slide.
     region
         Whose nuclei count.
-    coverage
-        Share of the region that could be read and searched, 0..1.
+    facts
+        About the region, for the reader.
     cut
         DAB optical density, and where it comes from.
-    notes
-        On the region, for the reader.
     findings
         Of the picture: they flag the index, or withhold it.
     """
@@ -144,19 +169,20 @@ def write_score(
         cut_od=cut[0],
         cut_from=cut[1],
         region=region.name,
-        coverage=coverage,
+        coverage=facts.coverage,
         areas_of=lambda boxes_um: region.areas_in(frame.boxes_px0(boxes_um, mpp)) * mpp**2,
     )
     outline = region.to_dict()
     key = digest([outline["hash"], *cut, package_version(), frame.to_dict()])
-    facts = {
+    origin = {
         "slide": Path(info.path).name,
         "fingerprint": info.fingerprint,
         "frame": frame.to_dict(),
         "region": outline,
     }
-    scored = Scored(run_dir.root, key, score, reason_to_withhold(findings), tuple(flags_of(findings)))
-    told = {**facts, "key": key, "version": package_version(), "notes": list(notes), **scored.to_dict()}
+    flags = tuple(flags_of(findings))
+    scored = Scored(run_dir.root, key, score, reason_to_withhold(findings), flags, facts.notes, facts.annotations)
+    told = {**origin, "key": key, "version": package_version(), **scored.to_dict()}
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     text = orjson.dumps(clean_json(told), option=options)
     kept = run_dir.path(Artefact.SCORES)
@@ -206,6 +232,7 @@ def _open_run(folder: Path) -> _StoredRun:
             cut_od=float(profile["dab_cut_od"]),
             cut_from=str(profile["cut_from"]),
             region=_stored_region(run_dir, run, info),
+            annotations=list(summary["region"]["annotations"]),
             lost_px0=lost,
             findings=tuple(Finding.model_validate(values) for values in summary["checks"]),
         )
@@ -282,25 +309,42 @@ def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArr
     return xy[inside], dab[inside]
 
 
-def _notes_on_region(region: Region, searched: Region) -> tuple[str, ...]:
+def read_annotation_rows(
+    run_dir: RunDir, region: Region, mpp: float, searched: Region | None = None
+) -> list[dict[str, Any]]:
+    """Say what each annotation of a region was taken for, with its nuclei in cells.parquet.
+
+    Parameters
+    ----------
+    run_dir
+        Of the slide.
+    region
+        Whose annotations; without any the list is empty.
+    mpp
+        Pixel size of level 0, um/px.
+    searched
+        Where the run looked for nuclei; None: in the region alone.
+
+    Raises
+    ------
+    UsageError
+        When the nuclei cannot be read.
+    """
+    if not isinstance(region, PolygonRegion) or not region.parts:
+        return []
+    return annotation_rows(region, read_columns(run_dir.path(Artefact.CELLS), _COLUMNS[:2]).T, mpp, searched)
+
+
+def _notes_of(region: Region) -> tuple[str, ...]:
+    return region.notes if isinstance(region, PolygonRegion) else ()
+
+
+def _notes_on_searched(region: Region, searched: Region) -> list[str]:
     """Say what part of a drawn region the run never looked at."""
-    if not isinstance(region, PolygonRegion):
-        return ()
+    where = "outside the tissue that was found, where no nucleus was looked for"
     if isinstance(searched, PolygonRegion):
-        outside = 1 - region.shape.intersection(searched.shape).area / region.shape.area
         where = "outside the region of the run, where no nucleus was looked for. Run the slide with this --roi"
-    else:
-        left, top, right, bottom = region.shape.bounds
-        step = max(right - left, bottom - top) / 300
-        x, y = np.meshgrid(np.arange(left, right, step), np.arange(top, bottom, step))
-        points = np.stack([x.ravel(), y.ravel()], axis=1)
-        points = points[region.contains(points)]
-        outside = 1 - float(searched.contains(points).mean()) if len(points) else 0.0
-        where = "outside the tissue that was found, where no nucleus was looked for"
-    notes = list(region.notes)
-    if outside > 0.001:
-        notes.append(f"{outside:.1%} of the region lies {where}.")
-    return tuple(notes)
+    return note_on_searched(region, searched, where)
 
 
 def _annotations(score: Ki67Score, frame: SlideFrame, mpp: float) -> list[Annotation]:

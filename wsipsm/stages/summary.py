@@ -40,7 +40,7 @@ class RunSummary:
     stain_statistics: dict[str, Any]
     """Medians over nuclei and the glass, by which slides of a study are compared; see `ki67.drift.StainStatistics`."""
     region: dict[str, Any]
-    """Name, kind and area of what was scored."""
+    """Name, kind and area of what was scored, and what each drawn annotation was taken for."""
     region_area_mm2: float
     coverage: float
     """Share of the region whose pixels were read and scored, 0..1."""

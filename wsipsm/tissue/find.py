@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -127,6 +128,16 @@ class TissueMask:
 
         areas = area_to(right, bottom) - area_to(left, bottom) - area_to(right, top) + area_to(left, top)
         return np.maximum(areas, 0.0) * self.px0_per_pixel**2
+
+    def to_polygons(self) -> shapely.Polygon | shapely.MultiPolygon:
+        """Outline of the mask's pixels, level-0 pixels; empty where there is no tissue."""
+        padded = np.pad(self.mask.astype(np.int8), ((0, 0), (1, 1)))
+        step = np.diff(padded, axis=1)
+        row, left = np.nonzero(step == 1)
+        right = np.nonzero(step == -1)[1]
+        corners = np.stack([left, row, right, row + 1], axis=1) * self.px0_per_pixel + self.origin_px0 * 2
+        shape = shapely.union_all(shapely.box(*corners.T))
+        return shape if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon)) else shapely.MultiPolygon()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``run.json``; ``hash`` names the mask."""

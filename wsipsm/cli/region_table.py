@@ -1,0 +1,49 @@
+"""The table of what each annotation of a drawn region was taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_MAX_ROWS = 20
+_MAX_CHARS = 36
+_TITLES = ("annotation", "class", "taken as", "area mm2", "nuclei")
+
+
+def lines_about_annotations(rows: Sequence[Mapping[str, Any]], indent: str = "  ") -> list[str]:
+    """Give a table in lines: annotation, class, use, area and nuclei; no line where nothing was drawn.
+
+    Parameters
+    ----------
+    rows
+        Of `wsipsm.region.annotation_rows`.
+    indent
+        Before each line.
+    """
+    if not rows:
+        return []
+    cells = [_TITLES, *(_cells(row) for row in rows[:_MAX_ROWS])]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(_TITLES))]
+    lines = [
+        indent
+        + "  ".join(text.ljust(width) for text, width in zip(row[:3], widths[:3], strict=True))
+        + "".join("  " + text.rjust(width) for text, width in zip(row[3:], widths[3:], strict=True))
+        for row in cells
+    ]
+    more = len(rows) - _MAX_ROWS
+    return [*lines, *([f"{indent}and {more} more, which --json lists"] if more > 0 else [])]
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    n_nuclei = row["n_nuclei"]
+    return (
+        _short(str(row["annotation"])) or "-",
+        _short(str(row["class"])) or "-",
+        str(row["use"]),
+        f"{row['area_mm2']:.4f}",
+        "not searched" if n_nuclei is None else f"{n_nuclei:,}",
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_CHARS else text[: _MAX_CHARS - 1] + "…"

@@ -1,0 +1,8 @@
+"""Where nuclei count: the region protocol, and regions that a person drew in QuPath."""
+
+from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
+from wsipsm.region.read import read_roi
+from wsipsm.region.roles import RoiRules
+from wsipsm.region.table import annotation_rows, note_on_searched
+
+__all__ = ["DrawnPart", "PolygonRegion", "Region", "RoiRules", "Use", "annotation_rows", "note_on_searched", "read_roi"]

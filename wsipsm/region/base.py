@@ -1,0 +1,159 @@
+"""The region protocol, and regions bounded by polygons."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
+
+from wsipsm.geometry import Box
+from wsipsm.region.pieces import areas_in_boxes, subdivide
+
+
+class Region(Protocol):
+    """Part of a slide whose nuclei are kept; tissue and drawn regions are both one."""
+
+    @property
+    def name(self) -> str:
+        """How results call it."""
+        ...
+
+    def touches(self, box_px0: Box) -> bool:
+        """Whether a level-0 box has a point in common with it."""
+        ...
+
+    def contains(self, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether level-0 points, shape (n, 2), lie in it; shape (n,)."""
+        ...
+
+    def area_px0(self) -> float:
+        """Area in level-0 pixels."""
+        ...
+
+    def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Area of it in each level-0 box, shape (m, 4) of left, top, right, bottom; shape (m,), level-0 pixels."""
+        ...
+
+    def to_polygons(self) -> Polygon | MultiPolygon:
+        """Outline of it, level-0 pixels."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``run.json``: kind, area, number of parts, hash."""
+        ...
+
+
+class Use(StrEnum):
+    """What a drawn annotation is taken for."""
+
+    COUNTED = "counted"
+    CUT_OUT = "cut out"
+    UNUSED = "unused"
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPart:
+    """An annotation of a drawn region, or several of one class and use."""
+
+    annotation: str
+    """Its name, or how many there are."""
+    classification: str
+    """Its class as QuPath shows it; empty when there is none."""
+    use: Use
+    shape: Polygon | MultiPolygon
+    """On the slide, level-0 pixels; where it is counted, less what is cut out."""
+
+
+class PolygonRegion:
+    """A region bounded by polygons, in level-0 pixels. A :class:`Region`.
+
+    Parameters
+    ----------
+    shape
+        Polygon or MultiPolygon, valid, not empty.
+    name
+        How results call it.
+    notes
+        What a reader should know about the file it came from.
+    parts
+        What each annotation of that file was taken for.
+    """
+
+    def __init__(
+        self,
+        shape: Polygon | MultiPolygon,
+        name: str,
+        notes: tuple[str, ...] = (),
+        parts: tuple[DrawnPart, ...] = (),
+    ) -> None:
+        self.shape = shape
+        self.name = name
+        self.notes = notes
+        self.parts = parts
+        shapely.prepare(self.shape)
+
+    def __reduce__(self) -> tuple[type[PolygonRegion], tuple[Any, ...]]:
+        """Copy what it was made of; its index is made anew in the other process."""
+        return type(self), (self.shape, self.name, self.notes, self.parts)
+
+    @cached_property
+    def _pieces(self) -> NDArray[np.object_]:
+        return subdivide(self.shape)
+
+    def touches(self, box_px0: Box) -> bool:
+        """Whether a level-0 box has a point in common with the region; an empty box has none."""
+        if box_px0.area == 0:
+            return False
+        return bool(self.shape.intersects(shapely.box(box_px0.x, box_px0.y, box_px0.right, box_px0.bottom)))
+
+    def contains(self, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether points lie inside; points on an edge do not.
+
+        Parameters
+        ----------
+        xy_px0
+            Level-0 pixels, shape (n, 2), float64.
+        """
+        return np.asarray(shapely.contains_xy(self.shape, xy_px0[:, 0], xy_px0[:, 1]), dtype=np.bool_)
+
+    def area_px0(self) -> float:
+        """Area in level-0 pixels, holes taken off."""
+        return float(self.shape.area)
+
+    def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Area of the region in each box.
+
+        Parameters
+        ----------
+        boxes_px0
+            Left, top, right, bottom, level-0 pixels, shape (m, 4).
+
+        Returns
+        -------
+        Level-0 pixels, shape (m,).
+        """
+        return areas_in_boxes(self._pieces, np.asarray(boxes_px0, dtype=np.float64).reshape(-1, 4))
+
+    def to_polygons(self) -> Polygon | MultiPolygon:
+        """Outline of it, level-0 pixels."""
+        return self.shape
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``run.json``; ``hash`` names the outline whatever its vertex order."""
+        outline = shapely.to_wkb(shapely.normalize(self.shape), byte_order=1)
+        return {
+            "kind": "polygon",
+            "name": self.name,
+            "area_px0": self.area_px0(),
+            "n_parts": int(shapely.get_num_geometries(self.shape)),
+            "bounds_px0": [float(value) for value in self.shape.bounds],
+            "notes": list(self.notes),
+            "hash": hashlib.sha256(outline).hexdigest()[:16],
+        }

@@ -1,0 +1,217 @@
+"""Regions that a person drew: from a GeoJSON file to the area whose nuclei count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from wsipsm.errors import RoiError
+from wsipsm.region.annotations import Drawn, Kind, read_drawn
+from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
+from wsipsm.region.document import read_documents
+from wsipsm.region.outline import read_outlines
+from wsipsm.region.pieces import as_area
+from wsipsm.region.roles import RoiRules, choose_uses
+from wsipsm.slide.base import SlideInfo
+from wsipsm.text import clean_text
+
+_MAX_PARTS = 50
+"""Annotations that are shown one by one; more are shown by class."""
+_MAX_NAMES = 3
+_ORDER = (Use.COUNTED, Use.CUT_OUT, Use.UNUSED)
+
+
+def read_roi(
+    path: str | Path, slide_info: SlideInfo, rules: RoiRules | None = None, within: Region | None = None
+) -> PolygonRegion:
+    """Read a region of interest from GeoJSON as QuPath writes it.
+
+    Parameters
+    ----------
+    path
+        ``.geojson`` or ``.json``, plain or ``.gz``, or a ``.zip`` of such: a FeatureCollection, a Feature, an
+        array of either, or a bare geometry. Detections, points and lines are left out, with a note.
+    slide_info
+        Of the slide that it was drawn on: its ``bounds`` are added to the coordinates, as QuPath took them off.
+    rules
+        Which annotations count; None: tumour where there is some, otherwise every plain one.
+    within
+        What counts where all that is drawn is to be cut out; None: the whole slide.
+
+    Returns
+    -------
+    The union of the annotations that count, less those that are cut out, clipped to the slide; ``parts`` and ``notes``
+    say what each annotation was taken for.
+
+    Raises
+    ------
+    RoiError
+        When the file cannot be read, is no GeoJSON, has an invalid polygon, does not make clear what counts, or leaves
+        no area on the slide.
+    """
+    path, rules = Path(path), rules or RoiRules()
+    label = clean_text(path)
+    left_out: Counter[str] = Counter()
+    drawn, shapes = _read_areas(path, rules, left_out)
+    shapes = _from_qupath_frame(shapes, slide_info)
+    notes = [f"{label}: left out: {_list_counts(left_out)}; annotations with an area count."] if left_out else []
+    uses = choose_uses(drawn, rules, label)
+    if not drawn:
+        said = f" {notes[0]}" if notes else ""
+        raise RoiError(
+            f"{label}: no annotation with an area in it; at least one polygon annotation is needed. Draw one in "
+            f"QuPath, export it as GeoJSON, and pass that with --roi.{said}"
+        )
+    is_counted = np.array([use == Use.COUNTED for use in uses])
+    cut_out = shapes[[use == Use.CUT_OUT for use in uses]]
+    whole, name = _counted(drawn, shapes, is_counted, slide_info, within)
+    shape = _clip(_without(whole, cut_out), whole, slide_info, label, notes)
+    parts = _parts(drawn, shapes, uses, cut_out, slide_info)
+    if not is_counted.any():
+        parts = (DrawnPart(within.name if within is not None else "slide", "", Use.COUNTED, shape), *parts)
+    notes += _notes_on_uses(parts, shape, label)
+    return PolygonRegion(shape, name, tuple(notes), parts)
+
+
+def _read_areas(path: Path, rules: RoiRules, left_out: Counter[str]) -> tuple[list[Drawn], NDArray[np.object_]]:
+    """Annotations with an area, and their shapes in the frame that they were drawn in."""
+    drawn = [one for label, document in read_documents(path) for one in read_drawn(document, label, left_out)]
+    if not rules.tma_cores:
+        cores = sum(one.kind == Kind.TMA_CORE for one in drawn)
+        if cores:
+            left_out["TMA core{s} (--tma-cores takes them)"] += cores
+        drawn = [one for one in drawn if one.kind != Kind.TMA_CORE]
+    shapes = read_outlines([one.geometry for one in drawn], [one.label for one in drawn])
+    is_empty = shapely.is_empty(shapes)
+    if is_empty.any():
+        left_out["polygon{s} without area"] += int(is_empty.sum())
+    kept = np.flatnonzero(~is_empty)
+    return [replace(drawn[number], geometry={}) for number in kept], shapes[kept]
+
+
+def _from_qupath_frame(shapes: NDArray[np.object_], slide_info: SlideInfo) -> NDArray[np.object_]:
+    """Move what was drawn to the slide's own frame: QuPath counts from the corner of the part that is not empty."""
+    if slide_info.bounds is None:
+        return shapes
+    offset = np.array([slide_info.bounds.x, slide_info.bounds.y], dtype=np.float64)
+    return np.asarray(shapely.transform(shapes, lambda xy: xy + offset), dtype=np.object_)
+
+
+def _counted(
+    drawn: Sequence[Drawn],
+    shapes: NDArray[np.object_],
+    is_counted: NDArray[np.bool_],
+    slide_info: SlideInfo,
+    within: Region | None,
+) -> tuple[shapely.Polygon | shapely.MultiPolygon, str]:
+    """Area that counts before anything is cut out, and its name."""
+    if is_counted.any():
+        counted = [one for one, counts in zip(drawn, is_counted, strict=True) if counts]
+        return as_area(shapely.union_all(shapes[is_counted])), _name(counted)
+    less = ", ".join(dict.fromkeys(one.classification or one.name for one in drawn))
+    whole = within.to_polygons() if within is not None else _slide_box(slide_info)
+    return whole, clean_text(f"{within.name if within is not None else 'slide'} without {less}", 200)
+
+
+def _without(shape: BaseGeometry, cut_out: NDArray[np.object_]) -> BaseGeometry:
+    return shape.difference(shapely.union_all(cut_out)) if len(cut_out) else shape
+
+
+def _clip(
+    shape: BaseGeometry,
+    whole: BaseGeometry,
+    slide_info: SlideInfo,
+    label: str,
+    notes: list[str],
+) -> shapely.Polygon | shapely.MultiPolygon:
+    """Cut a region to the slide."""
+    if shape.area == 0:
+        raise RoiError(
+            f"{label}: the excluded areas cover all others; some area must remain. Correct the annotations, or choose "
+            "what is cut out with --exclude-class."
+        )
+    on_slide = as_area(_on_slide(shape, slide_info))
+    if on_slide.is_empty:
+        left, top, right, bottom = whole.bounds
+        raise RoiError(
+            f"{label}: the region spans x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}; the slide spans "
+            f"0 to {slide_info.size.width}, 0 to {slide_info.size.height}. Pass the --roi that was drawn on "
+            f"{slide_info.path}, in pixels of its full resolution."
+        )
+    if on_slide.area < 0.999 * shape.area:
+        notes.append(f"{label}: {1 - on_slide.area / shape.area:.0%} of the region lies outside the slide: cut off.")
+    return on_slide
+
+
+def _slide_box(slide_info: SlideInfo) -> shapely.Polygon:
+    return shapely.box(0, 0, slide_info.size.width, slide_info.size.height)
+
+
+def _on_slide(shape: BaseGeometry, slide_info: SlideInfo) -> BaseGeometry:
+    box = _slide_box(slide_info)
+    return shape if box.covers(shapely.box(*shape.bounds)) else shape.intersection(box)
+
+
+def _parts(
+    drawn: Sequence[Drawn],
+    shapes: NDArray[np.object_],
+    uses: Sequence[Use],
+    cut_out: NDArray[np.object_],
+    slide_info: SlideInfo,
+) -> tuple[DrawnPart, ...]:
+    """Rows of the table of annotations: one each, or one a class where there are many."""
+    numbers = sorted(range(len(drawn)), key=lambda number: _ORDER.index(uses[number]))
+    groups: dict[object, list[int]] = {}
+    for number in numbers:
+        by_class = (drawn[number].classification, uses[number])
+        groups.setdefault(by_class if len(drawn) > _MAX_PARTS else number, []).append(number)
+    tree = shapely.STRtree(cut_out)
+    parts = []
+    for members in list(groups.values())[: _MAX_PARTS - 1]:
+        first = members[0]
+        shape = shapes[first] if len(members) == 1 else shapely.union_all(shapes[members])
+        if uses[first] == Use.COUNTED and len(cut_out):
+            shape = _without(shape, cut_out[tree.query(shape, predicate="intersects")])
+        name = drawn[first].name if len(members) == 1 else f"{len(members):,} annotations"
+        classification = drawn[first].classification
+        parts.append(DrawnPart(name, classification, uses[first], as_area(_on_slide(shape, slide_info))))
+    return tuple(parts)
+
+
+def _notes_on_uses(parts: Sequence[DrawnPart], region: BaseGeometry, label: str) -> list[str]:
+    """Say which annotations are unused though their nuclei count, since they lie in what counts."""
+    notes = []
+    for part in parts:
+        if part.use != Use.UNUSED or part.shape.is_empty:
+            continue
+        overlap = part.shape.intersection(region).area
+        if overlap > 0.001 * part.shape.area:
+            called = part.classification or part.annotation
+            option = f'; --exclude-class "{called}" cuts it out' if called else ""
+            notes.append(
+                f"{label}: '{called or 'an annotation without a class'}' is unused; {overlap / part.shape.area:.0%} of "
+                f"it lies in the region and is counted{option}."
+            )
+    return notes
+
+
+def _name(counted: Sequence[Drawn]) -> str:
+    """Name of a region, by all that it is made of."""
+    names = list(dict.fromkeys(one.name or one.classification for one in counted if one.name or one.classification))
+    if not names:
+        return "ROI"
+    shown, more = names[:_MAX_NAMES], len(names) - _MAX_NAMES
+    told = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+    unnamed = sum(not (one.name or one.classification) for one in counted)
+    return f"{told} and {unnamed:,} without a name" if unnamed else told
+
+
+def _list_counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{n:,} {what.replace('{s}', '' if n == 1 else 's')}" for what, n in counts.most_common(12))

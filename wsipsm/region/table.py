@@ -1,0 +1,79 @@
+"""The table of annotations: what each was taken for, its area and its nuclei."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from wsipsm.region.base import PolygonRegion, Region, Use
+
+_NEGLIGIBLE = 0.001
+"""Share of an area that roundings and edges of pixels may take."""
+
+
+def annotation_rows(
+    region: Region, xy_px0: NDArray[np.float64], mpp: float, searched: Region | None = None
+) -> list[dict[str, Any]]:
+    """Rows of plain values, one an annotation, those that are counted first.
+
+    Parameters
+    ----------
+    region
+        Whose annotations; without any the list is empty.
+    xy_px0
+        Centroids of the nuclei that were found, level-0 pixels, shape (n, 2).
+    mpp
+        Pixel size of level 0, um/px.
+    searched
+        Where nuclei were looked for; None: in the region alone.
+
+    Returns
+    -------
+    Each with ``annotation``, ``class``, ``use``, ``area_mm2`` and ``n_nuclei``; the last is None where a part of it was
+    never searched.
+    """
+    if not isinstance(region, PolygonRegion):
+        return []
+    where_looked = (searched or region).to_polygons() if region.parts else shapely.MultiPolygon()
+    rows = []
+    for part in region.parts:
+        is_known = part.use == Use.COUNTED or share_outside(part.shape, where_looked) <= _NEGLIGIBLE
+        rows.append(
+            {
+                "annotation": part.annotation,
+                "class": part.classification,
+                "use": part.use.value,
+                "area_mm2": round(part.shape.area * mpp**2 * 1e-6, 6),
+                "n_nuclei": int(np.count_nonzero(_inside(part.shape, xy_px0))) if is_known else None,
+            }
+        )
+    return rows
+
+
+def note_on_searched(region: Region, searched: Region, where: str) -> list[str]:
+    """Say how much of a drawn region was never searched for nuclei; nothing where all of it was.
+
+    Parameters
+    ----------
+    region, searched
+        What is scored, and where the run looked for nuclei.
+    where
+        What lies beyond, for the reader.
+    """
+    if not isinstance(region, PolygonRegion):
+        return []
+    outside = share_outside(region.shape, searched.to_polygons())
+    return [f"{outside:.1%} of the region lies {where}."] if outside > _NEGLIGIBLE else []
+
+
+def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
+    """Share of a shape's area outside another shape, 0..1."""
+    return float(np.clip(shape.difference(others).area / shape.area, 0, 1)) if shape.area else 0.0
+
+
+def _inside(shape: BaseGeometry, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(shapely.contains_xy(shape, xy_px0[:, 0], xy_px0[:, 1]), dtype=np.bool_)
