@@ -18,6 +18,7 @@ from wsipsm.cli.options import (
     Mpp,
     Overwrite,
     Quiet,
+    QuPathFrameOption,
     Roi,
     RoiClass,
     Scheduler,
@@ -31,6 +32,7 @@ from wsipsm.cli.options import (
 )
 from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
+from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
     from wsipsm.stages.cohort_table import CohortSummary
@@ -104,6 +106,7 @@ def cohort(
     roi_class: RoiClass = None,
     exclude_class: ExcludeClass = None,
     tma_cores: TmaCores = False,
+    qupath_frame: QuPathFrameOption = QuPathFrame.CROPPED,
     workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = None,
@@ -140,6 +143,7 @@ def cohort(
         roi_class=split_classes(roi_class),
         exclude_class=split_classes(exclude_class),
         tma_cores=tma_cores,
+        qupath_frame=qupath_frame,
         workers=workers,
         scheduler=scheduler,
         overwrite=overwrite,

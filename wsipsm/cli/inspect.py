@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, ImageNumber, Mpp, SlidePath, check_mpp
+from wsipsm.cli.options import AsJson, ImageNumber, Mpp, QuPathFrameOption, SlidePath, check_mpp
 from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_UNEXPECTED, OutputError, UsageError
+from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
+    from wsipsm.export.geojson_check import OnSlide
     from wsipsm.models.card import ModelCard
     from wsipsm.slide.base import SlideImage, SlideInfo
     from wsipsm.stages.info import SlideReport
 
 GeoJsonPath = Annotated[
     Path, typer.Argument(metavar="FILE", help="GeoJSON file, .geojson or .geojson.gz.", show_default=False)
+]
+OnSlidePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--slide", metavar="SLIDE", help="Slide that the file is for.", show_default="only the file is looked at"
+    ),
 ]
 
 N_SHOWN_PROBLEMS = 20
@@ -39,33 +47,56 @@ def info(slide: SlidePath, mpp: Mpp = None, image: ImageNumber = None, as_json: 
         show_lines(_lines_about(report))
 
 
-def check(file: GeoJsonPath, as_json: AsJson = False) -> None:
+def check(
+    file: GeoJsonPath,
+    slide: OnSlidePath = None,
+    image: ImageNumber = None,
+    qupath_frame: QuPathFrameOption = QuPathFrame.CROPPED,
+    as_json: AsJson = False,
+) -> None:
     """Check that QuPath reads a GeoJSON file as it was meant.
 
-    Exits with 0 when it does, with 1 when problems were found.
+    With the slide, also that every position lies where the slide holds pixels, as QuPath counts them. Exits with 0
+    when all is well, with 1 when problems were found.
 
-    Example: wsipsm check wsipsm-out/slide/cells.geojson.gz
+    Example: wsipsm check wsipsm-out/slide/cells.geojson.gz --slide slide.svs
     """
     if not file.is_file():
         found = "is a folder" if file.is_dir() else "no such file"
         raise UsageError(f"{file}: {found}; a .geojson or .geojson.gz file is needed. Check the path.")
-    from wsipsm.export.geojson_check import check_geojson
+    from wsipsm.export.geojson_check import examine_geojson
 
+    on_slide = None if slide is None else _on_slide(slide, image, qupath_frame)
     try:
-        problems = check_geojson(file)
+        report = examine_geojson(file, slide=on_slide)
     except PermissionError as error:
         raise UsageError(f"{file}: {error.strerror}; a readable file is needed. Change its permissions.") from error
+    problems = [*map(str, report.problems), *([f"and {report.n_more} more problems"] if report.n_more else [])]
     if as_json:
-        show_json({"path": str(file), "ok": not problems, "problems": problems})
+        frame = report.qupath_frame
+        about = {"slide": str(slide) if slide else None, "qupath_frame": frame.value if frame else None}
+        show_json({"path": str(file), **about, "ok": not problems, "problems": problems})
     elif not problems:
-        show(f"{file}: no problems; drag it onto its slide in QuPath.")
+        on = f"on {slide}, in QuPath's {report.qupath_frame} frame" if slide else "drag it onto its slide in QuPath"
+        show(f"{file}: no problems; {on}.")
     else:
         for problem in problems[:N_SHOWN_PROBLEMS]:
             show(f"{file}: {problem}")
         if len(problems) > N_SHOWN_PROBLEMS:
             show(f"{file}: and {len(problems) - N_SHOWN_PROBLEMS} more")
+        if on_slide is not None and on_slide.frame.has_empty_canvas:
+            show(f"{file}: checked in QuPath's {report.qupath_frame} frame; --qupath-frame chooses the other one.")
     if problems:
         raise typer.Exit(EXIT_UNEXPECTED)
+
+
+def _on_slide(path: Path, image: int | None, qupath_frame: QuPathFrame) -> OnSlide:
+    from wsipsm.export.geojson_check import OnSlide
+    from wsipsm.slide.frame import SlideFrame
+    from wsipsm.slide.open import open_slide
+
+    with open_slide(path, image=image) as slide:
+        return OnSlide(SlideFrame.of(slide.info, qupath_frame), slide.info.fingerprint)
 
 
 def models(as_json: AsJson = False) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsipsm.errors import UsageError
+from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
     from wsipsm.config import RunOptions
@@ -73,6 +74,8 @@ ExcludeClass = Annotated[
 TmaCores = Annotated[
     bool, typer.Option("--tma-cores", help="TMA cores are areas like annotations.", show_default="left out")
 ]
+FRAME_HELP = "What QuPath shows of a slide with an empty canvas around it (MRXS, SCN): full when it does not crop."
+QuPathFrameOption = Annotated[QuPathFrame, typer.Option("--qupath-frame", metavar="cropped|full", help=FRAME_HELP)]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -17,6 +17,7 @@ from wsipsm.cli.options import (
     Mpp,
     Overwrite,
     Quiet,
+    QuPathFrameOption,
     Roi,
     RoiClass,
     Scheduler,
@@ -31,6 +32,7 @@ from wsipsm.cli.options import (
     split_classes,
 )
 from wsipsm.cli.terminal import show_json, show_lines
+from wsipsm.keys import QuPathFrame
 
 StainFrom = Annotated[
     Path | None,
@@ -67,6 +69,7 @@ def run(
     roi_class: RoiClass = None,
     exclude_class: ExcludeClass = None,
     tma_cores: TmaCores = False,
+    qupath_frame: QuPathFrameOption = QuPathFrame.CROPPED,
     workers: Workers = None,
     scheduler: Scheduler = None,
     stain_from: StainFrom = None,
@@ -94,6 +97,7 @@ def run(
         roi_class=split_classes(roi_class),
         exclude_class=split_classes(exclude_class),
         tma_cores=tma_cores,
+        qupath_frame=qupath_frame,
         workers=workers,
         scheduler=scheduler,
         overwrite=overwrite,

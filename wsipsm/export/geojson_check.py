@@ -11,14 +11,16 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from wsipsm.export.geojson_rules import FeatureRules, Problem
-from wsipsm.geometry import Size
+from wsipsm.geometry import Box, Size
+from wsipsm.keys import QuPathFrame
+from wsipsm.slide.frame import SlideFrame
 
-__all__ = ["GeoJsonReport", "Problem", "check_geojson", "examine_geojson"]
+__all__ = ["GeoJsonReport", "OnSlide", "Problem", "check_geojson", "examine_geojson"]
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 MAX_PART_BYTES = 100_000_000
@@ -40,6 +42,18 @@ class GeoJsonReport:
     notes: list[str]
     """What is allowed, but good to know."""
     n_features: int
+    qupath_frame: QuPathFrame | None
+    """In which positions count: as the file says, or else as for the slide; None where neither is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnSlide:
+    """The slide that a file is meant for."""
+
+    frame: SlideFrame
+    """With what QuPath shows of it; what the file itself says of that goes before."""
+    fingerprint: str
+    """Compared where the file names one."""
 
 
 class _NotByLine(Exception):
@@ -71,38 +85,45 @@ def check_geojson(path: str | Path, size: Size | None = None) -> list[str]:
     return [*map(str, report.problems), *more]
 
 
-def examine_geojson(path: str | Path, size: Size | None = None) -> GeoJsonReport:
+def examine_geojson(path: str | Path, size: Size | None = None, slide: OnSlide | None = None) -> GeoJsonReport:
     """Check a file as :func:`check_geojson` does, and note what is allowed but heavy or odd.
 
     Parameters
     ----------
     path, size
         As for :func:`check_geojson`.
+    slide
+        In place of a size: positions must lie where the slide holds pixels, in the frame that the file names or else
+        in the slide's, and a fingerprint in the file must be the slide's.
     """
-    check = _FileCheck(Path(path), FeatureRules(size))
+    image = slide.frame.content_qupath if slide else None if size is None else Box(0, 0, size.width, size.height)
+    check = _FileCheck(Path(path), FeatureRules(image), slide)
     check.run()
     rules = check.rules  # the check may have gone back to a copy
     rules.finish()
-    if size is not None and rules.detection_area_px2 > size.area:
+    if rules.image is not None and rules.detection_area_px2 > rules.image.area:
         rules.report("total-area", "detections cover more than the image; are they in pixels of another slide?")
     notes = check.notes
     if rules.n_features == 0 and not rules.problems:
         notes.append("no features: QuPath reads 0 objects.")
     if rules.n_annotations > MAX_ANNOTATIONS:
         notes.append(f"{rules.n_annotations} annotations make QuPath slow; detections are lighter.")
-    return GeoJsonReport(rules.problems, rules.n_more, notes, rules.n_features)
+    return GeoJsonReport(rules.problems, rules.n_more, notes, rules.n_features, check.qupath_frame)
 
 
 @dataclass
 class _FileCheck:
     path: Path
     rules: FeatureRules
+    slide: OnSlide | None = None
     notes: list[str] = field(default_factory=list)
     _slips: list[tuple[str, str]] = field(default_factory=list)
     """What the JSON parser's hooks saw in the document at hand."""
     _decoder: json.JSONDecoder = field(init=False)
+    qupath_frame: QuPathFrame | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self.qupath_frame = self.slide.frame.qupath if self.slide else None
         self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=self._constant)
 
     def run(self) -> None:
@@ -257,4 +278,20 @@ class _FileCheck:
         if not isinstance(document.get("features"), list):
             self.rules.report("collection", "features is not an array.", entry)
             return False
+        self._place(document.get("wsipsm"), entry)
         return True
+
+    def _place(self, about: Any, entry: str | None) -> None:
+        """Take what a file of wsipsm says about its slide and frame."""
+        if not isinstance(about, dict):
+            return
+        if about.get("qupath_frame") in list(QuPathFrame):
+            self.qupath_frame = QuPathFrame(about["qupath_frame"])
+        if self.slide is None:
+            return
+        frame = replace(self.slide.frame, qupath=self.qupath_frame or self.slide.frame.qupath)
+        self.rules.set_image(frame.content_qupath)
+        of = about.get("slide_fingerprint", self.slide.fingerprint)
+        if of != self.slide.fingerprint:
+            message = f"made of another slide (fingerprint {str(of)[:12]}; this one has {self.slide.fingerprint[:12]})."
+            self.rules.report("slide", message, entry)

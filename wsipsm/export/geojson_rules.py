@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsipsm.export.geojson_shapes import Parts, ShapeRules
-from wsipsm.geometry import Size
+from wsipsm.geometry import Box
 
 MAX_PROBLEMS = 1000
 """Problems kept of a file; the rest is counted."""
@@ -52,8 +52,8 @@ class Problem:
 class FeatureRules:
     """Checks Features one after the other; shapes are checked in batches, so ``finish`` must be called."""
 
-    size: Size | None = None
-    """Of the image as QuPath shows it; without it only negative coordinates are known to be outside."""
+    image: Box | None = None
+    """Where positions may lie, in QuPath's coordinates; without it only negative ones are known to be outside."""
     problems: list[Problem] = field(default_factory=list)
     n_more: int = 0
     """Problems beyond those kept."""
@@ -65,7 +65,11 @@ class FeatureRules:
 
     def __post_init__(self) -> None:
         self._ids, self._colours = set(), {}
-        self._shapes = ShapeRules(self.size)
+        self._shapes = ShapeRules(self.image)
+
+    def set_image(self, image: Box) -> None:
+        """Say where positions may lie, once it is known."""
+        self.image = self._shapes.image = image
 
     def report(
         self,

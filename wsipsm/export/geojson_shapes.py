@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from wsipsm.geometry import Size
+from wsipsm.geometry import Box
 
 BATCH_FEATURES = 4096
 MIN_AREA_PX2 = 0.01
@@ -41,12 +41,12 @@ class ShapeRules:
 
     Parameters
     ----------
-    size
-        Of the image as QuPath shows it, or None.
+    image
+        Where positions may lie, in QuPath's coordinates; None: only negative ones are known as outside.
     """
 
-    def __init__(self, size: Size | None) -> None:
-        self._size = size
+    def __init__(self, image: Box | None) -> None:
+        self.image = image
         self._items: list[_Item] = []
         self.detection_area_px2 = 0.0
 
@@ -106,11 +106,12 @@ class ShapeRules:
         for owner in np.unique(owner_of[same + 1]).tolist():
             if areas[owner]:
                 yield owner, "repeated", "a position is repeated at once."
-        outside = (xy < 0).any(axis=1)
+        box = self.image
+        outside = (xy < (0 if box is None else (box.x, box.y))).any(axis=1)
         wanted = "0 or more"
-        if self._size is not None:
-            outside |= (xy > (self._size.width, self._size.height)).any(axis=1)
-            wanted = f"0 to {self._size.width}, 0 to {self._size.height}"
+        if box is not None:
+            outside |= (xy > (box.right, box.bottom)).any(axis=1)
+            wanted = f"{box.x} to {box.right}, {box.y} to {box.bottom}"
         for owner in np.unique(owner_of[outside]).tolist():
             x, y = xy[outside & (owner_of == owner)][0]
             yield owner, "bounds", f"position {x}, {y} is outside the image; {wanted} is needed."
