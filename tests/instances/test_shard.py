@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,15 @@ import pytest
 import shapely
 
 from wsipsm.geometry import Box
-from wsipsm.instances.shard import ShardFacts, check_shard, read_facts, read_seam_rows, read_shard, write_shard
+from wsipsm.instances.shard import (
+    ShardFacts,
+    ShardPlace,
+    check_shard,
+    read_facts,
+    read_seam_rows,
+    read_shard,
+    write_shard,
+)
 from wsipsm.instances.table import (
     BORDER_PX,
     OWNED,
@@ -23,7 +33,8 @@ from wsipsm.instances.table import (
 )
 from wsipsm.keys import Column
 
-FACTS = ShardFacts(n_owned=2, n_tiles=9, n_too_large=1, failed=(Box(1, 2, 3, 4),), backend="torch 2")
+PLACE = ShardPlace("key", "fingerprint", 3, 4, Box(512, 384, 128, 128))
+FACTS = ShardFacts(PLACE, n_owned=2, n_tiles=9, n_too_large=1, failed=(Box(1, 2, 3, 4),), backend="torch 2")
 
 
 def polygons() -> np.ndarray:
@@ -93,7 +104,7 @@ def test_no_nuclei() -> None:
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "shard.parquet"
     write_shard(path, shard(), FACTS)
-    assert read_facts(path) == check_shard(path) == FACTS
+    assert read_facts(path) == check_shard(path, PLACE) == FACTS
     assert read_shard(path).equals(shard())
     seams = read_seam_rows(path, [OWNED, BORDER_PX])
     assert seams.to_pydict() == {OWNED: [True, False], BORDER_PX: [2.0, -4.0], "row": [1, 2]}
@@ -121,4 +132,14 @@ def test_damaged_shards_are_not_taken(tmp_path: Path, damage: str) -> None:
             "flipped": whole[:half] + bytes([whole[half] ^ 0xFF]) + whole[half + 1 :],
         }[damage]
         path.write_bytes(content)
-    assert check_shard(path) is None
+    assert check_shard(path, PLACE) is None
+
+
+@pytest.mark.parametrize(
+    "other", [{"key": "k"}, {"fingerprint": "f"}, {"row": 4}, {"column": 3}, {"core": Box(512, 384, 128, 127)}]
+)
+def test_a_shard_under_the_name_of_another_is_not_taken(tmp_path: Path, other: dict[str, Any]) -> None:
+    path = tmp_path / "shard.parquet"
+    write_shard(path, shard(), replace(FACTS, place=replace(PLACE, **other)))
+    assert check_shard(path, PLACE) is None
+    assert check_shard(path, replace(PLACE, **other)) is not None

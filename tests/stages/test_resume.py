@@ -124,6 +124,28 @@ def test_damaged_shards_are_done_again(
 
 
 @pytest.mark.usefixtures("stand_in")
+def test_shards_under_each_others_names_are_done_again(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = run_slide(slide, tmp_path / "clean", options(), ignore_events)
+    other = draw_slide(tmp_path / "other.png", 600, 500, seed=6)
+    for path in (slide, other):
+        with monkeypatch.context() as patch:
+            patch.setattr("wsipsm.stages.finish.write_cells", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                run_slide(path, tmp_path, options(), ignore_events)
+    own = sorted((tmp_path / "case" / Artefact.SHARDS).glob("*.parquet"))
+    one, two = own[3].read_bytes(), own[4].read_bytes()
+    own[3].write_bytes(two)
+    own[4].write_bytes(one)
+    own[7].write_bytes(sorted((tmp_path / "other" / Artefact.SHARDS).glob("*.parquet"))[7].read_bytes())
+    events: list[Event] = []
+    again = run_slide(slide, tmp_path, options(), events.append)
+    assert [event.report.index for event in events if isinstance(event, BlockDone)] == [3, 4, 7]
+    assert again.path("cells").read_bytes() == clean.path("cells").read_bytes()
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_shards_of_other_options_are_not_taken(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = tmp_path / "case" / Artefact.SHARDS
     with monkeypatch.context() as patch:

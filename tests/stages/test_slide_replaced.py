@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import MPP, draw_slide
+from stand_in import MPP, draw_nuclei, draw_slide
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, ignore_events
+from wsipsm.engine.events import BlockDone, Event, SlideDone, ignore_events
 from wsipsm.errors import SlideOpenError
 from wsipsm.keys import Artefact
+from wsipsm.stages.cohort import CohortOptions, run_cohort
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -46,6 +47,54 @@ def test_a_replaced_slide_of_one_size_and_time_is_computed_again(tmp_path: Path)
     assert not second.was_done
     assert second.n_nuclei != first.n_nuclei
     assert second.request_key != first.request_key
+
+
+def draw_tiled(path: Path, hole: int | None = None) -> Path:
+    """Write JPEG tiles of 128 px, one of them without its bytes; the file's size stays."""
+    import tifffile
+
+    pixels = draw_nuclei(640, 512, seed=4)
+    tifffile.imwrite(path, pixels, tile=(128, 128), photometric="rgb", compression="jpeg", metadata=None)
+    if hole is not None:
+        with tifffile.TiffFile(path) as tif:
+            page = tif.pages[0]
+            offset, count = page.dataoffsets[hole], page.databytecounts[hole]
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(bytes(count))
+    return path
+
+
+def test_a_good_copy_over_a_damaged_one_is_read(tmp_path: Path) -> None:
+    slide = draw_tiled(tmp_path / "x.tif", hole=7)
+    good = draw_tiled(tmp_path / "good.tif")
+    clean = run_slide(good, tmp_path / "clean", options(), ignore_events)
+    assert slide.stat().st_size == good.stat().st_size
+    for _ in range(2):
+        damaged = run_slide(slide, tmp_path / "out", options(), ignore_events)
+        assert damaged.exit_code == 7
+        assert damaged.coverage < 1
+        assert not damaged.was_done
+    shutil.copyfile(good, slide)
+    mended = run_slide(slide, tmp_path / "out", options(), ignore_events)
+    assert (mended.exit_code, mended.coverage) == (0, 1.0)
+    assert mended.path("cells").read_bytes() == clean.path("cells").read_bytes()
+
+
+@pytest.mark.parametrize("retry", [0, 1])
+def test_a_study_reads_again_what_failed(tmp_path: Path, retry: int) -> None:
+    (tmp_path / "study").mkdir()
+    slide = draw_tiled(tmp_path / "study" / "x.tif", hole=7)
+    draw_tiled(tmp_path / "study" / "y.tif")
+    how = CohortOptions(retry=retry, pauses_s=(0.0,))
+    first = run_cohort([tmp_path / "study"], tmp_path / "out", options(), ignore_events, how)
+    assert [(row.status, row.attempts) for row in first.rows] == [("incomplete", 1 + retry), ("done", 1)]
+    assert first.exit_code == 7
+    shutil.copyfile(tmp_path / "study" / "y.tif", slide)
+    events: list[Event] = []
+    second = run_cohort([tmp_path / "study"], tmp_path / "out", options(), events.append, how)
+    assert [row.coverage for row in second.rows] == [1.0, 1.0]
+    assert [event.summary.was_done for event in events if isinstance(event, SlideDone)] == [False, True]
 
 
 def test_a_moved_or_copied_slide_is_not_computed_again(tmp_path: Path) -> None:

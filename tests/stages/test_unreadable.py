@@ -19,7 +19,7 @@ import wsipsm.stages.block
 import wsipsm.stages.finish
 import wsipsm.stages.prepare
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, ignore_events
+from wsipsm.engine.events import BlockDone, Event, StageStarted, ignore_events
 from wsipsm.errors import OutputError, SlideReadError
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact, Column
@@ -113,12 +113,69 @@ def test_what_fails_does_not_depend_on_blocks(torn: Any, tmp_path: Path) -> None
     assert names[0] == names[1] == names[2]
 
 
-def test_a_finished_run_with_unreadable_parts_is_left_alone(torn: Any, tmp_path: Path) -> None:
+def blocks_run(events: list[Event]) -> list[int]:
+    return [event.report.index for event in events if isinstance(event, BlockDone)]
+
+
+def test_what_could_not_be_read_is_read_again_and_nothing_else(torn: Any, tmp_path: Path) -> None:
     path = torn(TORN)
-    run_slide(path, tmp_path, options(), ignore_events)
-    again = run_slide(path, tmp_path, options(), ignore_events)
-    assert again.was_done
-    assert again.exit_code == 7
+    first = run_slide(path, tmp_path, options(), ignore_events)
+    results = [first.path("cells").read_bytes(), first.path("geojson").read_bytes()]
+    for _ in range(2):
+        events: list[Event] = []
+        again = run_slide(path, tmp_path, options(), events.append)
+        assert not again.was_done
+        assert (again.exit_code, again.coverage) == (7, first.coverage)
+        assert blocks_run(events) == [2], "the only block with a part that could not be read"
+        assert [again.path("cells").read_bytes(), again.path("geojson").read_bytes()] == results
+
+
+@pytest.mark.parametrize("also_planning", [False, True])
+def test_a_slide_that_was_away_for_a_moment_comes_back(
+    torn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also_planning: bool
+) -> None:
+    path = torn(Box(0, 0, 0, 0))
+    sound = run_slide(path, tmp_path / "sound", options(), ignore_events)
+    away = [Box(0, 0, 0, 0)]
+
+    def read_level(self: TornSlide, level: int, box: Box) -> NDArray[np.uint8]:
+        if box.intersect(away[0]).area:
+            raise SlideReadError("torn: away")
+        return ArraySlide.read_level(self, level, box)
+
+    monkeypatch.setattr(TornSlide, "read_level", read_level)
+
+    def go_away(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.name == ("plan" if also_planning else "segment"):
+            away[0] = TORN
+        if isinstance(event, StageStarted) and event.name == "write":
+            away[0] = Box(0, 0, 0, 0)
+
+    first = run_slide(path, tmp_path / "out", options(), go_away)
+    assert first.exit_code == 7
+    events: list[Event] = []
+    second = run_slide(path, tmp_path / "out", options(), events.append)
+    assert (second.exit_code, second.coverage) == (0, 1.0)
+    assert also_planning or blocks_run(events) == [2]
+    assert second.path("cells").read_bytes() == sound.path("cells").read_bytes()
+    assert not (Path(second.folder) / Artefact.SHARDS).exists()
+    assert run_slide(path, tmp_path / "out", options(), ignore_events).was_done
+
+
+def test_an_overview_that_could_not_be_read_is_read_again(
+    torn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = torn(TORN)
+    monkeypatch.setattr(
+        wsipsm.stages.block, "open_slide", lambda *_: TornSlide(draw_nuclei(1200, 700, 2), Box(0, 0, 0, 0))
+    )
+    first = run_slide(path, tmp_path, options(), ignore_events)
+    assert first.is_complete
+    assert not first.is_finished
+    torn(Box(0, 0, 0, 0))
+    second = run_slide(path, tmp_path, options(), ignore_events)
+    assert not second.was_done
+    assert second.is_finished
 
 
 def test_nothing_readable_is_an_error(torn: Any, tmp_path: Path) -> None:

@@ -19,9 +19,24 @@ _READ_ERRORS = (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
+class ShardPlace:
+    """Whose shard it is: it says so itself, since files can be copied and renamed."""
+
+    key: str
+    """Names all that shapes it."""
+    fingerprint: str
+    """Of the slide."""
+    row: int
+    column: int
+    core: Box
+    """Of the block, working pixels."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShardFacts:
     """What a shard says about its block, in its footer."""
 
+    place: ShardPlace
     n_owned: int
     n_tiles: int
     n_too_large: int
@@ -49,7 +64,8 @@ def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
         When the disk is full or the folder is not writable.
     """
     value = asdict(facts)
-    value["failed"] = [[box.x, box.y, box.width, box.height] for box in facts.failed]
+    value["failed"] = [_numbers(box) for box in facts.failed]
+    value["place"]["core"] = _numbers(facts.place.core)
     text = orjson.dumps(value)
     with write_aside(path) as temporary:
         told = table.replace_schema_metadata({_METADATA_KEY: text})
@@ -63,7 +79,9 @@ def read_facts(path: Path) -> ShardFacts | None:
         if not schema.remove_metadata().equals(shard_schema()):
             return None
         value = orjson.loads(schema.metadata[_METADATA_KEY])
+        place = value["place"]
         return ShardFacts(
+            place=ShardPlace(**{**place, "core": Box(*place["core"])}),
             n_owned=value["n_owned"],
             n_tiles=value["n_tiles"],
             n_too_large=value["n_too_large"],
@@ -74,16 +92,20 @@ def read_facts(path: Path) -> ShardFacts | None:
         return None
 
 
-def check_shard(path: Path) -> ShardFacts | None:
-    """Read a whole shard of an earlier run; None when it is absent or damaged anywhere."""
+def check_shard(path: Path, place: ShardPlace) -> ShardFacts | None:
+    """Read a whole shard of an earlier run; None when it is absent, damaged anywhere, or of another place."""
     facts = read_facts(path)
-    if facts is None:
+    if facts is None or facts.place != place:
         return None
     try:
         pq.read_table(path, memory_map=False, page_checksum_verification=True)
     except _READ_ERRORS:
         return None
     return facts
+
+
+def _numbers(box: Box) -> list[int]:
+    return [box.x, box.y, box.width, box.height]
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,19 +19,17 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from wsipsm.engine.events import BlockReport
-from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.instances.decode import decode
-from wsipsm.instances.shard import ShardFacts, write_shard
+from wsipsm.instances.shard import ShardFacts, ShardPlace, write_shard
 from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroids_px0, shard_schema
 from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Stain
 from wsipsm.ki67.measure import measure_nuclei
 from wsipsm.models.card import ModelCard
 from wsipsm.rundir import RunDir
-from wsipsm.slide.base import Slide
-from wsipsm.slide.fingerprint import fingerprint_slide, stamp_slide
 from wsipsm.slide.open import open_slide
+from wsipsm.slide.opened import OpenedSlide, changed_error
 from wsipsm.stages.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of
 from wsipsm.stain import StainProfile, separate
 from wsipsm.tiling import Block, round_up
@@ -95,6 +92,10 @@ class SlideJob:
         n_tiles = max(1, math.ceil(longer / self.tile_px - 0.25))
         return round_up(longer / n_tiles, self.card.stride)
 
+    def place_of(self, block: Block) -> ShardPlace:
+        """Say whose shard a block's is."""
+        return ShardPlace(self.key, self.fingerprint, block.row, block.column, block.core)
+
     def slide_box(self) -> Box:
         """Working pixels that lie wholly on the slide; nothing outside is decoded."""
         size, scale = self.grid.slide_size, self.grid.scale
@@ -117,37 +118,6 @@ class _Steps:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
 
 
-class _Opened:
-    """A slide that is closed when nothing holds it any more."""
-
-    def __init__(self, slide: Slide, path: Path) -> None:
-        self.slide = slide
-        self._path, self._stamp = path, stamp_slide(path)
-        self._closing = weakref.finalize(self, slide.close)
-
-    def require_same(self) -> None:
-        """Refuse pixels of a slide that was written while it was open.
-
-        Raises
-        ------
-        SlideOpenError
-            When the content is another now. A slide that is away just now cannot be asked.
-        """
-        now = stamp_slide(self._path)
-        if now is None or now == self._stamp:
-            return
-        if fingerprint_slide(self._path) != self.slide.info.fingerprint:
-            raise _changed(str(self._path))
-        self._stamp = now
-
-
-def _changed(path: str) -> SlideOpenError:
-    return SlideOpenError(
-        f"{path}: its content is not what the run was planned on; the same file is needed until the run ends. "
-        "Run the command again."
-    )
-
-
 def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) -> Predictor:
     """Open a network. The one place where a run meets one, and where torch or OpenVINO load."""
     from wsipsm.models.predict import open_predictor
@@ -156,12 +126,12 @@ def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) ->
 
 
 @lru_cache(maxsize=1)
-def _opened_slide(path: str, mpp: float | None, image: int, fingerprint: str) -> _Opened:
+def _opened_slide(path: str, mpp: float | None, image: int, fingerprint: str) -> OpenedSlide:
     slide = open_slide(path, mpp, image)
     if slide.info.fingerprint != fingerprint:
         slide.close()
-        raise _changed(path)
-    return _Opened(slide, Path(path))
+        raise changed_error(path)
+    return OpenedSlide(slide, Path(path))
 
 
 @lru_cache(maxsize=1)
@@ -227,6 +197,7 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
             with steps.timed("decode"):
                 table, n_too_large = find_nuclei(job, block, rgb, maps, failed)
         facts = ShardFacts(
+            place=job.place_of(block),
             n_owned=int(np.count_nonzero(table.column(OWNED).to_numpy())),
             n_tiles=job.count_tiles(block.core),
             n_too_large=n_too_large,

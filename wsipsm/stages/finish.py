@@ -67,9 +67,10 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     scored = _score(result, run_dir)
     summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
     run_dir.write_json(Artefact.RUN, provenance(result, options, summary))
-    # Last: it says that all is done. Shards are of no more use then, unless a block is to be tried again.
+    # Last: it says that all is done. Shards are of no more use then, unless a part is to be read again.
     run_dir.write_json(Artefact.SUMMARY, summary.to_dict())
-    run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in made] if segmented.failures else [])
+    kept = [] if summary.is_finished else made
+    run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in kept])
     return summary
 
 

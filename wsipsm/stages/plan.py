@@ -49,6 +49,8 @@ class SlidePlan:
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
     """What was checked of the picture before its nuclei were searched."""
+    n_unread_overview: int = 0
+    """Parts of the overview that could not be read."""
 
     @property
     def n_tiles(self) -> int:
@@ -118,6 +120,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         job=job,
         blocks=tuple(blocks_in_region(blocks, grid, region)),
         notes=(*info.notes, *chosen.notes, *_region_notes(region, tissue), *profile.notes, *_resolution_notes(grid)),
+        n_unread_overview=len(unread),
     )
 
 

@@ -109,8 +109,9 @@ def prepare_slide(
         plan = plan_slide(slide, options, run_dir)
     before = {}
     for block in plan.blocks:
-        facts = check_shard(run_dir.shard_path(plan.job.key, block))
-        if facts is not None:
+        facts = check_shard(run_dir.shard_path(plan.job.key, block), plan.job.place_of(block))
+        # What could not be read may have been away for a moment only: it is read again.
+        if facts is not None and not facts.failed:
             before[block.index] = report_of(block, facts)
     return PreparedSlide(
         slide=str(slide_path),
@@ -142,16 +143,17 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
 
 
 def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
-    """Summary of an earlier run of the same request, when its results are all there."""
+    """Summary of an earlier run of the same request, when its results are all there and nothing is to be read again."""
     values = run_dir.read_json(Artefact.SUMMARY)
-    if values is None or values.get("request_key") != request or values.get("n_failed_blocks"):
+    if values is None or values.get("request_key") != request:
         return None
     if not all(run_dir.path(artefact).is_file() for artefact in RESULTS):
         return None
     try:
-        return RunSummary.from_dict(values, run_dir.root)
+        summary = RunSummary.from_dict(values, run_dir.root)
     except (KeyError, TypeError):
         return None
+    return summary if summary.is_finished else None
 
 
 def _make_folder(run_dir: RunDir, start_anew: bool) -> None:

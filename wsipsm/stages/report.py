@@ -118,6 +118,7 @@ def summarise(
         seconds=seconds,
         files={artefact.name.lower(): artefact.value for artefact in RESULTS},
         request_key=request,
+        n_unread_overview=plan.n_unread_overview,
         result_key=plan.result_key,
         version=package_version(),
     )

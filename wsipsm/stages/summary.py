@@ -66,6 +66,8 @@ class RunSummary:
     """Names slide, options and code; a run with the same one has nothing to do."""
     result_key: str
     version: str
+    n_unread_overview: int = 0
+    """Parts of the overview that could not be read, where tissue was taken to be."""
     was_done: bool = field(default=False)
     """An earlier run made these results; never stored."""
 
@@ -78,6 +80,11 @@ class RunSummary:
     def is_complete(self) -> bool:
         """Whether every block was scored and every pixel read."""
         return not self.failed_boxes_px0 and not self.n_failed_blocks
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to be read again; what is, may have been away for a moment only."""
+        return self.is_complete and self.coverage == 1 and not self.n_unread_overview
 
     def path(self, artefact: str) -> Path:
         """Where an artefact lies."""
