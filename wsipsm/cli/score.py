@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsipsm.cli.options import (
+    FRAME_HELP,
     AsJson,
     ExcludeClass,
     RoiClass,
@@ -17,6 +18,7 @@ from wsipsm.cli.options import (
 )
 from wsipsm.cli.region_table import lines_about_annotations
 from wsipsm.cli.terminal import show_json, show_lines
+from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
     from wsipsm.ki67.fields import FieldMean
@@ -32,6 +34,10 @@ Roi = Annotated[
     typer.Option(
         "--roi", metavar="FILE", help="GeoJSON from QuPath: whose nuclei count.", show_default="as the run did"
     ),
+]
+ScoreFrame = Annotated[
+    QuPathFrame | None,
+    typer.Option("--qupath-frame", metavar="cropped|full", help=FRAME_HELP, show_default="the run's own"),
 ]
 DabCut = Annotated[
     float | None,
@@ -52,6 +58,7 @@ def score(
     roi_class: RoiClass = None,
     exclude_class: ExcludeClass = None,
     tma_cores: TmaCores = False,
+    qupath_frame: ScoreFrame = None,
     dab_cut: DabCut = None,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +74,7 @@ def score(
     from wsipsm.stages.score import score_result
 
     rules = RoiRules(split_classes(roi_class), split_classes(exclude_class), tma_cores)
-    scored = [score_result(folder, roi, dab_cut, rules) for folder in results]
+    scored = [score_result(folder, roi, dab_cut, rules, qupath_frame) for folder in results]
     if as_json:
         show_json([{"folder": str(one.folder), "key": one.key, **one.to_dict()} for one in scored])
         return

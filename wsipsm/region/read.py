@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from wsipsm.errors import RoiError
+from wsipsm.keys import QuPathFrame
 from wsipsm.region.annotations import Drawn, Kind, read_drawn
 from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
 from wsipsm.region.document import read_documents
 from wsipsm.region.outline import read_outlines
 from wsipsm.region.pieces import as_area
+from wsipsm.region.place import frame_of_document, note_on_place, place_shapes
 from wsipsm.region.roles import RoiRules, choose_uses
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.text import clean_text
 
 _MAX_PARTS = 50
@@ -29,7 +32,11 @@ _ORDER = (Use.COUNTED, Use.CUT_OUT, Use.UNUSED)
 
 
 def read_roi(
-    path: str | Path, slide_info: SlideInfo, rules: RoiRules | None = None, within: Region | None = None
+    path: str | Path,
+    slide_info: SlideInfo,
+    rules: RoiRules | None = None,
+    within: Region | None = None,
+    qupath_frame: QuPathFrame = QuPathFrame.CROPPED,
 ) -> PolygonRegion:
     """Read a region of interest from GeoJSON as QuPath writes it.
 
@@ -39,11 +46,13 @@ def read_roi(
         ``.geojson`` or ``.json``, plain or ``.gz``, or a ``.zip`` of such: a FeatureCollection, a Feature, an
         array of either, or a bare geometry. Detections, points and lines are left out, with a note.
     slide_info
-        Of the slide that it was drawn on: its ``bounds`` are added to the coordinates, as QuPath took them off.
+        Of the slide that it was drawn on.
     rules
         Which annotations count; None: tumour where there is some, otherwise every plain one.
     within
         What counts where all that is drawn is to be cut out; None: the whole slide.
+    qupath_frame
+        What QuPath showed of the slide when it was drawn; what a file of wsipsm says of itself goes before.
 
     Returns
     -------
@@ -53,14 +62,15 @@ def read_roi(
     Raises
     ------
     RoiError
-        When the file cannot be read, is no GeoJSON, has an invalid polygon, does not make clear what counts, or leaves
-        no area on the slide.
+        When the file cannot be read, is no GeoJSON, has an invalid polygon, does not make clear what counts, leaves no
+        area on the slide, or lies mostly in the empty part of the slide's canvas.
     """
     path, rules = Path(path), rules or RoiRules()
     label = clean_text(path)
     left_out: Counter[str] = Counter()
-    drawn, shapes = _read_areas(path, rules, left_out)
-    shapes = _from_qupath_frame(shapes, slide_info)
+    frame = SlideFrame.of(slide_info, qupath_frame)
+    drawn, shapes, stated = _read_areas(path, rules, left_out)
+    shapes = place_shapes(shapes, stated, frame)
     notes = [f"{label}: left out: {_list_counts(left_out)}; annotations with an area count."] if left_out else []
     uses = choose_uses(drawn, rules, label)
     if not drawn:
@@ -71,44 +81,46 @@ def read_roi(
         )
     is_counted = np.array([use == Use.COUNTED for use in uses])
     cut_out = shapes[[use == Use.CUT_OUT for use in uses]]
-    whole, name = _counted(drawn, shapes, is_counted, slide_info, within)
-    shape = _clip(_without(whole, cut_out), whole, slide_info, label, notes)
-    parts = _parts(drawn, shapes, uses, cut_out, slide_info)
+    used = [row for row, use in enumerate(uses) if use == (Use.COUNTED if is_counted.any() else Use.CUT_OUT)]
+    doubt = note_on_place(shapes[used], [stated[row] for row in used], frame, within, label)
+    notes += [doubt] if doubt else []
+    whole, name = _counted(drawn, shapes, is_counted, frame, within)
+    shape = _clip(_without(whole, cut_out), whole, frame, slide_info.path, label, notes)
+    parts = _parts(drawn, shapes, uses, cut_out, frame)
     if not is_counted.any():
         parts = (DrawnPart(within.name if within is not None else "slide", "", Use.COUNTED, shape), *parts)
     notes += _notes_on_uses(parts, shape, label)
     return PolygonRegion(shape, name, tuple(notes), parts)
 
 
-def _read_areas(path: Path, rules: RoiRules, left_out: Counter[str]) -> tuple[list[Drawn], NDArray[np.object_]]:
-    """Annotations with an area, and their shapes in the frame that they were drawn in."""
-    drawn = [one for label, document in read_documents(path) for one in read_drawn(document, label, left_out)]
-    if not rules.tma_cores:
-        cores = sum(one.kind == Kind.TMA_CORE for one in drawn)
-        if cores:
-            left_out["TMA core{s} (--tma-cores takes them)"] += cores
-        drawn = [one for one in drawn if one.kind != Kind.TMA_CORE]
+def _read_areas(
+    path: Path, rules: RoiRules, left_out: Counter[str]
+) -> tuple[list[Drawn], NDArray[np.object_], list[QuPathFrame | None]]:
+    """Annotations with an area, their shapes as drawn, and the frame that the file of each names."""
+    drawn: list[Drawn] = []
+    stated: list[QuPathFrame | None] = []
+    n_cores = 0
+    for label, document in read_documents(path):
+        found = list(read_drawn(document, label, left_out))
+        kept = [one for one in found if rules.tma_cores or one.kind != Kind.TMA_CORE]
+        n_cores += len(found) - len(kept)
+        drawn += kept
+        stated += [frame_of_document(document)] * len(kept)
+    if n_cores:
+        left_out["TMA core{s} (--tma-cores takes them)"] += n_cores
     shapes = read_outlines([one.geometry for one in drawn], [one.label for one in drawn])
     is_empty = shapely.is_empty(shapes)
     if is_empty.any():
         left_out["polygon{s} without area"] += int(is_empty.sum())
-    kept = np.flatnonzero(~is_empty)
-    return [replace(drawn[number], geometry={}) for number in kept], shapes[kept]
-
-
-def _from_qupath_frame(shapes: NDArray[np.object_], slide_info: SlideInfo) -> NDArray[np.object_]:
-    """Move what was drawn to the slide's own frame: QuPath counts from the corner of the part that is not empty."""
-    if slide_info.bounds is None:
-        return shapes
-    offset = np.array([slide_info.bounds.x, slide_info.bounds.y], dtype=np.float64)
-    return np.asarray(shapely.transform(shapes, lambda xy: xy + offset), dtype=np.object_)
+    rows = np.flatnonzero(~is_empty)
+    return [replace(drawn[row], geometry={}) for row in rows], shapes[rows], [stated[row] for row in rows]
 
 
 def _counted(
     drawn: Sequence[Drawn],
     shapes: NDArray[np.object_],
     is_counted: NDArray[np.bool_],
-    slide_info: SlideInfo,
+    frame: SlideFrame,
     within: Region | None,
 ) -> tuple[shapely.Polygon | shapely.MultiPolygon, str]:
     """Area that counts before anything is cut out, and its name."""
@@ -116,7 +128,7 @@ def _counted(
         counted = [one for one, counts in zip(drawn, is_counted, strict=True) if counts]
         return as_area(shapely.union_all(shapes[is_counted])), _name(counted)
     less = ", ".join(dict.fromkeys(one.classification or one.name for one in drawn))
-    whole = within.to_polygons() if within is not None else _slide_box(slide_info)
+    whole = within.to_polygons() if within is not None else frame.outline
     return whole, clean_text(f"{within.name if within is not None else 'slide'} without {less}", 200)
 
 
@@ -127,7 +139,8 @@ def _without(shape: BaseGeometry, cut_out: NDArray[np.object_]) -> BaseGeometry:
 def _clip(
     shape: BaseGeometry,
     whole: BaseGeometry,
-    slide_info: SlideInfo,
+    frame: SlideFrame,
+    slide: str,
     label: str,
     notes: list[str],
 ) -> shapely.Polygon | shapely.MultiPolygon:
@@ -137,25 +150,21 @@ def _clip(
             f"{label}: the excluded areas cover all others; some area must remain. Correct the annotations, or choose "
             "what is cut out with --exclude-class."
         )
-    on_slide = as_area(_on_slide(shape, slide_info))
+    on_slide = as_area(_on_slide(shape, frame))
     if on_slide.is_empty:
         left, top, right, bottom = whole.bounds
         raise RoiError(
             f"{label}: the region spans x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}; the slide spans "
-            f"0 to {slide_info.size.width}, 0 to {slide_info.size.height}. Pass the --roi that was drawn on "
-            f"{slide_info.path}, in pixels of its full resolution."
+            f"0 to {frame.canvas.width}, 0 to {frame.canvas.height}. Pass the --roi that was drawn on {slide}, in "
+            "pixels of its full resolution."
         )
     if on_slide.area < 0.999 * shape.area:
         notes.append(f"{label}: {1 - on_slide.area / shape.area:.0%} of the region lies outside the slide: cut off.")
     return on_slide
 
 
-def _slide_box(slide_info: SlideInfo) -> shapely.Polygon:
-    return shapely.box(0, 0, slide_info.size.width, slide_info.size.height)
-
-
-def _on_slide(shape: BaseGeometry, slide_info: SlideInfo) -> BaseGeometry:
-    box = _slide_box(slide_info)
+def _on_slide(shape: BaseGeometry, frame: SlideFrame) -> BaseGeometry:
+    box = frame.outline
     return shape if box.covers(shapely.box(*shape.bounds)) else shape.intersection(box)
 
 
@@ -164,7 +173,7 @@ def _parts(
     shapes: NDArray[np.object_],
     uses: Sequence[Use],
     cut_out: NDArray[np.object_],
-    slide_info: SlideInfo,
+    frame: SlideFrame,
 ) -> tuple[DrawnPart, ...]:
     """Rows of the table of annotations: one each, or one a class where there are many."""
     numbers = sorted(range(len(drawn)), key=lambda number: _ORDER.index(uses[number]))
@@ -181,7 +190,7 @@ def _parts(
             shape = _without(shape, cut_out[tree.query(shape, predicate="intersects")])
         name = drawn[first].name if len(members) == 1 else f"{len(members):,} annotations"
         classification = drawn[first].classification
-        parts.append(DrawnPart(name, classification, uses[first], as_area(_on_slide(shape, slide_info))))
+        parts.append(DrawnPart(name, classification, uses[first], as_area(_on_slide(shape, frame))))
     return tuple(parts)
 
 

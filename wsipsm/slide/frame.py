@@ -9,7 +9,7 @@ corner of what it shows. No other module adds or subtracts these corners.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
@@ -19,6 +19,8 @@ from shapely.geometry.base import BaseGeometry
 from wsipsm.geometry import Box, Size, WorkingGrid
 from wsipsm.keys import QuPathFrame
 from wsipsm.slide.base import SlideInfo
+
+T = TypeVar("T", BaseGeometry, NDArray[np.object_])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,11 @@ class SlideFrame:
         """Level-0 positions, shape (n, 2), in QuPath's coordinates."""
         return xy_px0 - (self.shown.x, self.shown.y)
 
-    def from_qupath(self, shape: BaseGeometry) -> BaseGeometry:
-        """Give the shape at level 0 that stands in QuPath's coordinates."""
+    def from_qupath(self, shape: T) -> T:
+        """Move a shape, or an array of shapes, from QuPath's coordinates to level 0."""
         corner = np.array([self.shown.x, self.shown.y], dtype=np.float64)
-        return shapely.transform(shape, lambda xy: xy + corner) if corner.any() else shape
+        moved: T = shapely.transform(shape, lambda xy: xy + corner)
+        return moved
 
     def share_on_content(self, shape: BaseGeometry) -> float:
         """Share of a level-0 shape's area that lies where the slide holds pixels, 0..1; 0 for one without area."""

@@ -23,6 +23,7 @@ from typing import IO, Any
 import wsipsm
 from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError, one_line
+from wsipsm.keys import QuPathFrame
 from wsipsm.models.registry import resolve_model
 from wsipsm.region import RoiRules, read_roi
 from wsipsm.slide.address import check_url
@@ -167,6 +168,7 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
     mpp = slide.mpp if slide.mpp is not None else options.mpp
     rules, own_roi = asdict(options.roi_rules()), str(roi) if roi else None
     asked = {"path": str(slide.path), "mpp": mpp, "roi": own_roi, "rules": rules, "image": options.image}
+    asked["qupath_frame"] = options.qupath_frame.value
     return opener.ask(asked)
 
 
@@ -308,6 +310,7 @@ def look_at_slide(
     roi: str | None,
     rules: Mapping[str, Any] | None = None,
     image: int | None = None,
+    qupath_frame: str = QuPathFrame.CROPPED,
 ) -> list[str]:
     """Reasons why a slide cannot be used with a pixel size and a region; none when it can.
 
@@ -323,6 +326,8 @@ def look_at_slide(
         Fields of ``RoiRules``; None: the usual ones.
     image
         Number of the image in the file, from 1; None: the largest pyramid.
+    qupath_frame
+        What QuPath showed of the slide when the region was drawn.
     """
     reasons, info = [], None
     try:
@@ -337,7 +342,7 @@ def look_at_slide(
         return reasons
     try:
         if info is not None:
-            read_roi(roi, info, RoiRules.from_dict(rules or {}))
+            read_roi(roi, info, RoiRules.from_dict(rules or {}), qupath_frame=QuPathFrame(qupath_frame))
         elif not Path(roi).is_file():
             reasons.append(_no_roi(Path(roi)))
     except RoiError as error:

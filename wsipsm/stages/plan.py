@@ -166,7 +166,7 @@ def _job(
 def _choose_region(options: RunOptions, info: SlideInfo, tissue: TissueMask) -> Region:
     if options.roi is None:
         return tissue
-    return read_roi(options.roi, info, options.roi_rules(), within=tissue)
+    return read_roi(options.roi, info, options.roi_rules(), within=tissue, qupath_frame=options.qupath_frame)
 
 
 def _region_notes(region: Region, tissue: TissueMask) -> tuple[str, ...]:

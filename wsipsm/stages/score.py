@@ -19,7 +19,7 @@ from wsipsm.errors import UsageError
 from wsipsm.export.annotations import Annotation, annotation_bytes, read_outline
 from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.geometry import Box, Size
-from wsipsm.keys import Artefact, Column, Stain
+from wsipsm.keys import Artefact, Column, QuPathFrame, Stain
 from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import PolygonRegion, Region, RoiRules, annotation_rows, note_on_searched, read_roi
@@ -93,6 +93,7 @@ def score_result(
     roi: str | Path | None = None,
     dab_cut_od: float | None = None,
     rules: RoiRules | None = None,
+    qupath_frame: QuPathFrame | None = None,
 ) -> Scored:
     """Score a finished run again; nothing is inferred anew.
 
@@ -106,6 +107,8 @@ def score_result(
         DAB optical density from which a nucleus is positive; None: the run's own.
     rules
         Which annotations of ``roi`` count; None: the usual classes.
+    qupath_frame
+        What QuPath shows of the slide, for the ROI and for score.geojson; None: as for the run.
 
     Raises
     ------
@@ -120,14 +123,13 @@ def score_result(
     if not run_dir.path(Artefact.RUN).exists() and not holder_of(run_dir.root):
         raise _no_run(run_dir.root)  # nothing is written where no run is, not even a lock
     with hold_folder(run_dir.root):
-        return _score_held(run_dir.root, roi, dab_cut_od, rules)
+        return _score_held(_open_run(run_dir.root, qupath_frame), roi, dab_cut_od, rules)
 
 
-def _score_held(folder: Path, roi: str | Path | None, dab_cut_od: float | None, rules: RoiRules | None) -> Scored:
-    stored = _open_run(folder)
+def _score_held(stored: _StoredRun, roi: str | Path | None, dab_cut_od: float | None, rules: RoiRules | None) -> Scored:
     region, notes, annotations = stored.region, _notes_of(stored.region), stored.annotations
     if roi is not None:
-        region = read_roi(roi, stored.info, rules, within=stored.region)
+        region = read_roi(roi, stored.info, rules, stored.region, stored.frame.qupath)
         notes = (*region.notes, *_notes_on_searched(region, stored.region))
         annotations = read_annotation_rows(stored.run_dir, region, stored.info.mpp or 1.0, stored.region)
     cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
@@ -214,7 +216,7 @@ def _no_run(folder: Path) -> UsageError:
     )
 
 
-def _open_run(folder: Path) -> _StoredRun:
+def _open_run(folder: Path, qupath_frame: QuPathFrame | None) -> _StoredRun:
     run_dir = RunDir(folder)
     run, summary = run_dir.read_json(Artefact.RUN), run_dir.read_json(Artefact.SUMMARY)
     if run is None or summary is None or not run_dir.path(Artefact.CELLS).is_file():
@@ -228,7 +230,7 @@ def _open_run(folder: Path) -> _StoredRun:
         return _StoredRun(
             run_dir=run_dir,
             info=info,
-            frame=SlideFrame.of(info, run["frame"]["qupath_frame"]),
+            frame=SlideFrame.of(info, qupath_frame or run["frame"]["qupath_frame"]),
             cut_od=float(profile["dab_cut_od"]),
             cut_from=str(profile["cut_from"]),
             region=_stored_region(run_dir, run, info),

@@ -1,0 +1,128 @@
+"""Where drawn shapes lie on a slide's canvas, and whether they were drawn in the frame that they are read in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from wsipsm.errors import RoiError
+from wsipsm.keys import QuPathFrame
+from wsipsm.region.base import Region
+from wsipsm.slide.frame import SlideFrame
+
+MIN_SHARE = 0.5
+"""Of a region that must lie where the slide holds pixels."""
+_N_SIDE = 64
+
+
+def frame_of_document(document: Any) -> QuPathFrame | None:
+    """Frame that a file of wsipsm says it is in; None for any other file."""
+    about = document.get("wsipsm") if isinstance(document, dict) else None
+    named = about.get("qupath_frame") if isinstance(about, dict) else None
+    return next((frame for frame in QuPathFrame if frame.value == named), None)
+
+
+def place_shapes(
+    shapes: NDArray[np.object_], stated: Sequence[QuPathFrame | None], frame: SlideFrame
+) -> NDArray[np.object_]:
+    """Move shapes from QuPath's coordinates to level 0.
+
+    Parameters
+    ----------
+    shapes
+        As drawn, shape (n,).
+    stated
+        Frame that the file of each names; None: that of the slide.
+    frame
+        Of the slide.
+    """
+    placed = shapes.copy()
+    for named in set(stated):
+        own = frame if named is None else replace(frame, qupath=named)
+        rows = [row for row, other in enumerate(stated) if other == named]
+        placed[rows] = own.from_qupath(shapes[rows])
+    return placed
+
+
+def note_on_place(
+    shapes: NDArray[np.object_],
+    stated: Sequence[QuPathFrame | None],
+    frame: SlideFrame,
+    within: Region | None,
+    label: str,
+) -> str | None:
+    """Compare the frame in which shapes were read with QuPath's other one.
+
+    Parameters
+    ----------
+    shapes
+        That count, level-0 pixels, shape (n,).
+    stated
+        Frame that the file of each names.
+    frame
+        In which the others were read.
+    within
+        Tissue, or what was searched: tells frames apart where the region lies on the slide in both.
+    label
+        How messages call the file.
+
+    Returns
+    -------
+    A note where the region fits better in the other frame.
+
+    Raises
+    ------
+    RoiError
+        When most of it lies in the empty part of the canvas; the message names the likely cause.
+    """
+    if not frame.has_empty_canvas:
+        return None
+    here, other = shapely.union_all(shapes), frame.other()
+    there = here
+    if not any(stated):
+        back = shapely.transform(here, frame.to_qupath)
+        there = other.from_qupath(back)
+    share_here, share_there = frame.share_on_content(here), frame.share_on_content(there)
+    option = f"--qupath-frame {other.qupath.value}"
+    if share_here < MIN_SHARE:
+        raise _refusal(label, frame, here, 1 - share_here, share_there, option)
+    doubt = None
+    if share_there > share_here + 0.01:
+        doubt = f"{1 - share_here:.0%} of the region lies beside the scan, {1 - share_there:.0%}"
+    elif within is not None and share_there > 0.99 and there is not here:
+        tissue_here, tissue_there = _share_within(here, within), _share_within(there, within)
+        if tissue_here < MIN_SHARE < tissue_there:
+            doubt = f"{tissue_here:.0%} of the region lies in {within.name}, {tissue_there:.0%}"
+    return f"{label}: {doubt} in QuPath's other frame: pass {option} if it was drawn so." if doubt else None
+
+
+def _refusal(
+    label: str, frame: SlideFrame, here: BaseGeometry, share_beside: float, share_there: float, option: str
+) -> RoiError:
+    left, top, right, bottom = shapely.transform(here, frame.to_qupath).bounds
+    content = frame.content_qupath
+    if share_there >= MIN_SHARE:
+        cause = f"In QuPath's other frame {share_there:.0%} of it lies on the scan: pass {option} if it was drawn so."
+    else:
+        cause = "Pass the --roi that was drawn on this slide."
+    return RoiError(
+        f"{label}: {share_beside:.0%} of the region lies in the empty part of the canvas (it spans x {left:.0f} to "
+        f"{right:.0f}, y {top:.0f} to {bottom:.0f}; the scan x {content.x} to {content.right}, y {content.y} to "
+        f"{content.bottom}, in QuPath's {frame.qupath.value} frame); a region on the scan is needed. {cause}"
+    )
+
+
+def _share_within(shape: BaseGeometry, within: Region) -> float:
+    """Share of a shape that lies in a region, by a raster of points."""
+    left, top, right, bottom = shape.bounds
+    steps = (np.arange(_N_SIDE) + 0.5) / _N_SIDE
+    x, y = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))
+    points = np.stack([x.ravel(), y.ravel()], axis=1)
+    points = points[shapely.contains_xy(shape, points[:, 0], points[:, 1])]
+    return float(np.mean(within.contains(points))) if len(points) else 0.0
