@@ -117,6 +117,8 @@ def models(as_json: AsJson = False) -> None:
 
 
 def _lines_about(report: SlideReport) -> list[str]:
+    from wsipsm.slide.pixel_size import describe_statement
+
     facts = report.info
     power = "" if facts.objective_power is None else f", objective {facts.objective_power:g}x"
     if facts.mpp is None:
@@ -132,6 +134,7 @@ def _lines_about(report: SlideReport) -> list[str]:
         f"reader      {facts.reader}" + (f", {facts.vendor}" if facts.vendor else "") + power,
         f"size        {facts.size.width} x {facts.size.height} px",
         f"pixel size  {mpp}",
+        *(f"  stated    {describe_statement(statement)}" for statement in facts.mpp_statements),
         f"levels      {levels}",
     ]
     lines += _lines_about_images(facts)

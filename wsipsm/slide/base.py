@@ -6,6 +6,7 @@ Readers supply raw level reads only; resampling exists once, in ``slide/read.py`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -16,6 +17,32 @@ from wsipsm.geometry import Box, Size
 
 PLAUSIBLE_MPP = (0.05, 1.2)
 """Pixel sizes, um/px, at which nuclei can be outlined; outside it a file's statement is refused."""
+
+
+class MppVerdict(StrEnum):
+    """What became of a statement about the pixel size."""
+
+    USED = "used"
+    AGREES = "agrees"
+    """With the one that is used, within 5 %."""
+    CONTRADICTS = "contradicts"
+    OVERRIDDEN = "overridden"
+    """By the user's ``--mpp``, from which it differs."""
+    REFUSED = "refused"
+    """No length, or one that cannot show nuclei."""
+    NOT_USED = "not used"
+
+
+@dataclass(frozen=True, slots=True)
+class MppStatement:
+    """What the file, or the user, says of the pixel size."""
+
+    source: str
+    value: float | None
+    """um/px; None where the statement gives no length."""
+    verdict: MppVerdict
+    text: str = ""
+    """How it was read, or why it gives no length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +80,8 @@ class SlideInfo:
     """Number of the one that is the slide, from 1."""
     associated: tuple[SlideImage, ...] = ()
     """Label, macro and other pictures that are no scan."""
+    mpp_statements: tuple[MppStatement, ...] = ()
+    """Everything that was found about the pixel size, the one that is used first."""
     notes: tuple[str, ...] = ()
     """What was put right or left out when the slide was opened, a sentence each; shown to the user."""
 

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.pixel_size import judge_statements
 from wsipsm.slide.reader import ReaderSlide, compose_over_white, to_sizes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -51,7 +52,9 @@ class ImageSlide(ReaderSlide):
             raise SlideOpenError(f"reads {', '.join(SUFFIXES)} only")
         self._pixels: NDArray[np.uint8] | None = _decode(path)
         height, width = self._pixels.shape[:2]
-        super().__init__(SlideInfo(str(path), "image", to_sizes([(width, height)]), mpp))
+        used, statements = judge_statements((), mpp)
+        sizes = to_sizes([(width, height)])
+        super().__init__(SlideInfo(str(path), "image", sizes, used, mpp_statements=statements))
 
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
         assert self._pixels is not None  # released by close alone, after which nothing is read

@@ -12,6 +12,7 @@ from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
 from wsipsm.slide.dicom import slides_in
 from wsipsm.slide.fingerprint import FileStamp, fingerprint_slide, stamp_slide
 from wsipsm.slide.images import require_image
+from wsipsm.slide.pixel_size import describe_statement
 from wsipsm.slide.reader import ReaderSlide
 
 READABLE = "SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, NGFF zarr, JP2, PNG and JPEG are read"
@@ -96,16 +97,15 @@ def require_mpp(info: SlideInfo) -> float:
     """
     low, high = PLAUSIBLE_MPP
     needed = f"nuclei need one between {low} and {high} um/px"
+    found = "; ".join(describe_statement(one) for one in info.mpp_statements)
     if info.mpp is None:
-        notes = "".join(f" ({note})" for note in info.notes if "pixel" in note)
-        raise MissingMppError(
-            f"{info.path}: no pixel size in the file{notes}; {needed}. "
-            "Pass --mpp with the scanner's value, if it is known."
-        )
+        stated = f"no pixel size that can be used ({found})" if found else "no pixel size in the file"
+        raise MissingMppError(f"{info.path}: {stated}; {needed}. Pass --mpp with the scanner's value, if it is known.")
     if not low <= info.mpp <= high:
+        found = f" ({found})" if found else ""
         raise MissingMppError(
-            f"{info.path}: a pixel size of {info.mpp:g} um/px; {needed}. If the file is wrong, pass --mpp with the "
-            "scanner's value; if it is right, this is an overview image."
+            f"{info.path}: a pixel size of {info.mpp:.4g} um/px{found}; {needed}. If the file is wrong, pass --mpp "
+            "with the scanner's value; if it is right, this is an overview image."
         )
     return info.mpp
 

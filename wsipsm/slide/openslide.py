@@ -16,9 +16,9 @@ from wsipsm.slide.base import SlideImage, SlideInfo
 from wsipsm.slide.bounds import parse_bounds
 from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie, ycbcr_to_rgb
 from wsipsm.slide.fingerprint import series_in_folder
+from wsipsm.slide.pixel_size import StatedMpp, judge_statements, stated_by_tags, stated_mpp, um_per_unit
 from wsipsm.slide.reader import (
     ReaderSlide,
-    agree_mpp,
     compose_over_white,
     parse_number,
     shrinking_levels,
@@ -37,6 +37,7 @@ DARK = 100
 _JPEG_TIFF_VENDORS = ("aperio", "generic-tiff", "leica", "philips", "trestle", "ventana")
 _ASSOCIATED = re.compile(r"openslide\.associated\.(.+)\.width")
 _SIDES = ("width", "height")
+_VENDOR_NAMES = {"aperio": "Aperio", "dicom": "DICOM", "hamamatsu": "Hamamatsu", "leica": "Leica", "mirax": "MIRAX"}
 _EPIFLUORESCENCE = "111743"  # DICOM code of the illumination type
 
 
@@ -94,20 +95,20 @@ class OpenSlideSlide(ReaderSlide):
             )
         self._convert_ycbcr = lie is not None
         notes = ["the photometric tag says RGB, the JPEG tiles are YCbCr; colours were put right"] if lie else []
-        stated, disagreement = agree_mpp(
-            parse_number(properties.get("openslide.mpp-x")), parse_number(properties.get("openslide.mpp-y"))
-        )
+        power = parse_number(properties.get("openslide.objective-power"))
+        used, statements = judge_statements(_find_stated_mpp(properties), mpp, power)
         bounds, doubt = parse_bounds(properties, sizes[0])
-        notes += [note for note in (disagreement, doubt) if note]
+        notes += [doubt] if doubt else []
         return SlideInfo(
             path=str(path),
             reader="openslide",
             level_sizes=sizes,
-            mpp=mpp if mpp is not None else stated,
+            mpp=used,
             bounds=bounds,
             vendor=vendor,
-            objective_power=parse_number(properties.get("openslide.objective-power")),
+            objective_power=power,
             associated=_associated(properties),
+            mpp_statements=statements,
             notes=tuple(notes),
         )
 
@@ -195,6 +196,21 @@ def _associated(properties: Mapping[str, str]) -> tuple[SlideImage, ...]:
         if width and height:
             found.append(SlideImage(clean_text(name, 80), Size(int(width), int(height))))
     return tuple(found)
+
+
+def _find_stated_mpp(properties: Mapping[str, str]) -> list[StatedMpp]:
+    """Give what the file says of its pixel size: the vendor's own statement first, then TIFF resolution tags."""
+    vendor = properties.get("openslide.vendor", "unknown")
+    mpp_x, mpp_y, per_x, per_y = (
+        parse_number(properties.get(name))
+        for name in ("openslide.mpp-x", "openslide.mpp-y", "tiff.XResolution", "tiff.YResolution")
+    )
+    unit = properties.get("tiff.ResolutionUnit", "absent")
+    tags = stated_by_tags(per_x, per_y, um_per_unit(unit), unit)
+    if vendor == "generic-tiff":
+        # OpenSlide's own value is made of the same tags.
+        return tags
+    return stated_mpp(f"{_VENDOR_NAMES.get(vendor, vendor)} metadata", mpp_x, mpp_y) + tags
 
 
 def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:

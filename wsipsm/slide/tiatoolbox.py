@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
-from wsipsm.slide.reader import ReaderSlide, agree_mpp, shrinking_levels, to_sizes
+from wsipsm.slide.pixel_size import judge_statements, stated_mpp
+from wsipsm.slide.reader import ReaderSlide, shrinking_levels, to_sizes
 
 SUFFIXES = (".zarr", ".jp2")
 
@@ -69,15 +70,16 @@ class TiatoolboxSlide(ReaderSlide):
                 f"{path}: pixels of shape {sample.shape[2:]}, {sample.dtype}; 8-bit RGB is needed. "
                 "Export the slide as RGB."
             )
-        stated_mpp, note = agree_mpp(*stated)
+        source = f"{facts.vendor or path.suffix.lstrip('.')} metadata"
+        used, statements = judge_statements(stated_mpp(source, *stated), mpp)
         super().__init__(
             SlideInfo(
                 path=str(path),
                 reader="tiatoolbox",
                 level_sizes=sizes,
-                mpp=mpp if mpp is not None else stated_mpp,
+                mpp=used,
                 vendor=facts.vendor or None,
-                notes=(note,) if note else (),
+                mpp_statements=statements,
             )
         )
 

@@ -19,10 +19,11 @@ from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import find_bounds
 from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
+from wsipsm.slide.pixel_size import judge_statements
 from wsipsm.slide.reader import ReaderSlide, to_sizes
 from wsipsm.slide.tiff_directory import find_cut
 from wsipsm.slide.tiff_images import open_image
-from wsipsm.slide.tiff_layout import describe_mpp, find_levels, objective_power
+from wsipsm.slide.tiff_layout import find_levels, find_stated_mpp, objective_power
 from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
 
 CACHE_BYTES = 48 << 20
@@ -132,7 +133,9 @@ class TiffSlide(ReaderSlide):
     def _describe(self, path: Path, mpp: float | None) -> SlideInfo:
         self._pages = find_levels(self._chosen, path)
         sizes = to_sizes([(page.imagewidth, page.imagelength) for page in self._pages])
-        stated, notes = describe_mpp(self._tif, self._pages[0])
+        power = objective_power(self._tif)
+        used, statements = judge_statements(find_stated_mpp(self._tif, self._pages[0]), mpp, power)
+        notes: tuple[str, ...] = ()
         lie = find_tiff_lie(path, sizes[0].width, sizes[0].height)
         if lie:
             tiles, tag = ("YCbCr", "RGB") if lie == "ycbcr taken for rgb" else ("RGB", "YCbCr")
@@ -145,12 +148,13 @@ class TiffSlide(ReaderSlide):
             path=str(path),
             reader="tiff",
             level_sizes=sizes,
-            mpp=mpp if mpp is not None else stated,
+            mpp=used,
             bounds=bounds,
             vendor="ome" if self._tif.is_ome else "aperio" if self._tif.is_svs else None,
-            objective_power=objective_power(self._tif),
+            objective_power=power,
             images=self._chosen.images if len(self._chosen.images) > 1 else (),
             image=self._chosen.number,
+            mpp_statements=statements,
             notes=(*self._chosen.notes, *notes, *((doubt,) if doubt else ())),
         )
 

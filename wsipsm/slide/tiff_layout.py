@@ -10,15 +10,15 @@ import numpy as np
 import tifffile
 
 from wsipsm.errors import SlideOpenError, UnsupportedSlideError
-from wsipsm.slide.base import PLAUSIBLE_MPP
-from wsipsm.slide.reader import agree_mpp, parse_number, shrinking_levels
+from wsipsm.slide.pixel_size import StatedMpp, stated_by_tags, stated_mpp, um_per_unit
+from wsipsm.slide.reader import parse_number, shrinking_levels
 from wsipsm.slide.tiff_images import ChosenImage
 from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, SUPPORTED_COMPRESSIONS, segment_size
 
 _GREY, _INVERTED_GREY, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
 _CONTIGUOUS = 1
 _INCH, _CENTIMETRE = 2, 3
-_UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4}
+_OME = "OME-XML"
 
 
 def find_levels(chosen: ChosenImage, path: Path) -> list[tifffile.TiffPage]:
@@ -53,26 +53,27 @@ def find_levels(chosen: ChosenImage, path: Path) -> list[tifffile.TiffPage]:
     return kept
 
 
-def describe_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float | None, tuple[str, ...]]:
-    """Pixel size in um/px as the file states it, and notes about it.
+def find_stated_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> list[StatedMpp]:
+    """Give every statement of a TIFF about its pixel size, the most trusted first.
 
-    OME-XML and Aperio's description are trusted as they are. Resolution tags are made for printers: they count only
-    where they give a pixel size that a microscope has.
+    OME-XML and Aperio's description go before resolution tags, which are made for printers.
     """
+    stated: list[StatedMpp] = []
     if tif.is_ome:
-        mpp, note = _ome_mpp(tif.ome_metadata or "", page)
-        return mpp, (note,) if note else ()
+        stated += _stated_by_ome(tif.ome_metadata or "", page)
     if tif.is_svs:
-        return parse_number(_aperio_fields(page).get("MPP")), ()
-    unit = page.tags.valueof("ResolutionUnit")
-    um = {_INCH: 25_400.0, _CENTIMETRE: 10_000.0}.get(int(unit) if unit is not None else 0)
+        mpp = parse_number(_aperio_fields(page).get("MPP"))
+        stated += stated_mpp("Aperio metadata", mpp, mpp)
     per_x, per_y = (_ratio(page.tags.valueof(name)) for name in ("XResolution", "YResolution"))
-    if um is None or not per_x or not per_y:
-        return None, ()
-    mpp, note = agree_mpp(um / per_x, um / per_y)
-    if mpp is not None and PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
-        return mpp, ("the pixel size was taken from the TIFF resolution tags",)
-    return None, (note,) if note else ()
+    named = (tif.imagej_metadata or {}).get("unit") if tif.is_imagej else None
+    if named and per_x and per_y:
+        # ImageJ counts in the unit of its description, whatever the tag says.
+        return stated + _stated_by_imagej(str(named), per_x, per_y)
+    tag = page.tags.valueof("ResolutionUnit")
+    um, unit = {None: (None, "absent"), _INCH: (25_400.0, "inch"), _CENTIMETRE: (10_000.0, "cm")}.get(
+        None if tag is None else int(tag), (None, "none")
+    )
+    return stated + stated_by_tags(per_x, per_y, um, unit)
 
 
 def objective_power(tif: tifffile.TiffFile) -> float | None:
@@ -139,7 +140,7 @@ def _require_sound_segments(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> 
         raise SlideOpenError(f"cut short: tiles should end at byte {end:,}, the file has {file_size:,}")
 
 
-def _ome_mpp(xml: str, page: tifffile.TiffPage) -> tuple[float | None, str | None]:
+def _stated_by_ome(xml: str, page: tifffile.TiffPage) -> list[StatedMpp]:
     """Pixel size of the image in OME-XML whose size is the page's."""
     root = ElementTree.fromstring(xml)
     for pixels in root.iter():
@@ -150,12 +151,22 @@ def _ome_mpp(xml: str, page: tifffile.TiffPage) -> tuple[float | None, str | Non
         sizes = []
         for axis in "XY":
             value = parse_number(pixels.get(f"PhysicalSize{axis}"))
-            unit = pixels.get(f"PhysicalSize{axis}Unit", "µm")
-            if value is not None and unit not in _UM_PER_UNIT:
-                return None, f"the OME-XML gives the pixel size in {unit!r}, which is no length"
-            sizes.append(None if value is None else value * _UM_PER_UNIT[unit])
-        return agree_mpp(sizes[0], sizes[1])
-    return None, "the OME-XML describes no image of this size"
+            name = pixels.get(f"PhysicalSize{axis}Unit", "µm")
+            um = um_per_unit(name)
+            if value is not None and um is None:
+                return [StatedMpp(_OME, None, f"the OME-XML gives the pixel size in {name!r}, which is no length")]
+            sizes.append(None if value is None or um is None else value * um)
+        return stated_mpp(_OME, sizes[0], sizes[1])
+    return [StatedMpp(_OME, None, "the OME-XML describes no image of this size")]
+
+
+def _stated_by_imagej(named: str, per_x: float, per_y: float) -> list[StatedMpp]:
+    um = um_per_unit(named)
+    if um is not None:
+        return stated_mpp("ImageJ metadata", um / per_x, um / per_y, f"per {named}")
+    if named.strip().lower() in ("pixel", "pixels"):
+        return []
+    return [StatedMpp("ImageJ metadata", None, f"the unit is {named!r}, which is no length")]
 
 
 def _aperio_fields(page: tifffile.TiffPage) -> dict[str, str]:

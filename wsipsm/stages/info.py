@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class SlideReport:
             "height_px0": info.size.height,
             "mpp": info.mpp,
             "mpp_is_plausible": self.mpp_is_plausible,
+            "mpp_statements": [asdict(statement) for statement in info.mpp_statements],
             "objective_power": info.objective_power,
             "levels": [
                 {"width": size.width, "height": size.height, "downsample": info.downsample(level)}

@@ -20,6 +20,7 @@ from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import Slide, SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import require_mpp
+from wsipsm.slide.pixel_size import notes_on_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.partial import read_partial_thumbnail, slices_of
@@ -119,7 +120,14 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         model_reason=chosen.reason,
         job=job,
         blocks=tuple(blocks_in_region(blocks, grid, region)),
-        notes=(*info.notes, *chosen.notes, *_region_notes(region, tissue), *profile.notes, *_resolution_notes(grid)),
+        notes=(
+            *info.notes,
+            *notes_on_mpp(info.mpp_statements),
+            *chosen.notes,
+            *_region_notes(region, tissue),
+            *profile.notes,
+            *_resolution_notes(grid),
+        ),
         n_unread_overview=len(unread),
     )
 

@@ -1,0 +1,178 @@
+"""Every statement of a file about its pixel size: where it stands, its value, and what became of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wsipsm.slide.base import PLAUSIBLE_MPP, MppStatement, MppVerdict
+from wsipsm.slide.reader import agree_mpp
+from wsipsm.text import clean_text
+
+OPTION = "--mpp"
+OBJECTIVE = "objective power"
+TIFF_TAGS = "TIFF resolution tags"
+
+UM_PER_UNIT = {
+    "nm": 1e-3,
+    "å": 1e-4,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "\\u00b5m": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "micrometre": 1.0,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "cm": 1e4,
+    "centimeter": 1e4,
+    "m": 1e6,
+    "in": 25_400.0,
+    "inch": 25_400.0,
+    "inches": 25_400.0,
+}
+"""Units of length as OME-XML and ImageJ write them, in lower case; ImageJ escapes the Greek letter."""
+
+_SAME = 0.05
+"""Statements that differ by less say the same."""
+_CONTRADICTS = 1.8
+"""Factor between a pixel size and the usual one of the objective; scanners of one power differ by a quarter."""
+_UM_AT_1X = 10.0
+"""Pixel size times objective power of the usual scanner: 0.25 um/px at 40x."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatedMpp:
+    """What one place of a file says of the pixel size, before it is judged."""
+
+    source: str
+    """Where it stands, in the words of a user."""
+    value: float | None
+    """um/px; None where the statement gives no length."""
+    text: str = ""
+    """How it was read, or why it gives no length."""
+
+
+def stated_mpp(source: str, mpp_x: float | None, mpp_y: float | None, text: str = "") -> list[StatedMpp]:
+    """Make a statement of a width and a height in um/px; none where the file says nothing."""
+    value, disagreement = agree_mpp(mpp_x, mpp_y)
+    if value is None and disagreement is None:
+        return []
+    return [StatedMpp(source, value, disagreement or text)]
+
+
+def um_per_unit(name: str) -> float | None:
+    """Length of a named unit in um; None when the name is that of no unit of length."""
+    return UM_PER_UNIT.get(name.strip().lower())
+
+
+def stated_by_tags(
+    per_x: float | None, per_y: float | None, um: float | None, unit: str, spelled: str = ""
+) -> list[StatedMpp]:
+    """Read TIFF resolution tags, which are made for printers: the unit is often absent or another one than is meant.
+
+    Parameters
+    ----------
+    per_x, per_y
+        Pixels per unit.
+    um
+        The unit in um; None when the file gives none.
+    unit
+        Its name: ``inch``, ``cm``, ``none``, ``absent``, or what an ImageJ description calls it.
+    spelled
+        How the unit was found, where that is not the tag.
+    """
+    if not per_x or not per_y or per_x < 0 or per_y < 0:
+        return []
+    if um is not None:
+        return stated_mpp(TIFF_TAGS, um / per_x, um / per_y, spelled or f"per {unit}")
+    if per_x == per_y == 1:
+        return []  # what writers put where nothing is known
+    if unit == "absent":
+        text = "no ResolutionUnit, so that the inch counts, as the TIFF standard has it"
+        return stated_mpp(TIFF_TAGS, UM_PER_UNIT["inch"] / per_x, UM_PER_UNIT["inch"] / per_y, text)
+    guesses = ", ".join(f"{UM_PER_UNIT[name] / per_x:.4g} um/px if per {name}" for name in ("cm", "inch"))
+    return [StatedMpp(TIFF_TAGS, None, f"{per_x:g} pixels per unit, and the unit is {unit} ({guesses})")]
+
+
+def judge_statements(
+    stated: Sequence[StatedMpp], given: float | None, power: float | None = None
+) -> tuple[float | None, tuple[MppStatement, ...]]:
+    """Choose the pixel size, and say of every statement what became of it.
+
+    Parameters
+    ----------
+    stated
+        Of the file, the most trusted first.
+    given
+        By the user, um/px; goes before all.
+    power
+        Nominal magnification in the file; compared, never computed with.
+
+    Returns
+    -------
+    Pixel size in um/px: the user's, else the first plausible one, else the first (which a run refuses, with its
+    value), else None; and all statements, the one that is used first.
+    """
+    values = [one.value for one in stated if one.value is not None]
+    used = given if given is not None else next(filter(_is_plausible, values), values[0] if values else None)
+    judged = [] if given is None else [MppStatement(OPTION, given, MppVerdict.USED, "given by the user")]
+    for one in stated:
+        is_first = all(item.verdict != MppVerdict.USED for item in judged)
+        verdict = _verdict(one.value, used, is_overridden=given is not None, is_first=is_first)
+        judged.append(MppStatement(clean_text(one.source), one.value, verdict, clean_text(one.text)))
+    if power is not None and power > 0:
+        usual = _UM_AT_1X / power
+        verdict = MppVerdict.AGREES
+        if used is None:
+            verdict = MppVerdict.NOT_USED
+        elif factor_between(usual, used) > _CONTRADICTS:
+            verdict = MppVerdict.CONTRADICTS
+        judged.append(MppStatement(OBJECTIVE, usual, verdict, f"{power:g}x, usual pixel size of that power"))
+    return used, tuple(sorted(judged, key=lambda item: item.verdict != MppVerdict.USED))
+
+
+def factor_between(one: float, other: float) -> float:
+    """By what factor two positive sizes differ, at least 1."""
+    return max(one, other) / min(one, other)
+
+
+def _is_plausible(value: float) -> bool:
+    low, high = PLAUSIBLE_MPP
+    return math.isfinite(value) and low <= value <= high
+
+
+def _verdict(value: float | None, used: float | None, is_overridden: bool, is_first: bool) -> MppVerdict:
+    if value is None or used is None or not _is_plausible(value):
+        return MppVerdict.REFUSED
+    if not is_overridden and value == used and is_first:
+        return MppVerdict.USED
+    if factor_between(value, used) <= 1 + _SAME:
+        return MppVerdict.AGREES
+    return MppVerdict.OVERRIDDEN if is_overridden else MppVerdict.CONTRADICTS
+
+
+def describe_statement(one: MppStatement) -> str:
+    """Say a statement in one line: source, value, verdict."""
+    value = "no length" if one.value is None else f"{one.value:.4g} um/px"
+    text = f" ({one.text})" if one.text else ""
+    return f"{one.source}: {value}, {_WORDS[one.verdict]}{text}"
+
+
+def notes_on_mpp(statements: Sequence[MppStatement]) -> tuple[str, ...]:
+    """Say which pixel size is used and why, and what in the file speaks against it; the rest stands in ``info``."""
+    shown = (MppVerdict.USED, MppVerdict.OVERRIDDEN, MppVerdict.CONTRADICTS)
+    return tuple(f"pixel size: {describe_statement(one)}" for one in statements if one.verdict in shown)
+
+
+_WORDS = {
+    MppVerdict.USED: "used",
+    MppVerdict.AGREES: "agrees",
+    MppVerdict.CONTRADICTS: "contradicts the one that is used",
+    MppVerdict.OVERRIDDEN: f"overridden by {OPTION}",
+    MppVerdict.REFUSED: "refused: no pixel size at which nuclei can be outlined",
+    MppVerdict.NOT_USED: "not used: a power is no pixel size",
+}
