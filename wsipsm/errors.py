@@ -96,7 +96,7 @@ class OutputError(WsipsmError, OSError):
 
 
 class DiskFullError(OutputError):
-    """The disk of the results is full: no slide can be finished until there is room."""
+    """The disk of the results is full, or a limit on files is met: no slide can be finished until there is room."""
 
 
 class TooManyFailuresError(WsipsmError):

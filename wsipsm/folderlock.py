@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from wsipsm.errors import UsageError
+from wsipsm.paths import require_plain_name
 from wsipsm.rundir import is_alive, output_error, read_json_object, write_aside
 
 LOCK_NAME = "wsipsm.lock"
@@ -88,10 +89,11 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
     Raises
     ------
     UsageError
-        When another command works on the folder; it names host, process and age.
+        When another command works on the folder; it names host, process and age. When its path is not UTF-8.
     OutputError
         When the folder cannot be made, or the lock not be written.
     """
+    require_plain_name(folder)
     path, own = folder / LOCK_NAME, _own_name()
     absent = _absent(folder)
     lock = FolderLock(path, own, _claim(path, own, beat_s))

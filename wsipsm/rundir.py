@@ -33,7 +33,8 @@ if TYPE_CHECKING:  # a block is only looked at here, and tiling stands above thi
 
 
 TEMPORARY_PREFIX = ".wsipsm-"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_TOO_LARGE = frozenset({errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR})
 
 
@@ -54,16 +55,41 @@ def output_error(path: Path, error: OSError) -> OutputError:
         What the operating system answered.
     """
     if error.errno in _FULL:
-        try:
-            free = shutil.disk_usage(_existing_parent(path)).free
-        except OSError:
-            free = 0
         return DiskFullError(
-            f"{path}: the disk is full ({free / 2**20:.1f} MiB free); results need more room. "
+            f"{path}: {_what_is_full(path, error)}; results need more room. "
             "Free some, or choose another disk with --out, then run the same command again: finished blocks are kept."
+        )
+    if error.errno in _TOO_LARGE:
+        return DiskFullError(
+            f"{path}: the file would be larger than allowed ({_size_limit()}); results need more. Raise the limit, or "
+            "choose a file system for larger files with --out, then run the same command again: finished blocks are "
+            "kept."
         )
     reason = error.strerror or str(error)
     return OutputError(f"{path}: cannot be written ({reason}); a writable folder is needed. Choose another with --out.")
+
+
+def _what_is_full(path: Path, error: OSError) -> str:
+    if error.errno == errno.EDQUOT:
+        return "the quota on this disk is used up"
+    folder = _existing_parent(path)
+    try:
+        if os.name == "posix" and (state := os.statvfs(folder)).f_files and not state.f_favail:
+            return "the disk has no room for further files (no free inodes)"
+        return f"the disk is full ({shutil.disk_usage(folder).free / 2**20:.1f} MiB free)"
+    except OSError:
+        return "the disk is full"
+
+
+def _size_limit() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return "by the file system"
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY:
+        return "by the file system; FAT32 ends at 4 GiB"
+    return f"'ulimit -f' allows {limit:,} bytes"
 
 
 def _existing_parent(path: Path) -> Path:
@@ -118,7 +144,7 @@ def write_aside(path: Path) -> Iterator[Path]:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if error.errno in _FULL or error.errno in _REFUSED:
+        if error.errno in _FULL | _TOO_LARGE | _REFUSED:
             raise output_error(path, error) from error
         raise
     except BaseException:

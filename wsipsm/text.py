@@ -7,6 +7,7 @@ what is there, and a lone surrogate cannot be written at all.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import PurePath
 from typing import Any
@@ -29,6 +30,8 @@ _SHOWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u08
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800")
 """Letters and marks by category which nobody can see."""
 
+_FORMULA = ("=", "+", "-", "@")
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
 _NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINED_CATEGORIES = frozenset({"Lo", "Mc", "Mn", "Sk", "So"})
@@ -78,6 +81,17 @@ def clean_json(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [clean_json(item) for item in value]
     return value
+
+
+def cell_text(text: str) -> str:
+    """Text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
+
+    Spreadsheets run what begins with ``=``, ``+``, ``-`` or ``@``, also after blanks, and some run their full-width
+    forms. An apostrophe before it makes it text.
+    """
+    cleaned = clean_text(text, MAX_JSON_CHARS)
+    first = unicodedata.normalize("NFKC", cleaned.lstrip()[:1])
+    return f"'{cleaned}" if first in _FORMULA and not _NUMBER.fullmatch(cleaned.strip()) else cleaned
 
 
 def is_writable_text(text: str) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from wsipsm.errors import OutputError
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact
-from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, write_aside
+from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, output_error, write_aside
 from wsipsm.tiling import Block
 
 
@@ -133,3 +133,33 @@ def test_digest_depends_on_values_not_on_order() -> None:
     assert digest({"a": 1, "b": [1.5]}) == digest({"b": [1.5], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
     assert len(digest(None)) == 16
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EFBIG, "larger than allowed"),
+        (errno.EDQUOT, "the quota on this disk is used up"),
+        (errno.ENOSPC, "the disk is full"),
+    ],
+)
+def test_each_limit_on_room_is_called_by_its_name(tmp_path: Path, number: int, words: str) -> None:
+    said = str(output_error(tmp_path / "cells.parquet", OSError(number, os.strerror(number))))
+
+    assert words in said
+    assert "finished blocks are kept" in said
+    assert ("disk is full" in said) == (number == errno.ENOSPC)
+
+
+def test_a_limit_on_the_size_of_files_is_told_with_its_value(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys; from pathlib import Path; from wsipsm.rundir import write_aside\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "with write_aside(Path(sys.argv[1])) as aside: aside.write_bytes(bytes(10000))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.bin")], capture_output=True, text=True, check=False
+    )
+
+    assert "a.bin: the file would be larger than allowed ('ulimit -f' allows 4,096 bytes)" in ended.stderr
+    assert os.listdir(tmp_path) == []

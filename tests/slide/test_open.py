@@ -113,7 +113,7 @@ def test_the_broken_slides(slides_dir: Path) -> None:
     broken = slides_dir / "broken"
     for name, words in (
         ("empty.svs", "empty"),
-        ("broken-random-bytes.svs", "no format that OpenSlide knows"),
+        ("broken-random-bytes.svs", "a text file"),
         ("mirax-no-data-folder.mrxs", "data folder mirax-no-data-folder/"),
     ):
         with pytest.raises(SlideOpenError, match=words):

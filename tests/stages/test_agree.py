@@ -173,7 +173,7 @@ def test_options_that_do_not_fit_the_tables(tmp_path: Path, cohort: Path) -> Non
     assert "pass --cohort-unit percent" in refusal(reference, percent)
     assert "--cohort-unit" in refusal(reference, cohort, unit=Unit.COUNT, cohort_unit=Unit.PERCENT)
     assert "column 'n_nuclei' is empty on all" in refusal(reference, cohort, column="n_nuclei")
-    assert "cannot be read" in refusal(tmp_path / "nowhere.csv", cohort)
+    assert "no such file" in refusal(tmp_path / "nowhere.csv", cohort)
 
 
 def test_fractions_called_percent_are_doubted(tmp_path: Path, cohort: Path) -> None:
@@ -230,3 +230,11 @@ def test_whatever_a_file_holds_is_read_or_refused(tmp_path_factory: pytest.TempP
     with suppress(UsageError):
         read = read_table(Source(path))
         assert all(reading.value is None or 0 <= reading.value <= 100 for reading in read.readings)
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+def test_a_first_line_that_declares_the_separator_is_no_header(tmp_path: Path, mark: str) -> None:
+    text = f"sep={mark}\n" + REFERENCE.replace(",", mark)
+    read = read_table(Source(table(tmp_path, text), unit=Unit.PERCENT))
+
+    assert [(reading.line, reading.slide) for reading in read.readings] == [(3, "a"), (4, "b"), (5, "c"), (6, "d")]

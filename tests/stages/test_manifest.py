@@ -121,3 +121,20 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path, n_rows: int) -> No
     assert (len(study.slides), study.problems) == (n_rows, ())
     assert study.extra_columns == ("age", "site")
     assert seconds < n_rows / 5000  # of this process; a quarter of that on a quiet machine
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t", "|"])
+@pytest.mark.parametrize("first", ["sep={}", "SEP={}", '"sep={}"', "\ufeffsep={}", "sep={};;"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_first_line_that_declares_the_separator_is_no_header(tmp_path: Path, mark: str, first: str, end: str) -> None:
+    lines = [first.format(mark), mark.join(("slide", "mpp", "note")), mark.join(("a.svs", "0.25", '"x,y;z"'))]
+    rows = read_manifest(write(tmp_path, end.join([*lines, ""])))
+
+    assert [(row.line, row.slide, row.mpp, row.extra) for row in rows] == [(3, "a.svs", "0.25", (("note", "x,y;z"),))]
+
+
+def test_lines_are_counted_from_the_declaring_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="line 3: no slide"):
+        read_manifest(write(tmp_path, "sep=;\nslide;id\n;case-1\n"))
+    with pytest.raises(UsageError, match="columns sepal"):
+        read_manifest(write(tmp_path, "sepal;id\n1;case-1\n"))

@@ -14,6 +14,7 @@ from typing import Any
 from wsipsm.benchmark.names import ScoringProtocol, SetName
 from wsipsm.benchmark.printed import CAVEATS, PRINTED
 from wsipsm.rundir import output_error, write_aside
+from wsipsm.text import cell_text
 
 LABEL_COLUMNS: Mapping[str, str] = {
     "AJI": "aggregated Jaccard index as the MoNuSeg organisers' code (a prediction may be taken again)",
@@ -130,9 +131,11 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV; columns in order of their first appearance, empty where a row lacks one."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(cell_text, names))
+    for row in rows:
+        cells = (row.get(name, "") for name in names)
+        writer.writerow(cell_text(cell) if isinstance(cell, str) else cell for cell in cells)
     return text.getvalue()
 
 

@@ -11,6 +11,7 @@ from wsipsm.cli.options import AsJson, ImageNumber, Mpp, QuPathFrameOption, Slid
 from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_UNEXPECTED, OutputError, UsageError
 from wsipsm.keys import QuPathFrame
+from wsipsm.paths import find_no_file
 
 if TYPE_CHECKING:
     from wsipsm.export.geojson_check import OnSlide
@@ -61,9 +62,9 @@ def check(
 
     Example: wsipsm check wsipsm-out/slide/cells.geojson.gz --slide slide.svs
     """
-    if not file.is_file():
-        found = "is a folder" if file.is_dir() else "no such file"
-        raise UsageError(f"{file}: {found}; a .geojson or .geojson.gz file is needed. Check the path.")
+    missing = find_no_file(file)
+    if missing is not None:
+        raise UsageError(f"{file}: {missing[0]}; a .geojson or .geojson.gz file is needed. {missing[1]}")
     from wsipsm.export.geojson_check import examine_geojson
 
     on_slide = None if slide is None else _on_slide(slide, image, qupath_frame)

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, score, status, train
 from wsipsm.cli.terminal import CleanFormatter, show, show_traceback
 from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError, one_line
+from wsipsm.paths import require_plain_name
 
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "WSIPSM_DEBUG"
@@ -22,7 +23,9 @@ class CommandGroup(TyperGroup):
     """Commands whose errors become one line on stderr and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Accept ``--debug`` before or after the command's name."""
+        """Accept ``--debug`` before or after the command's name; refuse names that results could not hold."""
+        for word in args:
+            require_plain_name(word)
         options = args[: args.index("--")] if "--" in args else args
         if DEBUG_FLAG in options:
             args = [DEBUG_FLAG, *(word for word in options if word != DEBUG_FLAG), *args[len(options) :]]
@@ -32,6 +35,9 @@ class CommandGroup(TyperGroup):
         """Read the command line; what a usage error repeats of it is cleaned."""
         try:
             return super().make_context(*args, **kwargs)
+        except WsipsmError as error:
+            _say(f"error: {one_line(error)}", error)
+            raise typer.Exit(error.exit_code) from error
         except Exception as error:
             _clean_usage_error(error)
             raise

@@ -9,26 +9,14 @@ from pathlib import Path
 
 from wsipsm.errors import MissingMppError, SlideOpenError, UsageError
 from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
-from wsipsm.slide.dicom import slides_in
 from wsipsm.slide.fingerprint import FileStamp, fingerprint_slide, stamp_slide
 from wsipsm.slide.images import require_image
+from wsipsm.slide.no_slide import READABLE, refuse_no_slide
 from wsipsm.slide.pixel_size import describe_statement
 from wsipsm.slide.reader import ReaderSlide
 
-READABLE = "SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, NGFF zarr, JP2, PNG and JPEG are read"
-
 MAX_SLIDE_PX = 400_000_000_000
 """A whole glass slide at 80x has fewer; a header with more is damaged or hostile."""
-
-_UNREADABLE_SUFFIXES = {
-    ".vsi": "an Olympus VSI slide",
-    ".ets": "a part of an Olympus VSI slide",
-    ".isyntax": "a Philips iSyntax slide",
-    ".kfb": "a KFBio slide",
-    ".sdpc": "a TEKSQRAY SDPC slide",
-    ".lif": "a Leica LIF file",
-}
-"""Refused by name before any reader looks: a VSI, for one, is a TIFF of the slide's label."""
 
 Reader = Callable[[Path, float | None], ReaderSlide]
 
@@ -63,7 +51,7 @@ def open_slide(path: str | Path, mpp: float | None = None, image: int | None = N
     path = Path(path)
     if mpp is not None:
         _require_plausible_option(mpp)
-    _require_slide_like(path)
+    refuse_no_slide(path)
     reasons, cause, before = [], None, stamp_slide(path)
     for name, reader in _readers_for(path, image):
         try:
@@ -144,42 +132,6 @@ def _require_image(slide: Slide, image: int | None) -> None:
     if image is not None and image != info.image:
         slide.close()
         require_image(image, (SlideImage("", info.size),), Path(info.path))
-
-
-def _require_slide_like(path: Path) -> None:
-    """Refuse what no reader needs to look at, with a reason of its own."""
-    try:
-        exists, is_folder = path.exists(), path.is_dir()
-        size = path.stat().st_size if exists else 0
-        is_zarr = path.suffix.lower() == ".zarr"
-        holds_slide = is_zarr or not is_folder or bool(slides_in(path.iterdir()))
-    except OSError as error:
-        raise SlideOpenError(
-            f"{path}: {error.strerror or error}; a readable file is needed. Check its rights."
-        ) from error
-    if not exists:
-        raise SlideOpenError(f"{path}: no such file; a slide is needed. Check the path.")
-    suffix = path.suffix.lower()
-    if is_folder:
-        if (path / "Slidedat.ini").is_file():
-            raise SlideOpenError(
-                f"{path}: the data folder of an MRXS slide; the .mrxs file is needed. Name the file beside the folder."
-            )
-        if not holds_slide:
-            raise SlideOpenError(
-                f"{path}: a folder without DICOM files of a slide; a slide file, a DICOM folder or a .zarr folder is "
-                "needed. Name one slide, or use `wsipsm cohort` for a folder of them."
-            )
-        return
-    if suffix in _UNREADABLE_SUFFIXES:
-        raise SlideOpenError(
-            f"{path}: {_UNREADABLE_SUFFIXES[suffix]}, which no reader here supports; {READABLE}. "
-            "Convert it to OME-TIFF, for example with QuPath or bfconvert."
-        )
-    if not path.is_file():
-        raise SlideOpenError(f"{path}: no ordinary file; a slide is needed. Check the path.")
-    if size == 0:
-        raise SlideOpenError(f"{path}: an empty file; a slide is needed. Copy it again.")
 
 
 def _readers_for(path: Path, image: int | None) -> list[tuple[str, Reader]]:

@@ -24,6 +24,7 @@ from wsipsm.stages.reader_table import (
     plain_name,
     read_table,
 )
+from wsipsm.text import cell_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -258,5 +259,12 @@ def _write_table(
         writer.writerow(header)
         for row, ((reference, cohort), (first, second)) in enumerate(zip(pairs, values.tolist(), strict=True)):
             numbers = (first, second, (first + second) / 2, second - first)
-            bands = [side[banding][row] for banding in range(n_bandings) for side in band_names]
-            writer.writerow([cohort.name, reference.name, *(f"{round(x, _ROUND):.10g}" for x in numbers), *bands])
+            bands = [cell_text(side[banding][row]) for banding in range(n_bandings) for side in band_names]
+            writer.writerow(
+                [
+                    cell_text(cohort.name),
+                    cell_text(reference.name),
+                    *(f"{round(x, _ROUND):.10g}" for x in numbers),
+                    *bands,
+                ]
+            )

@@ -25,6 +25,7 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError, one_line
 from wsipsm.keys import QuPathFrame
 from wsipsm.models.registry import resolve_model
+from wsipsm.paths import CHECK_THE_PATH, find_no_file
 from wsipsm.region import RoiRules, read_roi
 from wsipsm.slide.address import check_url
 from wsipsm.slide.open import open_slide, require_mpp
@@ -351,4 +352,5 @@ def look_at_slide(
 
 
 def _no_roi(roi: Path) -> str:
-    return f"{roi}: no such file; the GeoJSON of the slide's region is needed. Check the path."
+    found, remedy = find_no_file(roi) or ("no such file", CHECK_THE_PATH)
+    return f"{roi}: {found}; the GeoJSON of the slide's region is needed. {remedy}"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from wsipsm.errors import EXIT_COHORT_PARTIAL, EXIT_INCOMPLETE, EXIT_OK
 from wsipsm.rundir import write_aside
 from wsipsm.stages.summary import RunSummary
+from wsipsm.text import MAX_JSON_CHARS, cell_text, clean_text
 
 CSV_NAME, PARQUET_NAME, PAGE_NAME = "cohort.csv", "cohort.parquet", "cohort.html"
 WAITING, DONE, INCOMPLETE, FAILED = "waiting", "done", "incomplete", "failed"
@@ -201,7 +202,6 @@ class CohortSummary:
         }
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KINDS = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64(), "float | None": pa.float64()}
 COLUMNS: dict[str, pa.DataType] = {
     column.name: _KINDS[str(column.type)] for column in fields(CohortRow) if column.name != "extra"
@@ -220,28 +220,23 @@ def write_table(folder: Path, rows: Sequence[CohortRow]) -> None:
     extra = list(dict.fromkeys(name for row in rows for name in row.extra))
     with write_aside(folder / CSV_NAME) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *extra])
+        writer.writerow([*COLUMNS, *map(cell_text, extra)])
         for row in rows:
             own = [_cell(getattr(row, name)) for name in COLUMNS]
             writer.writerow([*own, *(_cell(row.extra.get(name, "")) for name in extra)])
-    values = {name: pa.array([getattr(row, name) for row in rows], kind) for name, kind in COLUMNS.items()}
-    carried = {name: pa.array([row.extra.get(name, "") for row in rows], pa.string()) for name in extra}
+    values = {name: pa.array([_plain(getattr(row, name)) for row in rows], kind) for name, kind in COLUMNS.items()}
+    carried = {clean_text(name): pa.array([_plain(row.extra.get(name, "")) for row in rows]) for name in extra}
     with write_aside(folder / PARQUET_NAME) as temporary:
         pq.write_table(pa.table({**values, **carried}), temporary)
+
+
+def _plain(value: Any) -> Any:
+    return clean_text(value, MAX_JSON_CHARS) if isinstance(value, str) else value
 
 
 def _cell(value: object) -> object:
     if value is None:
         return ""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        # A spreadsheet would run it; cohort.parquet has the text as it was.
-        return value if _is_number(value) else f"'{value}"
+    if isinstance(value, str):
+        return cell_text(value)
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -16,6 +16,7 @@ from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.slide.reader import parse_number
 from wsipsm.stages.folders import find_slides, is_pattern, is_slide_folder, match_pattern
 from wsipsm.stages.manifest import ManifestRow, read_manifest
+from wsipsm.text import clean_text
 
 _LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
 _MAX_NAME_BYTES = 120
@@ -48,8 +49,7 @@ class CohortSlide:
     @property
     def source(self) -> str:
         """Path or address as results show it: valid text, and nothing secret."""
-        text = str(self.path) if self.url is None else shown_url(self.url)
-        return text.encode(errors="backslashreplace").decode()
+        return clean_text(self.path if self.url is None else shown_url(self.url))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsipsm.errors import UsageError
+from wsipsm.paths import find_no_file
 
 OWN_COLUMNS = ("slide", "id", "mpp", "model", "roi", "group", "patient")
 """Columns that mean something; any other is carried to the results."""
@@ -19,6 +21,7 @@ MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 """A hundred thousand rows of two kilobytes fit."""
 MAX_COLUMNS = 1000
 _N_TOLD = 20
+_DECLARED = re.compile(r'"?sep=([,;\t|])"?[,;\t ]*(?:\r\n|\n|\r|$)', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +62,19 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
         moved to another column would be taken for something else.
     """
     text = _read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    declared, n_skipped = declared_separator(text)
+    body = text[n_skipped:]
+    reader = csv.reader(io.StringIO(body, newline=""), delimiter=declared or _separator(body), strict=True)
+    first_line = 2 if n_skipped else 1
     faults: list[str] = []
     rows: list[ManifestRow] = []
-    line = 1
+    line = first_line
     try:
         names = _column_names(path, next(reader, []), table_columns)
         own = [(name, names.index(name)) for name in OWN_COLUMNS if name in names]
         slide, unnamed = names.index("slide"), [position for position, name in enumerate(names) if not name]
         carried = [(name, position) for position, name in enumerate(names) if name and name not in OWN_COLUMNS]
-        line = reader.line_num + 1
+        line = reader.line_num + first_line
         for cells in reader:
             if any(map(str.strip, cells)):
                 fault = _fault(names, slide, unnamed, cells)
@@ -79,7 +85,7 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
                     values = {name: cells[position].strip() for name, position in own}
                     extra = tuple([(name, cells[position]) for name, position in carried])
                     rows.append(ManifestRow(line, **values, extra=extra))
-            line = reader.line_num + 1
+            line = reader.line_num + first_line
     except csv.Error as error:
         raise UsageError(
             f"{path}, line {line}: no valid CSV ({error}); every quote must be closed and every cell be under "
@@ -93,10 +99,17 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
     return rows
 
 
+def declared_separator(text: str) -> tuple[str | None, int]:
+    """Separator that a first line such as ``sep=;`` declares, as Excel writes and reads it, and that line's length."""
+    match = _DECLARED.match(text)
+    return (match[1], match.end()) if match else (None, 0)
+
+
 def _read_text(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: no ordinary file; a CSV file is needed. Check the path.")
+        missing = find_no_file(path)
+        if missing is not None:
+            raise UsageError(f"{path}: {missing[0]}; a CSV file in UTF-8 is needed. {missing[1]}")
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise UsageError(
                 f"{path}: {path.stat().st_size / 2**20:.0f} MiB; a manifest of at most {MAX_MANIFEST_BYTES >> 20} MiB "

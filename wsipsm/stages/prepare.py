@@ -13,6 +13,7 @@ from wsipsm.errors import RoiError
 from wsipsm.instances.shard import check_shard
 from wsipsm.keys import Artefact
 from wsipsm.models.registry import resolve_model
+from wsipsm.paths import find_no_file
 from wsipsm.quality.finding import flags_of
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import SlideInfo
@@ -128,6 +129,9 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
     """Name what was asked for, cheaply: slide, options, files they name, and code."""
     roi = None
     if options.roi is not None:
+        missing = find_no_file(options.roi)
+        if missing is not None:
+            raise RoiError(f"{options.roi}: {missing[0]}; --roi needs a GeoJSON file. {missing[1]}")
         try:
             roi = hashlib.sha256(options.roi.read_bytes()).hexdigest()
         except OSError as error:

@@ -14,8 +14,10 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from wsipsm.errors import UsageError
+from wsipsm.paths import find_no_file
 from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.folders import SLIDE_SUFFIXES
+from wsipsm.stages.manifest import declared_separator
 
 NAME_COLUMNS = ("id", "slide")
 INDEX_COLUMNS = ("labelling_index", "labeling_index", "ki67_index", "ki67", "ki_67_index", "ki_67", "index")
@@ -101,6 +103,9 @@ def read_table(source: Source) -> ReaderTable:
         Naming the file, the line and the option to set, for whatever cannot be taken at its word.
     """
     text = _text(source.path)
+    _, n_declared = declared_separator(text)
+    if n_declared:
+        text = "\n" + text[n_declared:]  # a blank line, so that the lines keep their numbers
     separator, names = _layout(source.path, text)
     lines = list(_rows(source.path, text, separator, names))
     column, needed = _value_columns(source, names)
@@ -216,6 +221,9 @@ def _named(row: dict[str, str]) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
+    missing = find_no_file(path)
+    if missing is not None:
+        raise UsageError(f"{path}: {missing[0]}; a CSV file is needed. {missing[1]}")
     try:
         data = path.read_bytes()
     except OSError as error:
