@@ -52,7 +52,7 @@ def torn(monkeypatch: pytest.MonkeyPatch) -> Any:
     def use(torn_box: Box, width: int = 1200, height: int = 700) -> Path:
         pixels = draw_nuclei(width, height, seed=2)
 
-        def open_torn(path: object, mpp: float | None = None) -> TornSlide:
+        def open_torn(path: object, mpp: float | None = None, image: int | None = None) -> TornSlide:
             return TornSlide(pixels, torn_box)
 
         for module in (wsipsm.stages.block, wsipsm.stages.prepare, wsipsm.stages.finish):

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,12 @@ from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
 from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_columns, write_region, write_score
-from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
+
+if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not reach it
+    from wsipsm.stages.segment import Segmented
 
 _PICTURE_PX = 3000
 _PICTURE_FROM_PX0 = 8192

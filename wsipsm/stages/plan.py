@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from wsipsm.config import RunOptions
@@ -30,6 +31,17 @@ from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
 from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue_pixels
 
 DEFAULT_MODELS = {Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
+NOT_IN_SHARD_KEY = MappingProxyType(
+    {
+        "slide_path": "the fingerprint names the slide",
+        "mpp": "the grid holds it",
+        "weights": "the card holds their checksum",
+        "threads": "no result depends on them",
+        "key": "is made of the others",
+        "folder": "may be moved",
+    }
+)
+"""What of a job shapes no shard, and why; all else of it makes another shard."""
 STRIP_UM = 8.0
 """Around a core, in which centroids make candidates. Where two blocks cut a clump in different ways, centroids of the
 pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen beyond it."""
@@ -240,21 +252,9 @@ def _resolution_notes(grid: WorkingGrid) -> tuple[str, ...]:
 
 def _shard_key(job: SlideJob, block_px: int) -> str:
     """Name everything that shapes a shard; who computes it, and where, does not."""
-    return digest(
-        {
-            "code": shard_code(),
-            "fingerprint": job.fingerprint,
-            "image": job.image,
-            "grid": asdict(job.grid),
-            "weights": job.card.sha256,
-            "card": _decisive(job.card),
-            "profile": job.profile.to_dict(),
-            "block_px": block_px,
-            "margins": [job.halo_px, job.margin_px, job.strip_px],
-            "tile_px": job.tile_px,
-            "backend": job.backend,
-        }
-    )
+    own = {item.name: getattr(job, item.name) for item in fields(job) if item.name not in NOT_IN_SHARD_KEY}
+    told = {"grid": asdict(job.grid), "card": _decisive(job.card), "profile": job.profile.to_dict()}
+    return digest({**own, **told, "block_px": block_px, "code": shard_code()})
 
 
 def _decisive(card: ModelCard) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import BlockReport, Listener, RunPlanned, StageStarted, ignore_events
-from wsipsm.errors import RoiError
+from wsipsm.errors import RoiError, UsageError
 from wsipsm.instances.shard import check_shard
 from wsipsm.keys import Artefact
 from wsipsm.models.registry import resolve_model
@@ -24,6 +25,16 @@ from wsipsm.stages.provenance import result_code
 from wsipsm.stages.slide_folder import claim_slide_folder
 from wsipsm.stages.summary import RESULTS, RunSummary
 from wsipsm.tiling import Block
+
+NOT_IN_REQUEST = MappingProxyType(
+    {
+        "workers": "results do not depend on how many work",
+        "scheduler": "nor on where they do",
+        "overwrite": "asks for the same once more",
+        "model": "its card, with the checksum of its weights, stands in its place",
+    }
+)
+"""Options that another request need not differ in, and why; every other makes another request."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +138,30 @@ def prepare_slide(
 
 def request_key(info: SlideInfo, options: RunOptions) -> str:
     """Name what was asked for, cheaply: slide, options, files they name, and code."""
-    roi = None
-    if options.roi is not None:
-        missing = find_no_file(options.roi)
-        if missing is not None:
-            raise RoiError(f"{options.roi}: {missing[0]}; --roi needs a GeoJSON file. {missing[1]}")
-        try:
-            roi = hashlib.sha256(options.roi.read_bytes()).hexdigest()
-        except OSError as error:
-            raise RoiError(
-                f"{options.roi}: cannot be read ({error.strerror}); --roi needs a GeoJSON file. Check the path."
-            ) from error
+    if not info.fingerprint:
+        raise ValueError(f"{info.path}: opened without a fingerprint; a request needs one.")
+    chosen = options.model_dump(mode="json", exclude=set(NOT_IN_REQUEST))
+    for name in chosen:
+        value = getattr(options, name)
+        if isinstance(value, Path):
+            chosen[name] = _content_digest(value, name)
     model = None
     if options.model is not None:
         model = resolve_model(options.model)[1].model_dump(mode="json")
-    own = {"block_px", "tile_px", "seed", "backend", "stain", "qupath_frame", "roi_class", "exclude_class", "tma_cores"}
-    chosen = options.model_dump(mode="json", include=own)
-    return digest([info.fingerprint, info.image, info.mpp, chosen, model, roi, result_code()])
+    return digest([info.fingerprint, info.image, info.mpp, chosen, model, result_code()])
+
+
+def _content_digest(path: Path, option: str) -> str:
+    """Name a file that an option names by what it holds."""
+    kind, wanted = (RoiError, "a GeoJSON file") if option == "roi" else (UsageError, "a readable file")
+    needed = f"--{option.replace('_', '-')} needs {wanted}"
+    missing = find_no_file(path)
+    if missing is not None:
+        raise kind(f"{path}: {missing[0]}; {needed}. {missing[1]}")
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise kind(f"{path}: cannot be read ({error.strerror}); {needed}. Check the path.") from error
 
 
 def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:

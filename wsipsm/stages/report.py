@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsipsm.config import RunOptions
 from wsipsm.geometry import Box
@@ -15,9 +15,11 @@ from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
 from wsipsm.stages.score import Scored
-from wsipsm.stages.segment import Segmented
 from wsipsm.stages.summary import RESEARCH_USE, RESULTS, RunSummary
 from wsipsm.stages.write import AREA_STEP_UM2, Totals
+
+if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not reach it
+    from wsipsm.stages.segment import Segmented
 
 
 def geojson_facts(plan: SlidePlan) -> dict[str, Any]:

@@ -1,0 +1,274 @@
+"""What makes results stale is derived: all code that a step runs, and every option that is not known to be harmless."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import shutil
+import sys
+from enum import EnumType
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+import wsipsm
+from wsipsm.config import FixedStain, RunOptions
+from wsipsm.geometry import Size
+from wsipsm.slide.base import SlideInfo
+from wsipsm.stages import flow
+from wsipsm.stages.block import SlideJob
+from wsipsm.stages.closure import import_closure
+from wsipsm.stages.plan import NOT_IN_SHARD_KEY
+from wsipsm.stages.prepare import NOT_IN_REQUEST, request_key
+from wsipsm.stages.provenance import (
+    DISTRIBUTIONS,
+    RESULT_ROOTS,
+    SHARD_ROOTS,
+    WITHOUT_INFLUENCE,
+    WORKER_ROOTS,
+    code_digest,
+    libraries_of,
+)
+
+PACKAGE = Path(wsipsm.__file__).parent
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The package, to be edited."""
+    folder = tmp_path / "wsipsm"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    return folder
+
+
+def digests(package: Path) -> tuple[str, str, str]:
+    return tuple(code_digest.__wrapped__(roots, package) for roots in (SHARD_ROOTS, RESULT_ROOTS, WORKER_ROOTS))
+
+
+def edited(package: Path, name: str) -> tuple[bool, bool, bool]:
+    """Whether shards, results and workers are others once a line of a file was changed, which is then put back."""
+    file, before = package / name, digests(package)
+    text = file.read_bytes()
+    file.write_bytes(text + b"\n# changed\n" if file.suffix == ".py" else text + b" ")
+    after = digests(package)
+    file.write_bytes(text)
+    return tuple(one != other for one, other in zip(before, after, strict=True))
+
+
+def names(roots: tuple[str, ...], package: Path = PACKAGE) -> set[str]:
+    return {file.relative_to(package).as_posix() for file in import_closure(roots, package).files}
+
+
+@pytest.mark.parametrize(
+    ("name", "stale"),
+    [
+        ("stages/partial.py", (True, True, True)),
+        ("stages/block.py", (True, True, True)),
+        ("models/unet.py", (True, True, True)),
+        ("slide/openslide.py", (True, True, True)),
+        ("ki67/__init__.py", (True, True, True)),
+        ("zoo/ki67-ihc.json", (True, True, True)),
+        ("stages/report.py", (False, True, True)),
+        ("stages/summary.py", (False, True, True)),
+        ("stages/score.py", (False, True, True)),
+        ("export/overview.py", (False, True, True)),
+        ("engine/dask.py", (False, False, True)),
+        ("stages/flow.py", (False, False, True)),
+        ("cli/run.py", (False, False, False)),
+        ("cli/report.py", (False, False, False)),
+        ("training/fit.py", (False, False, False)),
+        ("demo/draw.py", (False, False, False)),
+    ],
+)
+def test_an_edit_makes_stale_what_runs_it(copied: Path, name: str, stale: tuple[bool, bool, bool]) -> None:
+    assert edited(copied, name) == stale
+
+
+def test_every_module_of_a_closure_counts(copied: Path) -> None:
+    last = digests(copied)[1]
+    for name in sorted(names(RESULT_ROOTS)):
+        with (copied / name).open("a") as file:
+            file.write("\n# changed\n")
+        now = digests(copied)[1]
+        assert now != last, name
+        last = now
+
+
+def test_a_change_of_a_value_makes_stale(copied: Path) -> None:
+    """The two that a list of files once missed."""
+    before = digests(copied)
+    partial = copied / "stages" / "partial.py"
+    text = partial.read_text()
+    partial.write_text(text.replace("RETRY_BOXES_PX = (512, 128)", "RETRY_BOXES_PX = (512, 256)"))
+    assert partial.read_text() != text
+    assert digests(copied)[0] != before[0]
+    partial.write_text(text)
+    assert digests(copied) == before
+    report = copied / "stages" / "report.py"
+    text = report.read_text()
+    report.write_text(text.replace("n_nuclei=totals.n_nuclei", "n_nuclei=totals.n_nuclei + 1"))
+    assert report.read_text() != text
+    assert digests(copied)[1] != before[1]
+
+
+def test_a_run_and_its_steps_reach_nothing_that_does_not_count() -> None:
+    """Every step that is given to a process is a root, or reached from one."""
+    steps = {flow.prepare_slide, flow.segment_block, flow.finish_slide, flow.finished_before}
+    found = {function.__module__ for function in steps}
+    reached = {".".join(["wsipsm", *Path(name).with_suffix("").parts]) for name in names(RESULT_ROOTS)}
+    assert found <= reached
+    assert not any(name.startswith("cli/") for name in names(WORKER_ROOTS))
+
+
+def test_what_was_loaded_by_a_step_lies_in_its_closure() -> None:
+    """The closure found in texts against what an interpreter loads."""
+    import subprocess
+
+    code = "import sys, wsipsm.stages.prepare, wsipsm.stages.block, wsipsm.stages.finish; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    own = {name for name in loaded if name.partition(".")[0] == "wsipsm"}
+    reached = {
+        ".".join(["wsipsm", *Path(name).with_suffix("").parts]).removesuffix(".__init__")
+        for name in names(RESULT_ROOTS)
+    }
+    assert own <= reached
+    imported = import_closure(RESULT_ROOTS, PACKAGE).libraries
+    assert {"torch", "openvino", "skimage", "numpy", "tiatoolbox"} <= imported, "those loaded in functions too"
+
+
+FORMS = {
+    "top": "import pkg.found",
+    "from": "from pkg.found import x",
+    "from the package": "from pkg import found",
+    "renamed": "import pkg.found as other",
+    "in a function": "def f():\n    import pkg.found",
+    "in a method": "class A:\n    def f(self):\n        from pkg.found import x",
+    "in a try": "try:\n    import pkg.found\nexcept ImportError:\n    pass",
+    "in a condition": "import sys\nif sys.platform == 'x':\n    import pkg.found",
+    "else of type checking": "import typing\nif typing.TYPE_CHECKING:\n    pass\nelse:\n    import pkg.found",
+    "relative": "from . import found",
+    "relative name": "from .found import x",
+    "by name": "import importlib\nimportlib.import_module('pkg.found')",
+    "by name, imported": "from importlib import import_module as import_module\nimport_module('pkg.found')",
+    "by builtin": "__import__('pkg.found')",
+    "by computed name": "from importlib import import_module\nHOMES = {'a': 'pkg.found'}\nimport_module(HOMES['a'])",
+    "through another": "import pkg.between",
+    "through a package": "import pkg.inner.deep",
+    "public name": "from pkg import Found",
+    "public attribute": "import pkg\npkg.Found()",
+    "lambda": "f = lambda: __import__('pkg.found')",
+    "async": "async def f():\n    from pkg.found import x",
+    "match": "match 1:\n    case 1:\n        import pkg.found",
+}
+
+
+@pytest.mark.parametrize("text", FORMS.values(), ids=FORMS.keys())
+def test_imports_of_every_form_are_seen(tmp_path: Path, text: str) -> None:
+    package = tmp_path / "pkg"
+    (package / "inner").mkdir(parents=True)
+    files = {
+        "__init__.py": "HOMES = {'pkg.found': 'Found'}\ndef __getattr__(name):\n    return import_module(name)\n",
+        "found.py": "x = 1",
+        "between.py": "def f():\n    from pkg.found import x",
+        "inner/__init__.py": "import pkg.found",
+        "inner/deep.py": "",
+        "other.py": "",
+        "root.py": text,
+    }
+    for name, content in files.items():
+        (package / name).write_text(content)
+    found = names(("pkg.root",), package)
+    assert {"__init__.py", "root.py", "found.py"} <= found
+    assert "other.py" not in found
+
+
+@pytest.mark.parametrize("text", ["", "# import pkg.found", "'''pkg.found'''", "X = 'pkg.found'"])
+def test_what_is_not_imported_is_not_reached(tmp_path: Path, text: str) -> None:
+    for name, content in {"__init__.py": "HOMES = {'pkg.found': 1}", "found.py": "", "root.py": text}.items():
+        (tmp_path / "pkg").mkdir(exist_ok=True)
+        (tmp_path / "pkg" / name).write_text(content)
+    checked = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pkg.found\n"
+    assert names(("pkg.root",), tmp_path / "pkg") == {"__init__.py", "root.py"}
+    (tmp_path / "pkg" / "root.py").write_text(checked)
+    assert names(("pkg.root",), tmp_path / "pkg") == {"__init__.py", "root.py"}
+
+
+def test_no_module_is_imported_by_a_name_that_texts_do_not_hold() -> None:
+    """A computed name is followed through the texts of its module; those made of pieces would not be."""
+    for name in names(WORKER_ROOTS):
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+            called = getattr(node, "func", None)
+            if getattr(called, "id", getattr(called, "attr", "")) in ("import_module", "__import__"):
+                assert not isinstance(node.args[0], ast.JoinedStr | ast.BinOp), name  # type: ignore[attr-defined]
+
+
+def test_libraries_are_known_by_the_distributions_they_come_in() -> None:
+    known = packages_distributions()
+    for module in import_closure(WORKER_ROOTS, PACKAGE).libraries - sys.stdlib_module_names:
+        if module in known:
+            named = DISTRIBUTIONS.get(module, (module,))
+            assert named[0].lower() in {name.lower() for name in known[module]}, module
+    assert {"numpy", "opencv-python-headless", "openslide-bin", "torch"} <= set(libraries_of(SHARD_ROOTS))
+    assert set(WITHOUT_INFLUENCE).isdisjoint(libraries_of(RESULT_ROOTS))
+
+
+INFO = SlideInfo("a.svs", "tiff", (Size(10, 10),), 0.5, "f" * 64)
+STAIN = FixedStain(source="a", hematoxylin=(1, 0, 0), dab=(0, 1, 0), dab_cut_od=0.2)
+
+
+def other_value(name: str, tmp_path: Path) -> Any:
+    """Another value of an option than its default."""
+    field = RunOptions.model_fields[name]
+    if name == "stain":
+        return STAIN
+    if Path in (field.annotation, *get_args(field.annotation)):
+        file = tmp_path / name
+        file.write_text("{}")
+        return file
+    default = field.default
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int | float):
+        return default * 2 or 1
+    members = list(field.annotation) if isinstance(field.annotation, EnumType) else []
+    for value in (*members, *get_args(field.annotation), "other", 3, ("other",)):
+        try:
+            if getattr(RunOptions(**{name: value}), name) not in (None, default):
+                return value
+        except ValueError:
+            continue
+    raise AssertionError(f"no other value of {name} is known here")
+
+
+@pytest.mark.parametrize("name", RunOptions.model_fields)
+def test_an_option_makes_another_request_or_says_why_not(name: str, tmp_path: Path) -> None:
+    if name == "model":
+        keys = {request_key(INFO, RunOptions(model=model)) for model in (None, "ki67-ihc", "nuclei-he")}
+        assert len(keys) == 3
+        return
+    changed = RunOptions(**{name: other_value(name, tmp_path)})
+    is_same = request_key(INFO, changed) == request_key(INFO, RunOptions())
+    assert is_same == (name in NOT_IN_REQUEST), f"{name}: make it part of the request, or say why not"
+
+
+def test_only_options_that_exist_are_left_out() -> None:
+    assert set(NOT_IN_REQUEST) <= set(RunOptions.model_fields)
+    assert all(reason for reason in (*NOT_IN_REQUEST.values(), *NOT_IN_SHARD_KEY.values()))
+    assert set(NOT_IN_SHARD_KEY) <= {field.name for field in dataclasses.fields(SlideJob)}
+
+
+def test_a_file_that_an_option_names_counts_by_what_it_holds(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("{}")
+    two.write_text("{}")
+    first = request_key(INFO, RunOptions(roi=one))
+    assert request_key(INFO, RunOptions(roi=two)) == first
+    two.write_text("{ }")
+    assert request_key(INFO, RunOptions(roi=two)) != first
+
+
+def test_a_slide_without_a_fingerprint_has_no_request() -> None:
+    with pytest.raises(ValueError, match="without a fingerprint"):
+        request_key(dataclasses.replace(INFO, fingerprint=""), RunOptions())
