@@ -14,7 +14,8 @@ WsipsmError                      exit 1
 │   └── DiskFullError                     the disk is full
 └── TooManyFailuresError         exit 5   more slides of a study failed than allowed
 
-A cohort in which some slides failed exits with 5, a run that finished with failed tiles with 7.
+A cohort in which some slides failed exits with 5, a run that finished with failed tiles with 7, a command that a signal
+ended with 128 + its number: 130 after Ctrl-C.
 Messages read `<subject>: <what was found>; <what is needed>. <what to do>`.
 """
 
@@ -30,7 +31,6 @@ EXIT_BUDGET = 4
 EXIT_COHORT_PARTIAL = 5
 EXIT_OUTPUT = 6
 EXIT_INCOMPLETE = 7
-EXIT_INTERRUPTED = 130
 
 MAX_LINE_CHARS = 20_000
 """Of an error: one about a study names many slides."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, score, status, train
+from wsipsm.cli.signals import leave_on_signals, said_of, stop_on_signals
+from wsipsm.cli.streams import open_streams
 from wsipsm.cli.terminal import CleanFormatter, show, show_traceback
-from wsipsm.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, WsipsmError, one_line
+from wsipsm.errors import EXIT_UNEXPECTED, WsipsmError, one_line
 from wsipsm.paths import require_plain_name
 
 DEBUG_FLAG = "--debug"
@@ -32,39 +36,41 @@ class CommandGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the command line; what a usage error repeats of it is cleaned."""
-        try:
-            return super().make_context(*args, **kwargs)
-        except WsipsmError as error:
-            _say(f"error: {one_line(error)}", error)
-            raise typer.Exit(error.exit_code) from error
-        except Exception as error:
-            _clean_usage_error(error)
-            raise
+        """Read the command line, on which --help and --version already print."""
+        return _in_one_line(functools.partial(super().make_context, *args, **kwargs))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; turn what it raises into a line and an exit code."""
+        """Run the command."""
+        return _in_one_line(functools.partial(super().invoke, ctx))
+
+
+def _in_one_line(act: Callable[[], Any]) -> Any:
+    """Do something; turn what it raises into a line and an exit code."""
+    try:
         try:
-            result = super().invoke(ctx)
-            # Here, so that a reader that went away is met before the interpreter's own flush complains.
-            sys.stdout.flush()
-            return result
-        except WsipsmError as error:
-            _say(f"error: {one_line(error)}", error)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as interrupt:
-            notes = getattr(interrupt, "__notes__", ["Nothing was left half-written."])
-            _say("stopped: " + " ".join(notes))
-            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
-        except BrokenPipeError as error:
-            _leave_closed_pipe()
-            raise typer.Exit(EXIT_UNEXPECTED) from error
-        except Exception as error:
-            # Typer's own: usage errors, which it formats, and the exit codes that commands raise.
-            _clean_usage_error(error)
-            if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
-                raise
-            raise _unexpected(error) from error
+            result = act()
+        except typer.Exit:
+            _flush()
+            raise
+        _flush()
+        return result
+    except WsipsmError as error:
+        _say(f"error: {one_line(error)}", error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as interrupt:
+        notes = getattr(interrupt, "__notes__", ["Nothing was left half-written."])
+        called, code = said_of(interrupt)
+        _say(f"{called}: {' '.join(notes)}")
+        raise typer.Exit(code) from interrupt
+    except BrokenPipeError as error:
+        _leave_closed_pipe()
+        raise typer.Exit(EXIT_UNEXPECTED) from error
+    except Exception as error:
+        # Typer's own: usage errors, which it formats, and the exit codes that commands raise.
+        _clean_usage_error(error)
+        if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
+            raise
+        raise _unexpected(error) from error
 
 
 app = typer.Typer(
@@ -126,8 +132,13 @@ def configure(
 
 
 def main() -> None:
-    """Entry point of the ``wsipsm`` command."""
-    app()
+    """Run the command in this process, with its signals and streams; :mod:`wsipsm.cli.start` comes before it."""
+    stop_on_signals()
+    open_streams()
+    try:
+        app()
+    finally:
+        leave_on_signals()
 
 
 def _debugging() -> bool:
@@ -152,6 +163,12 @@ def _unexpected(error: Exception) -> typer.Exit:
     where = "" if _debugging() else f" Run it again with {DEBUG_FLAG} to see where it arose."
     _say(f"error: unexpected {type(error).__name__}: {what}.{where}", error)
     return typer.Exit(EXIT_UNEXPECTED)
+
+
+def _flush() -> None:
+    """Write what was printed now: a stream that fails is met before the interpreter's own flush complains."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _leave_closed_pipe() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Any
 
 import dask.config
@@ -15,7 +16,7 @@ from wsipsm.errors import UsageError, one_line
 _HOST, _PROTOCOL = "127.0.0.1", "tls://"
 
 
-class _SilentScheduler(Scheduler):
+class SilentScheduler(Scheduler):
     """Opens no port for pages: what is served there is neither encrypted nor asked for."""
 
     def start_http_server(self, *given: Any, **named: Any) -> None:
@@ -27,6 +28,16 @@ class _SilentWorker(Worker):
 
     def start_http_server(self, *given: Any, **named: Any) -> None:
         """Serve nothing."""
+
+
+class _DeafNanny(Nanny):
+    """Its worker does not hear Ctrl-C, which a terminal sends to all: the process that started it ends it."""
+
+    async def instantiate(self) -> Any:
+        """Start the worker; it inherits what this thread, which is not the main one, does not listen to."""
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        return await super().instantiate()
 
 
 def open_local_cluster(n_workers: int, folder: str) -> Any:
@@ -73,7 +84,7 @@ def _refusal(n_workers: int, found: list[str]) -> UsageError:
 def _start(n_workers: int, folder: str) -> SpecCluster:
     security = make_own_keys()
     shared = {"host": _HOST, "protocol": _PROTOCOL, "security": security}
-    scheduler = {"cls": _SilentScheduler, "options": {**shared, "port": 0, "dashboard": False}}
+    scheduler = {"cls": SilentScheduler, "options": {**shared, "port": 0, "dashboard": False}}
     own = {
         "nthreads": 1,
         "memory_limit": None,
@@ -81,7 +92,7 @@ def _start(n_workers: int, folder: str) -> SpecCluster:
         "silence_logs": logging.CRITICAL,
         "worker_class": _SilentWorker,
     }
-    worker = {"cls": Nanny, "options": {**shared, **own}}
+    worker = {"cls": _DeafNanny, "options": {**shared, **own}}
     # Else the scheduler imports from, and leaves behind, a folder that is called the same for every user.
     with dask.config.set({"temporary-directory": folder}):
         return SpecCluster(  # type: ignore[no-untyped-call]
