@@ -123,6 +123,10 @@ def build_run_options(**values: Any) -> RunOptions:
     UsageError
         Naming the flag and the value that was refused.
     """
+    if values.get("scheduler") is not None and values.get("workers") is None:
+        from wsipsm.engine.scheduler_address import check_address
+
+        check_address(values["scheduler"])
     from pydantic import ValidationError
 
     from wsipsm.config import RunOptions

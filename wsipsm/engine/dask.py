@@ -1,4 +1,4 @@
-"""Tasks as Dask futures; of this room ``dask``, ``local``, ``own_keys``, ``workers``, ``held``, ``slurm`` import it."""
+"""Tasks as Dask futures. Of this room ``task``, ``serial``, ``budget``, ``events``, ``machine`` know no Dask."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from distributed import Client, KilledWorker, wait
 from distributed.client import ClosedClientError
 from distributed.protocol.pickle import dumps, loads
 
+from wsipsm.engine.greeting import check_scheduler
 from wsipsm.engine.held import keep_sending
 from wsipsm.engine.local import not_started, open_local_cluster
 from wsipsm.engine.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
@@ -327,6 +328,8 @@ class DaskExecutor:
 
 
 def _connect(address: str, cluster: Any) -> Any:
+    if cluster is None:
+        check_scheduler(address, _CONNECT_TIMEOUT_S)
     try:
         # A cluster also brings the keys of its connections.
         return Client(cluster or address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]

@@ -1,0 +1,66 @@
+"""The address of a running scheduler, read and tried before any work. Dask is not imported."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+from wsipsm.errors import UsageError, one_line
+
+_SCHEMES = ("tcp", "tls", "ws", "wss")
+_DEFAULT_PORT = 8786
+_CONNECT_S = 15.0
+
+
+def check_address(address: str, timeout_s: float = _CONNECT_S) -> None:
+    """Make sure that something listens at an address.
+
+    Parameters
+    ----------
+    address
+        As the user gave it.
+    timeout_s
+        How long a connection may take.
+
+    Raises
+    ------
+    UsageError
+        Saying what is wrong: the scheme, host and port, the name, or that nothing listens.
+    """
+    host, port = _read(address)
+    try:
+        reached = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise refusal(address, f"no host of the name {host[:100]} is known ({reason_of(error)})") from error
+    try:
+        socket.create_connection(reached[0][4][:2], timeout=timeout_s).close()
+    except OSError as error:
+        raise refusal(address, f"nothing listens there ({reason_of(error)})") from error
+
+
+def refusal(address: str, found: str) -> UsageError:
+    """Say that an address cannot be used, and what is needed."""
+    return UsageError(
+        f"--scheduler {address[:200]}: {found}; the address of a running one is needed, e.g. tcp://host:8786. Start "
+        "one with 'dask scheduler', or leave the flag out to work on this machine."
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """Words of an error, on one line."""
+    return one_line(getattr(error, "strerror", None) or error)[:200] or type(error).__name__
+
+
+def _read(address: str) -> tuple[str, int]:
+    """Host and port."""
+    scheme = address.partition("://")[0].lower() if "://" in address else "tcp"
+    if scheme not in _SCHEMES:
+        raise refusal(address, f"{scheme[:40]}:// is no way to a scheduler")
+    try:
+        place = urlsplit(address if "://" in address else f"tcp://{address}")
+        host, port = place.hostname, place.port or _DEFAULT_PORT
+    except ValueError as error:
+        raise refusal(address, f"host and port cannot be read in it ({reason_of(error)})") from error
+    if not host:
+        raise refusal(address, "it names no host")
+    return host, port
