@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import Any
 
-from distributed.comm import connect
+from distributed.comm.core import connect
 from distributed.security import Security
 
 from wsipsm.engine.scheduler_address import check_address, reason_of, refusal

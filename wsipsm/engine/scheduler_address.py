@@ -29,11 +29,11 @@ def check_address(address: str, timeout_s: float = _CONNECT_S) -> None:
     """
     host, port = _read(address)
     try:
-        reached = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise refusal(address, f"no host of the name {host[:100]} is known ({reason_of(error)})") from error
     try:
-        socket.create_connection(reached[0][4][:2], timeout=timeout_s).close()
+        socket.create_connection((host, port), timeout=timeout_s).close()
     except OSError as error:
         raise refusal(address, f"nothing listens there ({reason_of(error)})") from error
 
