@@ -33,7 +33,7 @@ def test_polygons(boxes: list[tuple[float, float, float, float]]) -> None:
 @settings(deadline=None, max_examples=40)
 def test_tissue(boxes: list[tuple[float, float, float, float]], seed: int) -> None:
     mask = np.random.default_rng(seed).random((9, 12)) < 0.5
-    tissue = TissueMask(mask, 70.0, None, float(mask.mean()))
+    tissue = TissueMask(mask, 70.0, None, mask)
     pixels = [shapely.box(70 * x, 70 * y, 70 * x + 70, 70 * y + 70) for y, x in np.argwhere(mask)]
     shape = shapely.union_all(pixels)
     expected = [shape.intersection(shapely.box(*box)).area for box in corners(boxes)]

@@ -18,7 +18,7 @@ from skimage.filters import threshold_otsu
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.array import ArraySlide
-from wsipsm.tissue import TissueMask, find_tissue, refuse_fluorescence, sample_tissue_pixels
+from wsipsm.tissue import TissueMask, find_tissue, refuse_fluorescence, sample_tissue
 
 PX0 = 20.0
 """Level-0 pixels per pixel of the drawn thumbnails."""
@@ -150,7 +150,7 @@ def test_thumbnail_of_another_slide_is_refused() -> None:
 @given(st.lists(st.tuples(st.floats(-50, 900), st.floats(-50, 900)), max_size=40), st.floats(0.7, 30))
 def test_contains_reads_the_raster(points: list[tuple[float, float]], px0_per_pixel: float) -> None:
     mask = np.random.default_rng(4).random((19, 23)) < 0.4
-    tissue = TissueMask(mask, px0_per_pixel, None, 0.4)
+    tissue = TissueMask(mask, px0_per_pixel, None, mask)
     xy = np.array(points, dtype=np.float64).reshape(-1, 2)
     found = tissue.contains(xy)
     for (x, y), inside in zip(points, found, strict=True):
@@ -164,7 +164,8 @@ def test_contains_reads_the_raster(points: list[tuple[float, float]], px0_per_pi
 @given(st.integers(-30, 300), st.integers(-30, 300), st.integers(0, 60), st.integers(0, 60), st.integers(0, 2**32))
 def test_touches_when_a_point_of_the_box_is_contained(x: int, y: int, width: int, height: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    tissue = TissueMask(rng.random((19, 23)) < 0.1, 11.3, None, 0.1)
+    mask = rng.random((19, 23)) < 0.1
+    tissue = TissueMask(mask, 11.3, None, mask)
     points = np.stack([rng.uniform(x, x + width, 200), rng.uniform(y, y + height, 200)], axis=1)
     if width * height == 0:
         assert not tissue.touches(Box(x, y, width, height))
@@ -173,7 +174,7 @@ def test_touches_when_a_point_of_the_box_is_contained(x: int, y: int, width: int
 
 
 def test_the_last_sliver_of_a_rounded_thumbnail_belongs_to_its_edge() -> None:
-    tissue = TissueMask(np.ones((10, 10), bool), 3.3, None, 1.0)
+    tissue = TissueMask(np.ones((10, 10), bool), 3.3, None, np.ones((10, 10), bool))
     assert tissue.contains(np.array([[33.4, 5.0], [40.0, 5.0]])).tolist() == [True, False]
     assert tissue.touches(Box(33, 0, 1, 1))
     assert not tissue.touches(Box(40, 0, 5, 5))
@@ -182,13 +183,14 @@ def test_the_last_sliver_of_a_rounded_thumbnail_belongs_to_its_edge() -> None:
 def test_area_and_dictionary() -> None:
     mask = np.zeros((10, 10), bool)
     mask[:2, :3] = mask[8:, 8:] = True
-    tissue = TissueMask(mask, 4.0, "note", 0.1)
+    tissue = TissueMask(mask, 4.0, "note", mask)
     facts = tissue.to_dict()
     assert tissue.area_px0() == facts["area_px0"] == 160
     assert (facts["kind"], facts["n_parts"], facts["note"]) == ("tissue", 2, "note")
-    moved = TissueMask(np.roll(mask, 1, axis=1), 4.0, "note", 0.1)
+    shifted = np.roll(mask, 1, axis=1)
+    moved = TissueMask(shifted, 4.0, "note", shifted)
     assert facts["hash"] != moved.to_dict()["hash"]
-    assert facts["hash"] == TissueMask(mask.copy(), 4.0, None, 0.1).to_dict()["hash"]
+    assert facts["hash"] == TissueMask(mask.copy(), 4.0, None, mask).to_dict()["hash"]
 
 
 def test_sample_comes_from_tissue_and_from_the_seed() -> None:
@@ -196,27 +198,29 @@ def test_sample_comes_from_tissue_and_from_the_seed() -> None:
     pixels[600:1000, 800:1300] = (150, 90, 160)
     mask = np.zeros((150, 200), bool)
     mask[60:100, 80:130] = True
-    tissue = TissueMask(mask, 10.0, None, float(mask.mean()))
+    tissue = TissueMask(mask, 10.0, None, mask)
     slide = ArraySlide(pixels, mpp=0.5)
-    sample = sample_tissue_pixels(slide, tissue, seed=1, n_pixels=5000)
+    sample = sample_tissue(slide, tissue, seed=1, n_pixels=5000).pixels
     assert sample.shape == (5000, 3)
     assert (sample == (150, 90, 160)).all(axis=1).mean() > 0.6
-    np.testing.assert_array_equal(sample, sample_tissue_pixels(slide, tissue, seed=1, n_pixels=5000))
-    assert (sample != sample_tissue_pixels(slide, tissue, seed=2, n_pixels=5000)).any()
+    np.testing.assert_array_equal(sample, sample_tissue(slide, tissue, seed=1, n_pixels=5000).pixels)
+    assert (sample != sample_tissue(slide, tissue, seed=2, n_pixels=5000).pixels).any()
 
 
 @pytest.mark.parametrize("mpp", [None, 0.1, 0.25, 1.0])
 def test_sample_of_any_pixel_size(mpp: float | None) -> None:
     slide = ArraySlide(glass(90, 130), mpp=mpp)
-    tissue = TissueMask(np.ones((90, 130), bool), 1.0, None, 1.0)
-    sample = sample_tissue_pixels(slide, tissue, seed=0)
+    tissue = TissueMask(np.ones((90, 130), bool), 1.0, None, np.ones((90, 130), bool))
+    sample = sample_tissue(slide, tissue, seed=0).pixels
     assert len(sample) > 300
     assert sample.min() > 200
 
 
 def test_sample_without_tissue_is_empty() -> None:
     slide = ArraySlide(glass(90, 130), mpp=0.5)
-    assert sample_tissue_pixels(slide, TissueMask(np.zeros((9, 13), bool), 10.0, None, 0.0), 0).shape == (0, 3)
+    assert sample_tissue(
+        slide, TissueMask(np.zeros((9, 13), bool), 10.0, None, np.zeros((9, 13), bool)), 0
+    ).pixels.shape == (0, 3)
 
 
 class BadTopSlide(ArraySlide):
@@ -232,11 +236,11 @@ class BadTopSlide(ArraySlide):
 
 def test_sample_leaves_out_bad_patches_and_raises_when_all_are_bad() -> None:
     slide = BadTopSlide(glass(600, 600), mpp=0.5)
-    tissue = TissueMask(np.ones((60, 60), bool), 10.0, None, 1.0)
-    assert len(sample_tissue_pixels(slide, tissue, 0, 1000)) == 1000
+    tissue = TissueMask(np.ones((60, 60), bool), 10.0, None, np.ones((60, 60), bool))
+    assert len(sample_tissue(slide, tissue, 0, 1000).pixels) == 1000
     slide.unreadable_px0 = 10_000
     with pytest.raises(SlideReadError):
-        sample_tissue_pixels(slide, tissue, 0, 1000)
+        sample_tissue(slide, tissue, 0, 1000)
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])

@@ -21,7 +21,7 @@ from wsipsm.rundir import write_aside
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stain import FALLBACK_BACKGROUND, StainProfile, detect_stain, estimate_background, fit_stain_profile
-from wsipsm.tissue import find_slide_tissue, sample_tissue_pixels
+from wsipsm.tissue import find_slide_tissue, sample_tissue
 
 BATCH = "batch"
 """In place of a slide: all slides of a study."""
@@ -63,7 +63,7 @@ def sample_stain(task: SampleTask) -> StainSample:
     with open_slide(task.path, task.mpp, task.image, identify=False) as slide:
         thumbnail, px0_per_pixel, _ = read_partial_thumbnail(slide)
         tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
-        pixels = sample_tissue_pixels(slide, tissue, task.seed)
+        pixels = sample_tissue(slide, tissue, task.seed).pixels
     decision = detect_stain(pixels)
     chosen = np.random.default_rng(task.seed).permutation(len(pixels))[:_MAX_PIXELS]
     background, _ = estimate_background(pixels)

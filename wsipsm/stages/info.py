@@ -13,7 +13,7 @@ from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
 from wsipsm.stages.plan import DEFAULT_MODELS
 from wsipsm.stain import detect_stain
-from wsipsm.tissue import find_slide_tissue, sample_tissue_pixels
+from wsipsm.tissue import find_slide_tissue, sample_tissue
 
 N_SAMPLED_PIXELS = 50_000
 """Fewer than a run samples: enough to tell stains apart, and quick."""
@@ -103,7 +103,7 @@ def _look_at_pixels(slide: Slide) -> SlideReport:
     thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
     tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
     notes = (*slide.info.notes, *(() if tissue.note is None else (tissue.note,)))
-    pixels = sample_tissue_pixels(slide, tissue, seed=0, n_pixels=N_SAMPLED_PIXELS)
+    pixels = sample_tissue(slide, tissue, seed=0, n_pixels=N_SAMPLED_PIXELS).pixels
     if len(pixels) == 0:
         return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))
     decision = detect_stain(pixels)

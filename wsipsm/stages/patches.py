@@ -15,7 +15,7 @@ from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.read import read_box, read_thumbnail
 from wsipsm.stain import StainDecision, detect_stain, fit_stain_profile
-from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue_pixels
+from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
 from wsipsm.training.lessons import StainedImage
 
 _PATCH_PX = 640
@@ -64,7 +64,7 @@ def draw_patches(path: Path, mpp: float | None, stain: Stain | None, seed: int, 
         thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
         refuse_fluorescence(thumbnail, slide.info.path)
         tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
-        pixels = sample_tissue_pixels(slide, tissue, seed)
+        pixels = sample_tissue(slide, tissue, seed).pixels
         decision = detect_stain(pixels)
         profile = fit_stain_profile(pixels, stain or decision.stain, seed)
         grid = SlideFrame.of(slide.info).grid(slide_mpp, working_mpp)

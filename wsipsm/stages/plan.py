@@ -16,6 +16,8 @@ from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.quality.finding import Finding
+from wsipsm.quality.focus import check_focus
+from wsipsm.quality.ink import check_ink
 from wsipsm.region import PolygonRegion, Region, read_roi
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import Slide, SlideInfo
@@ -28,7 +30,7 @@ from wsipsm.stages.partial import read_partial_thumbnail, slices_of
 from wsipsm.stages.provenance import shard_code
 from wsipsm.stain import StainDecision, StainProfile, detect_stain, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
-from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue_pixels
+from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
 
 DEFAULT_MODELS = {Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
 NOT_IN_SHARD_KEY = MappingProxyType(
@@ -112,7 +114,8 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     thumbnail, px0_per_pixel, unread = read_partial_thumbnail(slide)
     refuse_fluorescence(thumbnail, info.path)
     tissue = _with_unread(find_slide_tissue(info, thumbnail, px0_per_pixel), unread)
-    pixels = sample_tissue_pixels(slide, tissue, options.seed)
+    sample = sample_tissue(slide, tissue, options.seed)
+    pixels = sample.pixels
     decision = detect_stain(pixels)
     chosen = _choose_model(options, decision)
     profile = fit_stain_profile(pixels, chosen.card.stain, options.seed)
@@ -141,6 +144,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
             *_resolution_notes(grid),
         ),
         n_unread_overview=len(unread),
+        findings=(check_focus(sample.patches, sample.mpp), check_ink(tissue.ink_fraction)),
     )
 
 
@@ -198,12 +202,13 @@ def _with_unread(tissue: TissueMask, unread: list[Box]) -> TissueMask:
     """Count what cannot be read as tissue: a part that failed must not pass for an empty one."""
     if not unread:
         return tissue
-    mask = tissue.mask.copy()
+    mask, outline = tissue.mask.copy(), tissue.tissue.copy()
     whole = Box(0, 0, mask.shape[1], mask.shape[0])
     for box in unread:
         mask[slices_of(box, whole)] = True
+        outline[slices_of(box, whole)] = True
     note = f"{len(unread)} parts of the overview cannot be read; they are counted as tissue."
-    return replace(tissue, mask=mask, note=f"{tissue.note} {note}" if tissue.note else note)
+    return replace(tissue, mask=mask, tissue=outline, note=f"{tissue.note} {note}" if tissue.note else note)
 
 
 def margins(card: ModelCard) -> tuple[int, int, int]:

@@ -204,7 +204,7 @@ def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Re
             drawn = [Annotation(region.shape, region.name)]
             temporary.write_bytes(annotation_bytes(frame, drawn, slide_facts(info, frame), region.shape))
     elif isinstance(region, TissueMask):
-        _, coded = cv2.imencode(".png", region.mask.astype(np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
+        _, coded = cv2.imencode(".png", region.to_picture())
         with write_aside(run_dir.path(Artefact.TISSUE)) as temporary:
             temporary.write_bytes(coded.tobytes())
 
@@ -265,14 +265,7 @@ def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> 
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if mask is None:
         raise UsageError(f"{path}: cannot be read; the tissue of the run is needed. Run the slide again.")
-    x, y = stored["origin_px0"]
-    return TissueMask(
-        mask > 0,
-        float(stored["px0_per_pixel"]),
-        stored.get("note"),
-        float(stored["fraction"]),
-        origin_px0=(int(x), int(y)),
-    )
+    return TissueMask.from_picture(np.asarray(mask, dtype=np.uint8), stored)
 
 
 def _read_polygons(path: Path, stored: Mapping[str, Any]) -> PolygonRegion:

@@ -7,15 +7,16 @@ from wsipsm.tissue.find import (
     find_slide_tissue,
     find_tissue,
     refuse_fluorescence,
-    sample_tissue_pixels,
 )
+from wsipsm.tissue.sample import TissueSample, sample_tissue
 
 __all__ = [
     "ALL_NUCLEI",
     "Mask",
     "TissueMask",
+    "TissueSample",
     "find_slide_tissue",
     "find_tissue",
     "refuse_fluorescence",
-    "sample_tissue_pixels",
+    "sample_tissue",
 ]

@@ -1,15 +1,16 @@
 """Tissue on a slide, from its thumbnail.
 
-The mask decides where nuclei are sought, so it is generous: a piece of glass taken for tissue costs seconds,
-a piece of tissue taken for glass costs nuclei.
+Two masks: where nuclei are searched is generous, since a piece of glass taken for tissue costs seconds and a piece of
+tissue taken for glass costs nuclei; what counts as area is the tissue's own outline. Ink belongs to neither.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -17,15 +18,14 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsipsm.errors import SlideReadError, UnsupportedSlideError
+from wsipsm.errors import UnsupportedSlideError
 from wsipsm.geometry import Box, Size
-from wsipsm.slide.base import Slide, SlideInfo
+from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.slide.read import read_box
-from wsipsm.stain import OD_CAP, estimate_background, optical_density
+from wsipsm.stain import Vector, estimate_background, optical_density
+from wsipsm.tissue.ink import find_ink, ink_on_tissue
+from wsipsm.tissue.outline import STAINED_OD, grow, mean_and_spread, outline_tissue
 
-_STAINED_OD = 0.06
-"""Mean OD plus spread of OD over the channels. Measured: glass stays under 0.03 (99 %), pale IHC stroma is 0.07."""
 _SMOOTHING_PX0 = 6.0
 _SPECK_PX0 = 60.0
 _CLOSING_PX0 = 150.0
@@ -36,12 +36,11 @@ _WHOLE_FROM = 0.85
 _WHOLE_CROP_FROM = 0.7
 _CROP_PX0 = 4096
 """An image up to this side is a crop that somebody chose: its pale parts are stroma sooner than glass."""
-_INK_FROM_PX0_PER_PIXEL = 3.0
-"""Ink is looked for on overviews only: at finer scales single nuclei are as dark and as saturated."""
+_DARK_FROM_PX0_PER_PIXEL = 3.0
+"""Black is left out on overviews only: at finer scales single nuclei are as dark."""
+_ASSUMED_MPP = 0.25
+"""Pixel size of a slide that states none, for the sizes of ink and of gaps in tissue."""
 _DARK_LEVEL = 60
-_SAMPLE_MPP = 0.5
-_SAMPLE_PATCH_PX = 128
-_SAMPLE_PATCHES = 64
 
 Mask = NDArray[np.bool_]
 
@@ -54,13 +53,15 @@ class TissueMask:
     """Tissue as a raster at thumbnail scale; a ``Region`` (see ``wsipsm.region``)."""
 
     mask: Mask
-    """Shape (height, width)."""
+    """Where nuclei are searched and counted, shape (height, width): tissue with a margin, free of ink."""
     px0_per_pixel: float
     """Level-0 pixels per mask pixel."""
     note: str | None
     """What a reader should know: nothing found, everything taken."""
-    fraction: float
-    """Share of the mask that is tissue."""
+    tissue: Mask
+    """Where tissue lies, inside ``mask``, shape (height, width): areas and densities are of it."""
+    ink_fraction: float = 0.0
+    """Share of the tissue that ink covers, which is left out of both masks, 0..1."""
     name: str = ALL_NUCLEI
     origin_px0: tuple[int, int] = (0, 0)
     """x, y at level 0 where the mask begins: the corner of the part of the canvas that holds pixels."""
@@ -99,9 +100,14 @@ class TissueMask:
         row = np.minimum(np.where(inside, y, 0).astype(np.intp), height - 1)
         return np.asarray(inside & self.mask[row, column], dtype=np.bool_)
 
+    @property
+    def fraction(self) -> float:
+        """Share of the picture that is tissue, 0..1."""
+        return float(self.tissue.mean()) if self.tissue.size else 0.0
+
     def area_px0(self) -> float:
-        """Area in level-0 pixels."""
-        return float(self.mask.sum()) * self.px0_per_pixel**2
+        """Area of the tissue in level-0 pixels."""
+        return float(self.tissue.sum()) * self.px0_per_pixel**2
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
         """Area of tissue in each box.
@@ -117,7 +123,7 @@ class TissueMask:
         """
         height, width = self.mask.shape
         summed = np.zeros((height + 1, width + 1))
-        np.cumsum(np.cumsum(self.mask, axis=0), axis=1, out=summed[1:, 1:])
+        np.cumsum(np.cumsum(self.tissue, axis=0), axis=1, out=summed[1:, 1:])
         boxes = (np.asarray(boxes_px0, dtype=np.float64).reshape(-1, 4) - self.origin_px0 * 2) / self.px0_per_pixel
         left, top, right, bottom = boxes.T
 
@@ -139,16 +145,35 @@ class TissueMask:
         shape = shapely.union_all(shapely.box(*corners.T))
         return shape if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon)) else shapely.MultiPolygon()
 
+    def to_picture(self) -> NDArray[np.uint8]:
+        """Both masks as one grey picture: 255 tissue, 128 the margin that was searched around it, 0 neither."""
+        return np.where(self.tissue, 255, np.where(self.mask, 128, 0)).astype(np.uint8)
+
+    @classmethod
+    def from_picture(cls, picture: NDArray[np.uint8], values: Mapping[str, Any]) -> Self:
+        """Mask from :meth:`to_picture` and the values of :meth:`to_dict`; KeyError where one is missing."""
+        x, y = values["origin_px0"]
+        return cls(
+            mask=picture > 0,
+            px0_per_pixel=float(values["px0_per_pixel"]),
+            note=values["note"],
+            tissue=picture == 255,
+            ink_fraction=float(values["ink_fraction"]),
+            origin_px0=(int(x), int(y)),
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``run.json``; ``hash`` names the mask."""
+        """Plain values for ``run.json``; ``hash`` names the masks."""
         digest = hashlib.sha256(f"{self.mask.shape} {self.px0_per_pixel!r} {self.origin_px0}".encode())
         digest.update(np.packbits(self.mask).tobytes())
+        digest.update(np.packbits(self.tissue).tobytes())
         return {
             "kind": "tissue",
             "name": self.name,
             "area_px0": self.area_px0(),
-            "n_parts": int(cv2.connectedComponents(self.mask.astype(np.uint8), connectivity=8)[0]) - 1,
+            "n_parts": int(cv2.connectedComponents(self.tissue.astype(np.uint8), connectivity=8)[0]) - 1,
             "fraction": self.fraction,
+            "ink_fraction": self.ink_fraction,
             "px0_per_pixel": self.px0_per_pixel,
             "origin_px0": list(self.origin_px0),
             "note": self.note,
@@ -156,12 +181,14 @@ class TissueMask:
         }
 
 
-def find_tissue(thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_size: Size) -> TissueMask:
+def find_tissue(
+    thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_size: Size, mpp: float | None = None
+) -> TissueMask:
     """Find tissue on a thumbnail of a brightfield slide.
 
-    What absorbs more than glass is tissue, unless it is black or has the hue of ink. Small gaps are closed and
-    a margin is added. An image without glass, or nearly without, is taken whole; so is one without tissue, with
-    a note. An image that is nearly all black gives an empty mask and a note.
+    What absorbs more than glass is tissue, unless it is black or has the hue of ink. Nuclei are searched in it and in
+    a margin around it; its area is that of its own outline. An image without glass, or nearly without, is searched
+    whole; so is one without tissue, with a note. An image that is nearly all black gives empty masks and a note.
 
     Parameters
     ----------
@@ -171,7 +198,40 @@ def find_tissue(thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_size: 
         Level-0 pixels per thumbnail pixel.
     slide_size
         Level-0 size.
+    mpp
+        Level-0 pixel size, um/px; None: a usual one, for the sizes of ink and of gaps in tissue.
     """
+    _require_whole(thumbnail, px0_per_pixel, slide_size)
+    dark = thumbnail.max(axis=2) < _DARK_LEVEL
+    if (lit := _missing_light(thumbnail, dark)) is not None:
+        black = (
+            f"tissue: {dark.mean():.0%} of the slide is black and {lit:.1%} of the rest is light; brightfield tissue "
+            "lies on light glass, so no tissue was taken. Pass --roi to choose a region by hand."
+        )
+        nothing = np.zeros(dark.shape, dtype=np.bool_)
+        return TissueMask(nothing, px0_per_pixel, black, nothing)
+    glass, seen = estimate_background(thumbnail[~dark])
+    if not seen:
+        # A dark border would still be no tissue, so only a crop without one is taken as it is.
+        mask = ~np.zeros_like(dark) if dark.mean() < 0.05 else _tidy(~grow(dark, 2), px0_per_pixel)
+        all_taken = "tissue: no bright glass in the picture; all of it was taken."
+        return TissueMask(mask, px0_per_pixel, all_taken, mask)
+    um_per_pixel = px0_per_pixel * (mpp or _ASSUMED_MPP)
+    ink = find_ink(thumbnail, um_per_pixel, glass)
+    is_crop = max(slide_size.width, slide_size.height) <= _CROP_PX0
+    searched, note = _searched(thumbnail, dark, ink, glass, px0_per_pixel, is_crop)
+    outline = outline_tissue(thumbnail, um_per_pixel, glass)
+    if px0_per_pixel >= _DARK_FROM_PX0_PER_PIXEL:
+        outline &= ~grow(dark, 3)
+    mask = searched & ~ink
+    tissue = outline & mask
+    n_covered = int(ink_on_tissue(ink, outline).sum())
+    covered = n_covered / max(1, n_covered + int(tissue.sum()))
+    # Where no outline is found, what was searched is all that can be called tissue.
+    return TissueMask(mask, px0_per_pixel, note, tissue if tissue.any() else mask, covered)
+
+
+def _require_whole(thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_size: Size) -> None:
     height, width = thumbnail.shape[:2]
     off = max(abs(width * px0_per_pixel - slide_size.width), abs(height * px0_per_pixel - slide_size.height))
     if off > 2 * px0_per_pixel + 1:
@@ -179,30 +239,20 @@ def find_tissue(thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_size: 
             f"thumbnail: {width}x{height} px at {px0_per_pixel:.3g} level-0 px each; "
             f"a slide of {slide_size.width}x{slide_size.height} px is meant."
         )
-    whole = np.ones((height, width), dtype=np.bool_)
-    dark = thumbnail.max(axis=2) < _DARK_LEVEL
-    if (lit := _missing_light(thumbnail, dark)) is not None:
-        note = (
-            f"tissue: {dark.mean():.0%} of the slide is black and {lit:.1%} of the rest is light; brightfield tissue "
-            "lies on light glass, so no tissue was taken. Pass --roi to choose a region by hand."
-        )
-        return TissueMask(~whole, px0_per_pixel, note, 0.0)
-    glass, seen = estimate_background(thumbnail[~dark])
-    if not seen:
-        # A dark border would still be no tissue, so only a crop without one is taken as it is.
-        mask = whole if dark.mean() < 0.05 else _tidy(~_grow(dark, 2), px0_per_pixel)
-        return _result(mask, px0_per_pixel, "tissue: no bright glass in the picture; all of it was taken.")
-    od = optical_density(thumbnail, glass)
+
+
+def _searched(
+    thumbnail: NDArray[np.uint8], dark: Mask, ink: Mask, glass: Vector, px0_per_pixel: float, is_crop: bool
+) -> tuple[Mask, str | None]:
+    """Where nuclei are searched, ink included where tissue surrounds it; and a note where nothing was found."""
     stained = _stained(thumbnail, glass, px0_per_pixel)
-    if px0_per_pixel >= _INK_FROM_PX0_PER_PIXEL:
-        stained &= ~_grow(dark | _ink(od), 3)
-    mask = _tidy(_without_specks(stained, od, px0_per_pixel), px0_per_pixel)
+    if px0_per_pixel >= _DARK_FROM_PX0_PER_PIXEL:
+        stained &= ~grow(dark | ink, 3)
+    mask = _tidy(_without_specks(stained, optical_density(thumbnail, glass), px0_per_pixel), px0_per_pixel)
+    whole = np.ones(dark.shape, dtype=np.bool_)
     if not mask.any():
-        return _result(whole, px0_per_pixel, "tissue: none found on the thumbnail; the whole slide was searched.")
-    is_crop = max(slide_size.width, slide_size.height) <= _CROP_PX0
-    if mask.mean() >= (_WHOLE_CROP_FROM if is_crop else _WHOLE_FROM):
-        return _result(whole, px0_per_pixel, None)
-    return _result(mask, px0_per_pixel, None)
+        return whole, "tissue: none found on the thumbnail; the whole slide was searched."
+    return (whole if mask.mean() >= (_WHOLE_CROP_FROM if is_crop else _WHOLE_FROM) else mask), None
 
 
 def find_slide_tissue(info: SlideInfo, thumbnail: NDArray[np.uint8], px0_per_pixel: float) -> TissueMask:
@@ -216,52 +266,8 @@ def find_slide_tissue(info: SlideInfo, thumbnail: NDArray[np.uint8], px0_per_pix
         As for :func:`find_tissue`.
     """
     content = SlideFrame.of(info).content
-    tissue = find_tissue(thumbnail, px0_per_pixel, Size(content.width, content.height))
+    tissue = find_tissue(thumbnail, px0_per_pixel, Size(content.width, content.height), info.mpp)
     return replace(tissue, origin_px0=(content.x, content.y))
-
-
-def sample_tissue_pixels(slide: Slide, tissue: TissueMask, seed: int, n_pixels: int = 200_000) -> NDArray[np.uint8]:
-    """Draw pixels from seeded patches spread over the tissue.
-
-    Parameters
-    ----------
-    slide
-        An open slide; read at about 0.5 um/px, at level 0 when its pixel size is unknown.
-    tissue
-        Where to look; the glass between tissue comes along, which shows the background.
-    seed
-        The same seed gives the same pixels.
-    n_pixels
-        Fewer come back when the tissue is smaller.
-
-    Returns
-    -------
-    Shape (n, 3), uint8; empty when there is no tissue.
-
-    Raises
-    ------
-    SlideReadError
-        When no patch can be read; single bad patches are left out.
-    """
-    rng = np.random.default_rng(seed)
-    mpp = slide.info.mpp
-    scale = max(1.0, _SAMPLE_MPP / mpp) if mpp else 1.0
-    content = SlideFrame.of(slide.info).content
-    boxes = _sample_boxes(content, tissue, scale, rng)
-    patches: list[NDArray[np.uint8]] = []
-    failure: SlideReadError | None = None
-    for box in boxes:
-        try:
-            patches.append(read_box(slide, box, scale, (content.x, content.y)).reshape(-1, 3))
-        except SlideReadError as error:
-            failure = error
-    if not patches:
-        if failure is not None:
-            raise failure
-        return np.empty((0, 3), dtype=np.uint8)
-    quota = math.ceil(n_pixels / len(patches))
-    drawn = [patch[rng.permutation(len(patch))[:quota]] for patch in patches]
-    return np.concatenate(drawn)[:n_pixels]
 
 
 def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
@@ -312,26 +318,8 @@ def _stained(thumbnail: NDArray[np.uint8], glass: tuple[float, float, float], px
     sigma = max(0.7, _SMOOTHING_PX0 / px0_per_pixel)
     smooth = cv2.GaussianBlur(thumbnail, (0, 0), sigma)
     od = optical_density(np.asarray(smooth, dtype=np.uint8), glass)
-    mean, spread = _mean_and_spread(od)
-    return np.asarray(mean + spread > _STAINED_OD, dtype=np.bool_)
-
-
-def _mean_and_spread(od: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean, and largest minus smallest, over the channels: by hand, since NumPy is slow along a short axis."""
-    red, green, blue = od[..., 0], od[..., 1], od[..., 2]
-    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    mean = (red + green + blue) / np.float32(3)
-    return mean.astype(np.float32), spread.astype(np.float32)
-
-
-def _ink(od: NDArray[np.float32]) -> Mask:
-    """Hues that no stain has: green below red and blue in OD, or hardly any blue, or hardly any red, and strong."""
-    red, green, blue = od[..., 0], od[..., 1], od[..., 2]
-    total = np.maximum(red + green + blue, 1e-6)
-    green_ink = (np.minimum(red, blue) - green > 0.1) & (green < 0.6 * OD_CAP)
-    blue_ink = (blue / total < 0.09) & (total > 0.6)
-    red_ink = (red / total < 0.08) & (blue / total > 0.38) & (total > 0.9)
-    return np.asarray(green_ink | blue_ink | red_ink, dtype=np.bool_)
+    mean, spread = mean_and_spread(od)
+    return np.asarray(mean + spread > STAINED_OD, dtype=np.bool_)
 
 
 def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float) -> Mask:
@@ -339,7 +327,7 @@ def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float
     if not stained.any():
         return stained
     count, labels, stats, _ = cv2.connectedComponentsWithStats(stained.astype(np.uint8), connectivity=8)
-    mean, spread = _mean_and_spread(od)
+    mean, spread = mean_and_spread(od)
     grey = np.bincount(labels.ravel(), spread.ravel(), count) < 0.25 * np.bincount(labels.ravel(), mean.ravel(), count)
     distance = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
     half_width = np.asarray(
@@ -354,39 +342,9 @@ def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float
 
 def _tidy(mask: Mask, px0_per_pixel: float) -> Mask:
     """Close gaps, fill small holes, add a margin."""
-    closed = ~_grow(~_grow(mask, _CLOSING_PX0 / px0_per_pixel), _CLOSING_PX0 / px0_per_pixel)
+    closed = ~grow(~grow(mask, _CLOSING_PX0 / px0_per_pixel), _CLOSING_PX0 / px0_per_pixel)
     _, labels, stats, _ = cv2.connectedComponentsWithStats((~closed).astype(np.uint8), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] <= (_LARGEST_HOLE_PX0 / px0_per_pixel) ** 2
     small[0] = False
     filled = np.asarray(closed | small[labels], dtype=np.bool_)
-    return _grow(filled, max(1.0, _MARGIN_PX0 / px0_per_pixel))
-
-
-def _grow(mask: Mask, radius_px: float) -> Mask:
-    """Dilate by a disk; by distances, so that the cost does not depend on the radius."""
-    if not mask.any():
-        return mask
-    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
-    return np.asarray(distance <= radius_px, dtype=np.bool_)
-
-
-def _result(mask: Mask, px0_per_pixel: float, note: str | None) -> TissueMask:
-    return TissueMask(mask, px0_per_pixel, note, float(mask.mean()))
-
-
-def _sample_boxes(content: Box, tissue: TissueMask, scale: float, rng: np.random.Generator) -> list[Box]:
-    """Working-pixel boxes, from the content's corner, of patches in tissue, one from each stratum of a raster."""
-    width, height = math.ceil(content.width / scale), math.ceil(content.height / scale)
-    patch_width, patch_height = min(_SAMPLE_PATCH_PX, width), min(_SAMPLE_PATCH_PX, height)
-    step = max(1.0, math.sqrt(content.area / 1_000_000))
-    rows, columns = np.mgrid[0 : math.ceil(content.height / step), 0 : math.ceil(content.width / step)]
-    points = (np.stack([columns.ravel(), rows.ravel()], axis=1) + 0.5) * step
-    points = points[tissue.contains(points + np.array([content.x, content.y]))]
-    if len(points) == 0:
-        return []
-    strata = np.array_split(np.arange(len(points)), min(_SAMPLE_PATCHES, len(points)))
-    chosen = points[[int(rng.choice(stratum)) for stratum in strata]] / scale
-    left = np.clip(chosen[:, 0] - patch_width / 2, 0, width - patch_width).astype(int)
-    top = np.clip(chosen[:, 1] - patch_height / 2, 0, height - patch_height).astype(int)
-    corners = sorted(set(zip(left.tolist(), top.tolist(), strict=True)))
-    return [Box(x, y, patch_width, patch_height) for x, y in corners]
+    return grow(filled, max(1.0, _MARGIN_PX0 / px0_per_pixel))

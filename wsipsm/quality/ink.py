@@ -1,0 +1,24 @@
+"""Ink: how much of the tissue it covers."""
+
+from __future__ import annotations
+
+from wsipsm.quality.finding import Finding, Verdict
+
+MAX_INK = 0.1
+"""Share of the tissue; more than that and what is left may not stand for the slide."""
+
+
+def check_ink(ink_fraction: float) -> Finding:
+    """Check what share of the tissue ink covers; that part is left out of search and area.
+
+    Parameters
+    ----------
+    ink_fraction
+        Share of the tissue, 0..1.
+    """
+    share = f"{ink_fraction:.1%} of the tissue is covered by ink and was left out."
+    if ink_fraction > MAX_INK:
+        text, verdict = f"{share} What is left may not stand for the slide.", Verdict.FLAG
+    else:
+        text, verdict = share if ink_fraction > 0 else "no ink was found on the tissue.", Verdict.OK
+    return Finding(name="ink_fraction", value=round(ink_fraction, 4), high=MAX_INK, verdict=verdict, text=text)

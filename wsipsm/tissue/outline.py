@@ -1,0 +1,86 @@
+"""The outline of tissue as a person draws it, for areas and densities; the search for nuclei reaches farther."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.stain import Vector, optical_density
+
+STAINED_OD = 0.06
+"""Mean OD plus spread of OD over the channels. Measured: glass stays under 0.03 (99 %), pale IHC stroma is 0.07."""
+_SMOOTHING_UM = 1.5
+_CLOSING_UM = 20.0
+"""Gaps of up to twice this are tissue: pale stroma between nuclei hardly differs from glass."""
+_LARGEST_HOLE_UM2 = 10_000.0
+"""Adipocytes, vessels and glands up to this size belong to the tissue around them."""
+_SMALLEST_PIECE_UM2 = 1_000.0
+
+Mask = NDArray[np.bool_]
+
+
+def outline_tissue(picture: NDArray[np.uint8], um_per_pixel: float, glass: Vector) -> Mask:
+    """Outline the tissue on a picture of a slide, without the margin that a search needs.
+
+    Parameters
+    ----------
+    picture
+        RGB, shape (height, width, 3), uint8.
+    um_per_pixel
+        Its scale.
+    glass
+        Grey levels of empty glass.
+
+    Returns
+    -------
+    Shape (height, width), bool.
+    """
+    smooth = cv2.GaussianBlur(picture, (0, 0), max(0.7, _SMOOTHING_UM / um_per_pixel))
+    mean, spread = mean_and_spread(optical_density(np.asarray(smooth, dtype=np.uint8), glass))
+    radius_px = _CLOSING_UM / um_per_pixel
+    closed = ~grow(~grow(np.asarray(mean + spread > STAINED_OD), radius_px), radius_px)
+    filled = closed | _parts(~closed, 4, most_px=_LARGEST_HOLE_UM2 / um_per_pixel**2)
+    return filled & ~_parts(filled, 8, most_px=_SMALLEST_PIECE_UM2 / um_per_pixel**2)
+
+
+def mean_and_spread(od: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean, and largest minus smallest, over the channels: by hand, since NumPy is slow along a short axis.
+
+    Parameters
+    ----------
+    od
+        Optical density, shape (..., 3), float32.
+
+    Returns
+    -------
+    Two arrays of shape (...), float32.
+    """
+    red, green, blue = od[..., 0], od[..., 1], od[..., 2]
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    mean = (red + green + blue) / np.float32(3)
+    return mean.astype(np.float32), spread.astype(np.float32)
+
+
+def grow(mask: Mask, radius_px: float) -> Mask:
+    """Dilate a mask by a disk; by distances, so that the cost does not depend on the radius.
+
+    Parameters
+    ----------
+    mask
+        Shape (height, width), bool.
+    radius_px
+        Radius of the disk, mask pixels.
+    """
+    if not mask.any():
+        return mask
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.asarray(distance <= radius_px, dtype=np.bool_)
+
+
+def _parts(mask: Mask, connectivity: int, most_px: float) -> Mask:
+    """Give the connected parts of a mask that have at most so many pixels."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
+    small = stats[:, cv2.CC_STAT_AREA] <= most_px
+    small[0] = False
+    return np.asarray(small[labels], dtype=np.bool_)
