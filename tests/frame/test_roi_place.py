@@ -88,7 +88,7 @@ def test_a_better_fit_in_the_other_frame_is_noted(tmp_path: Path) -> None:
 def test_where_both_frames_are_on_the_scan_tissue_decides(tmp_path: Path) -> None:
     mask = np.zeros((64, 64), bool)
     mask[:20, :20] = True
-    tissue = TissueMask(mask, 32.0, None, 0.1, origin_px0=(1024, 1024))
+    tissue = TissueMask(mask, 32.0, None, mask, origin_px0=(1024, 1024))
     roi = write(tmp_path, feature(1030, 1030, 1500, 1500))
     (note,) = read_roi(roi, MIRAX, within=tissue).notes
     assert "0% of the region lies in all nuclei, 100% in QuPath's other frame: pass --qupath-frame full" in note
