@@ -13,7 +13,7 @@ from wsipsm.config import FixedStain, RunOptions
 from wsipsm.engine.budget import project_budget
 from wsipsm.engine.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked, StageStarted
 from wsipsm.engine.task import Executor
-from wsipsm.errors import DiskFullError, TooManyFailuresError, WsipsmError, one_line
+from wsipsm.errors import DiskFullError, TooManyFailuresError, UsageError, WsipsmError, one_line
 from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.keys import Artefact
 from wsipsm.slide.remote import SlideCache
@@ -44,6 +44,7 @@ from wsipsm.stages.flow import SlideEnd, SlideFlow
 from wsipsm.stages.journal import Journal
 from wsipsm.stages.provenance import worker_code
 from wsipsm.stages.segment import opened_executor
+from wsipsm.stages.study_ids import keep_known, read_known
 from wsipsm.stages.study_report import StudyReport, flag_drift
 from wsipsm.stages.study_request import CohortOptions, keep_request
 
@@ -99,6 +100,9 @@ def run_cohort(
         problems = [*found.problems, *looked]
         if problems and not how.skip_bad:
             raise refusal(problems, len(found.slides))
+        if read_known(out) != found.known_before:
+            raise UsageError(f"{out}: another command changed its list of slides meanwhile. Run the command again.")
+        keep_known(out, found.known)
         keep_request(out, [str(source) for source in sources], options, how)
         with Fetcher(cache) as fetcher:
             study = RunningStudy(out, found.slides, options, how, listener, journal, lock, fetcher)

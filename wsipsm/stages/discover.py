@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.slide.reader import parse_number
 from wsipsm.stages.folders import find_slides, is_pattern, is_slide_folder, match_pattern
 from wsipsm.stages.manifest import ManifestRow, read_manifest
+from wsipsm.stages.study_ids import KnownSlide, SlideToName, name_slides, read_known
 from wsipsm.text import clean_text
 
 _LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
@@ -67,6 +66,10 @@ class Study:
 
     slides: tuple[CohortSlide, ...]
     problems: tuple[Problem, ...] = ()
+    known_before: tuple[KnownSlide, ...] = ()
+    """Slides that had an id in the study when it was listed."""
+    known: tuple[KnownSlide, ...] = ()
+    """Those, and the slides of this list."""
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -138,7 +141,8 @@ def read_study(sources: Sequence[str | Path], out_dir: Path, table_columns: Coll
         )
     identities = _identities(named)
     kept = _without_doubles(named, identities, problems)
-    return _with_ids([named[n] for n in kept], [identities[n] for n in kept], [problems.get(n, "") for n in kept])
+    faults = [problems.get(n, "") for n in kept]
+    return _with_ids([named[n] for n in kept], [identities[n] for n in kept], faults, out_dir)
 
 
 def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
@@ -279,27 +283,24 @@ def check_folder_name(name: str, option: str) -> None:
         )
 
 
-def _with_ids(slides: Sequence[CohortSlide], identities: Sequence[str], faults: Sequence[str]) -> Study:
-    """Give every slide an id of its own; slides of one name get a part of their path's hash."""
-    given = Counter(slide.id.casefold() for slide in slides if slide.id)
-    stems = ["" if slide.id else folder_name(slide_stem(slide.path)) or "slide" for slide in slides]
-    used = Counter(stem.casefold() for stem, slide in zip(stems, slides, strict=True) if not slide.id)
-    taken: set[str] = set()
-    named, problems = [], []
-    for slide, stem, identity, fault in zip(slides, stems, identities, faults, strict=True):
-        name, reason = slide.id or stem, fault
-        n_given = given[slide.id.casefold()] if slide.id else 0
-        if n_given > 1:
-            twice = f"{slide.origin}: id {slide.id!r} occurs {n_given} times; every slide needs its own."
-            reason = f"{fault} Also, {twice}" if fault else twice
-        is_shared = n_given > 1 or (not slide.id and (used[stem.casefold()] > 1 or stem.casefold() in given))
-        if is_shared or name.casefold() in taken:
-            # A row that is at fault shares its slide with another.
-            hashed = f"{identity} {slide.origin}" if reason else identity
-            digest = hashlib.sha256(hashed.encode(errors="surrogateescape")).hexdigest()
-            name = next(n for k in (6, 16, 64) if (n := f"{name}-{digest[:k]}").casefold() not in taken)
-        taken.add(name.casefold())
-        named.append(slide if slide.id == name else replace(slide, id=name))
-        if reason:
-            problems.append(Problem(name, slide.source, reason))
-    return Study(tuple(named), tuple(problems))
+def _with_ids(slides: Sequence[CohortSlide], identities: Sequence[str], faults: Sequence[str], out_dir: Path) -> Study:
+    """Give every slide an id of its own; those that had one in the study keep it."""
+    wanted = [
+        SlideToName(
+            given=slide.id,
+            stem=folder_name(slide_stem(slide.path)) or "slide",
+            path=slide.path,
+            url=slide.url,
+            identity=identity,
+            origin=slide.origin,
+            fault=fault,
+        )
+        for slide, identity, fault in zip(slides, identities, faults, strict=True)
+    ]
+    before = read_known(out_dir)
+    found = name_slides(wanted, before, out_dir)
+    named = tuple(replace(slide, id=name) for slide, name in zip(slides, found.ids, strict=True))
+    problems = (
+        Problem(slide.id, slide.source, fault) for slide, fault in zip(named, found.faults, strict=True) if fault
+    )
+    return Study(named, tuple(problems), before, found.known)

@@ -1,0 +1,300 @@
+"""Ids of a study's slides: once given, an id stays with its slide, whatever is added, removed, renamed or reordered.
+
+They are kept in the study's folder. A slide is known by its place, and where it was moved or renamed by its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wsipsm.errors import SlideOpenError, UsageError
+from wsipsm.keys import Artefact
+from wsipsm.rundir import RunDir, write_aside
+from wsipsm.slide.address import is_url, shown_url
+from wsipsm.slide.dicom import read_dicom_head
+from wsipsm.slide.fingerprint import fingerprint_slide
+
+IDS_NAME = "cohort.ids.json"
+_DIGEST_CHARS = (6, 16, 64)
+_COMPARED_BYTES = 256 << 20
+"""Larger slides of one name and size are the same without a look at their bytes: a study that was moved begins at once.
+Where they are not, the folder of results refuses the other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSlide:
+    """A slide that has an id in a study."""
+
+    id: str
+    place: str
+    """Path without links; of a DICOM slide its folder and series; of an address what may be shown of it, and a hash."""
+    n_bytes: int | None
+    """Of its file; None for a folder and an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideToName:
+    """A slide of the present list."""
+
+    given: str
+    """Id that a manifest gives it, or empty."""
+    stem: str
+    """What its file's name makes of it."""
+    path: Path
+    url: str | None
+    identity: str
+    """Address, or path without links."""
+    origin: str
+    """Manifest and line, or empty."""
+    fault: str
+    """What is wrong with its row, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSlides:
+    """Ids of the slides of a list, in its order."""
+
+    ids: tuple[str, ...]
+    faults: tuple[str, ...]
+    """What is wrong with each, or empty."""
+    known: tuple[KnownSlide, ...]
+    """All that ever had an id, to be kept."""
+
+
+def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_dir: Path) -> NamedSlides:
+    """Give every slide an id of its own: the one it has, the one a manifest gives it, or one made from its name.
+
+    Parameters
+    ----------
+    slides
+        Of the present list.
+    known
+        Those that have an id already; theirs are never given to another slide.
+    out_dir
+        Of the study; holds the results of those known.
+    """
+    here = [_here(slide) for slide in slides]
+    kept = _ids_they_have(slides, here, known, out_dir)
+    names = _Names(slides, here, kept, known)
+    ids = [names.give(n) for n in range(len(slides))]
+    own = {
+        name.casefold(): KnownSlide(name, found.place, found.n_bytes)
+        for name, found, fault in zip(ids, here, names.faults, strict=True)
+        if not fault
+    }
+    merged = {folded: one for one in known if (folded := one.id.casefold()) not in own} | own
+    return NamedSlides(tuple(ids), tuple(names.faults), tuple(merged.values()))
+
+
+class _Names:
+    """Gives ids in the order of the list; knows which are spoken for."""
+
+    def __init__(
+        self,
+        slides: Sequence[SlideToName],
+        here: Sequence[KnownSlide],
+        kept: Sequence[str],
+        known: Sequence[KnownSlide],
+    ) -> None:
+        self._slides, self._here, self._kept = slides, here, kept
+        self.faults = [slide.fault for slide in slides]
+        self._given = Counter(slide.given.casefold() for slide in slides if slide.given)
+        new = (slide.stem for slide, name in zip(slides, kept, strict=True) if not slide.given and not name)
+        self._stems = Counter(stem.casefold() for stem in new)
+        self._kept_by = {name.casefold(): n for n, name in enumerate(kept) if name}
+        self._reserved = {one.id.casefold() for one in known}
+        self._taken = set(self._kept_by)
+
+    def give(self, number: int) -> str:
+        """Give a slide its id, and say in ``faults`` what is wrong with it."""
+        slide = self._slides[number]
+        if self._kept[number]:
+            return self._kept[number]
+        if slide.given:
+            self._check_given(number)
+        name = slide.given or slide.stem
+        folded = name.casefold()
+        is_shared = self._given[folded] > (1 if slide.given else 0)
+        if not slide.given:
+            is_shared = is_shared or self._stems[folded] > 1 or folded in self._reserved
+        if is_shared or folded in self._taken:
+            name = self._hashed(name, number)
+        self._taken.add(name.casefold())
+        return name
+
+    def _check_given(self, number: int) -> None:
+        slide, folded = self._slides[number], self._slides[number].given.casefold()
+        fault = ""
+        if self._given[folded] > 1:
+            fault = f"id {slide.given!r} occurs {self._given[folded]} times; every slide needs its own."
+        elif (other := self._kept_by.get(folded)) is not None:
+            told = self._here[other].place
+            fault = f"id {slide.given!r} is that of {told} in this study; an id stays with its slide. Choose another."
+        if fault:
+            before = self.faults[number]
+            self.faults[number] = f"{before} Also, {slide.origin}: {fault}" if before else f"{slide.origin}: {fault}"
+
+    def _hashed(self, name: str, number: int) -> str:
+        slide = self._slides[number]
+        # A row that is at fault shares its slide with another.
+        told = f"{slide.identity} {slide.origin}" if self.faults[number] else slide.identity
+        digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+        blocked = self._taken | self._reserved
+        return next(new for k in _DIGEST_CHARS if (new := f"{name}-{digest[:k]}").casefold() not in blocked)
+
+
+def _ids_they_have(
+    slides: Sequence[SlideToName], here: Sequence[KnownSlide], known: Sequence[KnownSlide], out_dir: Path
+) -> list[str]:
+    """Ids that slides without one of a manifest have already; empty for those that are new."""
+    by_place: dict[str, list[KnownSlide]] = {}
+    for one in known:
+        by_place.setdefault(one.place, []).append(one)
+    given = {(found.place, slide.given.casefold()) for slide, found in zip(slides, here, strict=True) if slide.given}
+    used: set[str] = set()
+    kept = [""] * len(slides)
+    for n, (slide, found) in enumerate(zip(slides, here, strict=True)):
+        if slide.given or slide.fault:
+            continue
+        own = [one for one in by_place.get(found.place, ()) if not _is_used(one, given, used)]
+        if own:  # the one it was given last
+            kept[n] = own[-1].id
+            used.add(own[-1].id.casefold())
+    used.update(name for _, name in given)
+    places = {found.place for found in here}
+    missing: dict[object, list[KnownSlide]] = {}
+    for one in known:
+        if one.place not in places and one.id.casefold() not in used:
+            missing.setdefault(_likeness(one), []).append(one)
+    for n, (slide, found) in enumerate(zip(slides, here, strict=True)):
+        alike = missing.get(_likeness(found), [])
+        if alike and not kept[n] and not slide.given and not slide.fault:
+            closest = sorted(alike, key=lambda one: -_n_common_parts(one.place, found.place))
+            moved = next((one for one in closest if _is_moved(slide, found, one, out_dir)), None)
+            if moved is not None:
+                alike.remove(moved)
+                kept[n] = moved.id
+    return kept
+
+
+def _is_used(one: KnownSlide, given: set[tuple[str, str]], used: set[str]) -> bool:
+    return one.id.casefold() in used or (one.place, one.id.casefold()) in given
+
+
+def _likeness(one: KnownSlide) -> object:
+    """Give what a slide keeps wherever it is moved: a file its size, others their name, or what of it is shown."""
+    if is_url(one.place):
+        return one.place.rpartition("#")[0]
+    return one.n_bytes or _name_at(one.place)
+
+
+def _name_at(place: str) -> str:
+    return os.path.basename(place).casefold()
+
+
+def _n_common_parts(one: str, other: str) -> int:
+    """How many last parts two paths have in common."""
+    pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir: Path) -> bool:
+    """Whether a slide that lies where none was known is one that is gone from its place."""
+    if slide.url is not None:
+        return True  # the same but for what is not shown: it was signed anew
+    if not _is_gone(known.place, slide.path):
+        return False
+    is_named_alike = _name_at(found.place) == _name_at(known.place)
+    if is_named_alike and found.n_bytes is not None and found.n_bytes > _COMPARED_BYTES:
+        return True
+    before = (RunDir(out_dir / known.id).read_json(Artefact.SLIDE) or {}).get("fingerprint")
+    if before is None:
+        return is_named_alike
+    try:
+        return bool(fingerprint_slide(slide.path) == before)
+    except SlideOpenError:
+        return False
+
+
+def _is_gone(place: str, now: Path) -> bool:
+    """Whether nothing lies at a place any more, or the same file under another spelling of its path."""
+    try:
+        held = place if os.path.lexists(place) else place.rpartition("#")[0] or place
+        return not os.path.lexists(held) or os.path.samefile(held, now)
+    except (OSError, ValueError):
+        return False
+
+
+def _here(slide: SlideToName) -> KnownSlide:
+    if slide.url is not None:
+        return KnownSlide("", f"{shown_url(slide.url)}#{hashlib.sha256(slide.url.encode()).hexdigest()[:16]}", None)
+    try:
+        n_bytes = slide.path.stat().st_size if slide.path.is_file() else None
+    except (OSError, ValueError):
+        n_bytes = None
+    return KnownSlide("", place_of(slide.path, slide.identity), n_bytes)
+
+
+def place_of(path: Path, identity: str) -> str:
+    """Where a slide lies; of a DICOM slide the folder and the series, whichever of its files stands for it.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder that is one slide.
+    identity
+        Its path without links.
+    """
+    try:
+        file = path
+        if path.is_dir() and path.suffix.lower() != ".zarr":
+            file = next((one for one in sorted(path.iterdir()) if read_dicom_head(one)), path)
+        head = read_dicom_head(file)
+    except (OSError, ValueError):
+        return identity
+    if head is None or not head.series:
+        return identity
+    folder = identity if file != path else os.path.dirname(identity)
+    return f"{folder}#{head.series.decode('ascii', errors='backslashreplace')}"
+
+
+def read_known(folder: Path) -> tuple[KnownSlide, ...]:
+    """Read the ids that a study has given; none where it is new.
+
+    Raises
+    ------
+    UsageError
+        When they are kept there and cannot be read.
+    """
+    path = folder / IDS_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(KnownSlide(str(one["id"]), str(one["place"]), one["n_bytes"]) for one in values["slides"])
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error}); it keeps the ids of the study's slides. Restore it, or remove it: then "
+            "slides of one file name may get other ids."
+        ) from error
+
+
+def keep_known(folder: Path, known: Iterable[KnownSlide]) -> None:
+    """Write the ids of a study.
+
+    Raises
+    ------
+    OutputError
+        When they cannot be written.
+    """
+    # ASCII: a path may hold what is no text.
+    text = json.dumps({"slides": [asdict(one) for one in known]}, indent=1)
+    with write_aside(folder / IDS_NAME) as temporary:
+        temporary.write_text(text + "\n", encoding="ascii")
