@@ -31,12 +31,11 @@ class _SilentWorker(Worker):
 
 
 class _DeafNanny(Nanny):
-    """Its worker does not hear Ctrl-C, which a terminal sends to all: the process that started it ends it."""
+    """Its worker does not hear what a terminal sends to all; the process that started it ends it."""
 
     async def instantiate(self) -> Any:
         """Start the worker; it inherits what this thread, which is not the main one, does not listen to."""
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        _deafen()
         return await super().instantiate()
 
 
@@ -60,7 +59,14 @@ def open_local_cluster(n_workers: int, folder: str) -> Any:
     UsageError
         When they cannot be started: what this machine lacks, and how to do without them.
     """
-    if found := ground_problems(n_workers):  # asked first: without loopback Dask tries for half a minute
+    # Python starts a process that clears up after the others when the first lock is made: it, too, is to hear nothing.
+    heard = _deafen()
+    try:
+        found = ground_problems(n_workers)  # asked first: without loopback Dask tries for half a minute
+    finally:
+        if heard is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+    if found:
         raise _refusal(n_workers, found)
     try:
         return _start(n_workers, folder)
@@ -79,6 +85,13 @@ def _refusal(n_workers: int, found: list[str]) -> UsageError:
         f"--workers {n_workers}: worker processes cannot be started: {'; '.join(found)}. Pass --workers 0 to work in "
         "this process alone, or see 'wsipsm doctor'."
     )
+
+
+def _deafen() -> set[Any] | None:
+    """Keep signals of a terminal from this thread and the processes it starts; gives what was kept from it before."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return None
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
 
 
 def _start(n_workers: int, folder: str) -> SpecCluster:

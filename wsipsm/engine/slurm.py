@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import dask.config
+from distributed import Status
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsipsm.engine.dask import DaskExecutor
+from wsipsm.engine.local import SilentScheduler
+from wsipsm.engine.own_keys import make_own_keys
+from wsipsm.engine.slurm_queue import Submissions, check_commands, wait_for_worker, words_of
 from wsipsm.errors import UsageError
 
 _KEY_FILES = ("_job_ca_file", "_job_cert", "_job_key")
@@ -95,22 +102,80 @@ def opened_slurm(
     UsageError
         When the extra is not installed, SLURM refuses the jobs, or none starts in time.
     """
-    cluster = _opened_cluster(profile)
-    try:
+    check_commands()
+    submissions = Submissions()
+    with ExitStack() as stack:
+        logs = stack.enter_context(_shared_folder(profile))
+        own = stack.enter_context(TemporaryDirectory(prefix="wsipsm-dask-", ignore_cleanup_errors=True))
+        cluster = _opened_cluster(profile, submissions, logs, own)
+        stack.callback(_close, cluster)
         cluster.scale(jobs=profile.jobs)
+        wait_for_worker(submissions, profile.jobs, lambda: len(cluster.scheduler.workers), Path(logs), profile.wait_s)
+        if tell is not None:
+            for words in submissions.refused:
+                tell("job refused", words)
         with DaskExecutor(cluster=cluster, fingerprint=fingerprint, join_s=profile.wait_s, tell=tell) as executor:
             yield executor
-    finally:
-        cluster.close()
-        # The keys lie in a folder that other machines see, as open files that closing removes.
-        for name in _KEY_FILES:
-            getattr(cluster, name).close()
 
 
-def _opened_cluster(profile: SlurmProfile) -> Any:
+@contextmanager
+def _shared_folder(profile: SlurmProfile) -> Iterator[str]:
+    """Make a folder that all machines see and this user alone can enter, for what jobs print."""
     try:
-        import cryptography  # noqa: F401  keys of the connection
-        from dask_jobqueue.slurm import SLURMCluster
+        folder = TemporaryDirectory(prefix=".wsipsm-slurm-", dir=_shared(profile), ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UsageError(
+            f"--slurm: {_shared(profile)} cannot be written ({error.strerror}); a folder that all machines see is "
+            "needed. Give shared_temp_directory in the profile."
+        ) from error
+    with folder as path:
+        yield path
+
+
+def _shared(profile: SlurmProfile) -> str:
+    return profile.shared_temp_directory or str(Path.home())
+
+
+def _close(cluster: Any) -> None:
+    cluster.close()
+    # The keys lie in a folder that other machines see, as open files that closing removes.
+    for name in _KEY_FILES:
+        getattr(cluster, name).close()
+
+
+def _jobqueue() -> Any:
+    """Import dask-jobqueue, and undo what that does: it makes Ctrl-C end the process with 0."""
+    heard = signal.getsignal(signal.SIGINT)
+    try:
+        from dask_jobqueue import slurm
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    return slurm
+
+
+def _recording(submissions: Submissions) -> Any:
+    """Give a kind of job that notes what SLURM answered; Dask logs a refusal, and waits."""
+
+    class RecordedJob(_jobqueue().SLURMJob):  # type: ignore[misc]
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:
+                submissions.refused.append(words_of(error))
+                self.status = Status.failed  # else Dask would not close the cluster
+                raise
+            submissions.taken.append(str(self.job_id))
+
+        async def close(self) -> None:
+            await super().close()
+            self.status = Status.closed
+
+    return RecordedJob
+
+
+def _opened_cluster(profile: SlurmProfile, submissions: Submissions, logs: str, own: str) -> Any:
+    try:
+        jobqueue = _jobqueue()
     except ImportError as error:
         raise UsageError(f"--slurm: {error.name} is not installed; {_NEEDS}") from error
     given: dict[str, Any] = {
@@ -120,18 +185,22 @@ def _opened_cluster(profile: SlurmProfile) -> Any:
         "python": profile.python,
     }
     try:
-        return SLURMCluster(
-            cores=profile.workers_per_job,
-            processes=profile.workers_per_job,
-            memory=profile.memory,
-            walltime=profile.walltime,
-            job_extra_directives=profile.directives,
-            job_script_prologue=profile.prologue,
-            security=True,
-            protocol="tls://",
-            scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            shared_temp_directory=profile.shared_temp_directory or str(Path.home()),
-            **{key: value for key, value in given.items() if value is not None},
-        )
+        with dask.config.set({"temporary-directory": own}):
+            return jobqueue.SLURMCluster(
+                job_cls=_recording(submissions),
+                cores=profile.workers_per_job,
+                processes=profile.workers_per_job,
+                memory=profile.memory,
+                walltime=profile.walltime,
+                job_extra_directives=profile.directives,
+                job_script_prologue=profile.prologue,
+                log_directory=logs,
+                security=make_own_keys(),
+                protocol="tls://",
+                scheduler_cls=SilentScheduler,
+                scheduler_options={"dashboard": False},
+                shared_temp_directory=_shared(profile),
+                **{key: value for key, value in given.items() if value is not None},
+            )
     except (ValueError, OSError, RuntimeError) as error:
         raise UsageError(f"--slurm: no scheduler could be started ({error}); check the profile's interface.") from error
