@@ -35,7 +35,7 @@ def store(name: str, content: bytes = BYTES) -> str:
 
 
 def cache(folder: Path, max_bytes: int = 10**9, pauses_s: tuple[float, ...] = (0.0, 0.0)) -> SlideCache:
-    return SlideCache(folder / "cache", max_bytes, ("memory", "file", "http"), pauses_s)
+    return SlideCache(folder / "cache", max_bytes, ("memory", "file", "http"), pauses_s, allow_private=True)
 
 
 def slides_in(folder: Path) -> list[str]:

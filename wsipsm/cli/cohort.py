@@ -65,6 +65,14 @@ Cache = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Keeps slides fetched by address.", show_default="in the study's folder"),
 ]
+AllowPrivate = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private-addresses",
+        help="Fetch slides also from servers on this machine and in private networks.",
+        show_default="no",
+    ),
+]
 CacheBytes = Annotated[int, typer.Option(min=1, metavar="N", help="What the cache may hold.")]
 StainFrom = Annotated[
     str | None,
@@ -116,6 +124,7 @@ def cohort(
     skip_bad: SkipBad = False,
     cache: Cache = None,
     cache_bytes: CacheBytes = 100 * 2**30,
+    allow_private_addresses: AllowPrivate = False,
     overwrite: Overwrite = False,
     block_px: BlockPx = 2048,
     tile_px: TilePx = 1024,

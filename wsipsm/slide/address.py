@@ -24,6 +24,8 @@ _PARTS = {
     ".zarr": "an NGFF image is a folder",
     "": "it names no file; a DICOM slide, for one, is a folder",
 }
+_ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\")>]+")
+_QUERY = re.compile(r"\?[^\s'\")]+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 
 
@@ -33,13 +35,28 @@ def is_url(text: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """Address without what may be secret in it: user, password, and the query, which may hold a signature."""
+    """Address without what may be secret in it: user, password, and the query, which may hold a signature or a token.
+
+    Every address that is shown or written anywhere goes through this, or :func:`without_secrets`.
+    """
     scheme, _, rest = url.partition("://")
     place, slash, path = rest.partition("/")
+    if scheme.lower() != "file":
+        place, path = place.partition("?")[0], path.partition("?")[0]
     if scheme.lower() in ("http", "https"):
-        path = path.partition("?")[0]
-    shown = f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+        place, path = place.partition("#")[0], path.partition("#")[0]
+    host, colon, port = place.rpartition("@")[2].partition(":")
+    if colon and not port.isdigit() and not host.startswith("["):  # a password with a slash in it
+        port = "..."
+        path = path.rpartition("@")[2]
+    shown = f"{scheme}://{host}{colon}{port}{slash}{path}"
     return "".join(char if char.isprintable() else "?" for char in shown)[:400]
+
+
+def without_secrets(text: str) -> str:
+    """Text, as of an error, in which every address is as :func:`shown_url` gives it."""
+    text = _ANY_URL.sub(lambda found: shown_url(found[0]), text)
+    return _QUERY.sub("?...", text)
 
 
 def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
@@ -67,7 +84,7 @@ def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
         if place not in ("", "localhost"):
             raise UsageError(f"{shown}: names another host; file:///path is needed. Mount the share.")
         return
-    if not place or "*" in path:
+    if not place or "*" in path or not _is_place(scheme, place):
         raise UsageError(f"{shown}: not the address of one slide; that is needed. List every slide in a manifest.")
     suffix = Path(url_name(url)).suffix.lower()
     if suffix in _PARTS:
@@ -75,6 +92,17 @@ def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
             f"{shown}: {_PARTS[suffix]}; by address only slides of one file are read. Copy it with all its files to a "
             "disk and name it by its path."
         )
+
+
+def _is_place(scheme: str, place: str) -> bool:
+    """Whether what stands before the path is a host, and a port that is one."""
+    if scheme.lower() not in ("http", "https"):
+        return True
+    try:
+        parts = urlsplit(f"//{place}")
+        return bool(parts.hostname) and parts.port != 0 and "\\" not in place
+    except ValueError:
+        return False
 
 
 def url_name(url: str) -> str:

@@ -13,11 +13,12 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from wsipsm.errors import BudgetError, OutputError, SlideOpenError, WsipsmError
 from wsipsm.slide.address import SCHEMES, check_url, shown_url, url_name
@@ -58,9 +59,21 @@ class _Remote:
     """What the server says of this very content; empty when it says nothing."""
 
     @property
-    def key(self) -> str:
-        """Names the entry: other content under the same address is another entry."""
-        return hashlib.sha256(json.dumps([self.url, self.size, self.version]).encode()).hexdigest()[:32]
+    def entry(self) -> _Entry:
+        """Say what the cache keeps of it: no address, since that may hold a token."""
+        key = hashlib.sha256(json.dumps([self.url, self.size, self.version]).encode()).hexdigest()[:32]
+        return _Entry(key, _digest(self.url), self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A slide in the cache."""
+
+    key: str
+    """Names its folder: other content under the same address is another entry."""
+    address: str
+    """Digest of the address."""
+    size: int
 
 
 class SlideCache:
@@ -78,6 +91,10 @@ class SlideCache:
         That are followed.
     pauses_s
         Seconds before each further try of a connection that brought next to nothing.
+    allow_private
+        Connect also to this machine and to private networks.
+    tell
+        Called with a sentence when a server sends to another host.
     """
 
     def __init__(
@@ -86,11 +103,16 @@ class SlideCache:
         max_bytes: int = DEFAULT_CACHE_BYTES,
         schemes: Collection[str] = SCHEMES,
         pauses_s: tuple[float, ...] = PAUSES_S,
+        allow_private: bool = False,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.max_bytes = max_bytes
         self._schemes = tuple(schemes)
         self._pauses_s = pauses_s
+        self._allow_private = allow_private
+        self._tell = tell
+        self._told: set[str] = set()
 
     def size_of(self, url: str) -> int:
         """Ask the server for a slide's size in bytes.
@@ -131,33 +153,38 @@ class SlideCache:
         with ExitStack() as held:
             with self._writing():
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kept, remote = None, None
             try:
                 remote = self._ask(url, ())
             except NoAnswerError:
-                remote = self._kept(url) or self._ask(url, self._pauses_s)
-            path = self.folder / remote.key / _safe_name(url_name(url))
+                kept = self._kept(url)
+            remote = remote if remote or kept else self._ask(url, self._pauses_s)
+            entry = remote.entry if remote else kept
+            assert entry is not None
+            path = self.folder / entry.key / _safe_name(url_name(url))
             with self._writing():
-                self._hold(remote.key, held)
-                with self._lock(f"{remote.key}.lock"):
-                    if not _is_whole(path, remote.size):
+                self._hold(entry.key, held)
+                with self._lock(f"{entry.key}.lock"):
+                    if not _is_whole(path, entry.size):
+                        remote = remote or self._ask(url, self._pauses_s)
                         self._make_room(remote)
                         self._download(remote, path)
                 os.utime(path.parent / _ENTRY)  # the time of its last use
             yield path
 
-    def _kept(self, url: str) -> _Remote | None:
+    def _kept(self, url: str) -> _Entry | None:
         """Entry of a slide that is whole, for when its server does not answer."""
         with self._writing(), self._lock(_WHOLE_LOCK):
-            for _, remote in self._entries():
-                path = self.folder / remote.key / _safe_name(url_name(url))
-                if remote.url == url and _is_whole(path, remote.size):
-                    return remote
+            for _, entry in self._entries():
+                path = self.folder / entry.key / _safe_name(url_name(url))
+                if entry.address == _digest(url) and _is_whole(path, entry.size):
+                    return entry
         return None
 
     def _ask(self, url: str, pauses_s: tuple[float, ...]) -> _Remote:
         """Facts of a slide on its server."""
         check_url(url, self._schemes)
-        system, place = open_system(url)
+        system, place = open_system(url, self._allow_private)
         for pause_s in (*pauses_s, None):
             try:
                 info = system.info(place)
@@ -166,6 +193,7 @@ class SlideCache:
                 if pause_s is None or is_final(url, error):
                     raise failure_of(url, error) from error
             time.sleep(pause_s)
+        self._tell_of_redirect(url, str(info.get("url") or url))
         size = info.get("size")
         if info.get("type") == "directory" or not isinstance(size, int) or size <= 0:
             raise SlideOpenError(
@@ -179,6 +207,12 @@ class SlideCache:
         version = next((f"{name} {info[name]}" for name in _VERSION_FIELDS if info.get(name)), "")
         return _Remote(url, size, version)
 
+    def _tell_of_redirect(self, url: str, final: str) -> None:
+        host, before = urlsplit(final).hostname, urlsplit(url).hostname
+        if self._tell is not None and url.lower().startswith("http") and host != before and url not in self._told:
+            self._told.add(url)
+            self._tell(f"{shown_url(url)}: the server sends to another host, {host}; the slide is fetched from there.")
+
     def _download(self, remote: _Remote, path: Path) -> None:
         part = path.parent / _PART
         # Bytes of an earlier try are of use when the server says that they are of the same content.
@@ -187,7 +221,7 @@ class SlideCache:
             self._pull(remote, file)
             file.flush()
             os.fsync(file.fileno())
-        if part.stat().st_size != remote.size or self._ask(remote.url, self._pauses_s).key != remote.key:
+        if part.stat().st_size != remote.size or self._ask(remote.url, self._pauses_s).entry != remote.entry:
             part.unlink()
             raise NoAnswerError(
                 f"{shown_url(remote.url)}: it changed on its server during the download; a slide that stays is needed. "
@@ -200,7 +234,7 @@ class SlideCache:
         offset = farthest = file.seek(0, os.SEEK_END)
         n_failures = 0
         while True:
-            offset, problem = _pull_once(remote, file, offset)
+            offset, problem = _pull_once(remote, file, offset, self._allow_private)
             if offset == remote.size:
                 return
             n_failures = 0 if offset >= farthest + _ENOUGH_BYTES else n_failures + 1
@@ -211,8 +245,9 @@ class SlideCache:
 
     def _make_room(self, remote: _Remote) -> None:
         """Reserve the bytes of a slide; the least recently used ones that nobody holds go."""
+        entry = remote.entry
         with self._lock(_WHOLE_LOCK):
-            others = [(used, other) for used, other in self._entries() if other.key != remote.key]
+            others = [(used, other) for used, other in self._entries() if other.key != entry.key]
             n_bytes = remote.size + sum(other.size for _, other in others)
             for _, other in sorted(others, key=lambda pair: (pair[0], pair[1].key)):
                 if n_bytes > self.max_bytes and not self._is_held(other.key):
@@ -223,9 +258,9 @@ class SlideCache:
                     f"{shown_url(remote.url)}: {remote.size:,} bytes, {n_bytes - remote.size:,} of slides in use; the "
                     f"cache may hold {self.max_bytes:,}. Raise --cache-bytes, or use fewer slides at a time."
                 )
-            folder = self.folder / remote.key
+            folder = self.folder / entry.key
             folder.mkdir(mode=0o700, exist_ok=True)
-            (folder / _ENTRY).write_text(json.dumps(asdict(remote)), encoding="utf-8")
+            (folder / _ENTRY).write_text(json.dumps(asdict(entry)), encoding="utf-8")
             part = folder / _PART
             missing = remote.size - (part.stat().st_size if part.exists() else 0)
         free = shutil.disk_usage(self.folder).free
@@ -235,19 +270,19 @@ class SlideCache:
                 "choose another disk with --cache."
             )
 
-    def _entries(self) -> Iterator[tuple[float, _Remote]]:
+    def _entries(self) -> Iterator[tuple[float, _Entry]]:
         """When each entry was last used, and what it holds; anything else in the folder is none of ours."""
         for folder in self.folder.iterdir():
             if not _KEY.fullmatch(folder.name):
                 continue
             try:
                 facts = json.loads((folder / _ENTRY).read_bytes())
-                remote = _Remote(str(facts["url"]), int(facts["size"]), str(facts["version"]))
+                entry = _Entry(str(facts["key"]), str(facts["address"]), int(facts["size"]))
                 used = (folder / _ENTRY).stat().st_mtime
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            if remote.key == folder.name:
-                yield used, remote
+            if entry.key == folder.name:
+                yield used, entry
 
     def _remove(self, key: str) -> None:
         folder = self.folder / key
@@ -295,6 +330,10 @@ class SlideCache:
             ) from error
 
 
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()
+
+
 def _safe_name(name: str) -> str:
     """Name of a slide's file in its entry: no separator, no leading dot, and the suffix that readers look at."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".")
@@ -305,9 +344,9 @@ def _is_whole(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _pull_once(remote: _Remote, file: IO[bytes], offset: int) -> tuple[int, Exception]:
+def _pull_once(remote: _Remote, file: IO[bytes], offset: int, allow_private: bool) -> tuple[int, Exception]:
     """Append what one connection brings; tell how far it came, and why it ended."""
-    pieces = read_pieces(remote.url, remote.size, offset)
+    pieces = read_pieces(remote.url, remote.size, offset, allow_private)
     while offset < remote.size:
         try:
             piece = next(pieces, b"")

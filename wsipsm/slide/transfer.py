@@ -5,12 +5,13 @@ fsspec, and what it needs for a scheme, are loaded only when an address is used.
 
 from __future__ import annotations
 
-import re
+import functools
 from collections.abc import Generator
 from typing import Any
 
 from wsipsm.errors import SlideOpenError, UsageError
-from wsipsm.slide.address import file_of, shown_url
+from wsipsm.slide.address import file_of, shown_url, without_secrets
+from wsipsm.slide.reach import UnreachableError, open_client
 
 CHUNK_BYTES = 8 * 2**20
 _NEEDS = {"https": "aiohttp", "http": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
@@ -25,8 +26,15 @@ class RestartError(Exception):
     """The server gives the file only from its beginning."""
 
 
-def open_system(url: str) -> tuple[Any, str]:
+def open_system(url: str, allow_private: bool = False) -> tuple[Any, str]:
     """Open the file system of an address; gives it and how it calls the file.
+
+    Parameters
+    ----------
+    url
+        Address of a slide.
+    allow_private
+        Connect over HTTP also to this machine and to private networks.
 
     Raises
     ------
@@ -42,7 +50,10 @@ def open_system(url: str) -> tuple[Any, str]:
 
             # Its own limit on the whole of a request would end every download of five minutes.
             timeout = aiohttp.ClientTimeout(total=None, connect=60, sock_read=60)
-            return fsspec.filesystem(scheme, client_kwargs={"timeout": timeout, "trust_env": True}), url
+            client = functools.partial(open_client, scheme, allow_private)
+            return fsspec.filesystem(
+                scheme, client_kwargs={"timeout": timeout, "trust_env": True}, get_client=client
+            ), url
         return fsspec.filesystem({"gs": "gcs"}.get(scheme, scheme)), str(file_of(url) or url)
     except ImportError as error:
         raise UsageError(
@@ -51,7 +62,7 @@ def open_system(url: str) -> tuple[Any, str]:
         ) from error
 
 
-def read_pieces(url: str, size: int, offset: int) -> Generator[bytes]:
+def read_pieces(url: str, size: int, offset: int, allow_private: bool = False) -> Generator[bytes]:
     """Read a file of known size from an offset on, a bounded number of bytes at a time.
 
     Raises
@@ -61,7 +72,7 @@ def read_pieces(url: str, size: int, offset: int) -> Generator[bytes]:
     Exception
         Whatever the protocol's library raises when a connection breaks.
     """
-    system, place = open_system(url)
+    system, place = open_system(url, allow_private)
     if _is_http(url):
         # One answer, read as it comes: what a server sends too much is never held in memory.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
@@ -91,8 +102,18 @@ def _is_http(url: str) -> bool:
     return url.lower().startswith(("http:", "https:"))
 
 
+def _unreachable(error: BaseException) -> UnreachableError | None:
+    """Find, in what libraries made of it, that an address leads where it may not."""
+    at: BaseException | None = error
+    while at is not None and not isinstance(at, UnreachableError):
+        at = at.__cause__ or at.__context__
+    return at
+
+
 def is_final(url: str, error: Exception) -> bool:
     """Whether trying again is of no use."""
+    if _unreachable(error) is not None:
+        return True
     status = _status(url, error)
     if status is not None:
         return 400 <= status < 500 and status not in _RETRIED_STATUS
@@ -104,11 +125,16 @@ def is_final(url: str, error: Exception) -> bool:
 
 def failure_of(url: str, error: Exception) -> SlideOpenError:
     """Say in the user's words why a slide was not given; a `NoAnswerError` when that may pass."""
+    if (unreachable := _unreachable(error)) is not None:
+        return SlideOpenError(
+            f"{shown_url(url)}: {unreachable}, which is not followed; an address on the internet that stays with its "
+            "scheme is needed. Copy the slide to a disk, or pass --allow-private-addresses for a server of your own."
+        )
     status = _status(url, error)
     cause = error.__cause__ or error
     reason = f"HTTP status {status}" if status else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
     # What a library says may hold the address with its signature.
-    reason = re.sub(r"\?[^\s'\")]+", "?...", reason)[:300]
+    reason = without_secrets(reason)[:300]
     if is_final(url, error):
         return SlideOpenError(
             f"{shown_url(url)}: the server does not give it ({reason}); a slide that may be read is needed. Check the "

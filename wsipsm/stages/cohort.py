@@ -95,7 +95,7 @@ def run_cohort(
     options = options.model_copy(update={"absent_class_is_error": False})
     found = read_study([str(source) for source in sources], out, tuple(COLUMNS))
     with hold_folder(out) as lock, Journal(out) as journal:
-        cache = _open_cache(found.slides, out, how)
+        cache = _open_cache(found.slides, out, how, journal)
         looked = check_slides(found.slides, options, cache, lambda n, of: listener(SlidesChecked(n, of)))
         problems = [*found.problems, *looked]
         if problems and not how.skip_bad:
@@ -110,10 +110,15 @@ def run_cohort(
     return CohortSummary(str(out / CSV_NAME), tuple(study.rows))
 
 
-def _open_cache(slides: Sequence[CohortSlide], out: Path, how: CohortOptions) -> SlideCache | None:
+def _open_cache(slides: Sequence[CohortSlide], out: Path, how: CohortOptions, journal: Journal) -> SlideCache | None:
     if not any(slide.url for slide in slides):
         return None
-    return SlideCache(how.cache or out / CACHE_NAME, how.cache_bytes)
+    return SlideCache(
+        how.cache or out / CACHE_NAME,
+        how.cache_bytes,
+        allow_private=how.allow_private_addresses,
+        tell=lambda sentence: journal.write("redirected", reason=sentence),
+    )
 
 
 class RunningStudy:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from wsipsm.errors import UsageError
+from wsipsm.slide.address import shown_url
 from wsipsm.slide.remote import SlideCache
 from wsipsm.stages.discover import CohortSlide
 
@@ -58,7 +59,9 @@ class Fetcher:
 
     def _fetch(self, number: int, url: str) -> Path:
         if self._cache is None:
-            raise UsageError(f"{url}: a slide by address; a folder to keep it in is needed. Name one with --cache.")
+            raise UsageError(
+                f"{shown_url(url)}: a slide by address; a folder to keep it in is needed. Name one with --cache."
+            )
         return self._held[number].enter_context(self._cache.fetch(url))
 
     def close(self) -> None:

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
 from wsipsm.rundir import write_aside
-from wsipsm.slide.address import is_url
+from wsipsm.slide.address import is_url, shown_url
 from wsipsm.slide.remote import DEFAULT_CACHE_BYTES
 from wsipsm.stages.fixed_stain import BATCH
 
 REQUEST_NAME = "cohort.request.json"
+_LEFT_OUT = "?..."
 PAUSES_S = (5.0, 60.0)
 """Before the second try of what failed, and before each further one: a shared folder may be away for a minute."""
 
@@ -41,6 +42,8 @@ class CohortOptions:
     """Slide whose stains and DAB cut hold for all, or 'batch'; None: each slide has its own."""
     slurm: Path | None = None
     """TOML file that says what jobs to ask SLURM for; None: no jobs."""
+    allow_private_addresses: bool = False
+    """Fetch slides also from this machine and from private networks."""
 
 
 class StudyRequest(BaseModel):
@@ -66,7 +69,7 @@ def keep_request(folder: Path, sources: Sequence[str], options: RunOptions, how:
         own["model"] = os.path.abspath(options.model)
     stain_from = how.stain_from if how.stain_from in (None, BATCH) else os.path.abspath(str(how.stain_from))
     kept = StudyRequest(
-        sources=tuple(source if is_url(source) else os.path.abspath(source) for source in sources),
+        sources=tuple(_kept_url(source) if is_url(source) else os.path.abspath(source) for source in sources),
         options=RunOptions.model_validate({**options.model_dump(), **own}),
         how=replace(how, cache=_absolute(how.cache), slurm=_absolute(how.slurm), stain_from=stain_from),
     )
@@ -85,7 +88,7 @@ def read_request(folder: Path) -> StudyRequest:
     path = folder / REQUEST_NAME
     needed = "a folder that an earlier 'wsipsm cohort ... --out' wrote to is needed. Check the path"
     try:
-        return StudyRequest.model_validate_json(path.read_bytes())
+        request = StudyRequest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"--resume {folder}: {path} cannot be read ({error.strerror}); {needed}.") from error
     except ValidationError as error:
@@ -94,6 +97,19 @@ def read_request(folder: Path) -> StudyRequest:
         raise UsageError(
             f"--resume {folder}: {path}: {key}: {first['msg'].lower()}; {needed}, or give the whole command again."
         ) from error
+    for source in request.sources:
+        if source.endswith(_LEFT_OUT):
+            raise UsageError(
+                f"--resume {folder}: {source} was given with a query, which may be secret and was not kept; the whole "
+                "command with it is needed. Give that, with --out."
+            )
+    return request
+
+
+def _kept_url(url: str) -> str:
+    """Address as it may be written: a token or signature in it is left out, and that it was."""
+    shown = shown_url(url)
+    return url if shown == url else shown + _LEFT_OUT
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -1,0 +1,89 @@
+"""Where addresses of slides may lead: not to this machine or a private network, nor from https to http, unasked.
+
+Manifests are written by others: an address in one could have a server on this machine, or a cloud's credentials at
+169.254.169.254, asked with this machine's rights. aiohttp is loaded only when an address is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class UnreachableError(OSError):
+    """An address leads where it may not; the text says where."""
+
+
+def is_private(host: str) -> bool:
+    """Whether an IP address is of this machine, a private network, or anything else that is not the internet."""
+    ip = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in ipaddress.ip_network("64:ff9b::/96"):  # through a gateway of the network
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_private(str(inner))
+    return not ip.is_global or ip.is_multicast
+
+
+async def open_client(scheme: str, allow_private: bool, loop: Any = None, **given: Any) -> Any:
+    """Open aiohttp's client, every connection of which is looked at, those that a server redirects to included.
+
+    Parameters
+    ----------
+    scheme
+        Of the addresses that it is for; from https none leads to http.
+    allow_private
+        Connect to private addresses, too.
+    loop, given
+        As fsspec gives them.
+    """
+    import aiohttp
+
+    proxies = await _addresses_of_proxies()
+
+    async def look(request: Any, handler: Any) -> Any:
+        """Refuse a request before it is sent; also what a proxy would resolve."""
+        if scheme == "https" and request.url.scheme != "https":
+            raise UnreachableError(f"it redirects from https to {request.url.scheme}://{request.url.host}")
+        if not allow_private:
+            await _refuse_private(request.url.host or "")
+        return await handler(request)
+
+    def connect(found: Any) -> socket.socket:
+        """Make the socket for an address that a name came to: the one that is used, not another answer."""
+        family, kind, protocol, _, place = found
+        if not allow_private and place[0] not in proxies and is_private(place[0]):
+            raise _refusal(place[0])
+        return socket.socket(family, kind, protocol)
+
+    connector = aiohttp.TCPConnector(socket_factory=connect)
+    return aiohttp.ClientSession(loop=loop, connector=connector, middlewares=(look,), **given)
+
+
+async def _refuse_private(host: str) -> None:
+    for found in await _addresses_of(host):
+        if is_private(found):
+            raise _refusal(host if host == found else f"{host}, that is {found},")
+
+
+async def _addresses_of(host: str) -> list[str]:
+    """Addresses of a name; none where it is not known here, as behind a proxy."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [str(place[0]) for *_, place in found]
+
+
+async def _addresses_of_proxies() -> frozenset[str]:
+    hosts = {urlsplit(proxy).hostname for name, proxy in urllib.request.getproxies().items() if name != "no"}
+    return frozenset([address for host in hosts if host for address in await _addresses_of(host)])
+
+
+def _refusal(place: str) -> UnreachableError:
+    return UnreachableError(f"it leads to {place} on this machine or a private network")
