@@ -71,7 +71,7 @@ def test_everything_is_told_at_once(tmp_path: Path) -> None:
         ("absent", "no such file; a slide"),
         ("absent", "gone.geojson: no such file"),
         ("absent", "nuclei-hf"),
-        ("broken", "no reader opens it"),
+        ("broken", "a text file"),
         ("roi", "empty.geojson"),
         ("model", "gone.safetensors"),
     ]

@@ -172,7 +172,7 @@ def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> 
         ("case-2", "failed"),
         ("case-3", "done"),
     ]
-    assert "no reader opens it" in rows[1]["reason"]
+    assert "a text file" in rows[1]["reason"]
     assert rows[1]["n_nuclei"] == ""
     for row in (rows[0], rows[2]):
         assert int(row["n_nuclei"]) == int(row["n_positive"]) + int(row["n_negative"]) > 20

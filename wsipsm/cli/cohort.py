@@ -168,7 +168,7 @@ def cohort(
     how = CohortOptions(
         retry, max_failures, skip_bad=skip_bad, cache=cache, cache_bytes=cache_bytes, stain_from=stain_from, slurm=slurm
     )
-    folder, asked = _whole_command(StudyRequest(tuple(sources or ()), options=options, how=how), out, resume)
+    folder, asked = _whole_command(StudyRequest(sources=tuple(sources or ()), options=options, how=how), out, resume)
     hint = f"Finished slides and blocks are kept; 'wsipsm cohort --resume {folder}' continues from them."
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
         summary = run_cohort(asked.sources, folder, asked.options, listener, asked.how)
