@@ -248,3 +248,11 @@ def test_cut_separates_labelled_nuclei(data_dir: Path) -> None:
             results += list((means >= profile.dab_cut_od) == (kind == "positive"))
     assert np.mean(right["positive"]) > 0.93
     assert np.mean(right["negative"]) > 0.93
+
+
+@pytest.mark.parametrize("tint", [(1, 0.9, 0.7), (0.85, 0.95, 1), (0.8, 1, 0.85), (1, 0.85, 0.6)])
+def test_tinted_glass_is_seen_for_what_it_is(tint: tuple[float, float, float]) -> None:
+    pixels = drawn_pixels(REFERENCE_DAB, 0.3) * np.array(tint)
+    background, seen = estimate_background(np.clip(pixels, 0, 255).round().astype(np.uint8))
+    assert seen
+    assert background == pytest.approx(np.array(GLASS) * np.array(tint), abs=3)

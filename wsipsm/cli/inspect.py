@@ -118,6 +118,7 @@ def models(as_json: AsJson = False) -> None:
 
 
 def _lines_about(report: SlideReport) -> list[str]:
+    from wsipsm.quality.finding import flags_of
     from wsipsm.slide.pixel_size import describe_statement
 
     facts = report.info
@@ -131,6 +132,7 @@ def _lines_about(report: SlideReport) -> list[str]:
     levels = ", ".join(f"{size.width} x {size.height}" for size in facts.level_sizes)
     tissue = "not known" if report.tissue_fraction is None else f"{report.tissue_fraction:.1%} of the slide"
     lines = [
+        *(f"FLAG        {flag}" for flag in flags_of(report.findings)),
         f"slide       {facts.path}",
         f"reader      {facts.reader}" + (f", {facts.vendor}" if facts.vendor else "") + power,
         f"size        {facts.size.width} x {facts.size.height} px",

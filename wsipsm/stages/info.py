@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
+from wsipsm.keys import Stain
+from wsipsm.quality.finding import Finding, flags_of
+from wsipsm.quality.hue import check_hues
 from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
@@ -30,6 +33,8 @@ class SlideReport:
     model: str | None
     """Model that a run takes when none is named."""
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    """What can be checked of the picture without its nuclei."""
 
     @property
     def mpp_is_plausible(self) -> bool:
@@ -65,6 +70,8 @@ class SlideReport:
             "tissue_fraction": self.tissue_fraction,
             "stain": self.stain,
             "model": self.model,
+            "checks": [finding.model_dump(mode="json") for finding in self.findings],
+            "flags": flags_of(self.findings),
             "notes": list(self.notes),
         }
 
@@ -108,4 +115,5 @@ def _look_at_pixels(slide: Slide) -> SlideReport:
         return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))
     decision = detect_stain(pixels)
     model = DEFAULT_MODELS[decision.stain]
-    return SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason))
+    findings = check_hues(pixels) if decision.stain is Stain.IHC else ()
+    return SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason), findings)

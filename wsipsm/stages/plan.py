@@ -28,6 +28,7 @@ from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.partial import read_partial_thumbnail, slices_of
 from wsipsm.stages.provenance import shard_code
+from wsipsm.stages.stain_checks import check_stain
 from wsipsm.stain import StainDecision, StainProfile, detect_stain, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
 from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
@@ -138,13 +139,16 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         notes=(
             *info.notes,
             *notes_on_mpp(info.mpp_statements),
-            *chosen.notes,
             *_region_notes(region, tissue),
             *profile.notes,
             *_resolution_notes(grid),
         ),
         n_unread_overview=len(unread),
-        findings=(check_focus(sample.patches, sample.mpp), check_ink(tissue.ink_fraction)),
+        findings=(
+            *check_stain(pixels, decision, chosen.card),
+            check_focus(sample.patches, sample.mpp),
+            check_ink(tissue.ink_fraction),
+        ),
     )
 
 
@@ -153,7 +157,6 @@ class _ChosenModel:
     weights: Path
     card: ModelCard
     reason: str
-    notes: tuple[str, ...] = ()
 
 
 def _job(
@@ -233,17 +236,7 @@ def _choose_model(options: RunOptions, decision: StainDecision) -> _ChosenModel:
     if options.model is None:
         return _ChosenModel(*resolve_model(DEFAULT_MODELS[decision.stain]), decision.reason)
     weights, card = resolve_model(options.model)
-    notes: tuple[str, ...] = ()
-    if card.stain != decision.stain:
-        notes = (
-            f"model {card.name} is made for {_told(card.stain)}, but the slide looks like {_told(decision.stain)} "
-            f"({decision.reason.rstrip('.')}); scored as {_told(card.stain)}, as --model asks.",
-        )
-    return _ChosenModel(weights, card, "named by --model", notes)
-
-
-def _told(stain: Stain) -> str:
-    return "H&E" if stain == Stain.HE else "hematoxylin-DAB"
+    return _ChosenModel(weights, card, "named by --model")
 
 
 def _resolution_notes(grid: WorkingGrid) -> tuple[str, ...]:

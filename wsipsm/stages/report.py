@@ -80,7 +80,7 @@ def summarise(
     profile, card = plan.job.profile, plan.job.card
     area_mm2 = plan.region.area_px0() * plan.job.grid.slide_mpp**2 * 1e-6
     index: dict[str, Any] | None = None
-    note: str | None = "no index exists on H&E: it needs a Ki-67 stain."
+    note: str | None = f"no index: the model {card.name} is for H&E, on which no marker is stained."
     scores: dict[str, Any] | None = None
     if scored is not None:
         note = reason_to_withhold(result.findings)

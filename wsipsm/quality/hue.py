@@ -1,0 +1,164 @@
+"""Whether the colours of a slide are those of hematoxylin with DAB, before a nucleus is searched.
+
+Every figure is a ratio of optical densities, so that strength of a stain and tint of the glass hardly move it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.quality.finding import Finding, Verdict
+from wsipsm.stain import OD_CAP, estimate_background, optical_density, reference_amounts
+
+_STAINED_OD_SUM = 0.3
+_PALE_OD_SUM = 0.12
+"""Taken for colour alone, where a picture has hardly anything stronger."""
+_BLACK_OD = OD_CAP - 0.2
+"""Darker pixels are cut off by the camera and lose their hue."""
+_MIN_PIXELS = 300
+_BLUE_WARMTH = -0.03
+_MIN_CHROMOGEN_PIXELS = 60
+_CHROMOGEN_STEPS = ((0.3, 0.003), (0.2, 0.02))
+"""DAB by Ruifrok's vectors from which a pixel is taken, and the least share of such pixels: strong ones first, since
+among pale ones there is hematoxylin on stroma."""
+_PUREST_SHARE = 0.05
+
+COLOUR_MIN = 0.075
+"""Real Ki-67 images: 0.089 and more, least in glioma; grey with camera noise of 3 levels: 0.071 and less."""
+BLUE_MIN, BLUE_NONE = 0.01, 0.002
+"""Real: 0.043 and more, least where nearly every nucleus is brown."""
+COUNTERSTAIN_GREEN = (0.24, 1.8)
+"""Real: 0.43 to 1.34; methyl green 0.15."""
+GREEN_EXCESS_MAX = 1.28
+"""Real DAB: 1.09 and less; AEC 1.41 and more, purple 1.8, fast red 2.1."""
+NEUTRAL_MAX, NEUTRAL_CERTAIN = 0.6, 0.67
+"""Real DAB: 0.53 and less, 0.58 when it is made 0.6 times as strong; drawn melanin 0.60 to 0.76, silver 1."""
+
+
+def check_hues(pixels: NDArray[np.uint8]) -> tuple[Finding, ...]:
+    """Check that a sample has colour, a blue counterstain, and a brown like that of DAB.
+
+    Parameters
+    ----------
+    pixels
+        Sample of tissue, with the glass between it, shape (n, 3), uint8.
+
+    Returns
+    -------
+    Findings ``colour``, ``hematoxylin_share``, ``counterstain_hue``, ``chromogen_red`` and ``chromogen_dark``. Where no
+    glass is seen its tint is unknown, and of these only ``colour`` withholds an index.
+    """
+    background, seen = estimate_background(pixels)
+    od = optical_density(pixels, background)
+    not_black = od[od.max(axis=1) < _BLACK_OD]
+    stained, pale = (not_black[not_black.sum(axis=1) > least] for least in (_STAINED_OD_SUM, _PALE_OD_SUM))
+    if len(pale) < _MIN_PIXELS:
+        return (_unknown("colour", f"only {len(pale)} stained pixels in the sample: too few to judge their hue."),)
+    colour = _check_colour(stained if len(stained) >= _MIN_PIXELS else pale)
+    if colour.verdict is not Verdict.OK or len(stained) < _MIN_PIXELS:
+        return (colour,)
+    rest = (*_check_counterstain(stained), *_check_chromogen(stained))
+    return (colour, *(rest if seen else map(_without_glass, rest)))
+
+
+def _without_glass(finding: Finding) -> Finding:
+    if finding.verdict is not Verdict.WITHHOLD:
+        return finding
+    text = f"{finding.text} No glass was seen, so its tint may be the cause."
+    return finding.model_copy(update={"verdict": Verdict.FLAG, "text": text})
+
+
+def _check_colour(stained: NDArray[np.float32]) -> Finding:
+    chroma = (stained.max(axis=1) - stained.min(axis=1)) / stained.sum(axis=1)
+    value = float(np.percentile(chroma, 95))
+    text = (
+        f"the picture is grey (colour {value:.2f}, at least {COLOUR_MIN:g} is needed): brown and blue cannot be told "
+        "apart, so no index is given. Scan the slide in colour."
+    )
+    if value >= COLOUR_MIN:
+        return _finding("colour", value, Verdict.OK, "the picture has colours.", low=COLOUR_MIN)
+    return _finding("colour", value, Verdict.WITHHOLD, text, low=COLOUR_MIN)
+
+
+def _check_counterstain(stained: NDArray[np.float32]) -> tuple[Finding, ...]:
+    blue = stained[_warmth(stained) < _BLUE_WARMTH]
+    share = len(blue) / len(stained)
+    name = "hematoxylin_share"
+    if share >= BLUE_MIN:
+        found = _finding(name, share, Verdict.OK, "the slide has a blue counterstain.", low=BLUE_MIN)
+        return found, _check_counterstain_hue(blue)
+    text = (
+        f"{share:.1%} of the stained pixels are blue: either there is no hematoxylin, or every nucleus is brown. A "
+        "negative nucleus would not be seen, so a share of positive ones means little. Look at the slide."
+    )
+    return (_finding(name, share, Verdict.WITHHOLD if share < BLUE_NONE else Verdict.FLAG, text, low=BLUE_MIN),)
+
+
+def _check_counterstain_hue(blue: NDArray[np.float32]) -> Finding:
+    name, (low, high) = "counterstain_hue", COUNTERSTAIN_GREEN
+    if len(blue) < _MIN_PIXELS:
+        return _unknown(name, f"only {len(blue)} pixels of counterstain in the sample: too few to judge their hue.")
+    red, green, _ = np.median(blue, axis=0)
+    value = float(green / red)
+    if low <= value <= high:
+        return _finding(name, value, Verdict.OK, "the counterstain has the hue of hematoxylin.", low=low, high=high)
+    text = (
+        f"the counterstain is not the blue of hematoxylin (green over red {value:.2f}, usual {low:g} to {high:g}; "
+        "methyl green 0.15): negative nuclei may be missed. Stain with hematoxylin."
+    )
+    return _finding(name, value, Verdict.FLAG, text, low=low, high=high)
+
+
+def _check_chromogen(stained: NDArray[np.float32]) -> tuple[Finding, Finding]:
+    """Judge what would be taken for DAB by its purest pixels, those with the least hematoxylin in them."""
+    amounts = reference_amounts(stained)[:, 1]
+    for least_od, least_share in _CHROMOGEN_STEPS:
+        taken = stained[amounts > least_od]
+        if len(taken) >= max(_MIN_CHROMOGEN_PIXELS, least_share * len(stained)):
+            warmth = _warmth(taken)
+            purest = taken[warmth >= np.quantile(warmth, 1 - _PUREST_SHARE)]
+            red, green, blue = np.median(purest / purest.sum(axis=1, keepdims=True), axis=0)
+            return _check_red(float(2 * green / (red + blue))), _check_dark(float(red / blue))
+    text = f"only {len(taken)} pixels of the sample are as strong as DAB: too few to judge their hue."
+    return _unknown("chromogen_red", text), _unknown("chromogen_dark", text)
+
+
+def _check_red(value: float) -> Finding:
+    name = "chromogen_red"
+    if value <= GREEN_EXCESS_MAX:
+        return _finding(name, value, Verdict.OK, "the chromogen is no redder than DAB.", high=GREEN_EXCESS_MAX)
+    text = (
+        f"the chromogen is red or purple, not the brown of DAB (green over the mean of red and blue {value:.2f}, "
+        f"DAB at most {GREEN_EXCESS_MAX:g}; AEC 1.4, purple 1.9, fast red 2.5): no index is given. Stain with DAB."
+    )
+    return _finding(name, value, Verdict.WITHHOLD, text, high=GREEN_EXCESS_MAX)
+
+
+def _check_dark(value: float) -> Finding:
+    name = "chromogen_dark"
+    if value <= NEUTRAL_MAX:
+        return _finding(name, value, Verdict.OK, "the chromogen is no blacker than DAB.", high=NEUTRAL_MAX)
+    text = (
+        f"what is dark here is blackish, not the brown of DAB (red over blue {value:.2f}, DAB at most {NEUTRAL_MAX:g}; "
+        "melanin and formalin pigment about 0.7, silver 1): pigment may be counted as positive. Look at the slide; "
+        "bleach pigment, or use another chromogen."
+    )
+    verdict = Verdict.WITHHOLD if value > NEUTRAL_CERTAIN else Verdict.FLAG
+    return _finding(name, value, verdict, text, high=NEUTRAL_MAX)
+
+
+def _warmth(od: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blue minus red over all: below 0 for hematoxylin, above for brown, shape (n,)."""
+    warmth: NDArray[np.float32] = (od[:, 2] - od[:, 0]) / od.sum(axis=1)
+    return warmth
+
+
+def _finding(
+    name: str, value: float, verdict: Verdict, text: str, low: float | None = None, high: float | None = None
+) -> Finding:
+    return Finding(name=name, value=round(value, 4), low=low, high=high, verdict=verdict, text=text)
+
+
+def _unknown(name: str, text: str) -> Finding:
+    return Finding(name=name, value=None, verdict=Verdict.UNKNOWN, text=text)
