@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from wsipsm.errors import UsageError
+from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.folderlock import LOCK_NAME, FolderLock, hold_folder, hold_in_study
 from wsipsm.keys import Artefact
 from wsipsm.rundir import RunDir, output_error
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.fingerprint import fingerprint_slide
 
 _TRACES = frozenset({LOCK_NAME, Artefact.SLIDE.value, Artefact.SHARDS.value})
 """What a command that made no result may leave in a folder."""
+_MARK_CHARS = 6
+"""Of a fingerprint, where two slides have one name."""
 
 
 @contextmanager
@@ -46,6 +51,55 @@ def held_slide_folder(folder: Path, in_study: bool = False) -> Iterator[FolderLo
                     run_dir.path(Artefact.SHARDS).rmdir()
 
 
+def choose_folder_name(slide_path: Path, stem: str, out_dir: Path) -> str:
+    """Name the folder of a slide that no name was given for.
+
+    Parameters
+    ----------
+    slide_path
+        Slide or image file.
+    stem
+        Of its file name: the folder's, unless that is another slide's.
+    out_dir
+        Folder of results.
+
+    Returns
+    -------
+    The folder that has the slide's results already, found by its place, or by its bytes where it was moved or renamed
+    since; else the stem; where that is of another slide, with a part of this one's fingerprint behind it.
+    """
+    own_name = re.compile(rf"{re.escape(stem)}(-[0-9a-f]{{{_MARK_CHARS}}})?")
+    place = _place_of(str(slide_path))
+    owners = {name: owner for name in _names_in(out_dir) if (owner := _owner_of(RunDir(out_dir / name))) is not None}
+    for name, owner in owners.items():
+        if own_name.fullmatch(name) and owner.get("source") == place:
+            return name
+    if not owners:
+        return stem
+    try:
+        fingerprint = fingerprint_slide(slide_path)
+    except SlideOpenError:
+        return stem  # whoever opens it says why
+    for name, owner in owners.items():
+        is_alike = owner.get("fingerprint") == fingerprint
+        if is_alike and (own_name.fullmatch(name) or not os.path.lexists(str(owner.get("source")))):
+            return name
+    return f"{stem}-{fingerprint[:_MARK_CHARS]}" if stem in owners else stem
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _owner_of(run_dir: RunDir) -> dict[str, Any] | None:
+    """Slide that a folder is of; None where it is of none yet."""
+    known = run_dir.read_json(Artefact.SLIDE) or _owner_by_run(run_dir)
+    return None if known is None or _is_unused(run_dir) else known
+
+
 def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "") -> None:
     """Make sure that a folder is of this slide, and note that it is; the caller holds it.
 
@@ -69,9 +123,10 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "") -> No
     """
     own = {"source": source or _place_of(info.path), "fingerprint": info.fingerprint}
     known = run_dir.read_json(Artefact.SLIDE) or _owner_by_run(run_dir)
-    if known is not None and not _is_unused(run_dir) and not any(known.get(key) == own[key] for key in own):
+    owner = _owner_of(run_dir)
+    if owner is not None and not any(owner.get(key) == own[key] for key in own):
         raise UsageError(
-            f"{source or info.path}: {run_dir.root} holds results of another slide, {known.get('source')}; every slide "
+            f"{source or info.path}: {run_dir.root} holds results of another slide, {owner.get('source')}; every slide "
             "needs a folder of its own. Name one with --name (in a manifest: id), or choose another --out."
         )
     if known != own:
