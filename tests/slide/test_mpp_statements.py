@@ -156,3 +156,26 @@ def test_a_plausible_statement_goes_before_one_that_is_not() -> None:
         ("tags", MppVerdict.USED),
         ("Aperio metadata", MppVerdict.REFUSED),
     ]
+
+
+@pytest.mark.parametrize("given", [None, 0.25])
+@pytest.mark.parametrize(
+    ("y", "is_named", "is_usable"), [(0.2512, False, True), (0.255, True, True), (0.272, True, False)]
+)
+@pytest.mark.parametrize("is_ome", [False, True])
+def test_pixels_that_are_not_square_are_named_whatever_the_user_gives(
+    tmp_path: Path, given: float | None, y: float, is_named: bool, is_usable: bool, is_ome: bool
+) -> None:
+    pixels = np.full((96, 128, 3), 240, np.uint8)
+    path = tmp_path / ("a.ome.tif" if is_ome else "a.tif")
+    if is_ome:
+        tifffile.imwrite(path, pixels, photometric="rgb", metadata={"PhysicalSizeX": 0.25, "PhysicalSizeY": y})
+    else:
+        per_cm = (1e4 / 0.25, 1e4 / y)
+        tifffile.imwrite(path, pixels, photometric="rgb", resolution=per_cm, resolutionunit="CENTIMETER", metadata=None)
+
+    with open_slide(path, given) as slide:
+        notes = " ".join(notes_on_mpp(slide.info.mpp_statements))
+        assert slide.info.mpp == (given if given else pytest.approx((0.25 + y) / 2) if is_usable else None)
+
+    assert (f"0.25 x {y:g} um" in notes) == is_named

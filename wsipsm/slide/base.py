@@ -43,6 +43,8 @@ class MppStatement:
     verdict: MppVerdict
     text: str = ""
     """How it was read, or why it gives no length."""
+    is_uneven: bool = False
+    """Whether width and height of a pixel differ by more than 1 %."""
 
 
 @dataclass(frozen=True, slots=True)

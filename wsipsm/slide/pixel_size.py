@@ -54,6 +54,8 @@ class StatedMpp:
     """um/px; None where the statement gives no length."""
     text: str = ""
     """How it was read, or why it gives no length."""
+    is_uneven: bool = False
+    """Whether width and height of a pixel differ by more than 1 %."""
 
 
 def stated_mpp(source: str, mpp_x: float | None, mpp_y: float | None, text: str = "") -> list[StatedMpp]:
@@ -61,7 +63,7 @@ def stated_mpp(source: str, mpp_x: float | None, mpp_y: float | None, text: str 
     value, disagreement = agree_mpp(mpp_x, mpp_y)
     if value is None and disagreement is None:
         return []
-    return [StatedMpp(source, value, disagreement or text)]
+    return [StatedMpp(source, value, disagreement or text, is_uneven=disagreement is not None)]
 
 
 def um_per_unit(name: str) -> float | None:
@@ -123,7 +125,7 @@ def judge_statements(
     for one in stated:
         is_first = all(item.verdict != MppVerdict.USED for item in judged)
         verdict = _verdict(one.value, used, is_overridden=given is not None, is_first=is_first)
-        judged.append(MppStatement(clean_text(one.source), one.value, verdict, clean_text(one.text)))
+        judged.append(MppStatement(clean_text(one.source), one.value, verdict, clean_text(one.text), one.is_uneven))
     if power is not None and power > 0:
         usual = _UM_AT_1X / power
         verdict = MppVerdict.AGREES
@@ -165,7 +167,9 @@ def describe_statement(one: MppStatement) -> str:
 def notes_on_mpp(statements: Sequence[MppStatement]) -> tuple[str, ...]:
     """Say which pixel size is used and why, and what in the file speaks against it; the rest stands in ``info``."""
     shown = (MppVerdict.USED, MppVerdict.OVERRIDDEN, MppVerdict.CONTRADICTS)
-    return tuple(f"pixel size: {describe_statement(one)}" for one in statements if one.verdict in shown)
+    return tuple(
+        f"pixel size: {describe_statement(one)}" for one in statements if one.verdict in shown or one.is_uneven
+    )
 
 
 _WORDS = {
