@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from typer.testing import CliRunner
 
+from wsipsm.cli.main import app
 from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.slide.address import shown_url, without_secrets
 from wsipsm.slide.reach import UnreachableError, is_private, open_client
@@ -198,6 +200,30 @@ def test_no_secret_is_shown(url: str) -> None:
     assert "secret" not in shown_url(url)
     assert "host" in shown_url(url) or "bucket" in shown_url(url)
     assert "secret" not in without_secrets(f"Cannot connect to <{url}> ({url}), see '{url}'")
+
+
+@pytest.mark.parametrize("command", ["info", "run", "score", "cohort", "status", "agree"])
+@pytest.mark.parametrize("url", [url for url in SECRETS if url.startswith("https")])
+def test_no_command_repeats_a_secret(tmp_path: Path, command: str, url: str) -> None:
+    result = CliRunner().invoke(app, [command, url, *(["--out", str(tmp_path / "out")] if command == "cohort" else [])])
+    assert result.exit_code != 0
+    assert "secret" not in result.output
+
+
+@needs_aiohttp
+def test_a_study_by_address_writes_no_secret(tmp_path: Path, port: int) -> None:
+    """The slide is none, so it fails; what is looked at is what the study's folder says of it."""
+    out = tmp_path / "out"
+    url = f"http://127.0.0.1:{port}/a.svs?to=http://localhost:PORT/case.svs?token=secret"
+    command = ["cohort", url, "--workers", "0", "--retry", "0", "--skip-bad", "--out", str(out)]
+    refused = CliRunner().invoke(app, command)
+    assert "a private network" in refused.output
+    result = CliRunner().invoke(app, [*command, "--allow-private-addresses"])
+    assert result.exit_code == 5
+    assert "a private network" not in result.output
+    assert "another host, localhost" in (out / "journal.jsonl").read_text()
+    assert "secret" not in refused.output + result.output
+    assert not [path for path in out.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
 def test_what_is_shown_names_the_slide() -> None:

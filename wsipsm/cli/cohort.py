@@ -166,7 +166,14 @@ def cohort(
     from wsipsm.stages.study_request import CohortOptions, StudyRequest
 
     how = CohortOptions(
-        retry, max_failures, skip_bad=skip_bad, cache=cache, cache_bytes=cache_bytes, stain_from=stain_from, slurm=slurm
+        retry,
+        max_failures,
+        skip_bad=skip_bad,
+        cache=cache,
+        cache_bytes=cache_bytes,
+        stain_from=stain_from,
+        slurm=slurm,
+        allow_private_addresses=allow_private_addresses,
     )
     folder, asked = _whole_command(StudyRequest(sources=tuple(sources or ()), options=options, how=how), out, resume)
     hint = f"Finished slides and blocks are kept; 'wsipsm cohort --resume {folder}' continues from them."

@@ -18,6 +18,7 @@ from wsipsm.cli.streams import open_streams
 from wsipsm.cli.terminal import CleanFormatter, show, show_traceback
 from wsipsm.errors import EXIT_UNEXPECTED, WsipsmError, one_line
 from wsipsm.paths import require_plain_name
+from wsipsm.slide.address import without_secrets
 
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "WSIPSM_DEBUG"
@@ -148,14 +149,14 @@ def _debugging() -> bool:
 def _say(line: str, error: BaseException | None = None) -> None:
     if error is not None and _debugging():
         show_traceback(error)
-    show(line, err=True)
+    show(without_secrets(line), err=True)
 
 
 def _clean_usage_error(error: Exception) -> None:
     """Clean what Typer is about to print: it repeats words of the command line, which may be names of files."""
     message = getattr(error, "message", None)
     if isinstance(message, str):
-        vars(error)["message"] = one_line(message)
+        vars(error)["message"] = without_secrets(one_line(message))
 
 
 def _unexpected(error: Exception) -> typer.Exit:

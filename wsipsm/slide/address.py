@@ -24,8 +24,7 @@ _PARTS = {
     ".zarr": "an NGFF image is a folder",
     "": "it names no file; a DICOM slide, for one, is a folder",
 }
-_ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\")>]+")
-_QUERY = re.compile(r"\?[^\s'\")]+")
+_ANY_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]+):/{1,2}((?!:)[^\s'\")>]+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 
 
@@ -54,9 +53,8 @@ def shown_url(url: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Text, as of an error, in which every address is as :func:`shown_url` gives it."""
-    text = _ANY_URL.sub(lambda found: shown_url(found[0]), text)
-    return _QUERY.sub("?...", text)
+    """Text, as of an error, in which every address is as :func:`shown_url` gives it; also one taken for a path."""
+    return _ANY_URL.sub(lambda found: shown_url(f"{found[1]}://{found[2]}"), text)
 
 
 def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:

@@ -6,6 +6,7 @@ fsspec, and what it needs for a scheme, are loaded only when an address is used.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Generator
 from typing import Any
 
@@ -134,7 +135,7 @@ def failure_of(url: str, error: Exception) -> SlideOpenError:
     cause = error.__cause__ or error
     reason = f"HTTP status {status}" if status else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
     # What a library says may hold the address with its signature.
-    reason = without_secrets(reason)[:300]
+    reason = re.sub(r"\?[^\s'\")]+", "?...", without_secrets(reason))[:300]
     if is_final(url, error):
         return SlideOpenError(
             f"{shown_url(url)}: the server does not give it ({reason}); a slide that may be read is needed. Check the "
