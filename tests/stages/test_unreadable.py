@@ -178,6 +178,29 @@ def test_an_overview_that_could_not_be_read_is_read_again(
     assert second.is_finished
 
 
+def test_a_sample_that_could_not_be_read_whole_is_read_again(
+    torn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = torn(Box(0, 0, 0, 0))
+    sound = run_slide(path, tmp_path / "sound", options(), ignore_events)
+    n_patches = []
+
+    def read_level(self: TornSlide, level: int, box: Box) -> NDArray[np.uint8]:
+        n_patches.append(box.width == box.height == 128)
+        if n_patches[-1] and sum(n_patches) == 3:
+            raise SlideReadError("torn: away")
+        return ArraySlide.read_level(self, level, box)
+
+    monkeypatch.setattr(TornSlide, "read_level", read_level)
+    first = run_slide(path, tmp_path / "out", options(), ignore_events)
+    assert first.is_complete
+    assert first.n_unread_in_plan == 1
+    second = run_slide(path, tmp_path / "out", options(), ignore_events)
+    assert not second.was_done
+    assert second.path("cells").read_bytes() == sound.path("cells").read_bytes()
+    assert run_slide(path, tmp_path / "out", options(), ignore_events).was_done
+
+
 def test_nothing_readable_is_an_error(torn: Any, tmp_path: Path) -> None:
     with pytest.raises(SlideReadError, match="no part of it can be decoded"):
         run_slide(torn(Box(0, 0, 5000, 5000)), tmp_path, options(), ignore_events)

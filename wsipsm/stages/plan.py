@@ -65,8 +65,8 @@ class SlidePlan:
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
     """What was checked of the picture before its nuclei were searched."""
-    n_unread_overview: int = 0
-    """Parts of the overview that could not be read."""
+    n_unread_in_plan: int = 0
+    """Parts of the overview, and patches of the sample that stains are fitted on, that could not be read."""
 
     @property
     def n_tiles(self) -> int:
@@ -143,7 +143,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
             *profile.notes,
             *_resolution_notes(grid),
         ),
-        n_unread_overview=len(unread),
+        n_unread_in_plan=len(unread) + sample.n_unread,
         findings=(
             *check_stain(pixels, decision, chosen.card),
             check_focus(sample.patches, sample.mpp),

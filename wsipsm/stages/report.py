@@ -120,7 +120,7 @@ def summarise(
         seconds=seconds,
         files={artefact.name.lower(): artefact.value for artefact in RESULTS},
         request_key=request,
-        n_unread_overview=plan.n_unread_overview,
+        n_unread_in_plan=plan.n_unread_in_plan,
         result_key=plan.result_key,
         version=package_version(),
     )

@@ -66,8 +66,8 @@ class RunSummary:
     """Names slide, options and code; a run with the same one has nothing to do."""
     result_key: str
     version: str
-    n_unread_overview: int = 0
-    """Parts of the overview that could not be read, where tissue was taken to be."""
+    n_unread_in_plan: int = 0
+    """Parts of the overview and patches of the stain sample that could not be read; such a result is not finished."""
     was_done: bool = field(default=False)
     """An earlier run made these results; never stored."""
 
@@ -84,7 +84,7 @@ class RunSummary:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to be read again; what is, may have been away for a moment only."""
-        return self.is_complete and self.coverage == 1 and not self.n_unread_overview
+        return self.is_complete and self.coverage == 1 and not self.n_unread_in_plan
 
     def path(self, artefact: str) -> Path:
         """Where an artefact lies."""

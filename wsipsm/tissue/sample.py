@@ -30,6 +30,8 @@ class TissueSample:
     """RGB, shape (n, 3), uint8, in a random order within each patch."""
     mpp: float | None
     """Pixel size of the patches, um/px: ``SAMPLE_MPP``, or a coarser slide's own; None where it states none."""
+    n_unread: int = 0
+    """Patches that could not be read and were left out."""
 
 
 def sample_tissue(slide: Slide, tissue: TissueMask, seed: int, n_pixels: int = 200_000) -> TissueSample:
@@ -56,18 +58,18 @@ def sample_tissue(slide: Slide, tissue: TissueMask, seed: int, n_pixels: int = 2
     scale = max(1.0, SAMPLE_MPP / mpp) if mpp else 1.0
     content = SlideFrame.of(slide.info).content
     patches: list[NDArray[np.uint8]] = []
-    failure: SlideReadError | None = None
+    failures: list[SlideReadError] = []
     for box in _sample_boxes(content, tissue, scale, rng):
         try:
             patches.append(read_box(slide, box, scale, (content.x, content.y)))
         except SlideReadError as error:
-            failure = error
-    if not patches and failure is not None:
-        raise failure
+            failures.append(error)
+    if not patches and failures:
+        raise failures[-1]
     quota = math.ceil(n_pixels / max(1, len(patches)))
     drawn = [pixels[rng.permutation(len(pixels))[:quota]] for patch in patches for pixels in [patch.reshape(-1, 3)]]
     pixels = np.concatenate(drawn)[:n_pixels] if drawn else np.empty((0, 3), dtype=np.uint8)
-    return TissueSample(tuple(patches), pixels, mpp * scale if mpp else None)
+    return TissueSample(tuple(patches), pixels, mpp * scale if mpp else None, len(failures))
 
 
 def _sample_boxes(content: Box, tissue: TissueMask, scale: float, rng: np.random.Generator) -> list[Box]:
