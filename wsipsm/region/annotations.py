@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from wsipsm.errors import RoiError
@@ -257,18 +258,25 @@ def _parse_text(text: str, what: str, label: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    if len(text) <= _MAX_TEXT_CHARS:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # a wrong escape is a warning on the terminal otherwise
-                parsed = ast.literal_eval(text.strip())
-            return list(parsed) if isinstance(parsed, tuple) else parsed
-        except (ValueError, SyntaxError, Warning, MemoryError, RecursionError, TypeError):
-            pass
+    try:
+        return _python_literal(text)
+    except (ValueError, SyntaxError, Warning, MemoryError, RecursionError, TypeError) as error:
+        cause = error
     raise RoiError(
         f"{label}: {what} is the text {_quoted(text)}, which is neither JSON nor a Python value; an object, or the "
         "name of a class, is needed. Export the annotations from QuPath again."
-    )
+    ) from cause
+
+
+@lru_cache(maxsize=256)
+def _python_literal(text: str) -> Any:
+    """Value of a Python literal; the same few classes come again and again."""
+    if len(text) > _MAX_TEXT_CHARS:
+        raise ValueError(f"over {_MAX_TEXT_CHARS} characters")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a wrong escape is a warning on the terminal otherwise
+        parsed = ast.literal_eval(text.strip())
+    return list(parsed) if isinstance(parsed, tuple) else parsed
 
 
 def _is_missing(value: Any) -> bool:

@@ -27,12 +27,58 @@ def polygons_of(shapes: BaseGeometry | NDArray[np.object_]) -> NDArray[np.object
     return np.asarray(parts[is_area], dtype=np.object_)
 
 
+def merge(shapes: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
+    """Union of shapes, each group of those that touch by itself: the time grows with their number alone."""
+    return as_area(shapely.disjoint_subset_union_all(shapes))
+
+
+def cut_out(shape: BaseGeometry, others: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
+    """Shape less others, polygon by polygon: only those that another touches are cut.
+
+    Parameters
+    ----------
+    shape
+        Polygon or MultiPolygon, valid.
+    others
+        Polygons and MultiPolygons, shape (n,).
+    """
+    parts, cutters = polygons_of(shape), polygons_of(others)
+    cutter, part = shapely.STRtree(parts).query(cutters, predicate="intersects")
+    order = np.argsort(part, kind="stable")
+    touched, starts = np.unique(part[order], return_index=True)
+    groups = np.split(cutter[order], starts[1:]) if len(touched) else []
+    left = [parts[at].difference(shapely.union_all(cutters[group])) for at, group in zip(touched, groups, strict=True)]
+    whole = np.delete(parts, touched)
+    return _assemble(np.concatenate([whole, polygons_of(np.array(left, dtype=np.object_))]))
+
+
+def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely.MultiPolygon:
+    """Part of a shape in a box, polygon by polygon."""
+    parts = polygons_of(shape)
+    left, top, right, bottom = box.bounds
+    bounds = shapely.bounds(parts)
+    is_inside = (bounds[:, :2] >= (left, top)).all(axis=1) & (bounds[:, 2:] <= (right, bottom)).all(axis=1)
+    crossing = polygons_of(shapely.intersection(parts[~is_inside], box))
+    return _assemble(np.concatenate([parts[is_inside], crossing]))
+
+
+def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
+    """Share of a shape's area outside another shape, 0..1; 0 for one without area."""
+    own, other = subdivide(shape), subdivide(others)
+    at, by = shapely.STRtree(other).query(own)
+    common = float(shapely.area(shapely.intersection(own[at], other[by])).sum())
+    return float(np.clip(1 - common / shape.area, 0, 1)) if shape.area else 0.0
+
+
+def _assemble(polygons: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
+    return polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(list(polygons))
+
+
 def as_area(shape: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon:
     """Polygon or MultiPolygon of a shape, perhaps empty: what touched an edge only is dropped."""
     if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon)) and shape.is_valid:
         return shape
-    parts = polygons_of(shape)
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(list(parts))
+    return _assemble(polygons_of(shape))
 
 
 def subdivide(shape: BaseGeometry) -> NDArray[np.object_]:
@@ -50,18 +96,22 @@ def subdivide(shape: BaseGeometry) -> NDArray[np.object_]:
         waiting = waiting[is_large]
         if len(waiting) == 0:
             break
-        waiting = polygons_of(shapely.intersection(np.repeat(waiting, 2), _halves(shapely.bounds(waiting))))
+        waiting = np.concatenate([_halve(piece) for piece in waiting])
     return np.concatenate([*done, waiting])
 
 
-def _halves(bounds: NDArray[np.float64]) -> NDArray[np.object_]:
-    """Two boxes for each of the bounds, shape (n, 4), cut across the longer side; shape (2 n,)."""
-    left, top, right, bottom = bounds.T
+def _halve(polygon: BaseGeometry) -> NDArray[np.object_]:
+    """Cut a polygon across its longer side, shape (n,)."""
+    left, top, right, bottom = polygon.bounds
+    x, y = (left + right) / 2, (top + bottom) / 2
     is_wide = right - left >= bottom - top
-    middle = np.where(is_wide, (left + right) / 2, (top + bottom) / 2)
-    first = shapely.box(left, top, np.where(is_wide, middle, right), np.where(is_wide, bottom, middle))
-    second = shapely.box(np.where(is_wide, middle, left), np.where(is_wide, top, middle), right, bottom)
-    return np.stack([first, second], axis=1).ravel()
+    boxes = [(left, top, x, bottom), (x, top, right, bottom)]
+    if not is_wide:
+        boxes = [(left, top, right, y), (left, y, right, bottom)]
+    halves = polygons_of(np.array([shapely.clip_by_rect(polygon, *box) for box in boxes], dtype=np.object_))
+    # Clipping is twenty times faster than intersection, but may go wrong where an edge runs along the cut.
+    is_sound = np.isclose(shapely.area(halves).sum(), polygon.area, rtol=1e-9) and shapely.is_valid(halves).all()
+    return halves if is_sound else polygons_of(shapely.intersection(polygon, [shapely.box(*box) for box in boxes]))
 
 
 def areas_in_boxes(pieces: NDArray[np.object_], boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from wsipsm.errors import RoiError
 from wsipsm.keys import QuPathFrame
 from wsipsm.region.base import Region
+from wsipsm.region.pieces import merge
 from wsipsm.slide.frame import SlideFrame
 
 MIN_SHARE = 0.5
@@ -83,8 +84,8 @@ def note_on_place(
     """
     if not frame.has_empty_canvas:
         return None
-    here, other = shapely.union_all(shapes), frame.other()
-    there = here
+    here, other = merge(shapes), frame.other()
+    there: BaseGeometry = here
     if not any(stated):
         back = shapely.transform(here, frame.to_qupath)
         there = other.from_qupath(back)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from wsipsm.region.annotations import Drawn, Kind, read_drawn
 from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
 from wsipsm.region.document import read_documents
 from wsipsm.region.outline import read_outlines
-from wsipsm.region.pieces import as_area
+from wsipsm.region.pieces import clip, cut_out, merge, share_outside
 from wsipsm.region.place import frame_of_document, note_on_place, place_shapes
 from wsipsm.region.roles import RoiRules, choose_uses
 from wsipsm.slide.base import SlideInfo
@@ -69,7 +71,8 @@ def read_roi(
     label = clean_text(path)
     left_out: Counter[str] = Counter()
     frame = SlideFrame.of(slide_info, qupath_frame)
-    drawn, shapes, stated = _read_areas(path, rules, left_out)
+    with _paused_collection():
+        drawn, shapes, stated = _read_areas(path, rules, left_out)
     shapes = place_shapes(shapes, stated, frame)
     notes = [f"{label}: left out: {_list_counts(left_out)}; annotations with an area count."] if left_out else []
     uses = choose_uses(drawn, rules, label)
@@ -80,13 +83,13 @@ def read_roi(
             f"QuPath, export it as GeoJSON, and pass that with --roi.{said}"
         )
     is_counted = np.array([use == Use.COUNTED for use in uses])
-    cut_out = shapes[[use == Use.CUT_OUT for use in uses]]
-    used = [row for row, use in enumerate(uses) if use == (Use.COUNTED if is_counted.any() else Use.CUT_OUT)]
+    is_cut = np.array([use == Use.CUT_OUT for use in uses])
+    used = np.flatnonzero(is_counted if is_counted.any() else is_cut)
     doubt = note_on_place(shapes[used], [stated[row] for row in used], frame, within, label)
     notes += [doubt] if doubt else []
     whole, name = _counted(drawn, shapes, is_counted, frame, within)
-    shape = _clip(_without(whole, cut_out), whole, frame, slide_info.path, label, notes)
-    parts = _parts(drawn, shapes, uses, cut_out, frame)
+    shape = _clip(cut_out(whole, shapes[is_cut]), whole, frame, slide_info.path, label, notes)
+    parts = _parts(drawn, shapes, uses, frame)
     if not is_counted.any():
         parts = (DrawnPart(within.name if within is not None else "slide", "", Use.COUNTED, shape), *parts)
     notes += _notes_on_uses(parts, shape, label)
@@ -116,6 +119,18 @@ def _read_areas(
     return [replace(drawn[row], geometry={}) for row in rows], shapes[rows], [stated[row] for row in rows]
 
 
+@contextmanager
+def _paused_collection() -> Iterator[None]:
+    """Leave the garbage collector out: it would walk millions of coordinates again and again, and find none to free."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _counted(
     drawn: Sequence[Drawn],
     shapes: NDArray[np.object_],
@@ -126,14 +141,10 @@ def _counted(
     """Area that counts before anything is cut out, and its name."""
     if is_counted.any():
         counted = [one for one, counts in zip(drawn, is_counted, strict=True) if counts]
-        return as_area(shapely.union_all(shapes[is_counted])), _name(counted)
+        return merge(shapes[is_counted]), _name(counted)
     less = ", ".join(dict.fromkeys(one.classification or one.name for one in drawn))
     whole = within.to_polygons() if within is not None else frame.outline
     return whole, clean_text(f"{within.name if within is not None else 'slide'} without {less}", 200)
-
-
-def _without(shape: BaseGeometry, cut_out: NDArray[np.object_]) -> BaseGeometry:
-    return shape.difference(shapely.union_all(cut_out)) if len(cut_out) else shape
 
 
 def _clip(
@@ -150,7 +161,7 @@ def _clip(
             f"{label}: the excluded areas cover all others; some area must remain. Correct the annotations, or choose "
             "what is cut out with --exclude-class."
         )
-    on_slide = as_area(_on_slide(shape, frame))
+    on_slide = clip(shape, frame.outline)
     if on_slide.is_empty:
         left, top, right, bottom = whole.bounds
         raise RoiError(
@@ -163,16 +174,10 @@ def _clip(
     return on_slide
 
 
-def _on_slide(shape: BaseGeometry, frame: SlideFrame) -> BaseGeometry:
-    box = frame.outline
-    return shape if box.covers(shapely.box(*shape.bounds)) else shape.intersection(box)
-
-
 def _parts(
     drawn: Sequence[Drawn],
     shapes: NDArray[np.object_],
     uses: Sequence[Use],
-    cut_out: NDArray[np.object_],
     frame: SlideFrame,
 ) -> tuple[DrawnPart, ...]:
     """Rows of the table of annotations: one each, or one a class where there are many."""
@@ -181,16 +186,16 @@ def _parts(
     for number in numbers:
         by_class = (drawn[number].classification, uses[number])
         groups.setdefault(by_class if len(drawn) > _MAX_PARTS else number, []).append(number)
-    tree = shapely.STRtree(cut_out)
+    cutters = shapes[[use == Use.CUT_OUT for use in uses]]
     parts = []
     for members in list(groups.values())[: _MAX_PARTS - 1]:
         first = members[0]
-        shape = shapes[first] if len(members) == 1 else shapely.union_all(shapes[members])
-        if uses[first] == Use.COUNTED and len(cut_out):
-            shape = _without(shape, cut_out[tree.query(shape, predicate="intersects")])
+        shape = shapes[first] if len(members) == 1 else merge(shapes[members])
+        if uses[first] == Use.COUNTED:
+            shape = cut_out(shape, cutters)
         name = drawn[first].name if len(members) == 1 else f"{len(members):,} annotations"
         classification = drawn[first].classification
-        parts.append(DrawnPart(name, classification, uses[first], as_area(_on_slide(shape, frame))))
+        parts.append(DrawnPart(name, classification, uses[first], clip(shape, frame.outline)))
     return tuple(parts)
 
 
@@ -200,12 +205,12 @@ def _notes_on_uses(parts: Sequence[DrawnPart], region: BaseGeometry, label: str)
     for part in parts:
         if part.use != Use.UNUSED or part.shape.is_empty:
             continue
-        overlap = part.shape.intersection(region).area
-        if overlap > 0.001 * part.shape.area:
+        overlap = 1 - share_outside(part.shape, region)
+        if overlap > 0.001:
             called = part.classification or part.annotation
             option = f'; --exclude-class "{called}" cuts it out' if called else ""
             notes.append(
-                f"{label}: '{called or 'an annotation without a class'}' is unused; {overlap / part.shape.area:.0%} of "
+                f"{label}: '{called or 'an annotation without a class'}' is unused; {overlap:.0%} of "
                 f"it lies in the region and is counted{option}."
             )
     return notes

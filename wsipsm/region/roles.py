@@ -170,13 +170,14 @@ def _refuse_absent(drawn: Sequence[_Labelled], rules: RoiRules, path: str) -> No
 
 def _refuse_ambiguous(candidates: Sequence[_Labelled], rules: RoiRules, path: str) -> None:
     """Refuse a file without a tumour class whose annotations may mean different things."""
-    classes = {class_key(one.classification) for one in candidates} - {_PLAIN}
+    keys = {class_key(one.classification) for one in candidates}
+    classes, has_plain = keys - {"", _PLAIN}, bool(keys & {"", _PLAIN})
     unclear = ""
-    if len(classes) > 1:
+    if len(classes) + has_plain > 1:
         unclear = "none of which is Tumor"
     elif rules.exclude_class is None and any(_LIKE_EXCLUDED.search(_text(one)) for one in candidates):
         unclear = "and whether all of them count or some are to be cut out is not said by their exact class"
-    elif not classes - {""}:
+    elif not classes:
         alike = {bool(_LIKE_TUMOUR.search(_text(one))) for one in candidates}
         unclear = "and only some are named like tumour, none exactly" if len(alike) > 1 else ""
     if unclear:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from wsipsm.region.base import PolygonRegion, Region, Use
+from wsipsm.region.pieces import share_outside
 
 _NEGLIGIBLE = 0.001
 """Share of an area that roundings and edges of pixels may take."""
@@ -68,11 +69,6 @@ def note_on_searched(region: Region, searched: Region, where: str) -> list[str]:
         return []
     outside = share_outside(region.shape, searched.to_polygons())
     return [f"{outside:.1%} of the region lies {where}."] if outside > _NEGLIGIBLE else []
-
-
-def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
-    """Share of a shape's area outside another shape, 0..1."""
-    return float(np.clip(shape.difference(others).area / shape.area, 0, 1)) if shape.area else 0.0
 
 
 def _inside(shape: BaseGeometry, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -136,7 +136,7 @@ class TissueMask:
         return np.maximum(areas, 0.0) * self.px0_per_pixel**2
 
     def to_polygons(self) -> shapely.Polygon | shapely.MultiPolygon:
-        """Outline of the mask's pixels, level-0 pixels; empty where there is no tissue."""
+        """Outline of where nuclei are searched, level-0 pixels; empty where that is nowhere."""
         padded = np.pad(self.mask.astype(np.int8), ((0, 0), (1, 1)))
         step = np.diff(padded, axis=1)
         row, left = np.nonzero(step == 1)
