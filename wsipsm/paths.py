@@ -46,13 +46,25 @@ def find_no_file(path: Path) -> tuple[str, str] | None:
 
 
 def find_bad_name(path: str | Path) -> str | None:
-    """Say that a path cannot be written as UTF-8, which tables, JSON and pages need; None where it can."""
+    """Say that a path, or a folder above it, cannot be written as UTF-8, which results need; None where it can."""
     if is_writable_text(os.path.abspath(path)):
         return None
     return (
         f"{clean_text(path)}: bytes in the path that are not UTF-8, shown as \\x..; a name in UTF-8 is needed. "
         "Rename the file or folder, for example with convmv or mv."
     )
+
+
+def require_plain_word(word: str) -> None:
+    """Refuse a word of a command line that results could not name.
+
+    Raises
+    ------
+    UsageError
+        When it is not UTF-8.
+    """
+    if not is_writable_text(word):
+        raise UsageError(find_bad_name(word))
 
 
 def require_plain_name(path: str | Path) -> None:

@@ -91,3 +91,10 @@ def test_a_name_that_would_steer_the_terminal_is_shown_escaped(tmp_path: Path) -
         assert not set(said) & {"\x1b", "\u202e"}
         assert "[31mred" in said
     assert json.loads(as_json.stdout)["path"] == r"\x1b[31mred\u202egnp.png"
+
+
+def test_a_command_that_touches_no_file_works_in_a_folder_of_such_a_name(tmp_path: Path) -> None:
+    inner = os.fsdecode(os.fsencode(tmp_path) + b"/" + BAD)
+    os.mkdir(inner)
+
+    assert run("--version", folder=Path(inner)).returncode == 0

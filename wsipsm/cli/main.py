@@ -17,7 +17,7 @@ from wsipsm.cli.signals import leave_on_signals, said_of, stop_on_signals
 from wsipsm.cli.streams import open_streams
 from wsipsm.cli.terminal import CleanFormatter, show, show_traceback
 from wsipsm.errors import EXIT_UNEXPECTED, WsipsmError, one_line
-from wsipsm.paths import require_plain_name
+from wsipsm.paths import require_plain_word
 from wsipsm.slide.address import without_secrets
 
 DEBUG_FLAG = "--debug"
@@ -30,7 +30,7 @@ class CommandGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept ``--debug`` before or after the command's name; refuse names that results could not hold."""
         for word in args:
-            require_plain_name(word)
+            require_plain_word(word)
         options = args[: args.index("--")] if "--" in args else args
         if DEBUG_FLAG in options:
             args = [DEBUG_FLAG, *(word for word in options if word != DEBUG_FLAG), *args[len(options) :]]

@@ -137,7 +137,7 @@ def agree_mpp(mpp_x: float | None, mpp_y: float | None) -> tuple[float | None, s
         return None, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um, which are not square"
     mean = sum(found) / len(found)
     if high > low * (1 + NOTED_AXIS_DIFFERENCE):
-        return mean, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um; their mean, {mean:.4g} um, is used for both"
+        return mean, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um; their mean stands for both"
     return mean, None
 
 
