@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from distributed import LocalCluster
+from PIL import Image
 
 from wsipsm.engine import machine
 from wsipsm.engine.dask import DaskExecutor
@@ -64,9 +67,9 @@ for port in map(int, sys.argv[2:]):
 """
 
 
-def listening_ports() -> list[int]:
-    """Ports at which this process and those that it started listen."""
-    here = psutil.Process()
+def listening_ports(pid: int | None = None) -> list[int]:
+    """Ports at which a process, this one without its number, and those that it started listen."""
+    here = psutil.Process(pid)
     found = set()
     for process in (here, *here.children(recursive=True)):
         found |= {c.laddr.port for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN}
@@ -96,6 +99,29 @@ def test_another_user_of_the_machine_is_refused_at_every_port() -> None:
         lines = try_as_nobody(ports)
     assert len(lines) == 3 * len(ports)
     assert {line.split()[0] for line in lines} == {"refused", "no"}
+
+
+@needs_root
+@pytest.mark.slow
+def test_another_user_is_refused_by_a_run(tmp_path: Path) -> None:
+    dots = np.full((64, 64, 3), 235, np.uint8)
+    dots[20:44, 20:44] = (70, 60, 140)
+    Image.fromarray(np.tile(dots, (48, 48, 1))).save(tmp_path / "a.png")
+    size = ("--block-px", "256", "--tile-px", "256")
+    command = ("run", str(tmp_path / "a.png"), "--mpp", "0.25", "--workers", "1", "--out", str(tmp_path / "out"), *size)
+    with subprocess.Popen([sys.executable, "-c", "from wsipsm.cli.start import main; main()", *command]) as run:
+        try:
+            while not any((tmp_path / "out").glob("*/shards/*.parquet")):
+                assert run.poll() is None
+                time.sleep(0.1)
+            ports = listening_ports(run.pid)
+            assert len(ports) == 3
+            lines = try_as_nobody(ports)
+            assert run.poll() is None
+        finally:
+            run.terminate()
+    assert {line.split()[0] for line in lines} == {"refused", "no"}
+    assert run.returncode == 143
 
 
 @needs_root

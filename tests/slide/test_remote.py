@@ -355,3 +355,17 @@ def test_a_kept_slide_is_of_use_when_its_server_is_gone(tmp_path: Path, server: 
             assert path.read_bytes() == BYTES
     finally:
         Handler.do_HEAD, Handler.do_GET = kept  # type: ignore[method-assign]
+
+
+def test_a_download_ends_soon_when_the_command_does(tmp_path: Path, breaking: list[int]) -> None:
+    held = cache(tmp_path, pauses_s=(300.0, 300.0))
+    url = store("stopped.svs")
+    breaking += [300_000, 0]
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(lambda: held.fetch(url).__enter__())
+        while breaking != [0] and len(breaking) > 1:
+            threading.Event().wait(0.01)
+        held.stop()
+        with pytest.raises(SlideOpenError):
+            coming.result(timeout=60)
+    assert list((tmp_path / "cache").glob("*/.part"))

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-import time
+import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -113,6 +113,11 @@ class SlideCache:
         self._allow_private = allow_private
         self._tell = tell
         self._told: set[str] = set()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Have downloads of other threads end soon; what they brought is kept for the next command."""
+        self._stopped.set()
 
     def size_of(self, url: str) -> int:
         """Ask the server for a slide's size in bytes.
@@ -190,9 +195,9 @@ class SlideCache:
                 info = system.info(place)
                 break
             except Exception as error:  # every protocol has errors of its own
-                if pause_s is None or is_final(url, error):
+                if pause_s is None or is_final(url, error) or self._stopped.is_set():
                     raise failure_of(url, error) from error
-            time.sleep(pause_s)
+            self._stopped.wait(pause_s)
         self._tell_of_redirect(url, str(info.get("url") or url))
         size = info.get("size")
         if info.get("type") == "directory" or not isinstance(size, int) or size <= 0:
@@ -234,14 +239,14 @@ class SlideCache:
         offset = farthest = file.seek(0, os.SEEK_END)
         n_failures = 0
         while True:
-            offset, problem = _pull_once(remote, file, offset, self._allow_private)
+            offset, problem = _pull_once(remote, file, offset, self._allow_private, self._stopped)
             if offset == remote.size:
                 return
             n_failures = 0 if offset >= farthest + _ENOUGH_BYTES else n_failures + 1
             farthest = max(farthest, offset)
-            if n_failures > len(self._pauses_s) or is_final(remote.url, problem):
+            if n_failures > len(self._pauses_s) or is_final(remote.url, problem) or self._stopped.is_set():
                 raise failure_of(remote.url, problem) from problem
-            time.sleep(self._pauses_s[max(0, n_failures - 1)] if self._pauses_s else 0.0)
+            self._stopped.wait(self._pauses_s[max(0, n_failures - 1)] if self._pauses_s else 0.0)
 
     def _make_room(self, remote: _Remote) -> None:
         """Reserve the bytes of a slide; the least recently used ones that nobody holds go."""
@@ -344,10 +349,12 @@ def _is_whole(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _pull_once(remote: _Remote, file: IO[bytes], offset: int, allow_private: bool) -> tuple[int, Exception]:
+def _pull_once(
+    remote: _Remote, file: IO[bytes], offset: int, allow_private: bool, stopped: threading.Event
+) -> tuple[int, Exception]:
     """Append what one connection brings; tell how far it came, and why it ended."""
     pieces = read_pieces(remote.url, remote.size, offset, allow_private)
-    while offset < remote.size:
+    while offset < remote.size and not stopped.is_set():
         try:
             piece = next(pieces, b"")
         except RestartError as error:

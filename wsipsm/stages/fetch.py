@@ -65,7 +65,9 @@ class Fetcher:
         return self._held[number].enter_context(self._cache.fetch(url))
 
     def close(self) -> None:
-        """Wait for what is coming, and let all go."""
+        """End what is coming, and let all go."""
+        if self._cache is not None:
+            self._cache.stop()
         self._threads.shutdown(cancel_futures=True)
         for number in list(self._held):
             self.release(number)
