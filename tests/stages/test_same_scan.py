@@ -146,3 +146,44 @@ def test_a_region_is_scored_alike_in_both_frames_and_from_its_own_file(tmp_path:
     with pytest.raises(RoiError, match="--qupath-frame cropped"):
         score_result(folder, here)
     all_geojson_passes(folder, slide)
+
+
+SAME_STREAM = (
+    "aperio-jpeg-ihc-ki67.svs",
+    "philips-tiff-ihc-ki67.tiff",
+    "leica-scn-ihc-ki67.scn",
+)
+"""Level 0 of these is the same to the last bit."""
+ENCODED_AGAIN = (
+    "hamamatsu-ndpi-ihc-ki67.ndpi",
+    "mirax-ihc-ki67.mrxs",
+    "ventana-bif-ihc-ki67-overlaps.bif",
+)
+PART = shapely.box(40, 40, 1820, 1820)
+"""That all of them show, in QuPath's coordinates."""
+
+
+def scored_part(slide: Path, folder: Path, roi: Path) -> tuple[Path, dict[str, Any]]:
+    return (own := run(slide, folder / slide.name, mpp=0.2271, roi=roi)), figures(own)
+
+
+def test_real_containers_give_the_same(slides_dir: Path, tmp_path: Path) -> None:
+    """The stand-in network's nuclei: whether frames agree does not depend on which nuclei are found."""
+    roi = tmp_path / "part.geojson"
+    roi.write_bytes(orjson.dumps(shapely.geometry.mapping(PART)))
+    found = {}
+    for name in (*SAME_STREAM, *ENCODED_AGAIN):
+        slide = slides_dir / "derived" / name
+        folder, found[name] = scored_part(slide, tmp_path, roi)
+        all_geojson_passes(folder, slide)
+        found[name]["places"] = [box for _, box, _ in areas(folder / Artefact.SCORE_AREAS)]
+    one = found[SAME_STREAM[0]]
+    assert one["index"]["n_scored"] > 100
+    for name in SAME_STREAM:
+        assert found[name]["index"]["n_scored"] == one["index"]["n_scored"], name
+        assert found[name]["unweighted_mean"]["value"] == pytest.approx(one["unweighted_mean"]["value"]), name
+        assert found[name]["places"] == one["places"], name
+    for name in ENCODED_AGAIN:
+        assert found[name]["unweighted_mean"]["n_fields"] == one["unweighted_mean"]["n_fields"], name
+        assert found[name]["index"]["value"] == pytest.approx(one["index"]["value"], abs=0.02), name
+        assert found[name]["unweighted_mean"]["value"] == pytest.approx(one["unweighted_mean"]["value"], abs=0.02), name
