@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 DATA_DIR = Path(os.environ.get("WSIPSM_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -20,6 +22,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+@pytest.fixture(autouse=True)
+def every_geojson_passes_the_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check, against its slide, every GeoJSON that runs left in the test's own folder.
+
+    Folders whose slide is gone or was replaced, or whose run.json the test damaged, are passed over.
+    """
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    for run in sorted(folder.rglob("run.json")) if folder is not None else ():
+        problems = _problems_of_run(run)
+        assert not problems, problems
+
+
+def _problems_of_run(run: Path) -> list[str]:
+    from wsipsm.errors import WsipsmError
+    from wsipsm.export.geojson_check import OnSlide, examine_geojson
+    from wsipsm.slide.frame import SlideFrame
+    from wsipsm.slide.open import open_slide
+
+    try:
+        slide = orjson.loads(run.read_bytes())["slide"]
+        with open_slide(slide["path"], image=slide["image"]) as opened:
+            info = opened.info
+    except (ValueError, KeyError, TypeError, OSError, WsipsmError):
+        return []
+    if info.fingerprint != slide["fingerprint"]:
+        return []
+    names = ("cells.geojson.gz", "score.geojson", "region.geojson")
+    files = [run.parent / name for name in names if (run.parent / name).is_file()]
+    on_slide = OnSlide(SlideFrame.of(info), info.fingerprint)
+    problems = [(file, problem) for file in files for problem in examine_geojson(file, slide=on_slide).problems]
+    # Scores of a slide that stood there before are kept.
+    for file in run.parent.glob("scores/*.geojson"):
+        problems += [(file, one) for one in examine_geojson(file, slide=on_slide).problems if one.rule != "slide"]
+    return [f"{file}: {problem}" for file, problem in problems]
 
 
 @pytest.fixture(scope="session")
