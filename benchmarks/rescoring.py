@@ -42,17 +42,18 @@ def make_result(folder: Path, n_nuclei: int) -> Path:
     xy = np.clip(
         centres[rng.integers(len(centres), size=n_nuclei)] + rng.normal(0, 900, (n_nuclei, 2)), 0, SIDE_PX0 - 1
     )
-    table = pq.read_table(result / Artefact.CELLS)
+    own = result / Artefact.SCORES / "run"
+    table = pq.read_table(own / Artefact.CELLS)
     table = table.take(pa.array(rng.integers(table.num_rows, size=n_nuclei)))
     for axis, column in enumerate((Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0)):
         place = table.schema.get_field_index(column.value)
         table = table.set_column(place, table.schema.field(place), pa.array(xy[:, axis]))
-    pq.write_table(table, result / Artefact.CELLS, row_group_size=65_536, compression="zstd")
+    pq.write_table(table, own / Artefact.CELLS, row_group_size=65_536, compression="zstd")
     run = orjson.loads((result / Artefact.RUN).read_bytes())
     run["slide"]["level_sizes"] = [{"width": SIDE_PX0, "height": SIDE_PX0}]
     run["region"]["px0_per_pixel"] = SIDE_PX0 / 2000
     (result / Artefact.RUN).write_bytes(orjson.dumps(run))
-    cv2.imwrite(str(result / Artefact.TISSUE), np.full((2000, 2000), 255, np.uint8))
+    cv2.imwrite(str(own / Artefact.TISSUE), np.full((2000, 2000), 255, np.uint8))
     return result
 
 

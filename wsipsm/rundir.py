@@ -115,6 +115,33 @@ def _flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
+def flush_folder(folder: Path) -> None:
+    """Make renames and removals in a folder last through a power cut, where the system can."""
+    if os.name == "posix":
+        _flush_to_disk(folder)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Give a file a second name, in place of what has that name; a copy where the file system knows no second names.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or the place is not writable. Other errors pass through.
+    """
+    if target.exists() and os.path.samefile(source, target):
+        return  # a rename onto itself would leave the temporary name
+    temporary = _temporary_sibling(target)
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        with write_aside(target) as copy:
+            shutil.copy2(source, copy)
+        return
+    os.replace(temporary, target)
+
+
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
     """Write a file so that its final name only ever shows it whole.
@@ -139,8 +166,7 @@ def write_aside(path: Path) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, path)
-        if os.name == "posix":
-            _flush_to_disk(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -25,8 +25,8 @@ from wsipsm.stages.fixed_stain import (
     read_fixed_stain,
     sample_stain,
 )
+from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.score import score_result
 from wsipsm.stages.study_request import CohortOptions
 from wsipsm.stain import REFERENCE_EOSIN, REFERENCE_HEMATOXYLIN, StainProfile, fit_stain_profile
 

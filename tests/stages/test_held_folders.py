@@ -18,8 +18,8 @@ from wsipsm.engine.events import BlockDone, Event, RunPlanned, StageStarted, ign
 from wsipsm.errors import BudgetError, SlideOpenError, UsageError
 from wsipsm.folderlock import LOCK_NAME, hold_folder
 from wsipsm.stages.cohort import run_cohort
+from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.score import score_result
 from wsipsm.stages.study_request import CohortOptions
 
 pytestmark = pytest.mark.usefixtures("stand_in")

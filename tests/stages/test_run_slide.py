@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from wsipsm.export.geojson_check import check_geojson
 from wsipsm.instances.table import nuclei_schema
 from wsipsm.keys import Artefact, Column
 from wsipsm.stages import finish, segment
+from wsipsm.stages.check_result import check_result
 from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.run import run_slide
 
@@ -110,8 +112,11 @@ def test_other_options_replace_results_and_say_so(slide: Path, tmp_path: Path) -
 def test_a_missing_artefact_is_made_again(slide: Path, tmp_path: Path) -> None:
     summary = run_slide(slide, tmp_path, options(), ignore_events)
     (Path(summary.folder) / Artefact.OVERVIEW).unlink()
-    assert not run_slide(slide, tmp_path, options(), ignore_events).was_done
+    assert run_slide(slide, tmp_path, options(), ignore_events).was_done, "the run's own scoring is kept"
     assert (Path(summary.folder) / Artefact.OVERVIEW).is_file()
+    shutil.rmtree(Path(summary.folder) / Artefact.SCORES)
+    assert not run_slide(slide, tmp_path, options(), ignore_events).was_done
+    assert check_result(Path(summary.folder)) == []
 
 
 def test_roi_decides_which_nuclei_count(slide: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from wsipsm.config import RunOptions
 from wsipsm.engine.events import ignore_events
 from wsipsm.errors import RoiError
 from wsipsm.keys import Artefact, Column, QuPathFrame
+from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.score import score_result
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 SIDE_PX = 1280

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +19,14 @@ from stand_in import MPP, draw_slide
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
+from wsipsm.cli.report import lines_about_run
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import ignore_events
 from wsipsm.errors import RoiError, UsageError
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.keys import Artefact, Column
+from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.score import score_result
 from wsipsm.stages.summary import RunSummary
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -91,6 +94,7 @@ def test_scored_again_it_equals_a_fresh_run_with_that_region(result: RunSummary,
     assert [row["use"] for row in cut_out] == ["cut out", "cut out"]
     assert cut_out[0]["n_nuclei"] > 0
     assert cut_out[1]["n_nuclei"] is None
+    assert [told["scoring"].pop("made_by") for told in (first, second)] == ["score", "run"]
     assert first == second
     assert fresh.n_nuclei == again.score.index.n_scored
     # Without the slide, and from the region that the fresh run keeps.
@@ -99,17 +103,26 @@ def test_scored_again_it_equals_a_fresh_run_with_that_region(result: RunSummary,
     assert score_result(fresh.folder).score.to_dict() == again.score.to_dict()
 
 
-def test_every_score_is_kept(result: RunSummary) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_every_score_is_kept_and_the_runs_own_comes_back(result: RunSummary) -> None:
     folder = Path(result.folder)
+    before = contents(folder)
     first = stored(folder)
     other = score_result(folder, dab_cut_od=first["cut"]["dab_od"] + 0.2)
     assert other.score.index.n_positive < first["index"]["n_positive"]
     assert stored(folder)["cut"]["from"] == "given by --dab-cut"
-    kept = {path.stem: orjson.loads(path.read_bytes()) for path in (folder / Artefact.SCORES).glob("*.json")}
-    assert set(kept) == {first["key"], other.key}
-    assert kept[first["key"]] == first
-    assert score_result(folder).key == first["key"]
-    assert stored(folder) == first
+    kept = {
+        path.parent.name: orjson.loads(path.read_bytes()) for path in (folder / Artefact.SCORES).glob("*/score.json")
+    }
+    assert kept == {"run": first, other.key: stored(folder)}
+    third = score_result(folder, dab_cut_od=first["cut"]["dab_od"] - 0.1)
+    assert third.score.index.n_positive > first["index"]["n_positive"]
+    assert score_result(folder).score.index.n_positive == first["index"]["n_positive"]
+    assert contents(folder) == before
+    assert {path.name for path in (folder / Artefact.SCORES).iterdir()} == {"run", other.key, third.key}
 
 
 def test_nuclei_at_edges_holes_and_exclusions_are_counted_exactly(result: RunSummary, tmp_path: Path) -> None:
@@ -167,32 +180,91 @@ def test_the_command(result: RunSummary, tmp_path: Path) -> None:
     assert data[0]["index"]["n_scored"] == result.n_nuclei
 
 
-@pytest.mark.parametrize("damage", [Artefact.RUN, Artefact.SUMMARY, Artefact.CELLS, Artefact.TISSUE])
-@pytest.mark.parametrize("how", ["absent", "torn"])
-def test_results_that_cannot_be_scored(result: RunSummary, damage: Artefact, how: str) -> None:
-    path = Path(result.folder) / damage
-    content = path.read_bytes()
-    path.unlink()
-    if how == "torn":
-        path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UsageError, match=str(result.folder)):
+def test_results_that_cannot_be_scored(result: RunSummary) -> None:
+    folder = Path(result.folder)
+    for damage in (Artefact.RUN, Artefact.SUMMARY, Artefact.CELLS, Artefact.TISSUE, Artefact.PICTURE):
+        path = (folder if damage in (Artefact.RUN, Artefact.PICTURE) else folder / "scores" / "run") / damage
+        content = path.read_bytes()
+        path.unlink()
+        for torn in (False, True):
+            if torn:
+                path.write_bytes(content[: len(content) // 2])
+            with pytest.raises(UsageError, match=str(result.folder)):
+                score_result(result.folder, dab_cut_od=0.3)
+        path.write_bytes(content)
+    score_result(result.folder, dab_cut_od=0.3)
+
+
+def test_what_is_missing_at_the_top_is_put_there_again(result: RunSummary, slide: Path) -> None:
+    folder = Path(result.folder)
+    before = contents(folder)
+    for damage in (Artefact.SUMMARY, Artefact.CELLS, Artefact.GEOJSON, Artefact.SCORE, Artefact.OVERVIEW):
+        (folder / damage).unlink()
+        score_result(folder)
+        assert contents(folder) == before
+        (folder / damage).unlink()
+        assert run_slide(slide, folder.parent, options(), ignore_events).was_done
+        assert contents(folder) == before
+
+
+def test_results_of_a_version_that_kept_no_run_are_told(result: RunSummary) -> None:
+    shutil.rmtree(Path(result.folder) / Artefact.SCORES)
+    with pytest.raises(UsageError, match="results of an earlier version"):
         score_result(result.folder)
 
 
+def test_several_results_and_what_is_none(result: RunSummary, tmp_path: Path) -> None:
+    out = Path(result.folder).parent
+    (out / "cohort.csv").write_text("id\n")
+    (out / "another folder").mkdir()
+    paths = [str(path) for path in sorted(out.iterdir())]
+    runner = CliRunner()
+    done = runner.invoke(app, ["score", *paths, "--dab-cut", "0.25"])
+    assert done.exit_code == 0
+    assert "DAB cut 0.250" in done.output
+    assert f"passed over: {out / 'cohort.csv'}" in done.output
+    assert f"{out / 'cohort.csv'} keeps the run's own scoring" in done.output
+    unfinished = out / "unfinished"
+    unfinished.mkdir()
+    (unfinished / Artefact.SLIDE).write_text("{}")
+    done = runner.invoke(app, ["score", str(unfinished), *paths, "--dab-cut", "0.3", "--json"])
+    assert done.exit_code == 5
+    data = orjson.loads(done.stdout)
+    assert "no finished run" in data[0]["error"]
+    assert data[1]["cut"]["dab_od"] == 0.3
+    for none in ([str(out / "cohort.csv")], [str(out / "cohort.csv"), str(out / "another folder")]):
+        done = runner.invoke(app, ["score", *none])
+        assert done.exit_code == 2
+        assert "no finished run" in done.output
+    assert os.listdir(out / "another folder") == []
+
+
+def test_a_run_again_shows_its_own_scoring_and_says_so(result: RunSummary, slide: Path) -> None:
+    folder = Path(result.folder)
+    before = contents(folder)
+    other = score_result(folder, dab_cut_od=0.3)
+    again = run_slide(slide, folder.parent, options(), ignore_events)
+    assert again.was_done
+    assert f"DAB cut 0.300 OD; it is kept in {folder / 'scores' / other.key}" in again.restored
+    assert any(again.restored in line for line in lines_about_run(again))
+    assert contents(folder) == before
+    assert not run_slide(slide, folder.parent, options(), ignore_events).restored
+
+
 def test_nuclei_without_a_density_cannot_be_scored(result: RunSummary) -> None:
-    path = Path(result.folder) / Artefact.CELLS
+    path = Path(result.folder) / "scores" / "run" / Artefact.CELLS
     table = pq.read_table(path)
     place = table.schema.get_field_index(Column.DAB_OD.value)
     holed = pa.array([None, *table.column(place).to_pylist()[1:]], pa.float32())
     pq.write_table(table.set_column(place, Column.DAB_OD.value, holed), path)
     with pytest.raises(UsageError, match=r"1 of [0-9]+ nuclei have no DAB density"):
-        score_result(result.folder)
+        score_result(result.folder, dab_cut_od=0.3)
 
 
 def test_scoring_again_loads_no_heavy_room(result: RunSummary) -> None:
     code = (
-        "import sys; from wsipsm.stages.score import score_result; score_result(sys.argv[1]); "
-        "print(sorted({'dask', 'distributed', 'openvino', 'pandas', 'torch'} & set(sys.modules)))"
+        "import sys; from wsipsm.stages.rescore import score_result; score_result(sys.argv[1], dab_cut_od=0.3); "
+        "print(sorted({'dask', 'distributed', 'openvino', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, result.folder], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

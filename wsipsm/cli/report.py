@@ -75,9 +75,11 @@ def _range(interval: dict[str, Any]) -> str:
 
 
 def _lines_about_files(summary: RunSummary) -> list[str]:
+    restored = [f"  before, the folder showed another scoring: {summary.restored}"] if summary.restored else []
     done = "were there already" if summary.was_done else f"took {summary.seconds.get('total', 0.0):.0f} s"
     return [
         f"results in {summary.folder} ({done})",
+        *restored,
         f"  look at     {Artefact.OVERVIEW}",
         f"  QuPath      open the slide, then drag {Artefact.GEOJSON} onto it",
         f"  table       {Artefact.CELLS} (geopandas, pandas, R)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,8 @@ from wsipsm.cli.options import (
     split_classes,
 )
 from wsipsm.cli.region_table import lines_about_annotations
-from wsipsm.cli.terminal import show_json, show_lines
+from wsipsm.cli.terminal import show, show_json, show_lines
+from wsipsm.errors import EXIT_COHORT_PARTIAL, DiskFullError, WsipsmError, one_line
 from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
@@ -64,22 +65,50 @@ def score(
 ) -> None:
     """Score Ki-67 again, after a region was drawn or edited in QuPath, or with another cut.
 
-    Nothing is inferred anew: it takes seconds. score.json and score.geojson show the latest score, the folder scores
-    keeps all of them.
+    Nothing is inferred anew. All files of a slide's folder show the scoring then: nuclei and their classes, figures and
+    pictures. Without --roi and --dab-cut they show the run's own again. The folder scores keeps every scoring.
+    Of several paths those without results are passed over. Exits with 5 when some of several could not be scored.
 
     Example: wsipsm score wsipsm-out/slide --roi tumour.geojson
     """
     check_roi_options(roi, roi_class, exclude_class, tma_cores)
     from wsipsm.region import RoiRules
-    from wsipsm.stages.score import score_result
+    from wsipsm.stages.rescore import score_result
 
     rules = RoiRules(split_classes(roi_class), split_classes(exclude_class), tma_cores)
-    scored = [score_result(folder, roi, dab_cut, rules, qupath_frame) for folder in results]
+    told: list[dict[str, Any]] = []
+    failed = False
+    folders = _folders_of(results)
+    for folder in folders:
+        try:
+            one = score_result(folder, roi, dab_cut, rules, qupath_frame)
+        except WsipsmError as error:
+            if len(folders) == 1 or isinstance(error, DiskFullError):
+                raise
+            failed = True
+            show(f"error: {one_line(error)}", err=True)
+            told.append({"folder": str(folder), "error": one_line(error)})
+            continue
+        told.append({"folder": str(one.folder), "key": one.key, **one.to_dict()})
+        if not as_json:
+            show_lines(lines_about_score(one))
     if as_json:
-        show_json([{"folder": str(one.folder), "key": one.key, **one.to_dict()} for one in scored])
-        return
-    for one in scored:
-        show_lines(lines_about_score(one))
+        show_json(told)
+    if failed:
+        raise typer.Exit(EXIT_COHORT_PARTIAL)
+
+
+def _folders_of(results: list[Path]) -> list[Path]:
+    """Folders with results; of several paths, as a shell makes them of ``results/*``, the others are passed over."""
+    from wsipsm.stages.rescore import holds_result
+
+    found = [path for path in results if holds_result(path)]
+    if not found:
+        return results[:1]  # which says what is wrong with it
+    for path in results:
+        if path not in found:
+            show(f"passed over: {path}: no results of a slide in it", err=True)
+    return found
 
 
 def lines_about_score(scored: Scored) -> list[str]:
@@ -101,7 +130,19 @@ def lines_about_score(scored: Scored) -> list[str]:
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
     lines += lines_about_annotations(scored.annotations)
     lines += [f"  note: {note}" for note in (*scored.notes, *found.flags)]
-    return [*lines, f"  written to {scored.folder / 'score.json'}; research use only, not for diagnosis"]
+    lines.append(_line_about_study(scored))
+    shown = f"  shown by all of {scored.folder}; research use only, not for diagnosis"
+    return [*(line for line in lines if line), shown]
+
+
+def _line_about_study(scored: Scored) -> str:
+    """Say that a study's table does not follow; empty without one, or where the run's own scoring is shown."""
+    from wsipsm.stages.cohort_table import CSV_NAME
+
+    table = scored.folder.parent / CSV_NAME
+    if scored.scoring.made_by == "run" or not table.is_file():
+        return ""
+    return f"  note: {table} keeps the run's own scoring, which scores/run holds."
 
 
 def _lines_about_places(found: Ki67Score) -> list[str]:

@@ -7,7 +7,7 @@ told apart; else a map of density, coloured by the share of positive nuclei.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from wsipsm.keys import Column, NucleusClass
 
@@ -119,7 +120,7 @@ class OverviewCanvas:
             rings = _pixel_rings(polygons[classes == name], self._scale, self._origin)
             cv2.polylines(self._drawn, rings, True, colour, thickness, cv2.LINE_AA, shift=4)
 
-    def save(self, path: str | Path, caption: str) -> None:
+    def save(self, path: str | Path, caption: str, about: Mapping[str, str] | None = None) -> None:
         """Write the picture as PNG.
 
         Parameters
@@ -128,12 +129,17 @@ class OverviewCanvas:
             File to write.
         caption
             One line below the picture.
+        about
+            Names and texts that the file carries unseen.
 
         Raises
         ------
         OSError
             When the file cannot be written.
         """
+        facts = PngInfo()
+        for name, text in (about or {}).items():
+            facts.add_text(name, text)
         if self._with_outlines or not self.n_by_class:
             panels, legend = [self._drawn], self._class_legend()
         else:
@@ -149,7 +155,7 @@ class OverviewCanvas:
             self._draw_region(panel)
         picture = _beside(panels)
         with _captioned(picture, caption, legend, self._scale_bar()) as image:
-            image.save(path, format="PNG", compress_level=4)
+            image.save(path, format="PNG", compress_level=4, pnginfo=facts)
 
     def _with_dots(self, ground: NDArray[np.uint8]) -> NDArray[np.uint8]:
         total = self._total()

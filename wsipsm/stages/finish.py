@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from wsipsm.config import RunOptions
 from wsipsm.errors import SlideOpenError, SlideReadError, UsageError
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
-from wsipsm.keys import Artefact, Column, Stain
-from wsipsm.ki67.drift import StainStatistics, stain_statistics
+from wsipsm.keys import Artefact, Stain
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
@@ -24,8 +24,9 @@ from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
-from wsipsm.stages.report import SlideResult, geojson_facts, overview_caption, provenance, summarise
-from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_columns, write_region, write_score
+from wsipsm.stages.report import SlideResult, file_facts, overview_caption, provenance, summarise
+from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_stains, write_region, write_score
+from wsipsm.stages.scoring import Scoring, finish_own
 from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not 
 _PICTURE_PX = 3000
 _PICTURE_FROM_PX0 = 8192
 """Slides up to this size are small enough to show single nuclei in a picture, and cheap to read."""
+_PICTURE_QUALITY = 92
 _SHARED_DISK_TIMEOUT_S = 60.0
 
 
@@ -70,8 +72,8 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     scored = _score(result, run_dir)
     summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
     run_dir.write_json(Artefact.RUN, provenance(result, options, summary))
-    # Last: it says that all is done. Shards are of no more use then, unless a part is to be read again.
-    run_dir.write_json(Artefact.SUMMARY, summary.to_dict())
+    # Last, that all is done. Shards are of no more use then, unless a part is to be read again.
+    finish_own(run_dir, summary.to_dict())
     kept = [] if summary.is_finished else made
     run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in kept])
     return summary
@@ -91,36 +93,45 @@ def _write_results(
     picture, px0_per_pixel = _read_picture(plan, run_dir, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
     grid = plan.job.grid
+    scoring = _scoring_of(plan)
     canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
-    totals = write_cells(plan, run_dir, made, lost, geojson_facts(plan), canvas)
-    stains = _stains_of(plan, run_dir)
+    card, profile = plan.job.card, plan.job.profile
+    about = file_facts(plan.info, plan.frame, (card.name, card.sha256), scoring)
+    totals = write_cells(plan, run_dir, made, lost, about, canvas)
+    _keep_picture(run_dir, picture)
+    stains = read_stains(run_dir, profile.dab_cut_od, None if profile.glass_notes else profile.background)
     annotations = read_annotation_rows(run_dir, plan.region, plan.job.grid.slide_mpp)
-    result = SlideResult(plan, segmented, totals, lost, coverage, stains, plan.findings, annotations)
+    facts = (scoring, stains, px0_per_pixel)
+    result = SlideResult(plan, segmented, totals, lost, coverage, *facts, plan.findings, annotations)
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
-        canvas.save(temporary, overview_caption(result))
+        caption = overview_caption(plan.info.path, totals, scoring, result.findings)
+        canvas.save(temporary, caption, {"wsipsm scoring": scoring.key})
     return result
 
 
-def _stains_of(plan: SlidePlan, run_dir: RunDir) -> StainStatistics:
-    """Summarise the stains of the nuclei that were written, and the glass."""
+def _scoring_of(plan: SlidePlan) -> Scoring:
     profile = plan.job.profile
-    names = [Column.HEMATOXYLIN_OD.value, Column.DAB_OD.value]
-    hematoxylin, dab = read_columns(run_dir.path(Artefact.CELLS), names)
-    is_brown = profile.dab_cut_od is not None
-    background = None if profile.glass_notes else profile.background
-    return stain_statistics(hematoxylin, dab if is_brown else None, profile.dab_cut_od, background)
+    is_scored = profile.stain == Stain.IHC and profile.dab_cut_od is not None
+    cut = (profile.dab_cut_od, profile.cut_from) if is_scored else (None, "")
+    return Scoring.of("run", (plan.info, plan.frame), plan.job.card.sha256, plan.region, cut)
+
+
+def _keep_picture(run_dir: RunDir, picture: NDArray[np.uint8]) -> None:
+    """Keep the slide small, so that overviews of later scorings need no slide."""
+    with write_aside(run_dir.path(Artefact.PICTURE)) as temporary:
+        Image.fromarray(picture).save(temporary, format="JPEG", quality=_PICTURE_QUALITY, subsampling=0)
 
 
 def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     """Score Ki-67; None on H&E."""
-    plan, profile = result.plan, result.plan.job.profile
-    write_region(run_dir, plan.info, plan.frame, plan.region)
-    if profile.stain != Stain.IHC or profile.dab_cut_od is None:
+    plan, scoring = result.plan, result.scoring
+    write_region(run_dir, plan.info, plan.frame, plan.region, scoring)
+    if scoring.dab_cut_od is None:
+        run_dir.remove(Artefact.SCORE, Artefact.SCORE_AREAS)  # of an earlier run with another model
         return None
-    cut = (profile.dab_cut_od, profile.cut_from)
     notes = plan.region.notes if isinstance(plan.region, PolygonRegion) else ()
     facts = RegionFacts(result.coverage, notes, result.annotations)
-    return write_score(run_dir, plan.info, plan.frame, plan.region, facts, cut, result.findings)
+    return write_score(run_dir, plan.info, plan.frame, plan.region, facts, scoring, result.findings)
 
 
 def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple[NDArray[np.uint8], float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +22,7 @@ from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.provenance import result_code
+from wsipsm.stages.scoring import Scoring, forget_results, own_results, show_own, shows_own
 from wsipsm.stages.slide_folder import claim_slide_folder
 from wsipsm.stages.summary import RESULTS, RunSummary
 from wsipsm.tiling import Block
@@ -115,7 +116,7 @@ def prepare_slide(
         claim_slide_folder(run_dir, slide.info, address)
         finished = finished_before(run_dir, request)
         if finished is not None and not options.overwrite:
-            return finished
+            return _shown(run_dir, finished)
         _make_folder(run_dir, start_anew=finished is not None)
         listener(StageStarted("plan", str(slide_path)))
         plan = plan_slide(slide, options, run_dir)
@@ -166,16 +167,31 @@ def _content_digest(path: Path, option: str) -> str:
 
 def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
     """Summary of an earlier run of the same request, when its results are all there and nothing is to be read again."""
-    values = run_dir.read_json(Artefact.SUMMARY)
+    own = own_results(run_dir)
+    values = own.read_json(Artefact.SUMMARY)
     if values is None or values.get("request_key") != request:
         return None
-    if not all(run_dir.path(artefact).is_file() for artefact in RESULTS):
+    places = [run_dir.path(one) if one in (Artefact.RUN, Artefact.PICTURE) else own.path(one) for one in RESULTS]
+    if not all(place.is_file() for place in places):
         return None
     try:
         summary = RunSummary.from_dict(values, run_dir.root)
     except (KeyError, TypeError):
         return None
     return summary if summary.is_finished else None
+
+
+def _shown(run_dir: RunDir, finished: RunSummary) -> RunSummary:
+    """Make a finished folder show the run's own scoring, and say what it showed instead."""
+    run_dir.remove_shards()
+    if shows_own(run_dir):
+        return finished
+    before = (run_dir.read_json(Artefact.SUMMARY) or {}).get("scoring") or {}
+    show_own(run_dir)
+    if before.get("key") in (None, finished.scoring["key"]):
+        return finished
+    place = run_dir.path(Artefact.SCORES) / str(before["key"])
+    return replace(finished, restored=f"{Scoring(**before).text}; it is kept in {place}")
 
 
 def _make_folder(run_dir: RunDir, start_anew: bool) -> None:
@@ -186,7 +202,7 @@ def _make_folder(run_dir: RunDir, start_anew: bool) -> None:
     run_dir.create()
     if start_anew:
         run_dir.remove_shards()
-        run_dir.remove(Artefact.SUMMARY)
+        forget_results(run_dir)
         run_dir.create()
 
 

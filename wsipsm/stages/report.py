@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,14 @@ from wsipsm.config import RunOptions
 from wsipsm.geometry import Box
 from wsipsm.ki67.drift import StainStatistics
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
+from wsipsm.region import Region
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
 from wsipsm.stages.score import Scored
+from wsipsm.stages.scoring import Scoring
 from wsipsm.stages.summary import RESEARCH_USE, RESULTS, RunSummary
 from wsipsm.stages.write import AREA_STEP_UM2, Totals
 
@@ -22,15 +27,63 @@ if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not 
     from wsipsm.stages.segment import Segmented
 
 
-def geojson_facts(plan: SlidePlan) -> dict[str, Any]:
-    """Facts that the GeoJSON carries about its making; the same for the same input."""
-    card = plan.job.card
+def file_facts(info: SlideInfo, frame: SlideFrame, model: tuple[str, str], scoring: Scoring) -> dict[str, Any]:
+    """Facts that files of nuclei carry about their making; the same for the same input.
+
+    Parameters
+    ----------
+    info, frame
+        Of the slide.
+    model
+        Name, and SHA-256 of the weights.
+    scoring
+        That the files are of.
+    """
     return {
-        **slide_facts(plan.info, plan.frame),
-        "model": card.name,
-        "weights_sha256": card.sha256,
-        "region": plan.region.name,
+        **slide_facts(info, frame),
+        "model": model[0],
+        "weights_sha256": model[1],
+        "region": scoring.region,
+        "scoring": scoring.to_dict(),
     }
+
+
+def count_values(totals: Totals, facts: tuple[Region, list[dict[str, Any]], float], mpp: float) -> dict[str, Any]:
+    """Values of a summary that follow from the nuclei that count and their region.
+
+    Parameters
+    ----------
+    totals
+        Of the nuclei.
+    facts
+        The region, what each of its annotations was taken for, and the share of it that was read, 0..1.
+    mpp
+        Pixel size of level 0, um/px.
+    """
+    region, annotations, coverage = facts
+    area_mm2 = region.area_px0() * mpp**2 * 1e-6
+    scanned_mm2 = area_mm2 * coverage
+    return {
+        "n_nuclei": totals.n_nuclei,
+        "n_positive": totals.n_positive,
+        "n_negative": totals.n_negative,
+        "region": {"name": region.name, **region.to_dict(), "annotations": annotations},
+        "region_area_mm2": round(area_mm2, 6),
+        "coverage": round_down(coverage),
+        "mean_area_um2": round(totals.area_sum_um2 / totals.n_nuclei, 2) if totals.n_nuclei else None,
+        "nuclei_per_mm2": round(totals.n_nuclei / scanned_mm2, 1) if scanned_mm2 > 0 else None,
+    }
+
+
+def index_values(scored: Scored | None, model: str) -> tuple[dict[str, Any] | None, str | None, dict[str, Any] | None]:
+    """Index of a summary, why there is none, and the other scores; ``scored`` is None with a model for H&E."""
+    if scored is None:
+        return None, f"no index: the model {model} is for H&E, on which no marker is stained.", None
+    if scored.withheld is not None:
+        return None, scored.withheld, None
+    told = scored.score.to_dict()
+    index = told.pop("index")
+    return index, None, {name: value for name, value in told.items() if name != "threshold_curve"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +97,10 @@ class SlideResult:
     """Level-0 boxes that were not read or not scored."""
     coverage: float
     """Share of the region that was, 0..1."""
+    scoring: Scoring
     stains: StainStatistics
+    picture_px0: float
+    """Level-0 pixels of a pixel of the picture that is kept."""
     findings: tuple[Finding, ...] = ()
     """Everything that was checked of the picture, before and after its nuclei were found."""
     annotations: list[dict[str, Any]] = field(default_factory=list)
@@ -76,19 +132,10 @@ def summarise(
     scored
         Of Ki-67; None on H&E.
     """
-    plan, totals, segmented = result.plan, result.totals, result.segmented
+    plan, segmented = result.plan, result.segmented
     profile, card = plan.job.profile, plan.job.card
-    area_mm2 = plan.region.area_px0() * plan.job.grid.slide_mpp**2 * 1e-6
-    index: dict[str, Any] | None = None
-    note: str | None = f"no index: the model {card.name} is for H&E, on which no marker is stained."
-    scores: dict[str, Any] | None = None
-    if scored is not None:
-        note = reason_to_withhold(result.findings)
-        if note is None:
-            told = scored.score.to_dict()
-            index = told.pop("index")
-            scores = {name: value for name, value in told.items() if name != "threshold_curve"}
-    scanned_mm2 = area_mm2 * result.coverage
+    index, note, scores = index_values(scored, card.name)
+    facts = (plan.region, result.annotations, result.coverage)
     return RunSummary(
         slide=plan.info.path,
         folder=str(folder),
@@ -96,23 +143,17 @@ def summarise(
         model_reason=plan.model_reason,
         stain=str(profile.stain),
         stain_reason=plan.decision.reason,
-        n_nuclei=totals.n_nuclei,
-        n_positive=totals.n_positive,
-        n_negative=totals.n_negative,
+        **count_values(result.totals, facts, plan.job.grid.slide_mpp),
+        scoring=result.scoring.to_dict(),
         labelling_index=index,
         labelling_index_note=note,
         scores=scores,
         stain_statistics=result.stains.to_dict(),
-        region={"name": plan.region.name, **plan.region.to_dict(), "annotations": result.annotations},
-        region_area_mm2=round(area_mm2, 6),
-        coverage=round_down(result.coverage),
         n_blocks=len(plan.blocks),
         n_failed_blocks=len(segmented.failures),
         n_tiles=plan.n_tiles,
         failed_boxes_px0=[[box.x, box.y, box.width, box.height] for box in result.lost_px0],
         n_too_large=sum(report.n_too_large for report in segmented.reports.values()),
-        mean_area_um2=round(totals.area_sum_um2 / totals.n_nuclei, 2) if totals.n_nuclei else None,
-        nuclei_per_mm2=round(totals.n_nuclei / scanned_mm2, 1) if scanned_mm2 > 0 else None,
         tissue_fraction=round(plan.tissue.fraction, 6),
         checks=[finding.model_dump(mode="json") for finding in result.findings],
         flags=flags_of(result.findings),
@@ -126,14 +167,13 @@ def summarise(
     )
 
 
-def overview_caption(result: SlideResult) -> str:
-    """Say in one line what the overview shows."""
-    plan, totals = result.plan, result.totals
-    told = f"{Path(plan.info.path).name}: {totals.n_nuclei:,} nuclei, {plan.region.name}"
+def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequence[Finding]) -> str:
+    """Say in one line what an overview of a slide shows."""
+    told = f"{Path(path).name}: {totals.n_nuclei:,} nuclei, {scoring.region}"
     n_scored = totals.n_positive + totals.n_negative
-    withheld = reason_to_withhold(result.findings) is not None
+    withheld = reason_to_withhold(findings) is not None
     index = f", Ki-67 {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
-    flags = flags_of(result.findings)
+    flags = flags_of(findings)
     flagged = f" FLAG: {flags[0]}" if flags else ""
     return f"{told}{index}.{flagged} {RESEARCH_USE}"
 
@@ -167,6 +207,7 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
             "backends": sorted(backends),
         },
         "region": plan.region.to_dict(),
+        "picture": {"px0_per_pixel": result.picture_px0},
         "grid": {
             "mpp": job.grid.mpp,
             "slide_mpp": job.grid.slide_mpp,

@@ -1,4 +1,4 @@
-"""Ki-67 from stored nuclei: at the end of a run, and again when a region was drawn or the cut was set anew."""
+"""Ki-67 from the nuclei in a folder, and what is written of it there."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ import shapely
 from numpy.typing import NDArray
 
 from wsipsm.errors import UsageError
-from wsipsm.export.annotations import Annotation, annotation_bytes, read_outline
-from wsipsm.folderlock import hold_folder, holder_of
-from wsipsm.geometry import Box, Size
-from wsipsm.keys import Artefact, Column, QuPathFrame, Stain
+from wsipsm.export.annotations import Annotation, annotation_bytes
+from wsipsm.keys import Artefact, Column
+from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
-from wsipsm.region import PolygonRegion, Region, RoiRules, annotation_rows, note_on_searched, read_roi
-from wsipsm.rundir import RunDir, digest, write_aside
+from wsipsm.region import PolygonRegion, Region, annotation_rows
+from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.provenance import package_version, slide_facts
+from wsipsm.stages.scoring import Scoring
 from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 
@@ -50,8 +49,7 @@ class Scored:
     """A score and where it was written."""
 
     folder: Path
-    key: str
-    """Names region and cut: ``scores/<key>.json`` stays when another score is made."""
+    scoring: Scoring
     score: Ki67Score
     withheld: str | None = None
     """Why no index may be given; the counts stand."""
@@ -61,6 +59,13 @@ class Scored:
     """On the region."""
     annotations: list[dict[str, Any]] = field(default_factory=list)
     """What each drawn annotation was taken for; see `region.annotation_rows`."""
+    coverage: float = 1.0
+    """Share of the region that could be read and searched, 0..1."""
+
+    @property
+    def key(self) -> str:
+        """Names the scoring, and its folder in ``scores`` where a score made it."""
+        return self.scoring.key
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json`` and ``score.json``; a withheld index is None."""
@@ -71,208 +76,98 @@ class Scored:
         return {**told, **values, "flags": [*self.flags, *values["flags"]]}
 
 
-@dataclass(frozen=True)
-class _StoredRun:
-    """What a finished run left that scoring needs."""
-
-    run_dir: RunDir
-    info: SlideInfo
-    frame: SlideFrame
-    cut_od: float
-    cut_from: str
-    region: Region
-    annotations: list[dict[str, Any]]
-    """What each annotation of the run's region was taken for."""
-    lost_px0: tuple[Box, ...]
-    findings: tuple[Finding, ...]
-    """What was checked of the picture."""
-
-
-def score_result(
-    folder: str | Path,
-    roi: str | Path | None = None,
-    dab_cut_od: float | None = None,
-    rules: RoiRules | None = None,
-    qupath_frame: QuPathFrame | None = None,
-) -> Scored:
-    """Score a finished run again; nothing is inferred anew.
-
-    Parameters
-    ----------
-    folder
-        Of the slide's results.
-    roi
-        GeoJSON of the region; None: the region of the run.
-    dab_cut_od
-        DAB optical density from which a nucleus is positive; None: the run's own.
-    rules
-        Which annotations of ``roi`` count; None: the usual classes.
-    qupath_frame
-        What QuPath shows of the slide, for the ROI and for score.geojson; None: as for the run.
-
-    Raises
-    ------
-    UsageError
-        When the folder holds no finished Ki-67 run, or another command works on it.
-    RoiError
-        When the region cannot be used.
-    OutputError
-        When the score cannot be written.
-    """
-    run_dir = RunDir(folder)
-    if not run_dir.path(Artefact.RUN).exists() and not holder_of(run_dir.root):
-        raise _no_run(run_dir.root)  # nothing is written where no run is, not even a lock
-    with hold_folder(run_dir.root):
-        return _score_held(_open_run(run_dir.root, qupath_frame), roi, dab_cut_od, rules)
-
-
-def _score_held(stored: _StoredRun, roi: str | Path | None, dab_cut_od: float | None, rules: RoiRules | None) -> Scored:
-    region, notes, annotations = stored.region, _notes_of(stored.region), stored.annotations
-    if roi is not None:
-        region = read_roi(roi, stored.info, rules, stored.region, stored.frame.qupath)
-        notes = (*region.notes, *_notes_on_searched(region, stored.region))
-        annotations = read_annotation_rows(stored.run_dir, region, stored.info.mpp or 1.0, stored.region)
-    cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
-    cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
-    info, frame = stored.info, stored.frame
-    facts = RegionFacts(read_coverage(region, stored.lost_px0), notes, annotations)
-    return write_score(stored.run_dir, info, frame, region, facts, (cut_od, cut_from), stored.findings)
-
-
 def write_score(
     run_dir: RunDir,
     info: SlideInfo,
     frame: SlideFrame,
     region: Region,
     facts: RegionFacts,
-    cut: tuple[float, str],
+    scoring: Scoring,
     findings: tuple[Finding, ...] = (),
 ) -> Scored:
-    """Score cells.parquet and write ``score.json`` and ``score.geojson``; earlier scores stay in ``scores``.
+    """Score cells.parquet and write ``score.json`` and ``score.geojson`` beside it.
 
     Parameters
     ----------
-    run_dir, info, frame
+    run_dir
+        Folder with the nuclei.
+    info, frame
         Of the slide.
     region
         Whose nuclei count.
     facts
         About the region, for the reader.
-    cut
-        DAB optical density, and where it comes from.
+    scoring
+        With the cut, a DAB optical density.
     findings
         Of the picture: they flag the index, or withhold it.
+
+    Raises
+    ------
+    UsageError
+        When the nuclei cannot be read.
+    OutputError
+        When the score cannot be written.
     """
+    if scoring.dab_cut_od is None:
+        raise ValueError("a DAB cut is needed to score")
     mpp = info.mpp or 1.0
     xy_px0, dab_od = _read_nuclei(run_dir.path(Artefact.CELLS), region)
     score = score_nuclei(
         frame.to_um(xy_px0, mpp),
         dab_od,
-        cut_od=cut[0],
-        cut_from=cut[1],
+        cut_od=scoring.dab_cut_od,
+        cut_from=scoring.cut_from,
         region=region.name,
         coverage=facts.coverage,
         areas_of=lambda boxes_um: region.areas_in(frame.boxes_px0(boxes_um, mpp)) * mpp**2,
     )
-    outline = region.to_dict()
-    key = digest([outline["hash"], *cut, package_version(), frame.to_dict()])
     origin = {
         "slide": Path(info.path).name,
         "fingerprint": info.fingerprint,
         "frame": frame.to_dict(),
-        "region": outline,
+        "region": region.to_dict(),
+        "scoring": scoring.to_dict(),
     }
-    flags = tuple(flags_of(findings))
-    scored = Scored(run_dir.root, key, score, reason_to_withhold(findings), flags, facts.notes, facts.annotations)
-    told = {**origin, "key": key, "version": package_version(), **scored.to_dict()}
+    scored = Scored(
+        run_dir.root,
+        scoring,
+        score,
+        reason_to_withhold(findings),
+        tuple(flags_of(findings)),
+        facts.notes,
+        facts.annotations,
+        facts.coverage,
+    )
+    told = {**origin, "version": package_version(), **scored.to_dict()}
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    text = orjson.dumps(clean_json(told), option=options)
-    kept = run_dir.path(Artefact.SCORES)
-    kept.mkdir(exist_ok=True)
-    areas = annotation_bytes(frame, _annotations(score, frame, mpp), slide_facts(info, frame))
-    for path in (kept / f"{key}.json", run_dir.path(Artefact.SCORE)):
-        for own, content in ((path, text), (path.with_suffix(".geojson"), areas)):
-            with write_aside(own) as temporary:
-                temporary.write_bytes(content)
+    with write_aside(run_dir.path(Artefact.SCORE)) as temporary:
+        temporary.write_bytes(orjson.dumps(clean_json(told), option=options))
+    about = {**slide_facts(info, frame), "scoring": scoring.to_dict()}
+    with write_aside(run_dir.path(Artefact.SCORE_AREAS)) as temporary:
+        temporary.write_bytes(annotation_bytes(frame, _annotations(score, frame, mpp), about))
     return scored
 
 
-def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Region) -> None:
-    """Keep the region of a run, so that it can be scored again without the slide."""
+def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Region, scoring: Scoring) -> None:
+    """Keep the region of a scoring, so that it can be scored again without the slide.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
     if isinstance(region, PolygonRegion):
+        about = {**slide_facts(info, frame), "scoring": scoring.to_dict()}
         with write_aside(run_dir.path(Artefact.REGION)) as temporary:
             drawn = [Annotation(region.shape, region.name)]
-            temporary.write_bytes(annotation_bytes(frame, drawn, slide_facts(info, frame), region.shape))
+            temporary.write_bytes(annotation_bytes(frame, drawn, about, region.shape))
+        run_dir.remove(Artefact.TISSUE)
     elif isinstance(region, TissueMask):
         _, coded = cv2.imencode(".png", region.to_picture())
         with write_aside(run_dir.path(Artefact.TISSUE)) as temporary:
             temporary.write_bytes(coded.tobytes())
-
-
-def _no_run(folder: Path) -> UsageError:
-    return UsageError(
-        f"{folder}: no finished run in it; a slide's folder with {Artefact.RUN}, {Artefact.SUMMARY} and "
-        f"{Artefact.CELLS} is needed. Check the path, or run the slide first."
-    )
-
-
-def _open_run(folder: Path, qupath_frame: QuPathFrame | None) -> _StoredRun:
-    run_dir = RunDir(folder)
-    run, summary = run_dir.read_json(Artefact.RUN), run_dir.read_json(Artefact.SUMMARY)
-    if run is None or summary is None or not run_dir.path(Artefact.CELLS).is_file():
-        raise _no_run(folder)
-    try:
-        profile = run["stain"]["profile"]
-        if profile["stain"] != Stain.IHC.value:
-            raise UsageError(f"{folder}: an H&E run; a Ki-67 stain is needed to score. Check the path.")
-        info = _slide_info(run["slide"])
-        lost = tuple(Box(*(int(value) for value in box)) for box in summary["failed_boxes_px0"])
-        return _StoredRun(
-            run_dir=run_dir,
-            info=info,
-            frame=SlideFrame.of(info, qupath_frame or run["frame"]["qupath_frame"]),
-            cut_od=float(profile["dab_cut_od"]),
-            cut_from=str(profile["cut_from"]),
-            region=_stored_region(run_dir, run, info),
-            annotations=list(summary["region"]["annotations"]),
-            lost_px0=lost,
-            findings=tuple(Finding.model_validate(values) for values in summary["checks"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{folder}: {Artefact.RUN} or {Artefact.SUMMARY} lacks what scoring needs ({error!r}); results of this "
-            "version are needed. Run the slide again."
-        ) from error
-
-
-def _slide_info(values: Mapping[str, Any]) -> SlideInfo:
-    bounds = values.get("bounds")
-    return SlideInfo(
-        path=str(values["path"]),
-        reader=str(values["reader"]),
-        level_sizes=tuple(Size(**size) for size in values["level_sizes"]),
-        mpp=float(values["mpp"]),
-        fingerprint=str(values["fingerprint"]),
-        bounds=None if bounds is None else Box(**bounds),
-    )
-
-
-def _stored_region(run_dir: RunDir, run: Mapping[str, Any], info: SlideInfo) -> Region:
-    stored = run["region"]
-    if stored["kind"] == "polygon":
-        return _read_polygons(run_dir.path(Artefact.REGION), stored)
-    path = run_dir.path(Artefact.TISSUE)
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-    if mask is None:
-        raise UsageError(f"{path}: cannot be read; the tissue of the run is needed. Run the slide again.")
-    return TissueMask.from_picture(np.asarray(mask, dtype=np.uint8), stored)
-
-
-def _read_polygons(path: Path, stored: Mapping[str, Any]) -> PolygonRegion:
-    try:
-        return PolygonRegion(read_outline(path.read_bytes()), str(stored["name"]), tuple(stored["notes"]))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error!r}); the region of the run is needed.") from error
+        run_dir.remove(Artefact.REGION)
 
 
 def read_columns(path: Path, names: list[str]) -> NDArray[np.float64]:
@@ -330,16 +225,28 @@ def read_annotation_rows(
     return annotation_rows(region, read_columns(run_dir.path(Artefact.CELLS), _COLUMNS[:2]).T, mpp, searched)
 
 
-def _notes_of(region: Region) -> tuple[str, ...]:
-    return region.notes if isinstance(region, PolygonRegion) else ()
+def read_stains(
+    run_dir: RunDir, cut_od: float | None, background: tuple[float, float, float] | None
+) -> StainStatistics:
+    """Summarise the stains of the nuclei in cells.parquet, and the glass.
 
+    Parameters
+    ----------
+    run_dir
+        Folder with the nuclei.
+    cut_od
+        DAB density from which a nucleus is positive; None on H&E.
+    background
+        Grey levels of empty glass; None where none was seen.
 
-def _notes_on_searched(region: Region, searched: Region) -> list[str]:
-    """Say what part of a drawn region the run never looked at."""
-    where = "outside the tissue that was found, where no nucleus was looked for"
-    if isinstance(searched, PolygonRegion):
-        where = "outside the region of the run, where no nucleus was looked for. Run the slide with this --roi"
-    return note_on_searched(region, searched, where)
+    Raises
+    ------
+    UsageError
+        When the nuclei cannot be read.
+    """
+    names = [Column.HEMATOXYLIN_OD.value, Column.DAB_OD.value]
+    hematoxylin, dab = read_columns(run_dir.path(Artefact.CELLS), names)
+    return stain_statistics(hematoxylin, None if cut_od is None else dab, cut_od, background)
 
 
 def _annotations(score: Ki67Score, frame: SlideFrame, mpp: float) -> list[Annotation]:

@@ -16,7 +16,7 @@ from wsipsm.export.study_page import PageChart, PageSlide, StudyPage, study_page
 from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
 from wsipsm.keys import Artefact
 from wsipsm.ki67.drift import ControlChart, control_chart
-from wsipsm.rundir import write_aside
+from wsipsm.rundir import RunDir, write_aside
 from wsipsm.stages.cohort_table import (
     CSV_NAME,
     DONE,
@@ -29,6 +29,7 @@ from wsipsm.stages.cohort_table import (
 )
 from wsipsm.stages.journal import JOURNAL_NAME
 from wsipsm.stages.provenance import package_version
+from wsipsm.stages.scoring import OWN, own_results
 from wsipsm.stages.summary import RESEARCH_USE
 
 _PERIOD_S = 30.0
@@ -136,7 +137,8 @@ class StudyReport:
         self._written_s = time.monotonic()
 
     def _picture(self, name: str) -> None:
-        place = self._folder / name
+        # Of the run's own scoring, as the table is: a later one may be shown at the top of the slide's folder.
+        place = own_results(RunDir(self._folder / name)).root
         # A slide's results without a picture are still results; a full disk is told by the table.
         with suppress(OutputError):
             if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
@@ -172,7 +174,7 @@ class StudyReport:
             status=row.status,
             reason=row.reason,
             folder=row.folder,
-            thumbnail=THUMBNAIL_NAME if row.folder in self._pictured else "",
+            thumbnail=f"{Artefact.SCORES}/{OWN}/{THUMBNAIL_NAME}" if row.folder in self._pictured else "",
             index=row.labelling_index,
             spatial=(row.spatial_low, row.spatial_high),
             field_mean=row.field_mean,

@@ -9,7 +9,14 @@ from typing import Any, Self
 from wsipsm.errors import EXIT_INCOMPLETE, EXIT_OK
 from wsipsm.keys import Artefact
 
-RESULTS = (Artefact.CELLS, Artefact.GEOJSON, Artefact.OVERVIEW, Artefact.RUN, Artefact.SUMMARY)
+RESULTS = (
+    Artefact.CELLS,
+    Artefact.GEOJSON,
+    Artefact.OVERVIEW,
+    Artefact.RUN,
+    Artefact.SUMMARY,
+    Artefact.PICTURE,
+)
 """Files of a finished slide."""
 RESEARCH_USE = "Research use, not for diagnosis"
 """Stands on everything that a person reads."""
@@ -41,6 +48,8 @@ class RunSummary:
     """Medians over nuclei and the glass, by which slides of a study are compared; see `ki67.drift.StainStatistics`."""
     region: dict[str, Any]
     """Name, kind and area of what was scored, and what each drawn annotation was taken for."""
+    scoring: dict[str, Any]
+    """Which nuclei count and from which cut; every file of the folder says the same. See `stages.scoring.Scoring`."""
     region_area_mm2: float
     coverage: float
     """Share of the region whose pixels were read and scored, 0..1."""
@@ -70,6 +79,8 @@ class RunSummary:
     """Parts of the overview and patches of the stain sample that could not be read; such a result is not finished."""
     was_done: bool = field(default=False)
     """An earlier run made these results; never stored."""
+    restored: str = field(default="")
+    """The scoring that the folder showed before it showed the run's own again; empty where it did so all along."""
 
     @property
     def exit_code(self) -> int:
@@ -94,10 +105,12 @@ class RunSummary:
         """Plain values for ``summary.json`` and ``--json``."""
         values = asdict(self)
         del values["was_done"]
+        if not self.restored:
+            del values["restored"]
         return {**values, "exit_code": self.exit_code}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], folder: Path) -> Self:
         """Summary from a file that lies in ``folder``, perhaps moved there; KeyError when values are missing."""
-        names = [item.name for item in fields(cls) if item.name != "was_done"]
+        names = [item.name for item in fields(cls) if item.name not in ("was_done", "restored")]
         return cls(**{**{name: values[name] for name in names}, "folder": str(folder)}, was_done=True)

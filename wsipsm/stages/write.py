@@ -27,6 +27,8 @@ from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
+from wsipsm.stages.scoring import forget_results
+from wsipsm.text import clean_json
 from wsipsm.tiling import Block
 
 ROWS_PER_GROUP = 65_536
@@ -51,10 +53,13 @@ class CellsWriter:
     ----------
     path
         File to write.
+    about
+        What the file says about its making, under the key ``wsipsm`` of its metadata.
     """
 
-    def __init__(self, path: Path) -> None:
-        schema = nuclei_schema().with_metadata({b"geo": orjson.dumps(_GEO)})
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        told = orjson.dumps(clean_json(about), option=orjson.OPT_SORT_KEYS)
+        schema = nuclei_schema().with_metadata({b"geo": orjson.dumps(_GEO), b"wsipsm": told})
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
@@ -140,7 +145,7 @@ def write_cells(
     lost_px0
         Level-0 boxes that could not be read; nuclei that touch one are left out, whichever block saw them.
     run
-        What the GeoJSON says about its making; the same for the same input.
+        What the files say about their making; the same for the same input.
     canvas
         Takes the nuclei for the overview.
 
@@ -156,7 +161,7 @@ def write_cells(
     ):
         geojson = GeoJsonWriter(geojson_path, plan.frame, run)
         try:
-            with CellsWriter(cells_path) as cells:
+            with CellsWriter(cells_path, run) as cells:
                 for table in _final_tables(plan, run_dir, blocks, lost_px0, totals):
                     cells.add(table)
                     geojson.add(table)
@@ -165,7 +170,7 @@ def write_cells(
         finally:
             geojson.close()
         # Old results may be replaced from here on: whatever happens, they are not called finished any more.
-        run_dir.remove(Artefact.SUMMARY)
+        forget_results(run_dir)
     return totals
 
 

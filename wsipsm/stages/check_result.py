@@ -1,0 +1,247 @@
+"""Does everything in a slide's folder agree? Files are read one by one and held against each other."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsipsm.errors import WsipsmError, one_line
+from wsipsm.export.geojson_check import check_geojson
+from wsipsm.instances.table import classify
+from wsipsm.keys import Artefact, Column, NucleusClass
+from wsipsm.region import Region
+from wsipsm.rundir import RunDir
+from wsipsm.stages.report import count_values
+from wsipsm.stages.scoring import OWN, Scoring, own_results
+from wsipsm.stages.stored_run import no_run, read_region
+from wsipsm.stages.summary import RunSummary
+from wsipsm.stages.write import Totals
+
+_MOST_TOLD = 5
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, pa.ArrowException, WsipsmError)
+
+
+@dataclass(frozen=True)
+class _Nuclei:
+    """Nuclei of a file in its order."""
+
+    ids: list[str]
+    classes: list[str]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _Nuclei:
+        """Take them from a table."""
+        return cls(table.column(Column.NUCLEUS_ID.value).to_pylist(), table.column(Column.CLASS.value).to_pylist())
+
+
+def check_result(folder: Path) -> list[str]:
+    """Check that a slide's folder is finished and that every file in it is of one scoring.
+
+    Nuclei, classes and counts are made again from the run's own nuclei, the region and the cut, and compared.
+
+    Parameters
+    ----------
+    folder
+        Of the slide's results.
+
+    Returns
+    -------
+    Sentences about what contradicts what, each with its file; none when all agrees.
+
+    Raises
+    ------
+    UsageError
+        When the folder is no slide's.
+    """
+    run_dir = RunDir(folder)
+    if not run_dir.path(Artefact.RUN).exists():
+        raise no_run(folder)
+    values = run_dir.read_json(Artefact.SUMMARY)
+    if values is None:
+        return [f"{Artefact.SUMMARY}: absent or torn: the folder is not finished. Run the slide or score it again."]
+    try:
+        summary = RunSummary.from_dict(values, folder)
+        scoring = Scoring(**summary.scoring)
+    except (KeyError, TypeError) as error:
+        return [f"{Artefact.SUMMARY}: lacks {error}; results of this version are needed. Run the slide again."]
+    problems = [*_check_files(run_dir, summary), *_check_carried(run_dir, scoring), *_check_kept(run_dir, summary)]
+    try:
+        region = read_region(run_dir, summary.region)
+        problems += _check_region(run_dir, summary, region)
+        problems += _check_nuclei(run_dir, summary, scoring, region)
+    except _UNREADABLE as error:
+        problems.append(f"not readable: {one_line(error)}")
+    return problems
+
+
+def _check_files(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
+    """Which files there are, and whether those about the run are of one run."""
+    is_scored = summary.scoring["dab_cut_od"] is not None
+    for name in summary.files.values():
+        if not (run_dir.root / name).is_file():
+            yield f"{name}: absent"
+    for artefact in (Artefact.SCORE, Artefact.SCORE_AREAS):
+        if run_dir.path(artefact).exists() != is_scored:
+            yield f"{artefact}: {'absent' if is_scored else 'there without a cut'}"
+    run = run_dir.read_json(Artefact.RUN) or {}
+    if run.get("keys", {}).get("request") != summary.request_key:
+        yield f"{Artefact.RUN}: of another run than {Artefact.SUMMARY}"
+    owner = run_dir.read_json(Artefact.SLIDE) or {}
+    if owner.get("fingerprint") != run.get("slide", {}).get("fingerprint"):
+        yield f"{Artefact.SLIDE}: of another slide than {Artefact.RUN}"
+
+
+def _check_carried(run_dir: RunDir, scoring: Scoring) -> Iterator[str]:
+    """Whether every file says that it is of the scoring."""
+    for artefact, read in (
+        (Artefact.CELLS, _carried_by_table),
+        (Artefact.GEOJSON, _carried_by_geojson),
+        (Artefact.SCORE_AREAS, _carried_by_geojson),
+        (Artefact.REGION, _carried_by_geojson),
+        (Artefact.SCORE, lambda path: orjson.loads(path.read_bytes())["scoring"]),
+    ):
+        path = run_dir.path(artefact)
+        if not path.exists():
+            continue
+        try:
+            found = read(path)
+        except _UNREADABLE as error:
+            found = {"key": f"none ({one_line(error)})"}
+        if found != scoring.to_dict():
+            yield f"{artefact}: of scoring {found.get('key')}, where {Artefact.SUMMARY} is of {scoring.key}"
+    try:
+        with Image.open(run_dir.path(Artefact.OVERVIEW)) as image:
+            key = image.info.get("wsipsm scoring")
+    except _UNREADABLE as error:
+        key = f"none ({one_line(error)})"
+    if key != scoring.key:
+        yield f"{Artefact.OVERVIEW}: of scoring {key}, where {Artefact.SUMMARY} is of {scoring.key}"
+
+
+def _carried_by_table(path: Path) -> dict[str, Any]:
+    with pq.ParquetFile(path) as file:
+        return dict(orjson.loads((file.schema_arrow.metadata or {})[b"wsipsm"])["scoring"])
+
+
+def _carried_by_geojson(path: Path) -> dict[str, Any]:
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        opening = file.readline().rstrip(b"\n")
+    return dict(orjson.loads(opening + (b"" if opening.endswith(b"]}") else b"]}"))["wsipsm"]["scoring"])
+
+
+def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
+    """Whether the kept scorings are what their folders are called."""
+    own = own_results(run_dir)
+    scores = run_dir.path(Artefact.SCORES)
+    if (own.read_json(Artefact.SUMMARY) or {}).get("request_key") != summary.request_key:
+        yield f"{Artefact.SCORES}/{OWN}: no scoring of this run in it"
+    for folder in sorted(scores.iterdir()) if scores.is_dir() else ():
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
+        kept = RunDir(folder)
+        told = [(kept.read_json(one) or {}).get("scoring") for one in (Artefact.SUMMARY, Artefact.SCORE)]
+        if told[0] is None or (told[1] is None and told[0]["dab_cut_od"] is not None):
+            yield f"{Artefact.SCORES}/{folder.name}: not whole"
+        elif told[1] not in (None, told[0]) or folder.name not in (OWN, told[0]["key"]):
+            yield f"{Artefact.SCORES}/{folder.name}: of scoring {told[0]['key']}"
+
+
+def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Iterator[str]:
+    if run_dir.path(Artefact.REGION).exists() and run_dir.path(Artefact.TISSUE).exists():
+        yield f"{Artefact.REGION}: there beside {Artefact.TISSUE}; the region is one of them"
+    hashes = {str(region.to_dict()["hash"]), str(summary.region["hash"]), str(summary.scoring["region_hash"])}
+    score = run_dir.read_json(Artefact.SCORE)
+    if score is not None:
+        hashes.add(str(score["region"]["hash"]))
+    if len(hashes) > 1:
+        yield f"regions differ: {', '.join(sorted(hashes))}"
+
+
+def _check_nuclei(run_dir: RunDir, summary: RunSummary, scoring: Scoring, region: Region) -> Iterator[str]:
+    """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
+    with pq.ParquetFile(run_dir.path(Artefact.CELLS)) as file:
+        table = file.read(columns=[one.value for one in Column if one != Column.GEOMETRY])
+    found = _Nuclei.of(table)
+    expected = _expected(own_results(run_dir).path(Artefact.CELLS), region, scoring.dab_cut_od)
+    yield from _differences(f"{Artefact.CELLS}", found, expected, "the run's nuclei, region and cut")
+    path = run_dir.path(Artefact.GEOJSON)
+    yield from (f"{Artefact.GEOJSON}: {problem}" for problem in check_geojson(path)[:_MOST_TOLD])
+    yield from _differences(f"{Artefact.GEOJSON}", _read_features(path), found, str(Artefact.CELLS))
+    totals = Totals()
+    totals.add(table)
+    mpp = float((run_dir.read_json(Artefact.RUN) or {})["slide"]["mpp"])
+    values = count_values(totals, (region, summary.region["annotations"], summary.coverage), mpp)
+    for name in ("n_nuclei", "n_positive", "n_negative", "region_area_mm2", "mean_area_um2", "nuclei_per_mm2"):
+        if not _is_close(values[name], getattr(summary, name)):
+            yield f"{Artefact.SUMMARY}: {name} is {getattr(summary, name)}; from the nuclei it is {values[name]}"
+    yield from _check_score(run_dir, summary, totals)
+
+
+def _check_score(run_dir: RunDir, summary: RunSummary, totals: Totals) -> Iterator[str]:
+    score = run_dir.read_json(Artefact.SCORE)
+    if score is None:
+        return
+    if score["index"] != summary.labelling_index:
+        yield f"{Artefact.SCORE}: another index than {Artefact.SUMMARY}"
+    index = score["index"]
+    if index is not None and (index["n_positive"], index["n_scored"]) != (totals.n_positive, totals.n_nuclei):
+        counted = f"{totals.n_positive} of {totals.n_nuclei}"
+        yield f"{Artefact.SCORE}: {index['n_positive']} of {index['n_scored']} are positive where {counted} lie"
+    if score["cut"]["dab_od"] != summary.scoring["dab_cut_od"]:
+        yield f"{Artefact.SCORE}: a cut of {score['cut']['dab_od']} where it is {summary.scoring['dab_cut_od']}"
+    fields = orjson.loads(run_dir.path(Artefact.SCORE_AREAS).read_bytes())["features"]
+    fields = [one["properties"] for one in fields if one["properties"]["classification"]["name"] == "Field"]
+    n = sum(int(one["measurements"]["Nuclei"]) for one in fields)
+    if n > totals.n_nuclei:
+        yield f"{Artefact.SCORE_AREAS}: {n} nuclei in its fields, of {totals.n_nuclei}"
+    yield from (f"{Artefact.SCORE_AREAS}: {told}" for told in check_geojson(run_dir.path(Artefact.SCORE_AREAS)))
+
+
+def _expected(path: Path, region: Region, cut_od: float | None) -> _Nuclei:
+    names = [Column.NUCLEUS_ID, Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0, Column.DAB_OD]
+    with pq.ParquetFile(path) as file:
+        table = file.read(columns=[name.value for name in names])
+    x, y = (np.asarray(table.column(name.value).to_numpy(), np.float64) for name in names[1:3])
+    inside = np.asarray(region.contains(np.stack([x, y], axis=1)), dtype=bool)
+    ids = table.column(names[0].value).filter(pa.array(inside)).to_pylist()
+    if cut_od is None:
+        return _Nuclei(ids, [NucleusClass.NUCLEUS.value] * len(ids))
+    dab: NDArray[np.float32] = np.asarray(table.column(names[3].value).to_numpy(), np.float32)[inside]
+    return _Nuclei(ids, classify(dab, len(ids), cut_od))
+
+
+def _read_features(path: Path) -> _Nuclei:
+    nuclei = _Nuclei([], [])
+    with gzip.open(path) as file:
+        for line in file:
+            if line.startswith(b'{"type":"Feature",'):
+                feature = orjson.loads(line.rstrip(b",\n"))
+                nuclei.ids.append(feature["id"])
+                nuclei.classes.append(feature["properties"]["classification"]["name"])
+    return nuclei
+
+
+def _differences(name: str, found: _Nuclei, other: _Nuclei, told: str) -> Iterator[str]:
+    if found.ids != other.ids:
+        n_more, n_less = len(set(found.ids) - set(other.ids)), len(set(other.ids) - set(found.ids))
+        yield f"{name}: {len(found.ids)} nuclei, {len(other.ids)} by {told}: {n_more} too many, {n_less} missing"
+    elif found.classes != other.classes:
+        n = sum(one != two for one, two in zip(found.classes, other.classes, strict=True))
+        yield f"{name}: {n} nuclei of another class than by {told}"
+
+
+def _is_close(one: float | None, two: float | None) -> bool:
+    if one is None or two is None:
+        return one is two
+    return abs(one - two) <= 1e-3 * max(1.0, abs(one))

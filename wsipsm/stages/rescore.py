@@ -1,0 +1,212 @@
+"""Ki-67 of a finished slide with another region or cut: every file at the top of its folder is of that scoring then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsipsm.errors import UsageError
+from wsipsm.export.geojson import GeoJsonWriter
+from wsipsm.export.overview import OverviewCanvas
+from wsipsm.folderlock import hold_folder, holder_of
+from wsipsm.instances.table import centroids_px0
+from wsipsm.keys import Artefact, Column, NucleusClass, QuPathFrame
+from wsipsm.region import PolygonRegion, Region, RoiRules, note_on_searched, read_roi
+from wsipsm.rundir import RunDir, link_file, write_aside
+from wsipsm.stages.coverage import read_coverage
+from wsipsm.stages.report import count_values, file_facts, index_values, overview_caption
+from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_stains, write_region, write_score
+from wsipsm.stages.scoring import Scoring, own_results, publish, show_own, staged
+from wsipsm.stages.stored_run import StoredRun, no_run, open_run
+from wsipsm.stages.summary import RunSummary
+from wsipsm.stages.write import ROWS_PER_GROUP, CellsWriter, Totals
+
+
+def score_result(
+    folder: str | Path,
+    roi: str | Path | None = None,
+    dab_cut_od: float | None = None,
+    rules: RoiRules | None = None,
+    qupath_frame: QuPathFrame | None = None,
+) -> Scored:
+    """Score a finished run again and show it: nuclei, pictures and figures of the folder are of this scoring then.
+
+    Nothing is inferred anew, and the nuclei are always the run's own, whatever was scored in between. Without region
+    and cut the run's own scoring is shown again. Earlier scorings stay in ``scores``.
+
+    Parameters
+    ----------
+    folder
+        Of the slide's results.
+    roi
+        GeoJSON of the region; None: the region of the run.
+    dab_cut_od
+        DAB optical density from which a nucleus is positive; None: the run's own.
+    rules
+        Which annotations of ``roi`` count; None: the usual classes.
+    qupath_frame
+        What QuPath shows of the slide, for the ROI and for what is written for it; None: as for the run.
+
+    Raises
+    ------
+    UsageError
+        When the folder holds no finished Ki-67 run, or another command works on it.
+    RoiError
+        When the region cannot be used.
+    OutputError
+        When the score cannot be written.
+    """
+    run_dir = RunDir(folder)
+    if not holds_result(run_dir.root):
+        raise no_run(run_dir.root)  # nothing is written where no run is, not even a lock
+    with hold_folder(run_dir.root):
+        stored = open_run(run_dir.root, qupath_frame)
+        cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
+        cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
+        region = stored.region if roi is None else read_roi(roi, stored.info, rules, stored.region, stored.frame.qupath)
+        slide = (stored.info, stored.frame)
+        scoring = Scoring.of("score", slide, stored.weights_sha256, region, (cut_od, cut_from))
+        if (roi, dab_cut_od, qupath_frame) == (None, None, None) or scoring.key == stored.summary.scoring["key"]:
+            return _show_own_again(stored)
+        return _score_anew(stored, region, scoring)
+
+
+def holds_result(folder: Path) -> bool:
+    """Whether a folder is a slide's: with results, or with a command that works on them."""
+    run_dir = RunDir(folder)
+    return any(run_dir.path(one).exists() for one in (Artefact.RUN, Artefact.SLIDE)) or bool(holder_of(folder))
+
+
+def _show_own_again(stored: StoredRun) -> Scored:
+    own = own_results(stored.run_dir)
+    scoring = Scoring(**stored.summary.scoring)
+    facts = RegionFacts(stored.summary.coverage, _notes_of(stored.region), stored.annotations)
+    with staged(stored.run_dir) as aside:
+        link_file(own.path(Artefact.CELLS), aside.path(Artefact.CELLS))
+        scored = write_score(aside, stored.info, stored.frame, stored.region, facts, scoring, stored.findings)
+    show_own(stored.run_dir)
+    return replace(scored, folder=stored.run_dir.root)
+
+
+def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
+    """Prepare every file of a scoring aside, then show them."""
+    started = time.perf_counter()
+    own = own_results(stored.run_dir)
+    notes = _notes_of(region)
+    annotations = stored.annotations
+    if region is not stored.region:
+        notes = (*notes, *_notes_on_searched(region, stored.region))
+        annotations = read_annotation_rows(own, region, stored.info.mpp or 1.0, stored.region)
+    facts = RegionFacts(read_coverage(region, stored.lost_px0), notes, annotations)
+    with staged(stored.run_dir) as aside:
+        totals = _write_nuclei(stored, aside, region, scoring)
+        write_region(aside, stored.info, stored.frame, region, scoring)
+        scored = write_score(aside, stored.info, stored.frame, region, facts, scoring, stored.findings)
+        summary = _summarise(stored, aside, region, totals, scored, time.perf_counter() - started)
+        aside.write_json(Artefact.SUMMARY, summary.to_dict())
+        publish(stored.run_dir, aside, scoring.key)
+    return replace(scored, folder=stored.run_dir.root)
+
+
+def _write_nuclei(stored: StoredRun, aside: RunDir, region: Region, scoring: Scoring) -> Totals:
+    """Write nuclei as tables and picture in one pass over those of the run."""
+    totals = Totals()
+    about = file_facts(stored.info, stored.frame, (stored.model, stored.weights_sha256), scoring)
+    canvas = _canvas(stored, region)
+    with (
+        write_aside(aside.path(Artefact.GEOJSON)) as geojson_path,
+        write_aside(aside.path(Artefact.CELLS)) as cells_path,
+        GeoJsonWriter(geojson_path, stored.frame, about) as geojson,
+        CellsWriter(cells_path, about) as cells,
+    ):
+        for table in _counted(own_results(stored.run_dir).path(Artefact.CELLS), region, scoring.dab_cut_od or 0.0):
+            for writer in (cells, geojson, canvas, totals):
+                writer.add(table)
+    caption = overview_caption(stored.info.path, totals, scoring, stored.findings)
+    with write_aside(aside.path(Artefact.OVERVIEW)) as temporary:
+        canvas.save(temporary, caption, {"wsipsm scoring": scoring.key})
+    return totals
+
+
+def _canvas(stored: StoredRun, region: Region) -> OverviewCanvas:
+    path = stored.run_dir.path(Artefact.PICTURE)
+    try:
+        with Image.open(path) as image:
+            picture: NDArray[np.uint8] = np.asarray(image.convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error}); the run's picture is needed. Run the slide again."
+        ) from error
+    outline = region.shape if isinstance(region, PolygonRegion) else None
+    corner = stored.frame.content
+    return OverviewCanvas(picture, stored.picture_px0, outline, stored.info.mpp, (corner.x, corner.y))
+
+
+def _counted(path: Path, region: Region, cut_od: float) -> Iterator[pa.Table]:
+    """Nuclei of a file that lie in a region, classed by a cut, some ten thousand at a time."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_PER_GROUP):
+                table = pa.Table.from_batches([batch])
+                dab = batch.column(Column.DAB_OD.value)
+                if dab.null_count:
+                    raise UsageError(
+                        f"{path}: {dab.null_count} of {len(dab)} nuclei have no DAB density; Ki-67 needs it. Run the "
+                        "slide again."
+                    )
+                positive = np.asarray(dab.to_numpy(), dtype=np.float64) >= cut_od
+                classes = np.where(positive, NucleusClass.POSITIVE.value, NucleusClass.NEGATIVE.value)
+                place = table.schema.get_field_index(Column.CLASS.value)
+                table = table.set_column(place, table.schema.field(place), pa.array(classes, pa.string()))
+                table = table.filter(pa.array(np.asarray(region.contains(centroids_px0(table)), dtype=bool)))
+                if table.num_rows:
+                    yield table.replace_schema_metadata(None)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); the nuclei of a finished run are needed.") from error
+
+
+def _summarise(
+    stored: StoredRun, aside: RunDir, region: Region, totals: Totals, scored: Scored, seconds: float
+) -> RunSummary:
+    """Summary of the run with the figures of a scoring in place of its own."""
+    own = stored.summary
+    index, note, scores = index_values(scored, stored.model)
+    facts = (region, scored.annotations, scored.coverage)
+    lost = [box for box in stored.lost_px0 if region.touches(box)]
+    return replace(
+        own,
+        **count_values(totals, facts, stored.info.mpp or 1.0),
+        labelling_index=index,
+        labelling_index_note=note,
+        scores=scores,
+        stain_statistics={
+            **read_stains(aside, scored.scoring.dab_cut_od, None).to_dict(),
+            "background_level": own.stain_statistics["background_level"],
+        },
+        scoring=scored.scoring.to_dict(),
+        n_failed_blocks=own.n_failed_blocks if lost else 0,
+        failed_boxes_px0=[[box.x, box.y, box.width, box.height] for box in lost],
+        notes=[*(text for text in own.notes if text not in _notes_of(stored.region)), *scored.notes],
+        seconds={**own.seconds, "score": round(seconds, 3)},
+        was_done=False,
+    )
+
+
+def _notes_of(region: Region) -> tuple[str, ...]:
+    return region.notes if isinstance(region, PolygonRegion) else ()
+
+
+def _notes_on_searched(region: Region, searched: Region) -> list[str]:
+    """Say what part of a drawn region the run never looked at."""
+    where = "outside the tissue that was found, where no nucleus was looked for"
+    if isinstance(searched, PolygonRegion):
+        where = "outside the region of the run, where no nucleus was looked for. Run the slide with this --roi"
+    return note_on_searched(region, searched, where)

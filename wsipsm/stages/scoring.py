@@ -1,0 +1,240 @@
+"""Which scoring the top of a slide's folder shows, and how all its files become those of another one.
+
+``scores/run`` keeps the run's own scoring whole. ``scores/<key>`` keeps of every later one what tells it and makes it
+again, which are not the nuclei. The top shows one of them: its ``summary.json`` goes first and comes last, so that a
+command that ends in between, however it does, leaves a folder that is not called finished; the next ``run`` or
+``score`` puts it right from ``scores/run``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wsipsm.errors import OutputError
+from wsipsm.keys import Artefact
+from wsipsm.region import Region
+from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, flush_folder, link_file, output_error
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
+from wsipsm.stages.provenance import package_version
+
+OWN = "run"
+"""Name of the run's own scoring in the folder ``scores``."""
+SHOWN = (
+    Artefact.CELLS,
+    Artefact.GEOJSON,
+    Artefact.OVERVIEW,
+    Artefact.SCORE,
+    Artefact.SCORE_AREAS,
+    Artefact.REGION,
+    Artefact.TISSUE,
+)
+"""Files of a scoring besides its summary, where they exist."""
+_NOT_KEPT = (Artefact.CELLS, Artefact.GEOJSON)
+"""They follow from the run's nuclei, region and cut, and would fill a disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Which nuclei count and from which cut they are positive; every file of a scoring carries it."""
+
+    key: str
+    """Names slide, model, region and cut."""
+    made_by: str
+    """'run' or 'score'."""
+    region: str
+    """Name of the region."""
+    region_hash: str
+    dab_cut_od: float | None
+    """None on H&E."""
+    cut_from: str
+
+    @classmethod
+    def of(
+        cls,
+        made_by: str,
+        slide: tuple[SlideInfo, SlideFrame],
+        weights_sha256: str,
+        region: Region,
+        cut: tuple[float | None, str],
+    ) -> Scoring:
+        """Name a scoring by what decides it."""
+        info, frame = slide
+        outline = str(region.to_dict()["hash"])
+        key = digest([info.fingerprint, frame.to_dict(), weights_sha256, outline, *cut, package_version()])
+        return cls(key, made_by, region.name, outline, *cut)
+
+    @property
+    def text(self) -> str:
+        """Region and cut, for a person."""
+        cut = "" if self.dab_cut_od is None else f", DAB cut {self.dab_cut_od:.3f} OD"
+        return f"{self.region}{cut}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the files."""
+        return asdict(self)
+
+
+def own_results(run_dir: RunDir) -> RunDir:
+    """Folder of the run's own scoring in a slide's folder."""
+    return RunDir(run_dir.path(Artefact.SCORES) / OWN)
+
+
+def forget_results(run_dir: RunDir) -> None:
+    """Call a folder unfinished before results of another run are put into it; later scorings stay.
+
+    Raises
+    ------
+    OutputError
+        When files cannot be removed.
+    """
+    own = own_results(run_dir)
+    with _as_output_errors(run_dir):
+        for folder in (run_dir, own):
+            folder.remove(Artefact.SUMMARY)
+            if folder.root.is_dir():
+                flush_folder(folder.root)
+        if own.root.exists():
+            shutil.rmtree(own.root)
+
+
+def finish_own(run_dir: RunDir, summary: dict[str, Any]) -> None:
+    """Keep what lies at the top as the run's own scoring, then call the folder finished.
+
+    Raises
+    ------
+    OutputError
+        When files cannot be written.
+    """
+    with staged(run_dir) as aside, _as_output_errors(run_dir):
+        for artefact in SHOWN:
+            if run_dir.path(artefact).exists():
+                link_file(run_dir.path(artefact), aside.path(artefact))
+        aside.write_json(Artefact.SUMMARY, summary)
+        _replace_folder(aside.root, own_results(run_dir).root)
+        link_file(own_results(run_dir).path(Artefact.SUMMARY), run_dir.path(Artefact.SUMMARY))
+        flush_folder(run_dir.root)
+
+
+@contextmanager
+def staged(run_dir: RunDir) -> Iterator[RunDir]:
+    """Make a folder beside the kept scorings in which a new one is prepared; what is left of it goes in the end.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be made.
+    """
+    scores = run_dir.path(Artefact.SCORES)
+    aside = scores / f"{TEMPORARY_PREFIX}aside"
+    with _as_output_errors(run_dir):
+        scores.mkdir(parents=True, exist_ok=True)
+        for entry in scores.iterdir():  # what killed commands left; the caller holds the folder
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                shutil.rmtree(entry)
+        aside.mkdir()
+    try:
+        yield RunDir(aside)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def publish(run_dir: RunDir, aside: RunDir, key: str) -> None:
+    """Keep what was prepared aside as a scoring of its own, and show it.
+
+    Parameters
+    ----------
+    run_dir, aside
+        Of the slide, and the prepared files; those are moved.
+    key
+        Names the scoring.
+
+    Raises
+    ------
+    OutputError
+        When files cannot be written.
+    """
+    kept = RunDir(aside.root / f"{TEMPORARY_PREFIX}kept")
+    with _as_output_errors(run_dir):
+        kept.root.mkdir()
+        for artefact in (*(one for one in SHOWN if one not in _NOT_KEPT), Artefact.SUMMARY):
+            if aside.path(artefact).exists():
+                link_file(aside.path(artefact), kept.path(artefact))
+        _replace_folder(kept.root, run_dir.path(Artefact.SCORES) / key)
+    _show(run_dir, aside, move=True)
+
+
+def show_own(run_dir: RunDir) -> None:
+    """Show the run's own scoring at the top of a slide's folder.
+
+    Raises
+    ------
+    OutputError
+        When files cannot be written.
+    """
+    _show(run_dir, own_results(run_dir), move=False)
+
+
+def shows_own(run_dir: RunDir) -> bool:
+    """Whether every file at the top is of the run's own scoring."""
+    own = own_results(run_dir)
+    for artefact in (*SHOWN, Artefact.SUMMARY):
+        with suppress(OSError):
+            shown = os.stat(run_dir.path(artefact)) if run_dir.path(artefact).exists() else None
+            kept = os.stat(own.path(artefact)) if own.path(artefact).exists() else None
+            if (shown is None) != (kept is None):
+                return False
+            # A copy, where the file system has no second names for a file, keeps its time.
+            if shown and kept and (shown.st_size, shown.st_mtime_ns) != (kept.st_size, kept.st_mtime_ns):
+                return False
+    return True
+
+
+def _show(run_dir: RunDir, source: RunDir, move: bool) -> None:
+    with _as_output_errors(run_dir):
+        run_dir.remove(Artefact.SUMMARY)
+        flush_folder(run_dir.root)
+        for artefact in SHOWN:
+            if source.path(artefact).exists():
+                _place(source.path(artefact), run_dir.path(artefact), move)
+            else:
+                run_dir.remove(artefact)
+        flush_folder(run_dir.root)
+        _place(source.path(Artefact.SUMMARY), run_dir.path(Artefact.SUMMARY), move)
+        flush_folder(run_dir.root)
+
+
+@contextmanager
+def _as_output_errors(run_dir: RunDir) -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise output_error(run_dir.root, error) from error
+
+
+def _place(source: Path, target: Path, move: bool) -> None:
+    if move:
+        os.replace(source, target)
+    else:
+        link_file(source, target)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Give a whole folder its final name; the one of that name goes."""
+    flush_folder(source)
+    if target.exists():
+        old = target.with_name(f"{TEMPORARY_PREFIX}old-{target.name}")
+        os.rename(target, old)
+        os.rename(source, target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(source, target)
+    flush_folder(target.parent)

@@ -1,0 +1,155 @@
+"""What a finished run left in its folder, opened for another scoring: neither slide nor network is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from wsipsm.errors import UsageError
+from wsipsm.export.annotations import read_outline
+from wsipsm.geometry import Box, Size
+from wsipsm.keys import Artefact, QuPathFrame, Stain
+from wsipsm.quality.finding import Finding
+from wsipsm.region import PolygonRegion, Region
+from wsipsm.rundir import RunDir
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
+from wsipsm.stages.scoring import own_results
+from wsipsm.stages.summary import RunSummary
+from wsipsm.tissue import TissueMask
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What a finished run left that scoring needs."""
+
+    run_dir: RunDir
+    summary: RunSummary
+    """Of the run's own scoring."""
+    weights_sha256: str
+    model: str
+    info: SlideInfo
+    frame: SlideFrame
+    cut_od: float
+    cut_from: str
+    region: Region
+    annotations: list[dict[str, Any]]
+    """What each annotation of the run's region was taken for."""
+    picture_px0: float
+    """Level-0 pixels of a pixel of the picture that overviews are drawn on."""
+    lost_px0: tuple[Box, ...]
+    findings: tuple[Finding, ...]
+    """What was checked of the picture."""
+
+
+def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun:
+    """Open what a finished run left.
+
+    Parameters
+    ----------
+    folder
+        Of the slide's results.
+    qupath_frame
+        What QuPath shows of the slide; None: as for the run.
+
+    Raises
+    ------
+    UsageError
+        When there is no finished Ki-67 run in it, or one of a version that left something else.
+    """
+    run_dir = RunDir(folder)
+    own = own_results(run_dir)
+    run, values = run_dir.read_json(Artefact.RUN), own.read_json(Artefact.SUMMARY)
+    if run is not None and values is None and run_dir.path(Artefact.SUMMARY).is_file():
+        raise UsageError(
+            f"{folder}: results of an earlier version, whose files may be of several scorings; results of this version "
+            "are needed. Run the slide again."
+        )
+    if run is None or values is None or not own.path(Artefact.CELLS).is_file():
+        raise no_run(folder)
+    try:
+        profile = run["stain"]["profile"]
+        if profile["stain"] != Stain.IHC.value:
+            raise UsageError(f"{folder}: an H&E run; a Ki-67 stain is needed to score. Check the path.")
+        info = _slide_info(run["slide"])
+        summary = RunSummary.from_dict(values, folder)
+        return StoredRun(
+            run_dir=run_dir,
+            summary=summary,
+            weights_sha256=str(run["model"]["card"]["sha256"]),
+            model=str(run["model"]["card"]["name"]),
+            info=info,
+            frame=SlideFrame.of(info, qupath_frame or run["frame"]["qupath_frame"]),
+            cut_od=float(profile["dab_cut_od"]),
+            cut_from=str(profile["cut_from"]),
+            region=read_region(own, run["region"]),
+            annotations=list(summary.region["annotations"]),
+            picture_px0=float(run["picture"]["px0_per_pixel"]),
+            lost_px0=tuple(Box(*(int(value) for value in box)) for box in summary.failed_boxes_px0),
+            findings=tuple(Finding.model_validate(value) for value in summary.checks),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"{folder}: {Artefact.RUN} or {Artefact.SUMMARY} lacks what scoring needs ({error!r}); results of this "
+            "version are needed. Run the slide again."
+        ) from error
+
+
+def no_run(folder: Path) -> UsageError:
+    """Error for a folder that holds no finished run."""
+    return UsageError(
+        f"{folder}: no finished run in it; a slide's folder with {Artefact.RUN}, {Artefact.SUMMARY} and "
+        f"{Artefact.CELLS} is needed. Check the path, or run the slide first."
+    )
+
+
+def _slide_info(values: Mapping[str, Any]) -> SlideInfo:
+    bounds = values.get("bounds")
+    return SlideInfo(
+        path=str(values["path"]),
+        reader=str(values["reader"]),
+        level_sizes=tuple(Size(**size) for size in values["level_sizes"]),
+        mpp=float(values["mpp"]),
+        fingerprint=str(values["fingerprint"]),
+        bounds=None if bounds is None else Box(**bounds),
+    )
+
+
+def read_region(run_dir: RunDir, stored: Mapping[str, Any]) -> Region:
+    """Read the region of a scoring from its folder.
+
+    Parameters
+    ----------
+    run_dir
+        Folder of the scoring.
+    stored
+        What ``to_dict`` of the region gave.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read.
+    KeyError, TypeError, ValueError
+        When ``stored`` is something else.
+    """
+    if stored["kind"] == "polygon":
+        return _read_polygons(run_dir.path(Artefact.REGION), stored)
+    path = run_dir.path(Artefact.TISSUE)
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
+    if mask is None:
+        raise UsageError(f"{path}: cannot be read; the tissue of the run is needed. Run the slide again.")
+    return TissueMask.from_picture(np.asarray(mask, dtype=np.uint8), stored)
+
+
+def _read_polygons(path: Path, stored: Mapping[str, Any]) -> PolygonRegion:
+    try:
+        return PolygonRegion(read_outline(path.read_bytes()), str(stored["name"]), tuple(stored["notes"]))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error!r}); the region of the run is needed.") from error
