@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from wsipsm.stages.info import SlideReport
 
 GeoJsonPath = Annotated[
-    Path, typer.Argument(metavar="FILE", help="GeoJSON file, .geojson or .geojson.gz.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="FILE|RESULT", help="GeoJSON file, .geojson or .geojson.gz; or a slide's folder.", show_default=False
+    ),
 ]
 OnSlidePath = Annotated[
     Path | None,
@@ -55,13 +58,18 @@ def check(
     qupath_frame: QuPathFrameOption = QuPathFrame.CROPPED,
     as_json: AsJson = False,
 ) -> None:
-    """Check that QuPath reads a GeoJSON file as it was meant.
+    """Check that QuPath reads a GeoJSON file as it was meant, or that all files of a slide's folder agree.
 
     With the slide, also that every position lies where the slide holds pixels, as QuPath counts them. Exits with 0
     when all is well, with 1 when problems were found.
 
     Example: wsipsm check wsipsm-out/slide/cells.geojson.gz --slide slide.svs
+
+    Example: wsipsm check wsipsm-out/slide
     """
+    if file.is_dir() and slide is None:
+        _check_folder(file, as_json)
+        return
     missing = find_no_file(file)
     if missing is not None:
         raise UsageError(f"{file}: {missing[0]}; a .geojson or .geojson.gz file is needed. {missing[1]}")
@@ -87,6 +95,21 @@ def check(
             show(f"{file}: and {len(problems) - N_SHOWN_PROBLEMS} more")
         if on_slide is not None and on_slide.frame.has_empty_canvas:
             show(f"{file}: checked in QuPath's {report.qupath_frame} frame; --qupath-frame chooses the other one.")
+    if problems:
+        raise typer.Exit(EXIT_UNEXPECTED)
+
+
+def _check_folder(folder: Path, as_json: bool) -> None:
+    """Check that the files of a slide's folder are of one scoring."""
+    from wsipsm.stages.check_result import check_result
+
+    problems = check_result(folder)
+    if as_json:
+        show_json({"path": str(folder), "ok": not problems, "problems": problems})
+    elif problems:
+        show_lines(f"{folder}: {problem}" for problem in problems)
+    else:
+        show(f"{folder}: no problems; nuclei, classes, counts, region and pictures are of one scoring.")
     if problems:
         raise typer.Exit(EXIT_UNEXPECTED)
 
