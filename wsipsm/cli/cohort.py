@@ -26,9 +26,8 @@ from wsipsm.cli.options import (
     TilePx,
     TmaCores,
     Workers,
-    build_run_options,
+    read_run_options,
     says_how_to_continue,
-    split_classes,
 )
 from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
@@ -104,6 +103,7 @@ OutDir = Annotated[
 
 
 def cohort(
+    context: typer.Context,
     sources: Sources = None,
     out: OutDir = None,
     resume: Resume = None,
@@ -144,23 +144,7 @@ def cohort(
 
     Example: wsipsm cohort --resume results
     """
-    options = build_run_options(
-        model=model,
-        mpp=mpp,
-        image=image,
-        roi=roi,
-        roi_class=split_classes(roi_class),
-        exclude_class=split_classes(exclude_class),
-        tma_cores=tma_cores,
-        qupath_frame=qupath_frame,
-        workers=workers,
-        scheduler=scheduler,
-        overwrite=overwrite,
-        block_px=block_px,
-        tile_px=tile_px,
-        seed=seed,
-        backend=backend,
-    )
+    options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
     from wsipsm.stages.cohort import run_cohort
     from wsipsm.stages.study_request import CohortOptions, StudyRequest

@@ -115,6 +115,21 @@ BACKENDS = ("auto", "openvino", "torch")
 CONTINUE_HINT = "Finished blocks are kept; the same command continues from them."
 
 
+def read_run_options(context: typer.Context) -> RunOptions:
+    """Take what a command line says of a run: its options that are called as a field of ``RunOptions`` is.
+
+    Raises
+    ------
+    UsageError
+        As :func:`build_run_options`.
+    """
+    from wsipsm.config import RunOptions
+
+    given = {name: value for name, value in context.params.items() if name in RunOptions.model_fields}
+    classes = {name: split_classes(given[name]) for name in ("roi_class", "exclude_class")}
+    return build_run_options(**{**given, **classes})
+
+
 def build_run_options(**values: Any) -> RunOptions:
     """Validate command-line values as ``RunOptions``.
 

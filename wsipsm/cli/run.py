@@ -26,10 +26,9 @@ from wsipsm.cli.options import (
     TilePx,
     TmaCores,
     Workers,
-    build_run_options,
     check_roi_options,
+    read_run_options,
     says_how_to_continue,
-    split_classes,
 )
 from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.keys import QuPathFrame
@@ -59,6 +58,7 @@ OutDir = Annotated[
 
 
 def run(
+    context: typer.Context,
     slide: SlidePath,
     out: OutDir = Path("wsipsm-out"),
     name: Name = None,
@@ -89,23 +89,7 @@ def run(
     Example: wsipsm run slide.svs --out results --roi tumour.geojson
     """
     check_roi_options(roi, roi_class, exclude_class, tma_cores)
-    options = build_run_options(
-        model=model,
-        mpp=mpp,
-        image=image,
-        roi=roi,
-        roi_class=split_classes(roi_class),
-        exclude_class=split_classes(exclude_class),
-        tma_cores=tma_cores,
-        qupath_frame=qupath_frame,
-        workers=workers,
-        scheduler=scheduler,
-        overwrite=overwrite,
-        block_px=block_px,
-        tile_px=tile_px,
-        seed=seed,
-        backend=backend,
-    )
+    options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
     from wsipsm.cli.report import lines_about_run
     from wsipsm.stages.discover import check_folder_name, slide_stem
