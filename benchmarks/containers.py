@@ -24,8 +24,8 @@ from wsipsm.config import RunOptions
 from wsipsm.engine.events import ignore_events
 from wsipsm.errors import WsipsmError
 from wsipsm.export.geojson_check import check_geojson
-from wsipsm.geometry import Box
 from wsipsm.keys import Artefact
+from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.run import run_slide
 
@@ -73,7 +73,7 @@ def compare_one(path: Path, source: Cells, out: Path, model: str | None, workers
 def _common_area(path: Path, moved: NDArray[np.object_]) -> shapely.Polygon:
     """Part that the container shows of the source, without a rim in which nuclei are cut by its edge."""
     with open_slide(path, MPP if "nompp" in path.name or "ometiff" in path.name else None) as slide:
-        shown = slide.info.bounds or Box(0, 0, slide.info.size.width, slide.info.size.height)
+        shown = SlideFrame.of(slide.info).content
     left, top, right, bottom = shapely.total_bounds(moved)
     return shapely.box(
         max(left, shown.x + RIM_PX),
