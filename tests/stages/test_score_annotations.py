@@ -1,0 +1,133 @@
+"""Annotations from the command to the numbers: counts against shapely, the table, and every note on the screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from stand_in import MPP, draw_slide
+from typer.testing import CliRunner, Result
+
+from wsipsm.cli.main import app
+from wsipsm.config import RunOptions
+from wsipsm.engine.events import ignore_events
+from wsipsm.errors import RoiError
+from wsipsm.keys import Artefact, Column
+from wsipsm.stages.run import run_slide
+from wsipsm.stages.summary import RunSummary
+
+pytestmark = pytest.mark.usefixtures("stand_in")
+LEFT, RIGHT, INSIDE = shapely.box(100, 100, 500, 700), shapely.box(550, 100, 750, 700), shapely.box(200, 200, 400, 400)
+
+
+def options(**values: Any) -> RunOptions:
+    return RunOptions(**{"mpp": MPP, "workers": 0, "block_px": 512, "tile_px": 256, **values})
+
+
+def area(shape: shapely.Geometry, **properties: Any) -> dict[str, Any]:
+    geometry = shapely.geometry.mapping(shape)
+    return {"type": "Feature", "geometry": geometry, "properties": {"objectType": "annotation", **properties}}
+
+
+def write(path: Path, *features: dict[str, Any]) -> Path:
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    return draw_slide(tmp_path / "case.png", 900, 800, seed=4)
+
+
+@pytest.fixture
+def result(slide: Path, tmp_path: Path) -> RunSummary:
+    return run_slide(slide, tmp_path / "out", options(), ignore_events)
+
+
+def count(folder: str, shape: shapely.Geometry) -> int:
+    table = pq.read_table(Path(folder) / Artefact.CELLS, columns=[Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0])
+    return int(np.count_nonzero(shapely.contains_xy(shape, *(column.to_numpy() for column in table.columns))))
+
+
+def score(folder: str, roi: Path, *args: str) -> tuple[Result, dict[str, Any]]:
+    shown = CliRunner().invoke(app, ["score", folder, "--roi", str(roi), *args])
+    assert shown.exit_code == 0, shown.output
+    told = orjson.loads(CliRunner().invoke(app, ["score", folder, "--roi", str(roi), *args, "--json"]).output)[0]
+    return shown, told
+
+
+def test_the_cases(result: RunSummary, tmp_path: Path) -> None:
+    folder = result.folder
+    tumour = area(LEFT, classification=json.dumps({"name": "Tumor"}))
+    roi = write(tmp_path / "text.geojson", tumour, area(RIGHT, classification="{'name': 'Ignore*'}"))
+    assert score(folder, roi)[1]["index"]["n_scored"] == count(folder, LEFT) > 20
+    roi = write(tmp_path / "necrosis.geojson", tumour, area(INSIDE, classification="Necrosis"))
+    shown, told = score(folder, roi)
+    assert told["index"]["n_scored"] == count(folder, LEFT.difference(INSIDE))
+    assert [(row["class"], row["use"], row["n_nuclei"]) for row in told["annotations"]] == [
+        ("Tumor", "counted", count(folder, LEFT.difference(INSIDE))),
+        ("Necrosis", "cut out", count(folder, INSIDE)),
+    ]
+    assert "taken as" in shown.output
+    assert told["annotations"] == orjson.loads((Path(folder) / Artefact.SCORE).read_bytes())["annotations"]
+    assert score(folder, roi, "--exclude-class", "Ignore")[1]["index"]["n_scored"] == count(folder, LEFT)
+    roi = write(tmp_path / "alias.geojson", tumour, {**area(RIGHT), "properties": {"type": "detection"}})
+    shown, told = score(folder, roi)
+    assert told["index"]["n_scored"] == count(folder, LEFT)
+    assert "left out: 1 detection" in shown.output
+    assert "left out: 1 detection" in told["notes"][0]
+
+
+def test_exclusions_alone_leave_the_rest_of_the_run(result: RunSummary, slide: Path, tmp_path: Path) -> None:
+    roi = write(tmp_path / "ignore.geojson", area(LEFT, classification={"name": "Ignore*"}))
+    shown, told = score(result.folder, roi)
+    expected = result.n_nuclei - count(result.folder, LEFT)
+    assert told["index"]["n_scored"] == expected > 20
+    assert "stroma and lymphocytes count" in shown.output
+    fresh = run_slide(slide, tmp_path / "fresh", options(roi=roi), ignore_events)
+    assert fresh.n_nuclei == expected
+    assert fresh.region["annotations"][0] == told["annotations"][0]
+
+
+def test_what_was_never_searched_stands_on_the_screen_and_in_json(slide: Path, tmp_path: Path) -> None:
+    small = write(tmp_path / "small.geojson", area(LEFT))
+    part = run_slide(slide, tmp_path / "part", options(roi=small), ignore_events)
+    assert [row["n_nuclei"] for row in part.region["annotations"]] == [part.n_nuclei]
+    shown, told = score(part.folder, write(tmp_path / "whole.geojson", area(shapely.union(LEFT, RIGHT))))
+    said = f"{RIGHT.area / (LEFT.area + RIGHT.area):.1%} of the region lies outside the region of the run"
+    assert said in shown.output
+    assert any(said in note for note in told["notes"])
+    # Without a region, the run's own annotations are shown.
+    again = orjson.loads(CliRunner().invoke(app, ["score", part.folder, "--json"]).output)[0]
+    assert again["annotations"] == part.region["annotations"]
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred\x07", "\ud800x"])
+def test_no_name_reaches_the_terminal_raw(name: str, result: RunSummary, slide: Path, tmp_path: Path) -> None:
+    roi = write(tmp_path / "name.geojson", area(LEFT, name=name))
+    shown, told = score(result.folder, roi)
+    raw = [char for char in shown.output if char in name and not char.isprintable()]
+    assert raw == []
+    assert told["index"]["n_scored"] == count(result.folder, LEFT)
+    fresh = run_slide(slide, tmp_path / "fresh", options(roi=roi), ignore_events)
+    assert fresh.region["name"] == told["index"]["region"]
+
+
+def test_what_is_open_is_refused_before_any_work(result: RunSummary, slide: Path, tmp_path: Path) -> None:
+    roi = write(tmp_path / "t.geojson", area(LEFT, classification="TILs"), area(RIGHT, classification="Carcinoma"))
+    with pytest.raises(RoiError, match=r"TILs.*Carcinoma.*--roi-class"):
+        run_slide(slide, tmp_path / "none", options(roi=roi), ignore_events)
+    chosen = run_slide(slide, tmp_path / "one", options(roi=roi, roi_class=("carcinoma",)), ignore_events)
+    other = run_slide(slide, tmp_path / "one", options(roi=roi, roi_class=("*",)), ignore_events)
+    assert not other.was_done
+    assert chosen.n_nuclei == count(result.folder, RIGHT) < other.n_nuclei
+    assert score(result.folder, roi, "--roi-class", "TILs,Carcinoma")[1]["index"]["n_scored"] == other.n_nuclei
+    refused = CliRunner().invoke(app, ["score", result.folder, "--roi-class", "TILs"])
+    assert refused.exit_code == 2
+    assert "--roi-class: given without --roi" in refused.output
