@@ -63,7 +63,7 @@ def test_what_no_plain_image_is(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-700])
     with pytest.raises(SlideOpenError, match="does not decode"):
         open_slide(tmp_path / "cut.jpg")
-    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.png").write_bytes(b"\x01\x02 no image")
     with pytest.raises(SlideOpenError, match="no PNG"):
         open_slide(tmp_path / "text.png")
     # The index of an MRXS slide is a JPEG; shown as an image it would be the wrong picture.
