@@ -89,7 +89,7 @@ def read_roi(
     notes += [doubt] if doubt else []
     whole, name = _counted(drawn, shapes, is_counted, frame, within)
     shape = _clip(cut_out(whole, shapes[is_cut]), whole, frame, slide_info.path, label, notes)
-    parts = _parts(drawn, shapes, uses, frame)
+    parts = _parts(drawn, shapes, uses, frame, shape)
     if not is_counted.any():
         parts = (DrawnPart(within.name if within is not None else "slide", "", Use.COUNTED, shape), *parts)
     notes += _notes_on_uses(parts, shape, label)
@@ -179,6 +179,7 @@ def _parts(
     shapes: NDArray[np.object_],
     uses: Sequence[Use],
     frame: SlideFrame,
+    region: shapely.Polygon | shapely.MultiPolygon,
 ) -> tuple[DrawnPart, ...]:
     """Rows of the table of annotations: one each, or one a class where there are many."""
     numbers = sorted(range(len(drawn)), key=lambda number: _ORDER.index(uses[number]))
@@ -190,12 +191,15 @@ def _parts(
     parts = []
     for members in list(groups.values())[: _MAX_PARTS - 1]:
         first = members[0]
-        shape = shapes[first] if len(members) == 1 else merge(shapes[members])
-        if uses[first] == Use.COUNTED:
-            shape = cut_out(shape, cutters)
+        is_counted = uses[first] == Use.COUNTED
+        if is_counted and len(members) == uses.count(Use.COUNTED):
+            shape = region
+        else:
+            shape = shapes[first] if len(members) == 1 else merge(shapes[members])
+            shape = clip(cut_out(shape, cutters) if is_counted else shape, frame.outline)
         name = drawn[first].name if len(members) == 1 else f"{len(members):,} annotations"
         classification = drawn[first].classification
-        parts.append(DrawnPart(name, classification, uses[first], clip(shape, frame.outline)))
+        parts.append(DrawnPart(name, classification, uses[first], shape))
     return tuple(parts)
 
 
