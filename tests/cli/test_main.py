@@ -176,3 +176,12 @@ def test_a_reader_that_goes_away_is_no_news(n_lines: int) -> None:
         process.wait(timeout=20)
     assert err == ""
     assert process.returncode == 1
+
+
+def test_doctor_shows_no_colours_as_text() -> None:
+    # A process of its own: it loads libraries that leave files open.
+    code = "from wsipsm.cli.main import main; main()"
+    said = subprocess.run([sys.executable, "-c", code, "doctor"], capture_output=True, text=True, check=False).stdout
+    assert "worker processes" in said
+    assert "x1b" not in said
+    assert "\x1b" not in said

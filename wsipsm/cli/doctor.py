@@ -27,8 +27,9 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
-            state = typer.style(f"{finding.state:4}", fg=_COLOURS[finding.state])
-            show(f"{state}  {finding.subject:{width}}  {finding.found}")
+            # Alone, since a line that is shown is cleaned of colours; and without them where no terminal shows it.
+            typer.secho(f"{finding.state:4}", fg=_COLOURS[finding.state], nl=False)
+            show(f"  {finding.subject:{width}}  {finding.found}")
             if finding.remedy:
                 show(f"      {'':{width}}  {finding.remedy}")
         show("All that a run needs is here." if n_failed == 0 else f"{n_failed} of the above must be put right.")
