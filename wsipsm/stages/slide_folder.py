@@ -70,10 +70,11 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path) -> str:
     """
     own_name = re.compile(rf"{re.escape(stem)}(-[0-9a-f]{{{_MARK_CHARS}}})?")
     place = _place_of(str(slide_path))
-    owners = {name: owner for name in _names_in(out_dir) if (owner := _owner_of(RunDir(out_dir / name))) is not None}
-    for name, owner in owners.items():
-        if own_name.fullmatch(name) and owner.get("source") == place:
+    names = _names_in(out_dir)
+    for name in filter(own_name.fullmatch, names):  # first, since a study's folder may hold thousands of others
+        if (_owner_of(RunDir(out_dir / name)) or {}).get("source") == place:
             return name
+    owners = {name: owner for name in names if (owner := _owner_of(RunDir(out_dir / name))) is not None}
     if not owners:
         return stem
     try:
