@@ -41,6 +41,8 @@ class RunOptions(BaseModel):
     """Name of a shipped model or path of weights; None: chosen by the stain that the slide shows."""
     mpp: float | None = None
     """Level-0 pixel size, um/px, in place of the file's. Checked where the slide is opened."""
+    on_pixel_size: Literal["flag", "refuse"] = "flag"
+    """What becomes of a slide whose nuclei do not have the size of nuclei at its pixel size."""
     image: int | None = Field(None, ge=1)
     """Number of the image in the file that is the slide, from 1; None: the largest pyramid."""
     roi: Path | None = None

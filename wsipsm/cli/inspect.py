@@ -172,6 +172,8 @@ def _lines_about(report: SlideReport) -> list[str]:
         f"stain       {report.stain or 'not known'}",
         f"model       {report.model or 'none fits; name one with --model'}",
     ]
+    flags = flags_of(report.findings)
+    lines += [f"check       {one.verdict}: {one.text}" for one in report.findings if one.text not in flags]
     return lines + [f"note        {note}" for note in report.notes]
 
 

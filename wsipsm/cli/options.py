@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,10 @@ Mpp = Annotated[
         help="Pixel size of level 0 in um/px, instead of what the file says.",
         show_default="the file's",
     ),
+]
+OnPixelSize = Annotated[
+    Literal["flag", "refuse"],
+    typer.Option("--on-pixel-size", help="What becomes of a slide whose picture does not fit its pixel size."),
 ]
 ImageNumber = Annotated[
     int | None,
@@ -165,7 +169,7 @@ def build_run_options(**values: Any) -> RunOptions:
 
 def split_classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
     """Classes of an option that may be repeated and may hold several with commas between; quotes keep a comma."""
-    if not given:  # an option that was not given is None in a command and an empty list in its context
+    if given is None:
         return None
     import csv
 

@@ -13,8 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wsipsm.errors import ModelError
+from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, ModelCard
 
+DEFAULT_MODELS = {Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
+"""Models of a run in which none is named."""
 WEIGHTS_SUFFIX = ".safetensors"
 MAX_WEIGHTS_BYTES = 1_000_000_000
 """The shipped networks have about 5 MB; more than this is another kind of file."""

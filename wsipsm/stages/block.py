@@ -135,14 +135,15 @@ def _opened_slide(path: str, mpp: float | None, image: int, fingerprint: str) ->
 
 
 @lru_cache(maxsize=1)
-def _opened_predictor(weights: str, card_json: str, backend: str, threads: int) -> Predictor:
+def opened_predictor(weights: str, card_json: str, backend: str, threads: int) -> Predictor:
+    """Give the network of a card, the last one that was opened where it is the same."""
     return load_predictor(weights, ModelCard.model_validate_json(card_json), backend, threads)
 
 
 def release_worker() -> None:
     """Let go of the slide and the network that this process keeps open between blocks."""
     _opened_slide.cache_clear()
-    _opened_predictor.cache_clear()
+    opened_predictor.cache_clear()
 
 
 @contextmanager
@@ -248,7 +249,7 @@ def _lost_px0(job: SlideJob, core: Box, failed: list[Box]) -> tuple[Box, ...]:
 def _predict(job: SlideJob, decoded: Box, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], str]:
     from wsipsm.models.predict import predict_tiled
 
-    predictor = _opened_predictor(job.weights, job.card.model_dump_json(), job.backend, job.threads)
+    predictor = opened_predictor(job.weights, job.card.model_dump_json(), job.backend, job.threads)
     return predict_tiled(predictor, rgb, job.margin_px, job.even_tile_px(decoded)), predictor.backend
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
 from wsipsm.keys import Stain
+from wsipsm.models.registry import DEFAULT_MODELS
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.quality.hue import check_hues
 from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
-from wsipsm.stages.plan import DEFAULT_MODELS
+from wsipsm.stages.picture_size import check_picture_size
 from wsipsm.stain import detect_stain
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 
@@ -34,7 +35,7 @@ class SlideReport:
     """Model that a run takes when none is named."""
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    """What can be checked of the picture without its nuclei."""
+    """What was checked of the picture."""
 
     @property
     def mpp_is_plausible(self) -> bool:
@@ -116,4 +117,7 @@ def _look_at_pixels(slide: Slide) -> SlideReport:
     decision = detect_stain(pixels)
     model = DEFAULT_MODELS[decision.stain]
     findings = check_hues(pixels) if decision.stain is Stain.IHC else ()
-    return SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason), findings)
+    report = SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason), findings)
+    if not report.mpp_is_plausible:
+        return report
+    return replace(report, findings=(*findings, *check_picture_size(slide, thumbnail, tissue, decision.stain)))

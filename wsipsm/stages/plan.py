@@ -12,9 +12,8 @@ from typing import Any
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import Budget, project_budget
 from wsipsm.geometry import Box, WorkingGrid
-from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
-from wsipsm.models.registry import resolve_model
+from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.quality.finding import Finding
 from wsipsm.quality.focus import check_focus
 from wsipsm.quality.ink import check_ink
@@ -27,13 +26,13 @@ from wsipsm.slide.pixel_size import notes_on_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.partial import read_partial_thumbnail, slices_of
+from wsipsm.stages.picture_size import check_picture_size, refuse_picture_size
 from wsipsm.stages.provenance import shard_code
 from wsipsm.stages.stain_checks import check_stain
 from wsipsm.stain import StainDecision, StainProfile, detect_stain, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
 from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
 
-DEFAULT_MODELS = {Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
 NOT_IN_SHARD_KEY = MappingProxyType(
     {
         "slide_path": "the fingerprint names the slide",
@@ -119,6 +118,9 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     pixels = sample.pixels
     decision = detect_stain(pixels)
     chosen = _choose_model(options, decision)
+    sizes = check_picture_size(slide, thumbnail, tissue, decision.stain, options.seed, options.backend)
+    if options.on_pixel_size == "refuse":
+        refuse_picture_size(sizes, info.path)
     profile = fit_stain_profile(pixels, chosen.card.stain, options.seed)
     if options.stain is not None:
         profile = apply_fixed_stain(profile, options.stain)
@@ -145,6 +147,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         ),
         n_unread_in_plan=len(unread) + sample.n_unread,
         findings=(
+            *sizes,
             *check_stain(pixels, decision, chosen.card),
             check_focus(sample.patches, sample.mpp),
             check_ink(tissue.ink_fraction),

@@ -9,11 +9,10 @@ from pathlib import Path
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, DataSource, ModelCard
-from wsipsm.models.registry import resolve_model
+from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.models.weights import load_weights, save_model
 from wsipsm.rundir import digest, output_error
 from wsipsm.stages.patches import draw_patches
-from wsipsm.stages.plan import DEFAULT_MODELS
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.lessons import make_lessons

@@ -1,0 +1,54 @@
+"""A picture at a wrong pixel size is flagged with the size that fits; one at its own is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wsipsm.config import RunOptions
+from wsipsm.demo.draw import draw_slide
+from wsipsm.engine.events import ignore_events
+from wsipsm.errors import MissingMppError
+from wsipsm.quality.finding import Finding
+from wsipsm.stages.info import describe_slide
+from wsipsm.stages.run import run_slide
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drawn") / "drawn.tiff"
+    draw_slide(path, size=(1500, 1200), n_nuclei=500)
+    return path
+
+
+def picture_of(path: Path, mpp: float | None = None) -> Finding:
+    return next(finding for finding in describe_slide(path, mpp).findings if finding.name == "pixel_size")
+
+
+@pytest.mark.parametrize(("mpp", "verdict"), [(None, "ok"), (1.0, "flag"), (0.08, "flag")])
+def test_a_drawn_slide(drawn: Path, mpp: float | None, verdict: str) -> None:
+    finding = picture_of(drawn, mpp)
+    assert finding.verdict == verdict
+    assert finding.value == pytest.approx(0.25, rel=0.4)
+
+
+def test_a_run_can_refuse_it_with_the_size_that_fits(drawn: Path, tmp_path: Path) -> None:
+    options = RunOptions(mpp=1.0, on_pixel_size="refuse", workers=0)
+    with pytest.raises(MissingMppError, match=r"--mpp 0\.[23]") as caught:
+        run_slide(drawn, tmp_path, options, ignore_events)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "mpp", "verdict"),
+    [
+        ("aperio-jp2k33005-he-tcga-cr-7395-nompp.svs", 0.25, "flag"),
+        ("aperio-jp2k33005-he-tcga-cr-7395-nompp.svs", 1.0, "ok"),
+        ("ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif", None, "ok"),
+        ("ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif", 0.577, "flag"),
+        ("aperio-jpeg-he-skin-cmu1-small-region.svs", None, "ok"),
+    ],
+)
+def test_real_slides(slides_dir: Path, name: str, mpp: float | None, verdict: str) -> None:
+    assert picture_of(slides_dir / "real" / name, mpp).verdict == verdict
