@@ -22,7 +22,7 @@ from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.provenance import result_code
-from wsipsm.stages.scoring import Scoring, forget_results, own_results, show_own, shows_own
+from wsipsm.stages.scoring import Scoring, clear_aside, forget_results, own_results, show_own, shows_own
 from wsipsm.stages.slide_folder import claim_slide_folder
 from wsipsm.stages.summary import RESULTS, RunSummary
 from wsipsm.tiling import Block
@@ -184,6 +184,7 @@ def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
 def _shown(run_dir: RunDir, finished: RunSummary) -> RunSummary:
     """Make a finished folder show the run's own scoring, and say what it showed instead."""
     run_dir.remove_shards()
+    clear_aside(run_dir)
     if shows_own(run_dir):
         return finished
     before = (run_dir.read_json(Artefact.SUMMARY) or {}).get("scoring") or {}

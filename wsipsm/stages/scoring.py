@@ -122,6 +122,14 @@ def finish_own(run_dir: RunDir, summary: dict[str, Any]) -> None:
         flush_folder(run_dir.root)
 
 
+def clear_aside(run_dir: RunDir) -> None:
+    """Remove what killed commands prepared; the caller holds the folder."""
+    scores = run_dir.path(Artefact.SCORES)
+    for entry in scores.iterdir() if scores.is_dir() else ():
+        if entry.name.startswith(TEMPORARY_PREFIX):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
 @contextmanager
 def staged(run_dir: RunDir) -> Iterator[RunDir]:
     """Make a folder beside the kept scorings in which a new one is prepared; what is left of it goes in the end.
@@ -135,9 +143,7 @@ def staged(run_dir: RunDir) -> Iterator[RunDir]:
     aside = scores / f"{TEMPORARY_PREFIX}aside"
     with _as_output_errors(run_dir):
         scores.mkdir(parents=True, exist_ok=True)
-        for entry in scores.iterdir():  # what killed commands left; the caller holds the folder
-            if entry.name.startswith(TEMPORARY_PREFIX):
-                shutil.rmtree(entry)
+        clear_aside(run_dir)
         aside.mkdir()
     try:
         yield RunDir(aside)
