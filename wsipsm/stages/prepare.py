@@ -32,6 +32,7 @@ NOT_IN_REQUEST = MappingProxyType(
         "workers": "results do not depend on how many work",
         "scheduler": "nor on where they do",
         "overwrite": "asks for the same once more",
+        "absent_class_is_error": "decides whether a region is refused, never what it holds",
         "model": "its card, with the checksum of its weights, stands in its place",
     }
 )
