@@ -55,6 +55,58 @@ def test_touching_nuclei_are_divided_halfway() -> None:
     assert set(np.unique(labels[20, 14:25])) == {left}
 
 
+def ridge_maps(high: float, low: float, saddle: float, valley_px: int) -> NDArray[np.float32]:
+    """Maps of one part whose distance falls from a high peak to a saddle and rises to a low one."""
+    maps = np.zeros((2, 13, 61), np.float32)
+    maps[0, 2:11, 2:59] = 1
+    columns = np.arange(61)
+    inner = np.maximum(np.abs(columns - 30) - (valley_px - 1) / 2, 0) / (20 - (valley_px - 1) / 2)
+    ridge = np.where(columns < 30, saddle + inner * (high - saddle), saddle + inner * (low - saddle))
+    across = 1 - np.abs(np.arange(13) - 6) / 10
+    maps[1] = np.where((columns >= 10) & (columns <= 50), ridge, 0) * across[:, None]
+    return maps
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["high first", "low first"])
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("valley_px", [1, 5])
+@pytest.mark.parametrize(
+    ("high", "low", "saddle", "n"),
+    [
+        (1.0, 0.5, 0.435, 1),  # the bound is 0.85 of the lower peak: 0.425
+        (1.0, 0.5, 0.415, 2),
+        (1.0, 0.9, 0.775, 1),  # 0.765
+        (1.0, 0.9, 0.755, 2),
+        (0.6, 0.6, 0.52, 1),  # 0.51
+        (0.6, 0.6, 0.50, 2),
+    ],
+)
+def test_peaks_are_joined_where_the_saddle_is_hardly_lower_than_the_lower_peak(
+    high: float, low: float, saddle: float, n: int, valley_px: int, upright: bool, flip: bool
+) -> None:
+    maps = ridge_maps(high, low, saddle, valley_px)
+    maps = maps[:, :, ::-1] if flip else maps
+    maps = np.ascontiguousarray(maps.swapaxes(1, 2) if upright else maps)
+    chosen = DecodeSettings(distance_sigma_px=0, max_area_um2=400)
+    labels = decode_instances(maps, OUTPUTS, chosen, MPP)
+    assert labels.max() == n
+    assert np.array_equal(labels > 0, maps[0] > 0.5)
+
+
+def test_only_neighbours_with_a_high_saddle_are_joined() -> None:
+    """Three peaks in a row: the first saddle divides, the second does not."""
+    maps = np.zeros((2, 13, 100), np.float32)
+    maps[0, 2:11, 2:98] = 1
+    columns = [10, 30, 50, 70, 90]
+    maps[1] = np.interp(np.arange(100), columns, [0.9, 0.3, 0.6, 0.55, 0.8], left=0, right=0)
+    maps[1] *= 1 - np.abs(np.arange(13) - 6)[:, None] / 10
+    labels = decode_instances(maps, OUTPUTS, DecodeSettings(distance_sigma_px=0, max_area_um2=400), MPP)
+    first, second, third = labels[6, [10, 50, 90]]
+    assert labels.max() == 2
+    assert first != second
+    assert second == third
+
+
 def test_wide_plateau_gives_one_seed() -> None:
     maps = np.zeros((2, 30, 40), np.float32)
     maps[:, 8:22, 8:32] = 1.0
