@@ -169,7 +169,7 @@ def build_run_options(**values: Any) -> RunOptions:
 
 def split_classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
     """Classes of an option that may be repeated and may hold several with commas between; quotes keep a comma."""
-    if given is None:
+    if not given:  # an option that was not given is None in a command and an empty list in its context
         return None
     import csv
 

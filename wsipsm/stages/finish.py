@@ -20,6 +20,7 @@ from wsipsm.keys import Artefact, Stain
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
+from wsipsm.stages.brown_sample import check_nuclei
 from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
@@ -101,8 +102,9 @@ def _write_results(
     _keep_picture(run_dir, picture)
     stains = read_stains(run_dir, profile.dab_cut_od, None if profile.glass_notes else profile.background)
     annotations = read_annotation_rows(run_dir, plan.region, plan.job.grid.slide_mpp)
+    findings = (*plan.findings, *check_nuclei(plan, run_dir, options))
     facts = (scoring, stains, px0_per_pixel)
-    result = SlideResult(plan, segmented, totals, lost, coverage, *facts, plan.findings, annotations)
+    result = SlideResult(plan, segmented, totals, lost, coverage, *facts, findings, annotations)
     with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         caption = overview_caption(plan.info.path, totals, scoring, result.findings)
         canvas.save(temporary, caption, {"wsipsm scoring": scoring.key})
