@@ -28,6 +28,7 @@ def summary(**values: Any) -> RunSummary:
         scores=None,
         stain_statistics={},
         region={"name": "all nuclei", "kind": "tissue"},
+        scoring={},
         region_area_mm2=0.5,
         coverage=1.0,
         n_blocks=4,
