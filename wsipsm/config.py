@@ -39,6 +39,8 @@ class RunOptions(BaseModel):
 
     model: str | None = None
     """Name of a shipped model or path of weights; None: chosen by the stain that the slide shows."""
+    marker: str = Field("ki67", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,23}$")
+    """Nuclear marker that DAB shows. Bands and thresholds of Ki-67 are given for it alone."""
     mpp: float | None = None
     """Level-0 pixel size, um/px, in place of the file's. Checked where the slide is opened."""
     on_pixel_size: Literal["flag", "refuse"] = "flag"

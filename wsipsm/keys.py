@@ -32,6 +32,16 @@ class NucleusClass(StrEnum):
     NEGATIVE = "Negative"
 
 
+KI67 = "Ki-67"
+_NAMES_OF_KI67 = frozenset({"ki67", "mib1", "30-9", "sp6"})
+
+
+def marker_name(text: str) -> str:
+    """Spell a nuclear marker as reports do: ``ki67``, ``Ki-67`` and ``mib-1`` are Ki-67; others in capitals."""
+    plain = " ".join(text.split())
+    return KI67 if {plain.casefold(), plain.casefold().replace("-", "")} & _NAMES_OF_KI67 else plain.upper()
+
+
 class Column(StrEnum):
     """Columns of cells.parquet, in file order."""
 

@@ -48,6 +48,14 @@ Model = Annotated[
         show_default="chosen by the slide's stain",
     ),
 ]
+Marker = Annotated[
+    str,
+    typer.Option(
+        "--marker",
+        metavar="NAME",
+        help="Nuclear marker that DAB shows, e.g. ki67, er, pr; bands are given for ki67 alone.",
+    ),
+]
 Roi = Annotated[
     Path | None,
     typer.Option(

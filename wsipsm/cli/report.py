@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsipsm.cli.region_table import lines_about_annotations
-from wsipsm.keys import Artefact
+from wsipsm.keys import KI67, Artefact
 from wsipsm.stages.summary import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 def lines_about_run(summary: RunSummary) -> list[str]:
     """Tell what was found, where it lies and what to open next."""
     density = "" if summary.nuclei_per_mm2 is None else f", {summary.nuclei_per_mm2:,.0f} per mm2"
+    marker = str(summary.scoring.get("marker", KI67))
     lines = [f"FLAG: {flag}" for flag in summary.flags]
     lines.append(
         f"{Path(summary.slide).name}: {summary.n_nuclei:,} nuclei in {summary.region_area_mm2:.2f} mm2{density}"
         f"; region: {summary.region['name']}; model {summary.model}"
     )
     if summary.labelling_index is not None:
-        lines += lines_about_index(summary.labelling_index, summary.scores)
+        lines += lines_about_index(summary.labelling_index, summary.scores, marker)
     elif summary.labelling_index_note is not None:
-        lines.append(f"Ki-67: {summary.labelling_index_note}")
+        lines.append(f"{marker}: {summary.labelling_index_note}")
     lines += lines_about_annotations(summary.region.get("annotations", []))
     if not summary.is_complete:
         lines.append(
@@ -40,7 +41,7 @@ def lines_about_run(summary: RunSummary) -> list[str]:
     return lines
 
 
-def lines_about_index(index: dict[str, Any], scores: dict[str, Any] | None = None) -> list[str]:
+def lines_about_index(index: dict[str, Any], scores: dict[str, Any] | None = None, marker: str = KI67) -> list[str]:
     """Tell the labelling index with n, intervals, method and region; the other scores in a line; and its flags."""
     counts = f"{index['n_positive']:,} positive of {index['n_scored']:,} nuclei"
     value = "none"
@@ -50,7 +51,7 @@ def lines_about_index(index: dict[str, Any], scores: dict[str, Any] | None = Non
             told += f" by counting, {_range(scores['interval'])} with clusters"
         value = f"{index['value']:.1%} ({told})"
     return [
-        f"Ki-67 labelling index: {value}; {counts}; region: {index['region']}",
+        f"{marker} labelling index: {value}; {counts}; region: {index['region']}",
         *([] if scores is None or index["value"] is None else [_line_about_places(scores)]),
         f"  method: {index['method']}",
         *(f"  flag: {flag}" for flag in index["flags"]),

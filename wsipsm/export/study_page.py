@@ -17,7 +17,7 @@ import numpy as np
 
 from wsipsm.export.markup import add, page_bytes
 from wsipsm.export.page_charts import draw_control_chart, draw_histogram
-from wsipsm.keys import Artefact
+from wsipsm.keys import KI67, Artefact
 from wsipsm.ki67.drift import ControlChart
 
 _STYLE = """
@@ -86,6 +86,11 @@ class PageSlide:
     """Short title to value."""
     drift: str
     notes: str
+    flags: str = ""
+    """What the checks of the picture say beside the number."""
+    withheld: bool = False
+    """Whether the picture can carry no index."""
+    marker: str = KI67
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,15 @@ def _add_table(body: Element, heads: Sequence[tuple[str, str]], class_: str | No
 def _add_slides(body: Element, slides: Sequence[PageSlide]) -> None:
     add(body, "h2", "Slides", id="slides")
     stains = list(dict.fromkeys(title for slide in slides for title in slide.stains))
-    numbers = ("Nuclei", "Nuclei/mm2", "Ki-67 %", "95 % with clusters", "Mean over fields %", "Hot spot %", *stains)
+    numbers = (
+        "Nuclei",
+        "Nuclei/mm2",
+        _index_title(slides),
+        "95 % with clusters",
+        "Mean over fields %",
+        "Hot spot %",
+        *stains,
+    )
     heads = [("Picture", ""), ("Slide", ""), ("Status", ""), *((title, "number") for title in numbers), ("Notes", "")]
     told = (
         "With scripts on, a click on a heading sorts: intervals by their width. What does not exist is empty, never 0."
@@ -203,7 +216,10 @@ def _add_slide(row: Element, slide: PageSlide, stains: Sequence[str]) -> None:
         add(status, "div", slide.reason, class_="quiet")
     _add_number(row, slide.n_nuclei, "{:,}")
     _add_number(row, slide.nuclei_per_mm2, "{:,.0f}")
-    _add_number(row, slide.index, "{:.1%}")
+    if slide.withheld:
+        add(row, "td", "withheld", class_="number", data_value="")
+    else:
+        _add_number(row, slide.index, "{:.1%}")
     low, high = slide.spatial
     told = "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
     add(row, "td", told, class_="number", data_value="" if low is None or high is None else f"{high - low:.4g}")
@@ -213,12 +229,20 @@ def _add_slide(row: Element, slide: PageSlide, stains: Sequence[str]) -> None:
     for title in stains:
         _add_number(row, slide.stains.get(title), "{:.3g}")
     notes = add(row, "td")
+    if slide.flags:
+        add(notes, "div", slide.flags, class_="drift")
     if slide.drift:
         add(notes, "div", slide.drift, class_="drift")
     if slide.notes:
         folded = add(notes, "details")
         add(folded, "summary", "notes")
         add(folded, "div", slide.notes)
+
+
+def _index_title(slides: Sequence[PageSlide]) -> str:
+    """Name of the marker where all slides have one."""
+    markers = {slide.marker for slide in slides}
+    return f"{markers.pop()} %" if len(markers) == 1 else "Index %"
 
 
 def _add_number(row: Element, value: float | None, form: str) -> None:
@@ -231,7 +255,10 @@ def _add_distributions(body: Element, slides: Sequence[PageSlide]) -> None:
     index = [100 * slide.index for slide in slides if slide.index is not None]
     density = [slide.nuclei_per_mm2 for slide in slides if slide.nuclei_per_mm2 is not None]
     drawn = add(body, "div", class_="charts")
-    for values, title, edges in ((index, "Ki-67 labelling index, %", _INDEX_EDGES), (density, "nuclei per mm2", None)):
+    for values, title, edges in (
+        (index, f"Labelling index, {_index_title(slides)}", _INDEX_EDGES),
+        (density, "nuclei per mm2", None),
+    ):
         if values:
             draw_histogram(drawn, values, title, edges)
         else:

@@ -113,9 +113,7 @@ def labelling_index(n_positive: int, n_negative: int, region: str, coverage: flo
     if n == 0:
         flags.append("no nuclei were found in the region: there is no index.")
     elif n < MIN_SCORED_NUCLEI:
-        flags.append(
-            f"only {n} nuclei were scored; a Ki-67 score needs at least {MIN_SCORED_NUCLEI}, so do not report it."
-        )
+        flags.append(f"only {n} nuclei were scored; a score needs at least {MIN_SCORED_NUCLEI}, so do not report it.")
     if coverage < 1:
         # Rounded down, so that 99.99 % is never shown as complete.
         flags.append(

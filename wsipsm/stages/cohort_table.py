@@ -38,6 +38,8 @@ class CohortRow:
     """How often it was tried in this command."""
     model: str = ""
     stain: str = ""
+    marker: str = ""
+    """As reports spell it."""
     region: str = ""
     """Name of what was scored; 'all nuclei' without a region of interest."""
     n_nuclei: int | None = None
@@ -105,6 +107,7 @@ class CohortRow:
             reason="" if summary.is_complete else f"{n_lost} parts could not be read or scored",
             model=summary.model,
             stain=summary.stain,
+            marker=str(summary.scoring.get("marker", "")) if summary.scores is not None else "",
             region=str(summary.region["name"]),
             n_nuclei=summary.n_nuclei,
             n_positive=summary.n_positive if index else None,

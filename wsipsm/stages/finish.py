@@ -16,7 +16,7 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import SlideOpenError, SlideReadError, UsageError
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
-from wsipsm.keys import Artefact, Stain
+from wsipsm.keys import Artefact, Stain, marker_name
 from wsipsm.region import PolygonRegion
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
@@ -94,7 +94,7 @@ def _write_results(
     picture, px0_per_pixel = _read_picture(plan, run_dir, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
     grid = plan.job.grid
-    scoring = _scoring_of(plan)
+    scoring = _scoring_of(plan, options)
     canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
     card, profile = plan.job.card, plan.job.profile
     about = file_facts(plan.info, plan.frame, (card.name, card.sha256), scoring)
@@ -111,11 +111,12 @@ def _write_results(
     return result
 
 
-def _scoring_of(plan: SlidePlan) -> Scoring:
+def _scoring_of(plan: SlidePlan, options: RunOptions) -> Scoring:
     profile = plan.job.profile
     is_scored = profile.stain == Stain.IHC and profile.dab_cut_od is not None
     cut = (profile.dab_cut_od, profile.cut_from) if is_scored else (None, "")
-    return Scoring.of("run", (plan.info, plan.frame), plan.job.card.sha256, plan.region, cut)
+    slide = (plan.info, plan.frame)
+    return Scoring.of("run", slide, plan.job.card.sha256, plan.region, cut, marker_name(options.marker))
 
 
 def _keep_picture(run_dir: RunDir, picture: NDArray[np.uint8]) -> None:

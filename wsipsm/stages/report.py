@@ -172,7 +172,7 @@ def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequ
     told = f"{Path(path).name}: {totals.n_nuclei:,} nuclei, {scoring.region}"
     n_scored = totals.n_positive + totals.n_negative
     withheld = reason_to_withhold(findings) is not None
-    index = f", Ki-67 {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
+    index = f", {scoring.marker} {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
     flags = flags_of(findings)
     flagged = f" FLAG: {flags[0]}" if flags else ""
     return f"{told}{index}.{flagged} {RESEARCH_USE}"

@@ -73,7 +73,7 @@ def score_result(
         cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
         region = stored.region if roi is None else read_roi(roi, stored.info, rules, stored.region, stored.frame.qupath)
         slide = (stored.info, stored.frame)
-        scoring = Scoring.of("score", slide, stored.weights_sha256, region, (cut_od, cut_from))
+        scoring = Scoring.of("score", slide, stored.weights_sha256, region, (cut_od, cut_from), stored.marker)
         if (roi, dab_cut_od, qupath_frame) == (None, None, None) or scoring.key == stored.summary.scoring["key"]:
             return _show_own_again(stored)
         return _score_anew(stored, region, scoring)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import Annotation, annotation_bytes
-from wsipsm.keys import Artefact, Column
+from wsipsm.keys import KI67, Artefact, Column
 from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
@@ -122,6 +122,8 @@ def write_score(
         coverage=facts.coverage,
         areas_of=lambda boxes_um: region.areas_in(frame.boxes_px0(boxes_um, mpp)) * mpp**2,
     )
+    if scoring.marker != KI67:
+        score = replace(score, bands=())  # limits of Ki-67
     origin = {
         "slide": Path(info.path).name,
         "fingerprint": info.fingerprint,
@@ -144,8 +146,9 @@ def write_score(
     with write_aside(run_dir.path(Artefact.SCORE)) as temporary:
         temporary.write_bytes(orjson.dumps(clean_json(told), option=options))
     about = {**slide_facts(info, frame), "scoring": scoring.to_dict()}
+    areas = _annotations(score, frame, mpp, scoring.marker) if scored.withheld is None else []
     with write_aside(run_dir.path(Artefact.SCORE_AREAS)) as temporary:
-        temporary.write_bytes(annotation_bytes(frame, _annotations(score, frame, mpp), about))
+        temporary.write_bytes(annotation_bytes(frame, areas, about))
     return scored
 
 
@@ -249,22 +252,22 @@ def read_stains(
     return stain_statistics(hematoxylin, None if cut_od is None else dab, cut_od, background)
 
 
-def _annotations(score: Ki67Score, frame: SlideFrame, mpp: float) -> list[Annotation]:
+def _annotations(score: Ki67Score, frame: SlideFrame, mpp: float, marker: str) -> list[Annotation]:
     """Hot spot and fields: squares cut to the slide, whole also where the region cuts them."""
     areas = []
     if score.hot_spot.spot is not None:
         spot = score.hot_spot.spot
         half = spot.side_um / 2
         box_um = np.array([spot.x_um - half, spot.y_um - half, spot.x_um + half, spot.y_um + half])
-        told = {"Ki-67 index": spot.index, "Nuclei": spot.n, "Interval low": spot.low, "Interval high": spot.high}
+        told = {f"{marker} index": spot.index, "Nuclei": spot.n, "Interval low": spot.low, "Interval high": spot.high}
         shape = shapely.box(*frame.boxes_px0(box_um, mpp)[0])
-        areas.append(Annotation(shape, "Ki-67 hot spot", "Hot spot", (255, 80, 0), _rounded(told)))
+        areas.append(Annotation(shape, f"{marker} hot spot", "Hot spot", (255, 80, 0), _rounded(told)))
     fields = score.fields
     boxes_px0 = frame.boxes_px0(fields.boxes_um, mpp)
     for box_px0, index, n in zip(boxes_px0, fields.index.tolist(), fields.n.tolist(), strict=True):
         shape = shapely.box(*box_px0)
-        told = {"Ki-67 index": index, "Nuclei": n}
-        areas.append(Annotation(shape, f"Ki-67 {index:.1%} of {n}", "Field", (120, 160, 200), _rounded(told)))
+        told = {f"{marker} index": index, "Nuclei": n}
+        areas.append(Annotation(shape, f"{marker} {index:.1%} of {n}", "Field", (120, 160, 200), _rounded(told)))
     return areas
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import OutputError
-from wsipsm.keys import Artefact
+from wsipsm.keys import KI67, Artefact
 from wsipsm.region import Region
 from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, flush_folder, link_file, output_error
 from wsipsm.slide.base import SlideInfo
@@ -54,6 +54,8 @@ class Scoring:
     dab_cut_od: float | None
     """None on H&E."""
     cut_from: str
+    marker: str = KI67
+    """As reports spell it."""
 
     @classmethod
     def of(
@@ -63,12 +65,13 @@ class Scoring:
         weights_sha256: str,
         region: Region,
         cut: tuple[float | None, str],
+        marker: str = KI67,
     ) -> Scoring:
         """Name a scoring by what decides it."""
         info, frame = slide
         outline = str(region.to_dict()["hash"])
-        key = digest([info.fingerprint, frame.to_dict(), weights_sha256, outline, *cut, package_version()])
-        return cls(key, made_by, region.name, outline, *cut)
+        key = digest([info.fingerprint, frame.to_dict(), weights_sha256, outline, *cut, marker, package_version()])
+        return cls(key, made_by, region.name, outline, *cut, marker)
 
     @property
     def text(self) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import read_outline
 from wsipsm.geometry import Box, Size
-from wsipsm.keys import Artefact, QuPathFrame, Stain
+from wsipsm.keys import KI67, Artefact, QuPathFrame, Stain
 from wsipsm.quality.finding import Finding
 from wsipsm.region import PolygonRegion, Region
 from wsipsm.rundir import RunDir
@@ -45,6 +45,8 @@ class StoredRun:
     lost_px0: tuple[Box, ...]
     findings: tuple[Finding, ...]
     """What was checked of the picture."""
+    marker: str = KI67
+    """As reports spell it."""
 
 
 def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun:
@@ -92,6 +94,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
             picture_px0=float(run["picture"]["px0_per_pixel"]),
             lost_px0=tuple(Box(*(int(value) for value in box)) for box in summary.failed_boxes_px0),
             findings=tuple(Finding.model_validate(value) for value in summary.checks),
+            marker=str(summary.scoring.get("marker", KI67)),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):

@@ -1,0 +1,81 @@
+"""The marker is declared: limits of Ki-67 and its name stand on its slides alone; a grey picture has no index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from PIL import Image
+from stand_in import MPP, draw_nuclei
+
+from wsipsm.cli.report import lines_about_run
+from wsipsm.config import RunOptions
+from wsipsm.engine.events import ignore_events
+from wsipsm.keys import Artefact, marker_name
+from wsipsm.stages.rescore import score_result
+from wsipsm.stages.run import run_slide
+from wsipsm.stages.summary import RunSummary
+
+pytestmark = pytest.mark.usefixtures("stand_in")
+
+
+def run(folder: Path, rgb: Any, **values: Any) -> RunSummary:
+    path = folder / "case.png"
+    Image.fromarray(rgb).save(path)
+    options = RunOptions(mpp=MPP, workers=0, block_px=256, tile_px=128, **values)
+    return run_slide(path, folder / "out", options, ignore_events)
+
+
+def told(summary: RunSummary) -> str:
+    return "\n".join(lines_about_run(summary))
+
+
+@pytest.mark.parametrize("text", ["ki67", "Ki-67", "KI67", "mib1", "MIB-1", "ki-67"])
+def test_ki67_has_one_spelling(text: str) -> None:
+    assert marker_name(text) == "Ki-67"
+
+
+def test_another_marker_has_its_name_and_no_band_of_ki67(tmp_path: Path) -> None:
+    summary = run(tmp_path, draw_nuclei(500, 400), marker="er")
+    assert summary.labelling_index is not None
+    assert summary.scores is not None
+    assert summary.scores["bands"] == []
+    assert "ER labelling index" in told(summary)
+    assert "Ki-67" not in told(summary)
+    again = score_result(summary.folder, dab_cut_od=0.3)
+    assert again.scoring.marker == "ER"
+    assert again.to_dict()["bands"] == []
+    assert "Ki-67" not in (Path(summary.folder) / Artefact.SCORE_AREAS).read_text()
+
+
+def test_ki67_is_the_default_and_printed(tmp_path: Path) -> None:
+    summary = run(tmp_path, draw_nuclei(500, 400))
+    assert summary.scores is not None
+    assert len(summary.scores["bands"]) == 2
+    assert "Ki-67 labelling index" in told(summary)
+
+
+def test_a_grey_slide_has_no_index_anywhere(tmp_path: Path) -> None:
+    grey = np.repeat(draw_nuclei(500, 400).mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
+    summary = run(tmp_path, grey)
+    assert summary.labelling_index is None
+    lines = lines_about_run(summary)
+    assert lines[0].startswith("FLAG: the picture is grey")
+    assert "grey" in lines[-1]
+    score = orjson.loads((Path(summary.folder) / Artefact.SCORE).read_bytes())
+    assert score["index"] is None
+    assert orjson.loads((Path(summary.folder) / Artefact.SCORE_AREAS).read_bytes())["features"] == []
+
+
+def test_an_ihc_model_on_he_gives_no_index(tmp_path: Path) -> None:
+    rgb = draw_nuclei(500, 400)
+    pink = np.where(
+        (rgb == (238, 234, 236)).all(axis=2)[..., None] | (rgb.min(axis=2) > 200)[..., None], (232, 170, 200), rgb
+    )
+    pink[:40] = 240
+    summary = run(tmp_path, pink.astype(np.uint8), model="ki67-ihc")
+    assert summary.labelling_index is None
+    assert any("looks like H&E" in flag for flag in summary.flags)
