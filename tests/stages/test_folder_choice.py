@@ -7,7 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 from stand_in import draw_slide
 from typer.testing import CliRunner
 
@@ -21,9 +24,9 @@ def drawn(path: Path, seed: int) -> Path:
     return draw_slide(path, 200, 160, seed)
 
 
-def run(path: Path, out: Path) -> tuple[str, str, int]:
+def run(path: Path, out: Path, *more: str) -> tuple[str, str, int]:
     """Run the command; gives the folder's name, the request and the nuclei."""
-    command = ["run", str(path), "--mpp", "0.5", "--workers", "0", "--out", str(out), "--json"]
+    command = ["run", str(path), "--mpp", "0.5", "--workers", "0", "--out", str(out), "--json", *more]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     values: dict[str, Any] = json.loads(done.stdout)
@@ -40,6 +43,17 @@ def test_two_slides_of_one_name_have_two_results(tmp_path: Path) -> None:
     assert (run(one, out), run(two, out)) == (first, second)
     three = run(drawn(tmp_path / "c" / "slide.tiff", 3), out)
     assert three[0] not in (first[0], second[0])
+
+
+def test_two_images_of_one_file_have_two_results(tmp_path: Path) -> None:
+    path, out = tmp_path / "slide.tiff", tmp_path / "out"
+    pages = [np.asarray(Image.open(drawn(tmp_path / f"{seed}.png", seed)).convert("RGB")) for seed in (1, 2)]
+    tifffile.imwrite(path, pages[0], photometric="rgb")
+    tifffile.imwrite(path, pages[1][:120], photometric="rgb", append=True)
+    first, second = run(path, out), run(path, out, "--image", "2")
+    assert (first[0], second[0]) == ("slide", "slide-image-2")
+    assert first[1] != second[1]
+    assert (run(path, out), run(path, out, "--image", "2")) == (first, second)
 
 
 def test_a_replaced_slide_stays_in_its_folder(tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def slide_stem(path: str | Path) -> str:
     return os.path.splitext(name)[0] or "slide"
 
 
+def folder_stem(path: str | Path, image: int | None) -> str:
+    """Name of a slide's folder, with the number of an image that was chosen: two images of a file are two slides."""
+    return slide_stem(path) if image is None else f"{slide_stem(path)}-image-{image}"
+
+
 def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlide]:
     """List the slides that sources mean, when nothing is wrong with them.
 

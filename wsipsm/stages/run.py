@@ -7,7 +7,7 @@ from pathlib import Path
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import Listener, SlideDone, StageStarted
 from wsipsm.engine.task import Executor
-from wsipsm.stages.discover import slide_stem
+from wsipsm.stages.discover import folder_stem
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import prepare_slide
 from wsipsm.stages.segment import segment_slide
@@ -50,7 +50,7 @@ def run_slide(
         One of its children, whose message says what to do; results under final names are never partial.
     """
     told = str(slide_path)
-    name = name or slide_stem(slide_path)
+    name = name or folder_stem(slide_path, options.image)
     with held_slide_folder(Path(out_dir) / name) as lock:
         prepared = prepare_slide(slide_path, out_dir, options, name, listener=listener)
         if isinstance(prepared, RunSummary):
