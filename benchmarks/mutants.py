@@ -46,6 +46,8 @@ _PAIRS = (
     ("startswith", "endswith"),
     ("union", "intersection"),
 )
+_SMALL = 10
+"""Numbers up to this one are raised by one; larger ones are doubled, since 200,001 for 200,000 is no fault."""
 _OPPOSITE = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 
 
@@ -152,7 +154,7 @@ def _replacements(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Constant(value=bool() as value):
             yield ast.Constant(not value)
         case ast.Constant(value=int() | float() as value):
-            yield ast.Constant(value + 1)
+            yield ast.Constant(value + 1 if abs(value) <= _SMALL else value * 2)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=named) if name in _OPPOSITE:
             yield ast.Call(ast.Name(_OPPOSITE[name], ast.Load()), arguments, named)
         case ast.Call(func=ast.Attribute(value=owner, attr=name), args=arguments, keywords=named) if name in _OPPOSITE:
