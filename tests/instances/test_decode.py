@@ -129,6 +129,44 @@ def test_small_hole_is_filled_and_large_one_in_a_nucleus_too() -> None:
     assert np.array_equal(decode_instances(maps, OUTPUTS, SETTINGS, MPP), whole)
 
 
+def test_a_small_hole_between_two_nuclei_is_filled_and_a_large_one_is_not() -> None:
+    maps = np.zeros((2, 30, 60), np.float32)
+    maps[0, 5:25, 5:55] = 1
+    maps[1] = maps[0] * np.interp(np.arange(60), [5, 17, 30, 43, 55], [0.1, 1, 0.2, 1, 0.1])
+    maps[0, 13:16, 29:32] = 0
+    labels = decode_instances(maps, OUTPUTS, DecodeSettings(max_area_um2=4000), MPP)
+    assert labels.max() == 2
+    assert labels[13:16, 29:32].all()
+    maps[0, 10:19, 27:34] = 0  # 63 px, and 16 are filled
+    labels = decode_instances(maps, OUTPUTS, DecodeSettings(max_area_um2=4000), MPP)
+    assert labels.max() == 2
+    assert not labels[10:19, 27:34].any()
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_bay_at_the_border_of_the_array_is_no_hole(turns: int) -> None:
+    """More of the slide may lie beyond, so that a block must not fill what another leaves open."""
+    maps = np.zeros((2, 40, 40), np.float32)
+    maps[0, :25, 8:32] = 1
+    maps[0, :3, 18:21] = 0
+    maps[0, 10:13, 18:21] = 0
+    labels = decode_instances(np.rot90(maps, turns, (1, 2)).copy(), OUTPUTS, SETTINGS, MPP)
+    labels = np.rot90(labels, -turns)
+    assert not labels[:3, 18:21].any()
+    assert labels[10:13, 18:21].all()
+
+
+@pytest.mark.parametrize(("sigma_px", "height"), [(1.0, 0.1592), (2.0, 0.0398)])
+def test_peaks_are_those_of_the_distance_map_after_gaussian_smoothing(sigma_px: float, height: float) -> None:
+    """A lone pixel of 1 becomes 1 / (2 pi sigma^2) high, and divides a part where that is enough."""
+    maps = np.zeros((2, 30, 70), np.float32)
+    maps[0, 5:25, 5:65] = 1
+    maps[1, 15, [20, 50]] = 1
+    for peak_min, n in ((height * 0.9, 2), (height * 1.1, 1)):
+        chosen = DecodeSettings(distance_sigma_px=sigma_px, peak_min=peak_min, max_area_um2=4000)
+        assert decode_instances(maps, OUTPUTS, chosen, MPP).max() == n
+
+
 def test_pocket_open_at_a_corner_is_filled() -> None:
     maps = np.zeros((2, 20, 20), np.float32)
     maps[0, 4:14, 4:14] = 1

@@ -55,6 +55,12 @@ def test_limits_by_hand() -> None:
     assert chart.low == pytest.approx(0.5 - 3 / 0.9539, abs=1e-3)
 
 
+def test_slides_that_are_all_alike_lie_within_their_limits() -> None:
+    chart = control_chart([0.25] * 10)
+    assert chart.low == chart.high == 0.25
+    assert not chart.outside.any()
+
+
 def test_equal_slides_are_not_told_apart_by_rounding() -> None:
     values = [0.3] * 10 + [0.3001]
     assert control_chart(values).outside[-1]

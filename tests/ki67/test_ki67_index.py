@@ -67,6 +67,7 @@ def test_each_limit_has_its_flag(n_positive: int, n_negative: int, region: str, 
 def test_nothing_scored_has_no_value() -> None:
     index = labelling_index(0, 0, "all nuclei", 0.5)
     assert index.value is index.low is index.high is None
+    assert (index.n_positive, index.n_scored) == (0, 0)
     assert len(index.flags) == 3
     assert orjson.loads(orjson.dumps(index.to_dict()))["value"] is None
 

@@ -16,6 +16,7 @@ from wsipsm.ki67.spatial import (
     block_bootstrap_interval,
     count_cells,
     merge_cells,
+    ratio_interval,
     standard_error,
 )
 
@@ -103,6 +104,7 @@ def test_too_few_of_a_kind_or_blocks_fall_back_to_wilson_and_say_so() -> None:
     heap = block_bootstrap_interval(np.full((100, 2), 7.0), np.arange(100) < 50)
     assert (heap.low, heap.high) == wilson_interval(50, 100)
     assert "too small" in heap.flags[0]
+    assert (heap.n_blocks, heap.block_um, heap.reach_um) == (0, 0, 0)
     assert orjson.loads(orjson.dumps(heap.to_dict()))["n_blocks"] == 0
 
 
@@ -120,6 +122,36 @@ def test_given_block_is_used() -> None:
     found = block_bootstrap_interval(xy_um, positive, block_um=300)
     assert found.reach_um == pytest.approx(300, abs=13)
     assert found.block_um == pytest.approx(300, abs=13)
+
+
+@pytest.mark.parametrize(("n_per_mm2", "cell_um"), [(20_000, 25), (600, 75), (250, 100)])
+def test_cells_hold_about_four_nuclei_and_are_no_finer_than_25_um(n_per_mm2: int, cell_um: float) -> None:
+    """Seen from the reach, which is a whole number of cells: nuclei on a lattice, so that no chance is in it."""
+    step_um = 1000 / np.sqrt(n_per_mm2)
+    axis = np.arange(step_um / 2, 3000, step_um)
+    xy_um = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    positive = np.random.default_rng(0).random(len(xy_um)) < 0.3
+    found = {block_bootstrap_interval(xy_um, positive, block_um=block).reach_um for block in range(100, 400, 5)}
+    assert sorted(found) == [cell_um * n for n in range(round(100 / cell_um), round(395 / cell_um) + 1)]
+
+
+@pytest.mark.parametrize("extent", [(40_000.0, 10.0), (10.0, 40_000.0), (9000.0, 9000.0)])
+def test_cells_are_merged_until_they_fit_the_memory(extent: tuple[float, float]) -> None:
+    xy_um = np.random.default_rng(0).random((500, 2)) * extent
+    lattice = count_cells(xy_um, np.zeros(500, bool), 10.0, max_cells=1000)
+    assert lattice.whole.size <= 1000
+    assert lattice.whole.sum() == 500
+    assert lattice.whole.size > 100, "and no coarser than needed"
+
+
+def test_where_resamples_have_one_class_only_the_normal_quantiles_are_taken() -> None:
+    """All positive nuclei lie in one of many cells, which a third of resamples does not draw."""
+    whole = np.full((6, 6), 40.0)
+    part = np.zeros((6, 6))
+    part[2, 3] = 40
+    found = ratio_interval(Lattice(part, whole, 200.0, (0, 0)), reach_um=0, n_resamples=400)
+    assert found is not None
+    assert 0 < found.low < 1 / 36 < found.high < 1
 
 
 def test_a_far_away_nucleus_does_not_take_the_memory() -> None:

@@ -256,3 +256,18 @@ def test_tinted_glass_is_seen_for_what_it_is(tint: tuple[float, float, float]) -
     background, seen = estimate_background(np.clip(pixels, 0, 255).round().astype(np.uint8))
     assert seen
     assert background == pytest.approx(np.array(GLASS) * np.array(tint), abs=3)
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_white_is_the_glass_where_its_neighbours_are_there_too(channel: int) -> None:
+    """A lamp so bright that most of the glass is pure white; padding has no neighbours, whatever one channel says."""
+    near = np.full((200, 3), 252, np.uint8)
+    white = np.full((1000, 3), 255, np.uint8)
+    tissue = np.full((800, 3), 120, np.uint8)
+    assert estimate_background(np.concatenate([white, near, tissue])) == ((255.0, 255.0, 255.0), True)
+    assert estimate_background(white) == ((255.0, 255.0, 255.0), True)
+    one_bright = np.full((200, 3), 225, np.uint8)
+    one_bright[:, channel] = 252
+    found, is_glass = estimate_background(np.concatenate([white, one_bright, tissue]))
+    assert is_glass
+    assert found == tuple(float(level) for level in one_bright[0])
