@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # a block is only looked at here, and tiling stands above thi
 TEMPORARY_PREFIX = ".wsipsm-"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE = frozenset({errno.EFBIG})
+_BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR})
 
 
@@ -66,6 +67,11 @@ def output_error(path: Path, error: OSError) -> OutputError:
             "kept."
         )
     reason = error.strerror or str(error)
+    if error.errno in _BROKEN:
+        return OutputError(
+            f"{path}: the disk failed ({reason}); one that works is needed. Run the same command again, finished "
+            "blocks are kept; where it fails again, choose another disk with --out."
+        )
     return OutputError(f"{path}: cannot be written ({reason}); a writable folder is needed. Choose another with --out.")
 
 
@@ -159,7 +165,7 @@ def write_aside(path: Path) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        When the disk is full or the place is not writable. Other errors pass through.
+        When the disk is full or fails, or the place is not writable. Other errors pass through.
     """
     temporary = _temporary_sibling(path)
     try:
@@ -170,7 +176,7 @@ def write_aside(path: Path) -> Iterator[Path]:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if error.errno in _FULL | _TOO_LARGE | _REFUSED:
+        if error.errno in _FULL | _TOO_LARGE | _BROKEN | _REFUSED:
             raise output_error(path, error) from error
         raise
     except BaseException:

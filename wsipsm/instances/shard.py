@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wsipsm.errors import OutputError, one_line
 from wsipsm.geometry import Box
 from wsipsm.instances.table import SEAM, shard_schema
 from wsipsm.rundir import write_aside
@@ -120,10 +121,16 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Raises
     ------
-    OSError, pyarrow.ArrowInvalid
-        When the file is absent or damaged.
+    OutputError
+        When the file is absent or damaged by now.
     """
-    table = pq.read_table(path, columns=None if columns is None else list(columns), memory_map=False)
+    try:
+        table = pq.read_table(path, columns=None if columns is None else list(columns), memory_map=False)
+    except _READ_ERRORS as error:
+        raise OutputError(
+            f"{path}: cannot be read ({one_line(error)}), though it was whole when it was written; a disk that works "
+            "is needed. Run the same command again: the block is done again, the others are kept."
+        ) from error
     return table.replace_schema_metadata()
 
 

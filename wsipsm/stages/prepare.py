@@ -22,9 +22,9 @@ from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.provenance import result_code
-from wsipsm.stages.scoring import Scoring, clear_aside, forget_results, own_results, show_own, shows_own
+from wsipsm.stages.scoring import Scoring, clear_aside, forget_results, is_whole, own_results, show_own, shows_own
 from wsipsm.stages.slide_folder import claim_slide_folder
-from wsipsm.stages.summary import RESULTS, RunSummary
+from wsipsm.stages.summary import RunSummary
 from wsipsm.tiling import Block
 
 NOT_IN_REQUEST = MappingProxyType(
@@ -172,8 +172,7 @@ def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
     values = own.read_json(Artefact.SUMMARY)
     if values is None or values.get("request_key") != request:
         return None
-    places = [run_dir.path(one) if one in (Artefact.RUN, Artefact.PICTURE) else own.path(one) for one in RESULTS]
-    if not all(place.is_file() for place in places):
+    if not is_whole(run_dir, values):
         return None
     try:
         summary = RunSummary.from_dict(values, run_dir.root)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +36,10 @@ SHOWN = (
     Artefact.TISSUE,
 )
 """Files of a scoring besides its summary, where they exist."""
+_BESIDE = (Artefact.RUN, Artefact.PICTURE)
+"""Files of the run that are the same for every scoring."""
+_SIZES = "file_bytes"
+"""Size of each file in the summary of the run's own scoring, so that one that was cut off is not taken for whole."""
 _NOT_KEPT = (Artefact.CELLS, Artefact.GEOJSON)
 """They follow from the run's nuclei, region and cut, and would fill a disk."""
 
@@ -119,10 +123,35 @@ def finish_own(run_dir: RunDir, summary: dict[str, Any]) -> None:
         for artefact in SHOWN:
             if run_dir.path(artefact).exists():
                 link_file(run_dir.path(artefact), aside.path(artefact))
-        aside.write_json(Artefact.SUMMARY, summary)
+        aside.write_json(Artefact.SUMMARY, {**summary, _SIZES: _sizes(run_dir)})
         _replace_folder(aside.root, own_results(run_dir).root)
         link_file(own_results(run_dir).path(Artefact.SUMMARY), run_dir.path(Artefact.SUMMARY))
         flush_folder(run_dir.root)
+
+
+def _sizes(run_dir: RunDir) -> dict[str, int]:
+    places = {artefact: run_dir.path(artefact) for artefact in (*SHOWN, *_BESIDE)}
+    return {artefact.value: place.stat().st_size for artefact, place in places.items() if place.exists()}
+
+
+def is_whole(run_dir: RunDir, summary: Mapping[str, Any]) -> bool:
+    """Whether every file of the run's own scoring is there at its full size.
+
+    Parameters
+    ----------
+    run_dir
+        Of the slide.
+    summary
+        Of the run's own scoring, as it was read.
+    """
+    own = own_results(run_dir)
+    try:
+        return all(
+            (run_dir if name in _BESIDE else own).root.joinpath(str(name)).stat().st_size == n_bytes
+            for name, n_bytes in summary[_SIZES].items()
+        )
+    except (OSError, KeyError, AttributeError):
+        return False
 
 
 def clear_aside(run_dir: RunDir) -> None:
