@@ -53,7 +53,8 @@ class NucleiSeen:
 class Ruler:
     """A linear estimate of octaves between the true and an assumed pixel size, fitted for one set of weights.
 
-    ``benchmarks/pixel_size.py --fit`` makes it, on images whose pixel size is known and on the same images told wrong.
+    ``benchmarks/pixel_size_fit.py`` makes it, on images whose pixel size is known and on the same images told wrong.
+    The rulers below are by its first form, which saw two patches an image.
     """
 
     sha256: str

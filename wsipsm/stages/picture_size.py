@@ -128,6 +128,24 @@ def check_picture_size(
     return (picture,) if statements is None else (picture, statements)
 
 
+def nuclei_at_every_step(
+    slide: Slide, thumbnail: NDArray[np.uint8], tissue: TissueMask, stain: Stain, n_patches: int
+) -> dict[int, NucleiSeen]:
+    """Find what a :class:`~wsipsm.quality.pixel_size.Ruler` is fitted on: nuclei of the same patches at every step.
+
+    Parameters
+    ----------
+    slide, thumbnail, tissue, stain
+        As for :func:`check_picture_size`.
+    n_patches
+        At most ``N_PATCHES_IN_DOUBT``.
+    """
+    weights, card = resolve_model(DEFAULT_MODELS[stain])
+    predictor = opened_predictor(str(Path(weights).resolve()), card.model_dump_json(), "auto", 1)
+    sample = _Sample(slide, _choose_centres(slide.info, thumbnail, tissue, seed=0), predictor)
+    return {step: pool(sample.seen(step, slice(n_patches))) for step in STEPS}
+
+
 def refuse_picture_size(findings: Sequence[Finding], path: str) -> None:
     """Refuse a slide whose picture does not fit its pixel size.
 
