@@ -53,7 +53,7 @@ ROOMS = {
     "instances": Room(("wsipsm/instances",), ("tests/instances",)),
     "ki67": Room(("wsipsm/ki67",), ("tests/ki67",)),
     "region": Room(("wsipsm/region",), ("tests/region", "tests/frame")),
-    "geometry": Room(("wsipsm/geometry.py",), ("tests/tiling", "tests/frame")),
+    "geometry": Room(("wsipsm/geometry.py",), ("tests/geometry", "tests/tiling")),
     "stain": Room(("wsipsm/stain.py",), ("tests/stain",)),
     "rules": Room(
         ("wsipsm/export/geojson_rules.py",), ("tests/export/test_geojson_check.py", "tests/export/test_geojson.py")
