@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -58,6 +59,22 @@ def shard() -> pa.Table:
     for name, values in extra.items():
         whole = whole.append_column(shard_schema().field(name), pa.array(values))
     return whole
+
+
+def test_a_bit_that_turned_in_a_shard_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_shard(path, shard(), FACTS)
+    whole = path.read_bytes()
+    assert check_shard(path, PLACE) == FACTS
+    outlines = pq.ParquetFile(path).metadata.row_group(0).column(shard_schema().names.index(Column.GEOMETRY.value))
+    first = outlines.dictionary_page_offset or outlines.data_page_offset
+    end = first + outlines.total_compressed_size
+    # The last bytes of the column's pages; what stands in a page's header has no checksum of its own.
+    for position in range(end - 8, end):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert check_shard(path, PLACE) is None
+    path.write_bytes(whole)
+    assert check_shard(path, PLACE) == FACTS
 
 
 def test_columns_and_values_of_the_table() -> None:

@@ -53,7 +53,9 @@ def test_each_says_what_it_is_and_from_where() -> None:
     assert stored[1]["certain"] is True
 
 
-@pytest.mark.parametrize("three", [(0.1, 0.2, 0.3), (0.5, 0.1, 0.4), (0.1, -0.1, 0.2), (20.0, 15.0, 25.0)])
+@pytest.mark.parametrize(
+    "three", [(0.1, 0.2, 0.3), (0.5, 0.1, 0.4), (0.1, -0.1, 0.2), (0.9, 0.8, 1.5), (20.0, 15.0, 25.0)]
+)
 def test_what_is_no_interval_is_refused(three: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="fractions"):
         bands_of(*three)

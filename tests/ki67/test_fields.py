@@ -16,9 +16,14 @@ def scatter(n: int, side_um: float, index: float, seed: int) -> tuple[np.ndarray
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 300), st.floats(50, 900), st.integers(0, 1000))
-def test_every_nucleus_is_in_the_one_field_that_holds_it(n: int, side_um: float, seed: int) -> None:
+@given(
+    st.integers(1, 300), st.floats(50, 900), st.integers(0, 1000), st.sampled_from([(0, 0), (900, 7100), (-1300, -40)])
+)
+def test_every_nucleus_is_in_the_one_field_that_holds_it(
+    n: int, side_um: float, seed: int, corner: tuple[float, float]
+) -> None:
     xy_um, positive = scatter(n, 2000, 0.3, seed)
+    xy_um = xy_um + corner
     fields = lay_fields(xy_um, positive, side_um=side_um)
     assert (fields.n.sum(), fields.n_positive.sum()) == (n, positive.sum())
     for (left, top, right, bottom), count, count_positive in zip(
@@ -72,6 +77,9 @@ def test_sparse_fields_are_left_out_and_told() -> None:
     mean = unweighted_mean(lay_fields(lone, np.append(positive, True)))
     assert mean.n_nuclei == 3000
     assert "1 sparse fields with 1 nuclei are left out." in mean.flags
+    fields, alone = lay_fields(xy_um, positive), lay_fields(lone, np.append(positive, True))
+    of_all = area_weighted_mean(alone, np.full(len(alone.n), 2.5e5))
+    assert of_all.value == area_weighted_mean(fields, np.full(len(fields.n), 2.5e5)).value
     assert mean.to_dict()["flags"] == list(mean.flags)
 
 

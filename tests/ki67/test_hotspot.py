@@ -9,7 +9,8 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from wsipsm.ki67.hotspot import HotSpot, find_hot_spot
+from wsipsm.ki67.hotspot import HotSpot, _smooth, find_hot_spot
+from wsipsm.ki67.spatial import Lattice
 
 Nuclei = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
 
@@ -120,3 +121,31 @@ def test_options_out_of_range_are_refused() -> None:
     for options in ({"min_nuclei": 0}, {"max_side_um": 10.0}, {"max_side_um": float("nan")}, {"n_resamples": 2}):
         with pytest.raises(ValueError, match="hot spot:"):
             find_hot_spot(xy_um, positive, **options)
+
+
+def test_what_a_search_draws_from_is_the_local_index_pulled_to_the_slides() -> None:
+    """Against loops: the variance between fields that is not counting (method of moments) says how far."""
+    random = np.random.default_rng(8)
+    whole = random.integers(3, 9, (12, 16)).astype(float)
+    chance = np.repeat(np.repeat(random.beta(2, 6, (3, 4)), 4, 0), 4, 1)
+    part = random.binomial(whole.astype(int), chance).astype(float)
+    found = _smooth(Lattice(part, whole, 50.0, (0, 0)), 4)
+    share = part.sum() / whole.sum()
+    above = pairs = 0.0
+    for row, column in itertools.product(range(0, 12, 4), range(0, 16, 4)):
+        n = whole[row : row + 4, column : column + 4].sum()
+        above += (part[row : row + 4, column : column + 4].sum() - share * n) ** 2 - share * (1 - share) * n
+        pairs += n * (n - 1)
+    between = above / pairs
+    assert between > 0.005
+    for row, column in itertools.product(range(12), range(16)):
+        held = np.s_[max(0, row - 2) : row + 2, max(0, column - 2) : column + 2]
+        n, local = whole[held].sum(), part[held].sum() / whole[held].sum()
+        pull = np.sqrt(between / (between + share * (1 - share) / n))
+        assert found[row, column] == pytest.approx(share + pull * (local - share))
+
+
+def test_a_slide_that_is_alike_everywhere_is_drawn_from_its_index() -> None:
+    whole = np.full((8, 8), 10.0)
+    found = _smooth(Lattice(whole * 0.2, whole, 50.0, (0, 0)), 4)
+    assert found == pytest.approx(np.full((8, 8), 0.2))

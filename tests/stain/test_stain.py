@@ -271,3 +271,69 @@ def test_white_is_the_glass_where_its_neighbours_are_there_too(channel: int) -> 
     found, is_glass = estimate_background(np.concatenate([white, one_bright, tissue]))
     assert is_glass
     assert found == tuple(float(level) for level in one_bright[0])
+
+
+def test_white_with_few_neighbours_is_padding() -> None:
+    white = np.full((1000, 3), 255, np.uint8)
+    near, glass = np.full((50, 3), 251, np.uint8), np.full((900, 3), 228, np.uint8)
+    assert estimate_background(np.concatenate([white, near, glass]))[0] == (251.0, 251.0, 251.0)
+    assert estimate_background(np.concatenate([white, np.repeat(near, 3, axis=0), glass]))[0] == (255.0, 255.0, 255.0)
+
+
+def of_levels(levels: tuple[float, float, float], noise: float, n: int, seed: int = 0) -> NDArray[np.uint8]:
+    random = np.random.default_rng(seed)
+    return np.clip(np.array(levels) + random.normal(0, noise, (n, 3)), 0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("levels", "noise", "share", "is_glass"),
+    [
+        ((225, 225, 225), 8, 0.5, True),  # grainy, but grey
+        ((225, 225, 225), 8, 0.05, True),
+        ((205, 205, 205), 1, 0.5, True),
+        ((190, 190, 190), 1, 0.5, False),  # even, but so dim that it may be pale tissue
+        ((240, 225, 190), 1, 0.5, True),  # tinted and even
+        ((240, 225, 190), 1, 0.05, False),  # tinted, and too little to be the glass
+        ((240, 215, 190), 8, 0.5, False),  # tinted and uneven: pale tissue
+        ((240, 215, 190), 8, 0.05, False),
+        ((230, 225, 200), 8, 0.5, True),  # tinted by less than 35 grey levels
+        ((170, 195, 170), 1, 0.5, False),
+    ],
+)
+def test_what_is_taken_for_glass(
+    levels: tuple[float, float, float], noise: float, share: float, is_glass: bool
+) -> None:
+    n_bright = round(20_000 * share)
+    tissue = of_levels((90, 70, 120), 10, 20_000 - n_bright)
+    found, seen = estimate_background(np.concatenate([of_levels(levels, noise, n_bright), tissue]))
+    assert seen is is_glass
+    assert found == (pytest.approx(levels, abs=16) if is_glass else FALLBACK_BACKGROUND)
+
+
+def test_a_decision_is_certain_but_where_too_little_is_stained() -> None:
+    assert detect_stain(drawn_pixels(REFERENCE_DAB, 0.3)).is_certain
+    assert detect_stain(drawn_pixels(REFERENCE_EOSIN, 0.6)).is_certain
+    assert not detect_stain(np.full((5000, 3), 240, np.uint8)).is_certain
+
+
+def test_each_vector_that_is_replaced_is_named() -> None:
+    green_ink: Vector = (0.9, 0.1, 0.42)
+    notes = fit_stain_profile(drawn_pixels(green_ink, 0.5), Stain.HE, 0).notes
+    assert any("vector: the fit lies" in note and "degrees from Ruifrok's" in note for note in notes)
+    alike = fit_stain_profile(drawn_pixels(REFERENCE_HEMATOXYLIN, 0.5), Stain.HE, 0)
+    assert any("degrees between both fits" in note for note in alike.notes)
+    assert (alike.hematoxylin, alike.counterstain) == (REFERENCE_HEMATOXYLIN, REFERENCE_EOSIN)
+
+
+def drawn_from_amounts(dab: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Glass, and as many pixels of hematoxylin with an amount of DAB in each."""
+    od = np.outer(np.full(len(dab), 0.3), REFERENCE_HEMATOXYLIN) + np.outer(dab, REFERENCE_DAB)
+    grey = (np.array(GLASS) + 1) * 10**-od - 1
+    return np.concatenate([np.tile(np.array(GLASS), (len(dab), 1)), grey]).clip(0, 255).round().astype(np.uint8)
+
+
+def test_a_cut_that_lies_in_the_haze_is_refused_and_noted() -> None:
+    amounts = np.concatenate([np.zeros(12_000), np.full(9000, 0.06), np.full(420, 0.25)])
+    profile = fit_stain_profile(drawn_from_amounts(amounts), Stain.IHC, 0)
+    assert profile.dab_cut_od == DEFAULT_DAB_CUT_OD
+    assert any("the fit gave" in note for note in profile.notes)
