@@ -205,9 +205,18 @@ def test_no_secret_is_shown(url: str) -> None:
 @pytest.mark.parametrize("command", ["info", "run", "score", "cohort", "status", "agree"])
 @pytest.mark.parametrize("url", [url for url in SECRETS if url.startswith("https")])
 def test_no_command_repeats_a_secret(tmp_path: Path, command: str, url: str) -> None:
+    url = url.replace("host", "127.0.0.1")  # refused at once, where a name that nobody knows is tried for a minute
     result = CliRunner().invoke(app, [command, url, *(["--out", str(tmp_path / "out")] if command == "cohort" else [])])
     assert result.exit_code != 0
     assert "secret" not in result.output
+
+
+@needs_aiohttp
+@pytest.mark.parametrize("url", [url.replace("host", "host.invalid") for url in SECRETS if url.startswith("https")])
+def test_a_server_that_is_not_found_is_named_without_the_secret(tmp_path: Path, url: str) -> None:
+    with pytest.raises((SlideOpenError, UsageError)) as caught:
+        SlideCache(tmp_path, pauses_s=()).size_of(url)
+    assert "secret" not in str(caught.value)
 
 
 @needs_aiohttp

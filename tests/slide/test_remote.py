@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from wsipsm.errors import BudgetError, OutputError, SlideOpenError, UsageError
 from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.slide.remote import SlideCache
+from wsipsm.slide.transfer import read_pieces
 
 BYTES = bytes(range(256)) * 4000
 needs_aiohttp = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed")
@@ -268,8 +269,9 @@ def test_without_its_library_a_scheme_names_the_extra(tmp_path: Path) -> None:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves BYTES, with or without ranges, and breaks off where told."""
+    """Serves a slide, with or without ranges, and breaks off where told."""
 
+    content: ClassVar[bytes] = BYTES
     ranges: ClassVar[bool] = True
     breaks: ClassVar[list[int]] = []
     asked: ClassVar[list[str]] = []
@@ -284,18 +286,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "case" not in self.path:
             self.send_error(403 if "forbidden" in self.path else 404)
             return
-        content, status = BYTES, 200
+        content, status = self.content, 200
         asked = self.headers.get("Range", "")
         if body:
             type(self).asked.append(asked)
         start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked and self.ranges else 0
         if start:
-            content, status = BYTES[start:], 206
+            content, status = content[start:], 206
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", '"one"')
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(BYTES) - 1}/{len(BYTES)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         self.end_headers()
         if body:
             self.wfile.write(content[: self.breaks.pop(0)] if self.breaks else content)
@@ -306,7 +308,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    Handler.ranges, Handler.breaks, Handler.asked = True, [], []
+    Handler.content, Handler.ranges, Handler.breaks, Handler.asked = BYTES, True, [], []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
@@ -324,6 +326,19 @@ def test_over_http_with_and_without_ranges(tmp_path: Path, server: str, ranges: 
     assert Handler.asked[0] == ""
     assert all(asked.startswith("bytes=") for asked in Handler.asked[1:2])
     assert len(Handler.asked) == (2 if ranges else 3)
+
+
+@needs_aiohttp
+def test_a_slow_reader_loses_little_of_a_connection_that_breaks(server: str) -> None:
+    Handler.content, Handler.breaks = BYTES * 9, [8_000_000]
+    pieces = read_pieces(f"{server}/case.svs", len(Handler.content), 0, allow_private=True)
+    got = next(pieces)
+    threading.Event().wait(0.5)  # meanwhile all that is read ahead arrives
+    with pytest.raises(Exception, match=r"[Pp]ayload"):  # noqa: PT012  each piece is kept until one cannot be read
+        for piece in pieces:
+            got += piece
+    assert 8_000_000 - 2**19 < len(got) <= 8_000_000
+    assert Handler.content.startswith(got)
 
 
 @needs_aiohttp

@@ -15,6 +15,9 @@ from wsipsm.slide.address import file_of, shown_url, without_secrets
 from wsipsm.slide.reach import UnreachableError, open_client
 
 CHUNK_BYTES = 8 * 2**20
+_HTTP_BYTES = 2**16
+"""Read at a time over HTTP. aiohttp drops all that it holds of a connection that broke: up to twice as much, and what
+the socket had (256 KiB). With pieces of 8 MiB, connections that break every 16 MiB could bring nothing."""
 _NEEDS = {"https": "aiohttp", "http": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
 _RETRIED_STATUS = (408, 425, 429)
 
@@ -52,9 +55,8 @@ def open_system(url: str, allow_private: bool = False) -> tuple[Any, str]:
             # Its own limit on the whole of a request would end every download of five minutes.
             timeout = aiohttp.ClientTimeout(total=None, connect=60, sock_read=60)
             client = functools.partial(open_client, scheme, allow_private)
-            return fsspec.filesystem(
-                scheme, client_kwargs={"timeout": timeout, "trust_env": True}, get_client=client
-            ), url
+            given = {"timeout": timeout, "trust_env": True, "read_bufsize": _HTTP_BYTES}
+            return fsspec.filesystem(scheme, client_kwargs=given, get_client=client), url
         return fsspec.filesystem({"gs": "gcs"}.get(scheme, scheme)), str(file_of(url) or url)
     except ImportError as error:
         raise UsageError(
@@ -80,7 +82,7 @@ def read_pieces(url: str, size: int, offset: int, allow_private: bool = False) -
         with system.open(place, "rb", block_size=0, size=size, headers=headers) as stream:
             if offset and not str(stream.r.headers.get("Content-Range", "")).startswith(f"bytes {offset}-"):
                 raise RestartError("the server gives the file only from its beginning")
-            while piece := stream.read(CHUNK_BYTES):
+            while piece := stream.read(_HTTP_BYTES):
                 yield piece
         return
     with system.open(place, "rb", block_size=CHUNK_BYTES, cache_type="none") as stream:
