@@ -20,6 +20,10 @@ _BYTES_PER_BLOCK_PX = 65
 """Read pixels, score maps, optical densities, label images and their intermediates."""
 _BYTES_PER_TILE_PX = 340
 """Feature maps of the network alive at once, a pixel of the tile and its margin."""
+_BYTES_PER_DECODED_PX = 26
+"""While a plain image is decoded: 14 of RGB, 24 with alpha (measured 2026-11-29 on PNG and JPEG of 49 Mpx)."""
+_BYTES_PER_HELD_PX = 3
+"""Of a plain image afterwards."""
 _NUCLEI_PER_MM2 = 10_000
 """A dense slide."""
 _BYTES_PER_NUCLEUS = 900
@@ -39,7 +43,9 @@ class Budget:
         return n_workers * self.worker_bytes + self.client_bytes if n_workers else self.worker_bytes + _SERIAL_BYTES
 
 
-def project_budget(block_px: int, halo_px: int, tile_px: int, margin_px: int, area_mm2: float) -> Budget:
+def project_budget(
+    block_px: int, halo_px: int, tile_px: int, margin_px: int, area_mm2: float, whole_px: int = 0
+) -> Budget:
     """Project memory and disk of a run.
 
     Parameters
@@ -50,12 +56,15 @@ def project_budget(block_px: int, halo_px: int, tile_px: int, margin_px: int, ar
         Side of a tile and margin given to the network around it, working pixels.
     area_mm2
         Area that the planned blocks cover.
+    whole_px
+        Pixels of an image that every process decodes whole; 0 of a slide that is read in parts.
     """
     block = (block_px + 2 * halo_px) ** 2 * _BYTES_PER_BLOCK_PX
     tile = (min(tile_px, block_px + 2 * (halo_px - margin_px)) + 2 * margin_px) ** 2 * _BYTES_PER_TILE_PX
+    decoding = whole_px * _BYTES_PER_DECODED_PX
     return Budget(
-        worker_bytes=_PROCESS_BYTES + block + tile,
-        client_bytes=_CLIENT_BYTES,
+        worker_bytes=_PROCESS_BYTES + max(block + tile + whole_px * _BYTES_PER_HELD_PX, decoding),
+        client_bytes=_CLIENT_BYTES + decoding,
         disk_bytes=round(area_mm2 * _NUCLEI_PER_MM2 * _BYTES_PER_NUCLEUS) + 2**20,
     )
 

@@ -86,7 +86,9 @@ class SlidePlan:
         area_px = sum(block.core.area for block in self.blocks)
         job = self.job
         tile_px = job.even_tile_px(job.decoded_box(Box(0, 0, block_px, block_px)))
-        return project_budget(block_px, job.halo_px, tile_px, job.margin_px, area_px * job.card.mpp**2 * 1e-6)
+        area_mm2 = area_px * job.card.mpp**2 * 1e-6
+        whole_px = self.info.size.area if self.info.reader == "image" else 0
+        return project_budget(block_px, job.halo_px, tile_px, job.margin_px, area_mm2, whole_px)
 
 
 def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
