@@ -104,6 +104,21 @@ def mutated_tree(source: str, number: int) -> ast.Module:
     raise IndexError(number)
 
 
+def noting_tree(source: str, file: str, note: str) -> ast.Module:
+    """Parse a source in which every outermost function first calls ``note`` with the file and its qualified name."""
+    tree = ast.parse(source)
+    waiting: list[tuple[ast.Module | ast.ClassDef, str]] = [(tree, "")]
+    while waiting:
+        owner, name = waiting.pop()
+        for child in owner.body:
+            if isinstance(child, ast.ClassDef):
+                waiting.append((child, f"{name}{child.name}."))
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                call = ast.parse(f"{note}({file!r}, {name + child.name!r})").body[0]
+                child.body.insert(1 if ast.get_docstring(child) is not None else 0, call)
+    return ast.fix_missing_locations(tree)
+
+
 _Fault = tuple[tuple[Place, object], ast.AST, str, int, str]
 
 

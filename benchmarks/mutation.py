@@ -15,6 +15,9 @@ nothing that anybody could see. Not part of continuous integration.
 from __future__ import annotations
 
 import argparse
+import ast
+import builtins
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -33,10 +36,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, ModuleType
 
 import pytest
-from mutants import Mutant, find_mutants, mutated_tree
+from mutants import Mutant, find_mutants, mutated_tree, noting_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,7 +57,7 @@ ROOMS = {
     "ki67": Room(("wsipsm/ki67",), ("tests/ki67",)),
     "region": Room(("wsipsm/region",), ("tests/region", "tests/frame")),
     "geometry": Room(("wsipsm/geometry.py",), ("tests/geometry", "tests/tiling")),
-    "stain": Room(("wsipsm/stain.py",), ("tests/stain",)),
+    "stain": Room(("wsipsm/stain.py",), ("tests/stain", "tests/quality/test_brown.py", "tests/quality/test_hue.py")),
     "rules": Room(
         ("wsipsm/export/geojson_rules.py",), ("tests/export/test_geojson_check.py", "tests/export/test_geojson.py")
     ),
@@ -81,73 +84,70 @@ ROOMS = {
 }
 LONGEST_TEST_S = 5.0
 """Processor time; tests that take more are left out, since each fault would wait for them."""
+_NOTE = "note_entered_function"
 CPU_LIMIT_S = 60
 """Beyond what its tests took without it, a fault that makes a loop endless is ended here."""
 
 
 class TracedTests:
-    """Plugin that notes the processor time of each test, and the functions of the package that it enters."""
+    """Plugin that notes the processor time of each test, and which functions of some files it enters."""
 
     def __init__(self) -> None:
         self.entered: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self.seconds: dict[str, float] = defaultdict(float)
-        self.failed: set[str] = set()
+        self._now: set[tuple[str, str]] = set()
+        setattr(builtins, _NOTE, lambda file, name: self._now.add((file, name)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Trace a test with its fixtures."""
-        package = str(ROOT / "wsipsm")
-        seen: set[CodeType] = set()
-
-        def note(frame: FrameType, event: str, argument: object) -> None:
-            if event == "call":
-                seen.add(frame.f_code)
-
+        """Note what a test enters, with its fixtures."""
+        self._now = self.entered[item.nodeid]
         start = time.process_time()
-        sys.setprofile(note)
         try:
             return (yield)
         finally:
-            sys.setprofile(None)
             self.seconds[item.nodeid] = time.process_time() - start
-            for code in seen:
-                if code.co_filename.startswith(package):
-                    name = code.co_qualname.partition(".<locals>")[0]
-                    self.entered[item.nodeid].add((str(Path(code.co_filename).relative_to(ROOT)), name))
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note failures."""
-        if report.failed:
-            self.failed.add(report.nodeid)
 
 
-class _FaultyLoader(importlib.machinery.SourceFileLoader):
-    """Loads a module with a fault in it."""
+class _EditedLoader(importlib.machinery.SourceFileLoader):
+    """Loads a module from an edited source."""
 
-    number = 0
+    edit: Callable[[str], ast.Module]
 
     def get_code(self, fullname: str) -> CodeType:
-        source = Path(self.path).read_text(encoding="utf-8")
-        return compile(mutated_tree(source, self.number), self.path, "exec", dont_inherit=True)
+        return compile(self.edit(Path(self.path).read_text(encoding="utf-8")), self.path, "exec", dont_inherit=True)
 
 
-class FaultyImport(importlib.abc.MetaPathFinder):
-    """Puts a fault into one module as it is imported."""
+class EditedImport(importlib.abc.MetaPathFinder):
+    """Edits some modules as they are imported; their files stay as they are.
 
-    def __init__(self, mutant: Mutant) -> None:
-        self.file = mutant.file
-        self.number = mutant.number
-        self.name = ".".join(mutant.file.with_suffix("").parts).removesuffix(".__init__")
+    Parameters
+    ----------
+    edits
+        File, relative to the repository, to what makes its tree of its source.
+    """
+
+    def __init__(self, edits: dict[Path, Callable[[str], ast.Module]]) -> None:
+        self._edits = {_module_of(file): (file, edit) for file, edit in edits.items()}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find the module that is to be faulty; leave others to the usual import."""
-        if fullname != self.name:
+        """Find a module that is to be edited; leave others to the usual import."""
+        if fullname not in self._edits:
             return None
-        loader = _FaultyLoader(fullname, str(ROOT / self.file))
-        loader.number = self.number
-        return importlib.util.spec_from_file_location(fullname, ROOT / self.file, loader=loader)
+        file, edit = self._edits[fullname]
+        loader = _EditedLoader(fullname, str(ROOT / file))
+        loader.edit = edit
+        # A package needs to know where its modules lie.
+        inner = [str((ROOT / file).parent)] if file.name == "__init__.py" else None
+        return importlib.util.spec_from_file_location(
+            fullname, ROOT / file, loader=loader, submodule_search_locations=inner
+        )
+
+
+def _module_of(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
 
 
 def run_tests(tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
@@ -188,13 +188,15 @@ def in_a_process(act: Callable[[], int], cpu_s: int, log: Path) -> int | None:
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
 
 
-def trace_tests(tests: Sequence[str], log: Path) -> tuple[dict[tuple[str, str], list[str]], dict[str, float]]:
+def trace_tests(room: Room, log: Path) -> tuple[dict[tuple[str, str], list[str]], dict[str, float]]:
     """Run the tests without a fault: which enter each function, and how long each takes. Libraries are then loaded."""
     notes = log.with_suffix(".json")
 
     def act() -> int:
         traced = TracedTests()
-        code = run_tests([test for test in tests if (ROOT / test).exists()], [traced])
+        edits = {file: functools.partial(noting_tree, file=file.as_posix(), note=_NOTE) for file in files_of(room)}
+        sys.meta_path.insert(0, EditedImport(edits))
+        code = run_tests(room.tests, [traced])
         entered = {test: sorted(functions) for test, functions in traced.entered.items()}
         loaded = [name for name in sys.modules if name.partition(".")[0] not in ("wsipsm", "tests", "__main__")]
         notes.write_text(json.dumps([entered, traced.seconds, loaded]))
@@ -235,7 +237,8 @@ def judge(mutant: Mutant, tests: Sequence[str], log: Path, cpu_s: int) -> str:
         return "no test"
 
     def act() -> int:
-        sys.meta_path.insert(0, FaultyImport(mutant))
+        edit = functools.partial(mutated_tree, number=mutant.number)
+        sys.meta_path.insert(0, EditedImport({mutant.file: edit}))
         return run_tests(tests)
 
     code = in_a_process(act, cpu_s, log)
@@ -244,15 +247,17 @@ def judge(mutant: Mutant, tests: Sequence[str], log: Path, cpu_s: int) -> str:
     return "survived" if code == 0 else "killed"
 
 
+def files_of(room: Room) -> list[Path]:
+    """Files of a room, relative to the repository."""
+    places = [Path(source) for source in room.sources]
+    return [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+
+
 def draw_sample(rooms: Sequence[str], n: int, seed: int) -> list[tuple[str, Mutant]]:
     """Draw faults at random over rooms, each as often as its code is long; in the order of rooms."""
     every = []
     for room in rooms:
-        for source in ROOMS[room].sources:
-            place = ROOT / source
-            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-                os.chdir(ROOT)
-                every += [(room, mutant) for mutant in find_mutants(file.relative_to(ROOT))]
+        every += [(room, mutant) for file in files_of(ROOMS[room]) for mutant in find_mutants(file)]
     chosen = random.Random(seed).sample(range(len(every)), min(n, len(every)))
     print(f"{len(every)} faults can be put in; {len(chosen)} are, seed {seed}", flush=True)
     return [every[index] for index in sorted(chosen)]
@@ -280,6 +285,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="of those drawn, faults whose line (file:line: ...) holds this text")
     parser.add_argument("--list", action="store_true", help="print the faults that would be tried, and stop")
     given = parser.parse_args()
+    os.chdir(ROOT)
     rooms = given.rooms or list(ROOMS)
     sample = [one for one in draw_sample(rooms, given.sample, given.seed) if given.only in str(one[1])]
     if given.list:
@@ -292,7 +298,7 @@ def main() -> None:
             faults = [mutant for name, mutant in sample if name == room]
             if not faults:
                 continue
-            by_function, seconds = trace_tests(ROOMS[room].tests, log)
+            by_function, seconds = trace_tests(ROOMS[room], log)
             for mutant in faults:
                 tests = tests_of(mutant, by_function, seconds)
                 cpu_s = CPU_LIMIT_S + int(3 * sum(seconds[test] for test in tests))
