@@ -136,8 +136,9 @@ def test_cells_hold_about_four_nuclei_and_are_no_finer_than_25_um(n_per_mm2: int
 
 
 @pytest.mark.parametrize("extent", [(40_000.0, 10.0), (10.0, 40_000.0), (9000.0, 9000.0)])
-def test_cells_are_merged_until_they_fit_the_memory(extent: tuple[float, float]) -> None:
-    xy_um = np.random.default_rng(0).random((500, 2)) * extent
+@pytest.mark.parametrize("corner", [(0, 0), (90_000, -70_000), (-80_000, 60_000)])
+def test_cells_are_merged_until_they_fit_the_memory(extent: tuple[float, float], corner: tuple[float, float]) -> None:
+    xy_um = np.random.default_rng(0).random((500, 2)) * extent + corner
     lattice = count_cells(xy_um, np.zeros(500, bool), 10.0, max_cells=1000)
     assert lattice.whole.size <= 1000
     assert lattice.whole.sum() == 500

@@ -191,10 +191,13 @@ def test_no_control_character_gets_in(name: str, shown: str, tmp_path: Path) -> 
     assert clean_text(raised.value) == str(raised.value)
 
 
-def test_nesting_has_a_bound(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["lists", "collections", "children"])
+def test_nesting_has_a_bound(form: str, tmp_path: Path) -> None:
     nested: Any = [TUMOUR]
     for _ in range(200):
-        nested = [nested]
+        collection = {"type": "FeatureCollection", "features": nested}
+        child = drawn(RIGHT, objectType="detection", childObjects=nested)
+        nested = {"lists": [nested], "collections": [collection], "children": [child]}[form]
     path = tmp_path / "roi.geojson"
     path.write_bytes(dump(nested))
     with pytest.raises(RoiError, match="nested over"):
@@ -217,3 +220,15 @@ def test_anything_is_read_or_refused(classification: Any, name: Any, kind: Any, 
     except RoiError as error:
         shown = [str(error)]
     assert [clean_text(text) for text in shown] == shown
+
+
+def test_triangles_count_and_are_cut_out(tmp_path: Path) -> None:
+    """Three corners are the fewest; two, and a point, enclose nothing."""
+    left, top, right, bottom = LEFT
+    feature = drawn(LEFT, name="ROI")
+    outer = [[left, top], [right, top], [left, bottom], [left, top]]
+    hole = [[left + 4, top + 4], [left + 14, top + 4], [left + 4, top + 14], [left + 4, top + 4]]
+    line = [[left + 30, top + 30], [left + 40, top + 30], [left + 30, top + 30]]
+    feature["geometry"] = {"type": "Polygon", "coordinates": [outer, hole, line]}
+    region = read_roi(write(tmp_path / "roi.geojson", feature), INFO)
+    assert region.area_px0() == (right - left) * (bottom - top) / 2 - 50
