@@ -56,6 +56,19 @@ def test_two_images_of_one_file_have_two_results(tmp_path: Path) -> None:
     assert (run(path, out), run(path, out, "--image", "2")) == (first, second)
 
 
+def test_the_second_image_of_a_moved_file_does_not_replace_the_first(tmp_path: Path) -> None:
+    path, out = tmp_path / "slide.tiff", tmp_path / "out"
+    for seed in (1, 2):
+        page = np.asarray(Image.open(drawn(tmp_path / f"{seed}.png", seed)).convert("RGB"))
+        tifffile.imwrite(path, page[: 160 // seed], photometric="rgb", append=seed > 1)
+    first = run(path, out)
+    path = path.rename(tmp_path / "renamed.tiff")
+    second = run(path, out, "--image", "2")
+    assert (first[0], second[0]) == ("slide", "renamed-image-2")
+    path = path.rename(tmp_path / "again.tiff")
+    assert (run(path, out), run(path, out, "--image", "2")) == (first, second)
+
+
 def test_a_replaced_slide_stays_in_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     one, two = drawn(tmp_path / "a" / "slide.png", 1), drawn(tmp_path / "b" / "slide.png", 2)

@@ -103,7 +103,7 @@ def run(
 
     if name is not None:
         check_folder_name(name, "--name")
-    name = name or choose_folder_name(slide, folder_stem(slide, image), out)
+    name = name or choose_folder_name(slide, folder_stem(slide, image), out, image)
     if stain_from is not None:
         options = options.model_copy(update={"stain": fixed_stain_of(stain_from, mpp, seed)})
     with says_how_to_continue(), open_listener(silent=quiet or as_json) as listener:

@@ -114,7 +114,7 @@ def prepare_slide(
         require_mpp(slide.info)
         run_dir = RunDir(Path(out_dir) / name)
         request = request_key(slide.info, options)
-        claim_slide_folder(run_dir, slide.info, address)
+        claim_slide_folder(run_dir, slide.info, address, options.image)
         finished = finished_before(run_dir, request)
         if finished is not None and not options.overwrite:
             return _shown(run_dir, finished)

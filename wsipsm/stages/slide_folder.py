@@ -51,7 +51,7 @@ def held_slide_folder(folder: Path, in_study: bool = False) -> Iterator[FolderLo
                     run_dir.path(Artefact.SHARDS).rmdir()
 
 
-def choose_folder_name(slide_path: Path, stem: str, out_dir: Path) -> str:
+def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | None = None) -> str:
     """Name the folder of a slide that no name was given for.
 
     Parameters
@@ -62,6 +62,8 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path) -> str:
         Of its file name: the folder's, unless that is another slide's.
     out_dir
         Folder of results.
+    image
+        Number of the image that was asked for; another image of the file is another slide.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path) -> str:
     except SlideOpenError:
         return stem  # whoever opens it says why
     for name, owner in owners.items():
-        is_alike = owner.get("fingerprint") == fingerprint
+        is_alike = owner.get("fingerprint") == fingerprint and owner.get("image") == image
         if is_alike and (own_name.fullmatch(name) or not os.path.lexists(str(owner.get("source")))):
             return name
     return f"{stem}-{fingerprint[:_MARK_CHARS]}" if stem in owners else stem
@@ -101,7 +103,7 @@ def _owner_of(run_dir: RunDir) -> dict[str, Any] | None:
     return None if known is None or _is_unused(run_dir) else known
 
 
-def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "") -> None:
+def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image: int | None = None) -> None:
     """Make sure that a folder is of this slide, and note that it is; the caller holds it.
 
     A slide is the same when its content is, wherever it lies, and when its place is, whatever it holds by now.
@@ -114,6 +116,8 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "") -> No
         Of the slide.
     source
         Address that the slide was fetched from, in place of its path.
+    image
+        Number of the image that was asked for.
 
     Raises
     ------
@@ -123,6 +127,7 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "") -> No
         When it cannot be written.
     """
     own = {"source": source or _place_of(info.path), "fingerprint": info.fingerprint}
+    noted = own if image is None else {**own, "image": image}
     known = run_dir.read_json(Artefact.SLIDE) or _owner_by_run(run_dir)
     owner = _owner_of(run_dir)
     if owner is not None and not any(owner.get(key) == own[key] for key in own):
@@ -130,12 +135,12 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "") -> No
             f"{source or info.path}: {run_dir.root} holds results of another slide, {owner.get('source')}; every slide "
             "needs a folder of its own. Name one with --name (in a manifest: id), or choose another --out."
         )
-    if known != own:
+    if known != noted:
         try:
             run_dir.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(run_dir.root, error) from error
-        run_dir.write_json(Artefact.SLIDE, own)
+        run_dir.write_json(Artefact.SLIDE, noted)
 
 
 def _owner_by_run(run_dir: RunDir) -> dict[str, str] | None:
