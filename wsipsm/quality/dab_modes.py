@@ -36,6 +36,8 @@ def check_modes(dab_od: NDArray[np.floating], cut_od: float) -> tuple[Finding, F
 
 def _check_negatives(negative: NDArray[np.floating], cut_od: float) -> Finding:
     name = "negative_level"
+    if cut_od <= 0:
+        return _unknown(name, "a DAB cut of 0 calls every nucleus positive: there is no level to judge.")
     if len(negative) < _MIN_NUCLEI:
         return _unknown(name, f"only {len(negative)} nuclei are negative: too few to judge their level.")
     value = round(float(np.median(negative)) / cut_od, 4)

@@ -19,11 +19,21 @@ from wsipsm.export.overview import OverviewCanvas
 from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column, NucleusClass, QuPathFrame
+from wsipsm.quality.dab_modes import check_modes
+from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, note_on_searched, read_roi
 from wsipsm.rundir import RunDir, link_file, write_aside
 from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.report import count_values, file_facts, index_values, overview_caption
-from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_stains, write_region, write_score
+from wsipsm.stages.score import (
+    RegionFacts,
+    Scored,
+    read_annotation_rows,
+    read_columns,
+    read_stains,
+    write_region,
+    write_score,
+)
 from wsipsm.stages.scoring import Scoring, own_results, publish, show_own, staged
 from wsipsm.stages.stored_run import StoredRun, no_run, open_run
 from wsipsm.stages.summary import RunSummary
@@ -106,6 +116,7 @@ def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
         notes = (*notes, *_notes_on_searched(region, stored.region))
         annotations = read_annotation_rows(own, region, stored.info.mpp or 1.0, stored.region)
     facts = RegionFacts(read_coverage(region, stored.lost_px0), notes, annotations)
+    stored = replace(stored, findings=_checked_again(stored, region, scoring))
     with staged(stored.run_dir) as aside:
         totals = _write_nuclei(stored, aside, region, scoring)
         write_region(aside, stored.info, stored.frame, region, scoring)
@@ -114,6 +125,15 @@ def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
         aside.write_json(Artefact.SUMMARY, summary.to_dict())
         publish(stored.run_dir, aside, scoring.key)
     return replace(scored, folder=stored.run_dir.root)
+
+
+def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple[Finding, ...]:
+    """Findings of the run, with those on the cut made again for the nuclei and the cut of a scoring."""
+    names = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
+    x, y, dab_od = read_columns(own_results(stored.run_dir).path(Artefact.CELLS), names)
+    inside = region.contains(np.stack([x, y], axis=1))
+    on_cut = {finding.name: finding for finding in check_modes(dab_od[inside], scoring.dab_cut_od or 0.0)}
+    return tuple(on_cut.get(finding.name, finding) for finding in stored.findings)
 
 
 def _write_nuclei(stored: StoredRun, aside: RunDir, region: Region, scoring: Scoring) -> Totals:
@@ -192,6 +212,8 @@ def _summarise(
             "background_level": own.stain_statistics["background_level"],
         },
         scoring=scored.scoring.to_dict(),
+        checks=[finding.model_dump(mode="json") for finding in stored.findings],
+        flags=flags_of(stored.findings),
         n_failed_blocks=own.n_failed_blocks if lost else 0,
         failed_boxes_px0=[[box.x, box.y, box.width, box.height] for box in lost],
         notes=[*(text for text in own.notes if text not in _notes_of(stored.region)), *scored.notes],
