@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ from PIL import Image
 from stand_in import MPP, draw_nuclei
 
 from wsipsm.cli.report import lines_about_run
+from wsipsm.cli.score import lines_about_score
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import ignore_events
 from wsipsm.keys import Artefact, marker_name
+from wsipsm.quality.finding import Finding, flags_of
+from wsipsm.stages.check_result import check_result
+from wsipsm.stages.cohort_table import PAGE_NAME, CohortRow
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
+from wsipsm.stages.study_report import StudyReport
 from wsipsm.stages.summary import RunSummary
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -66,8 +72,46 @@ def test_a_grey_slide_has_no_index_anywhere(tmp_path: Path) -> None:
     assert lines[0].startswith("FLAG: the picture is grey")
     assert "grey" in lines[-1]
     score = orjson.loads((Path(summary.folder) / Artefact.SCORE).read_bytes())
-    assert score["index"] is None
+    withheld = ("index", "interval", "unweighted_mean", "area_weighted_mean", "hot_spot", "bands", "threshold_curve")
+    assert [score[name] for name in withheld] == [None] * len(withheld)
+    assert not any("straddles" in flag for flag in score["flags"])
+    assert score["scoring"]["marker"] == "Ki-67"
     assert orjson.loads((Path(summary.folder) / Artefact.SCORE_AREAS).read_bytes())["features"] == []
+    again = score_result(summary.folder, dab_cut_od=0.3)
+    assert [again.to_dict()[name] for name in withheld] == [None] * len(withheld)
+    lines = "\n".join(lines_about_score(again))
+    assert "index withheld" in lines
+    assert not any(word in lines for word in ("straddles", "hot spot", "mean over fields"))
+    assert check_result(Path(summary.folder)) == []
+
+
+def test_counts_and_cut_of_a_withheld_index_stay_in_the_table_of_a_study(tmp_path: Path) -> None:
+    grey = np.repeat(draw_nuclei(500, 400).mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
+    summary = run(tmp_path, grey, marker="er")
+    row = CohortRow("case", "case.png").finished(summary)
+    assert (row.labelling_index, row.low, row.field_mean, row.hot_spot_index) == (None, None, None, None)
+    assert (row.n_positive, row.n_negative) == (summary.n_positive, summary.n_negative)
+    assert (row.marker, row.dab_cut_od) == ("ER", summary.scoring["dab_cut_od"])
+    empty = replace(row, n_nuclei=0)
+    slide_report = StudyReport(tmp_path)
+    for one, is_withheld in ((row, True), (empty, False)):
+        slide_report.write([one], ended=True)
+        page = (tmp_path / PAGE_NAME).read_text()
+        assert (">withheld<" in page) == is_withheld
+        assert "ER %" in page
+
+
+def test_a_new_cut_is_checked_anew(tmp_path: Path) -> None:
+    summary = run(tmp_path, draw_nuclei(500, 400))
+    before = {check["name"]: check for check in summary.checks}
+    score_result(summary.folder, dab_cut_od=0.02)
+    shown = orjson.loads((Path(summary.folder) / Artefact.SUMMARY).read_bytes())
+    after = {check["name"]: check for check in shown["checks"]}
+    changed = {name for name, check in after.items() if check != before[name]}
+    assert changed <= {"negative_level", "dab_gap_od"}
+    assert "dab_gap_od" in changed
+    assert shown["flags"] == flags_of(Finding.model_validate(check) for check in shown["checks"])
+    score_result(summary.folder, dab_cut_od=0)
 
 
 def test_an_ihc_model_on_he_gives_no_index(tmp_path: Path) -> None:

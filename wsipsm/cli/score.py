@@ -118,7 +118,7 @@ def lines_about_score(scored: Scored) -> list[str]:
     lines = [f"{scored.folder.name}: {index.region}"]
     lines += [f"  FLAG: {flag}" for flag in scored.flags]
     if scored.withheld is not None:
-        lines.append("  index withheld; the counts are in score.json")
+        lines.append("  index withheld; the counts are in summary.json")
     elif index.value is not None and found.interval is not None:
         lines.append(
             f"  index {index.value:.1%} of {index.n_scored:,} nuclei; 95% {_range(index.low, index.high)} by counting, "
@@ -129,7 +129,7 @@ def lines_about_score(scored: Scored) -> list[str]:
     near = f"{found.share_near_cut:.1%} of nuclei within 0.05" if found.share_near_cut is not None else "no nuclei"
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
     lines += lines_about_annotations(scored.annotations)
-    lines += [f"  note: {note}" for note in (*scored.notes, *found.flags)]
+    lines += [f"  note: {note}" for note in (*scored.notes, *scored.limits)]
     lines.append(_line_about_study(scored))
     shown = f"  shown by all of {scored.folder}; research use only, not for diagnosis"
     return [*(line for line in lines if line), shown]

@@ -17,7 +17,7 @@ import numpy as np
 
 from wsipsm.export.markup import add, page_bytes
 from wsipsm.export.page_charts import draw_control_chart, draw_histogram
-from wsipsm.keys import KI67, Artefact
+from wsipsm.keys import Artefact
 from wsipsm.ki67.drift import ControlChart
 
 _STYLE = """
@@ -90,7 +90,8 @@ class PageSlide:
     """What the checks of the picture say beside the number."""
     withheld: bool = False
     """Whether the picture can carry no index."""
-    marker: str = KI67
+    marker: str = ""
+    """That an index is of; empty on H&E, and while a slide waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +241,8 @@ def _add_slide(row: Element, slide: PageSlide, stains: Sequence[str]) -> None:
 
 
 def _index_title(slides: Sequence[PageSlide]) -> str:
-    """Name of the marker where all slides have one."""
-    markers = {slide.marker for slide in slides}
+    """Name of the marker where it is one."""
+    markers = {slide.marker for slide in slides} - {""}
     return f"{markers.pop()} %" if len(markers) == 1 else "Index %"
 
 

@@ -100,6 +100,7 @@ class CohortRow:
     def finished(self, summary: RunSummary) -> CohortRow:
         """Fill the row from a slide's results."""
         index = summary.labelling_index or {}
+        is_scored = summary.scoring["dab_cut_od"] is not None
         n_lost = len(summary.failed_boxes_px0)
         return replace(
             self,
@@ -107,14 +108,15 @@ class CohortRow:
             reason="" if summary.is_complete else f"{n_lost} parts could not be read or scored",
             model=summary.model,
             stain=summary.stain,
-            marker=str(summary.scoring.get("marker", "")) if summary.scores is not None else "",
+            marker=str(summary.scoring["marker"]) if is_scored else "",
             region=str(summary.region["name"]),
             n_nuclei=summary.n_nuclei,
-            n_positive=summary.n_positive if index else None,
-            n_negative=summary.n_negative if index else None,
+            n_positive=summary.n_positive if is_scored else None,
+            n_negative=summary.n_negative if is_scored else None,
             labelling_index=index.get("value"),
             low=index.get("low"),
             high=index.get("high"),
+            **_cut_of(summary),
             **_scores_of(summary),
             **summary.stain_statistics,
             region_area_mm2=summary.region_area_mm2,
@@ -128,14 +130,23 @@ class CohortRow:
         )
 
 
+def _cut_of(summary: RunSummary) -> dict[str, Any]:
+    """Columns on the cut, by which nuclei are classed also where the index is withheld; nothing on H&E."""
+    cut_od = summary.scoring["dab_cut_od"]
+    if cut_od is None:
+        return {}
+    # Where no cut was plausible a fixed one stands in its place, and the note says so.
+    not_fitted = next((note for note in summary.notes if note.startswith("DAB cut: ")), None)
+    cut_from = not_fitted.removeprefix("DAB cut: ") if not_fitted else summary.scoring["cut_from"]
+    return {"dab_cut_od": cut_od, "dab_cut_from": cut_from}
+
+
 def _scores_of(summary: RunSummary) -> dict[str, Any]:
-    """Columns that come from the scores of a Ki-67 slide; nothing on H&E."""
+    """Columns that come from the scores of a slide with an index; nothing without."""
     scores = summary.scores
     if scores is None:
         return {}
     interval, spot, cut = scores["interval"] or {}, scores["hot_spot"]["spot"] or {}, scores["cut"]
-    # Where no cut was plausible a fixed one stands in its place, and the note says so.
-    not_fitted = next((note for note in summary.notes if note.startswith("DAB cut: ")), None)
     return {
         "spatial_low": interval.get("low"),
         "spatial_high": interval.get("high"),
@@ -146,8 +157,6 @@ def _scores_of(summary: RunSummary) -> dict[str, Any]:
         "hot_spot_n": spot.get("n"),
         "hot_spot_low": spot.get("low"),
         "hot_spot_high": spot.get("high"),
-        "dab_cut_od": cut["dab_od"],
-        "dab_cut_from": not_fitted.removeprefix("DAB cut: ") if not_fitted else cut["from"],
         "share_near_cut": cut["share_within_0.05_od"],
     }
 

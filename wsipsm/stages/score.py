@@ -30,6 +30,8 @@ from wsipsm.stages.scoring import Scoring
 from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 
+_OF_THE_INDEX = ("index", "interval", "unweighted_mean", "area_weighted_mean", "hot_spot", "bands", "threshold_curve")
+"""Figures of a score that are a share of positive nuclei, or follow from one."""
 _COLUMNS = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
 
 
@@ -67,13 +69,23 @@ class Scored:
         """Names the scoring, and its folder in ``scores`` where a score made it."""
         return self.scoring.key
 
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What limits the figures that are given, in plain words; none is said of an index that is withheld."""
+        return self.score.flags if self.withheld is None else self.score.index.flags
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json`` and ``score.json``; a withheld index is None."""
+        """Plain values for ``--json`` and ``score.json``; with the index, all that gives it away is withheld."""
         values = self.score.to_dict()
         if self.withheld is not None:
-            values["index"] = None
-        told = {"index_withheld": self.withheld, "notes": list(self.notes), "annotations": self.annotations}
-        return {**told, **values, "flags": [*self.flags, *values["flags"]]}
+            values.update(dict.fromkeys(_OF_THE_INDEX))
+        told = {
+            "scoring": self.scoring.to_dict(),
+            "index_withheld": self.withheld,
+            "notes": list(self.notes),
+            "annotations": self.annotations,
+        }
+        return {**told, **values, "flags": [*self.flags, *self.limits]}
 
 
 def write_score(
@@ -129,7 +141,6 @@ def write_score(
         "fingerprint": info.fingerprint,
         "frame": frame.to_dict(),
         "region": region.to_dict(),
-        "scoring": scoring.to_dict(),
     }
     scored = Scored(
         run_dir.root,

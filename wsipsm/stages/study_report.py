@@ -14,7 +14,7 @@ import numpy as np
 from wsipsm.errors import OutputError
 from wsipsm.export.study_page import PageChart, PageSlide, StudyPage, study_page
 from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
-from wsipsm.keys import KI67, Artefact, Stain
+from wsipsm.keys import Artefact
 from wsipsm.ki67.drift import ControlChart, control_chart
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.stages.cohort_table import (
@@ -186,6 +186,6 @@ class StudyReport:
             drift=row.drift,
             notes=row.warnings,
             flags=row.flags,
-            withheld=row.labelling_index is None and row.n_nuclei is not None and row.stain == Stain.IHC,
-            marker=row.marker or KI67,
+            withheld=row.labelling_index is None and bool(row.n_nuclei) and bool(row.marker),
+            marker=row.marker,
         )
