@@ -196,3 +196,8 @@ def test_what_is_unused_but_lies_in_the_region_is_said_with_the_option(tmp_path:
     (note,) = read_roi(path, INFO).notes
     assert "'Nekrose' is unused; 100% of it lies in the region and is counted; --exclude-class \"Nekrose\"" in note
     assert area(path, exclude_class=("Nekrose",)) == LEFT_AREA - INSIDE_AREA
+
+
+def test_what_sounds_like_an_exclusion_is_no_example_of_what_counts(tmp_path: Path) -> None:
+    with pytest.raises(RoiError, match='--roi-class "none"'):
+        area(write(tmp_path / "roi.geojson", drawn(LEFT), classed(INSIDE, "Necrotic")))

@@ -10,7 +10,7 @@ import shapely
 from drawing import INFO, INSIDE, LEFT, RIGHT, classed, drawn, write
 
 from wsipsm.cli.region_table import lines_about_annotations
-from wsipsm.region import PolygonRegion, annotation_rows, note_on_searched, read_roi
+from wsipsm.region import PolygonRegion, Use, annotation_rows, note_on_searched, read_roi
 from wsipsm.tissue import TissueMask
 
 NUCLEI = np.random.default_rng(0).uniform(0, 1000, (2_000, 2))
@@ -49,7 +49,17 @@ def test_the_table_is_short(tmp_path: Path) -> None:
     assert max(map(len, lines)) < 100
     assert "and 20 more" in lines[-1]
     many = write(tmp_path / "b.geojson", *(classed((10 * k, 0, 5, 5), f"Tumor: {k}") for k in range(200)))
-    assert len(read_roi(many, INFO).parts) < 50
+    assert len(read_roi(many, INFO).parts) < 60
+
+
+@pytest.mark.parametrize("n", [49, 50, 51, 120])
+@pytest.mark.parametrize("has_own_class", [True, False])
+def test_no_annotation_is_missing_in_the_table(n: int, has_own_class: bool, tmp_path: Path) -> None:
+    counted = [classed((10 * k, 0, 8, 8), f"Tumor: {k}" if has_own_class else "Tumor") for k in range(n - 1)]
+    cut = classed((0, 0, 4, 4), "Ignore*")
+    parts = read_roi(write(tmp_path / "a.geojson", *counted, cut), INFO).parts
+    assert sum(part.shape.area for part in parts if part.use == Use.COUNTED) == (n - 1) * 64 - 16
+    assert [part.shape.area for part in parts if part.use == Use.CUT_OUT] == [16]
 
 
 @pytest.mark.parametrize("origin", [(0, 0), (300, 200)])

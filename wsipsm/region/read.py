@@ -182,14 +182,10 @@ def _parts(
     region: shapely.Polygon | shapely.MultiPolygon,
 ) -> tuple[DrawnPart, ...]:
     """Rows of the table of annotations: one each, or one a class where there are many."""
-    numbers = sorted(range(len(drawn)), key=lambda number: _ORDER.index(uses[number]))
-    groups: dict[object, list[int]] = {}
-    for number in numbers:
-        by_class = (drawn[number].classification, uses[number])
-        groups.setdefault(by_class if len(drawn) > _MAX_PARTS else number, []).append(number)
+    groups = _groups(drawn, uses)
     cutters = shapes[[use == Use.CUT_OUT for use in uses]]
     parts = []
-    for members in list(groups.values())[: _MAX_PARTS - 1]:
+    for members in groups:
         first = members[0]
         is_counted = uses[first] == Use.COUNTED
         if is_counted and len(members) == uses.count(Use.COUNTED):
@@ -198,9 +194,25 @@ def _parts(
             shape = shapes[first] if len(members) == 1 else merge(shapes[members])
             shape = clip(cut_out(shape, cutters) if is_counted else shape, frame.outline)
         name = drawn[first].name if len(members) == 1 else f"{len(members):,} annotations"
-        classification = drawn[first].classification
+        classes = {drawn[number].classification for number in members}
+        classification = classes.pop() if len(classes) == 1 else f"{len(classes):,} classes"
         parts.append(DrawnPart(name, classification, uses[first], shape))
     return tuple(parts)
+
+
+def _groups(drawn: Sequence[Drawn], uses: Sequence[Use]) -> list[list[int]]:
+    """Numbers of the annotations of each row, those that count first; none is left out."""
+    by_class: dict[object, list[int]] = {}
+    for number in sorted(range(len(drawn)), key=lambda number: _ORDER.index(uses[number])):
+        key = (drawn[number].classification, uses[number]) if len(drawn) > _MAX_PARTS else number
+        by_class.setdefault(key, []).append(number)
+    groups = list(by_class.values())
+    if len(groups) <= _MAX_PARTS:
+        return groups
+    # A hostile or a generated file has a class for each annotation: what is beyond the first ones stands by its use.
+    rest = [number for group in groups[_MAX_PARTS:] for number in group]
+    by_use = [[number for number in rest if uses[number] == use] for use in _ORDER]
+    return [*groups[:_MAX_PARTS], *filter(None, by_use)]
 
 
 def _notes_on_uses(parts: Sequence[DrawnPart], region: BaseGeometry, label: str) -> list[str]:

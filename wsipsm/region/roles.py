@@ -194,8 +194,9 @@ def _text(drawn: _Labelled) -> str:
 
 
 def _example(drawn: Sequence[_Labelled]) -> str:
-    """Class, or name, that a user may have meant: one that sounds of tumour first."""
-    texts = list(dict.fromkeys(one.classification or one.name for one in drawn if one.classification or one.name))
+    """Class, or name, that a user may have meant: one that sounds of tumour first, one to be cut out last."""
+    kept = [one for one in drawn if not _LIKE_EXCLUDED.search(_text(one))] or drawn
+    texts = list(dict.fromkeys(one.classification or one.name for one in kept if one.classification or one.name))
     cancer = [text for text in texts if re.search(r"carcinom|cancer|invasi|malign", text.casefold())]
     return (cancer or texts or [NO_CLASS])[0]
 
