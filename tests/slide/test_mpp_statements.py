@@ -27,6 +27,8 @@ def info_of(path: Path, mpp: float | None = None) -> SlideInfo:
     [
         (1e4 / 0.2271, "CENTIMETER", 0.2271, "used"),
         (25_400 / 0.25, "INCH", 0.25, "used"),
+        (1e3 / 0.2271, "MILLIMETER", 0.2271, "used"),
+        (1 / 0.2271, "MICROMETER", 0.2271, "used"),
         (1e4 / 0.2271, "INCH", 0.5768, "used"),
         (1e5 / 0.2271, "CENTIMETER", 0.0227, "refused"),
         (1e4 / 28.97, "CENTIMETER", 28.97, "refused"),
@@ -66,6 +68,11 @@ def test_resolution_tags(tmp_path: Path, resolution: float, unit: str, value: fl
         ("inch", 1 / 25_400),
         ("mm", 1e-3),
         ("nm", 1e3),
+        ("micrometers", 1),
+        ("millimetre", 1e-3),
+        ("meter", 1e-6),
+        ("thou", 1 / 25.4),
+        ("ft", 1 / 304_800),
     ],
 )
 def test_imagej_counts_in_the_unit_of_its_description(tmp_path: Path, unit: str, per_um: float) -> None:

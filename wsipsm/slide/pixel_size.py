@@ -15,24 +15,23 @@ OBJECTIVE = "objective power"
 TIFF_TAGS = "TIFF resolution tags"
 
 UM_PER_UNIT = {
-    "nm": 1e-3,
-    "å": 1e-4,
-    "um": 1.0,
-    "µm": 1.0,
-    "μm": 1.0,
-    "\\u00b5m": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "cm": 1e4,
-    "centimeter": 1e4,
-    "m": 1e6,
-    "in": 25_400.0,
-    "inch": 25_400.0,
-    "inches": 25_400.0,
+    name: um
+    for um, names in (
+        (1e-6, ("pm",)),
+        (1e-4, ("å",)),
+        (1e-3, ("nm", "nanometer", "nanometers", "nanometre", "nanometres")),
+        (1.0, ("um", "µm", "μm", "\\u00b5m", "micron", "microns")),
+        (1.0, ("micrometer", "micrometers", "micrometre", "micrometres")),
+        (1e3, ("mm", "millimeter", "millimeters", "millimetre", "millimetres")),
+        (1e4, ("cm", "centimeter", "centimeters", "centimetre", "centimetres")),
+        (1e5, ("dm",)),
+        (1e6, ("m", "meter", "meters", "metre", "metres")),
+        (25.4, ("thou", "mil")),
+        (25_400.0 / 72, ("pt",)),
+        (25_400.0, ("in", "inch", "inches")),
+        (304_800.0, ("ft", "foot", "feet")),
+    )
+    for name in names
 }
 """Units of length as OME-XML and ImageJ write them, in lower case; ImageJ escapes the Greek letter."""
 

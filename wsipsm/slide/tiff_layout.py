@@ -17,7 +17,8 @@ from wsipsm.slide.tiff_segment import MAX_SEGMENT_PX, SUPPORTED_COMPRESSIONS, se
 
 _GREY, _INVERTED_GREY, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
 _CONTIGUOUS = 1
-_INCH, _CENTIMETRE = 2, 3
+_UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}
+"""Of TIFF's ResolutionUnit; the last two are no part of the standard, and written by some."""
 _OME = "OME-XML"
 
 
@@ -70,9 +71,8 @@ def find_stated_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> list[Sta
         # ImageJ counts in the unit of its description, whatever the tag says.
         return stated + _stated_by_imagej(str(named), per_x, per_y)
     tag = page.tags.valueof("ResolutionUnit")
-    um, unit = {None: (None, "absent"), _INCH: (25_400.0, "inch"), _CENTIMETRE: (10_000.0, "cm")}.get(
-        None if tag is None else int(tag), (None, "none")
-    )
+    unit = "absent" if tag is None else _UNITS.get(int(tag), "none")
+    um = None if tag is None else um_per_unit(unit)
     return stated + stated_by_tags(per_x, per_y, um, unit)
 
 
