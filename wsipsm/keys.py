@@ -33,13 +33,14 @@ class NucleusClass(StrEnum):
 
 
 KI67 = "Ki-67"
-_NAMES_OF_KI67 = frozenset({"ki67", "mib1", "30-9", "sp6"})
+_NAMES_OF_KI67 = frozenset({"ki67", "mib1", "309", "sp6"})
+"""And of its antibodies' clones, without blanks and signs."""
 
 
 def marker_name(text: str) -> str:
-    """Spell a nuclear marker as reports do: ``ki67``, ``Ki-67`` and ``mib-1`` are Ki-67; others in capitals."""
-    plain = " ".join(text.split())
-    return KI67 if {plain.casefold(), plain.casefold().replace("-", "")} & _NAMES_OF_KI67 else plain.upper()
+    """Spell a nuclear marker as reports do: ``ki67``, ``Ki 67`` and ``mib-1`` are Ki-67; others in capitals."""
+    letters = "".join(char for char in text.casefold() if char.isalnum())
+    return KI67 if letters in _NAMES_OF_KI67 else " ".join(text.split()).upper()
 
 
 class Column(StrEnum):

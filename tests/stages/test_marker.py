@@ -39,7 +39,7 @@ def told(summary: RunSummary) -> str:
     return "\n".join(lines_about_run(summary))
 
 
-@pytest.mark.parametrize("text", ["ki67", "Ki-67", "KI67", "mib1", "MIB-1", "ki-67"])
+@pytest.mark.parametrize("text", ["ki67", "Ki-67", "KI67", "mib1", "MIB-1", "ki-67", "Ki 67", "ki_67", "30-9"])
 def test_ki67_has_one_spelling(text: str) -> None:
     assert marker_name(text) == "Ki-67"
 
@@ -59,6 +59,7 @@ def test_another_marker_has_its_name_and_no_band_of_ki67(tmp_path: Path) -> None
 
 def test_ki67_is_the_default_and_printed(tmp_path: Path) -> None:
     summary = run(tmp_path, draw_nuclei(500, 400))
+    assert run(tmp_path, draw_nuclei(500, 400), marker="Ki-67").was_done
     assert summary.scores is not None
     assert len(summary.scores["bands"]) == 2
     assert "Ki-67 labelling index" in told(summary)

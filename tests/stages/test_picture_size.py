@@ -40,6 +40,14 @@ def test_a_run_can_refuse_it_with_the_size_that_fits(drawn: Path, tmp_path: Path
     assert caught.value.exit_code == 3
 
 
+def test_results_that_were_flagged_are_refused_without_being_made_again(drawn: Path, tmp_path: Path) -> None:
+    flagged = RunOptions(mpp=0.08, workers=0)
+    run_slide(drawn, tmp_path, flagged, ignore_events)
+    with pytest.raises(MissingMppError, match=r"--mpp 0\.[23]"):
+        run_slide(drawn, tmp_path, flagged.model_copy(update={"on_pixel_size": "refuse"}), ignore_events)
+    assert run_slide(drawn, tmp_path, flagged, ignore_events).was_done
+
+
 @pytest.mark.parametrize(
     ("name", "mpp", "verdict"),
     [

@@ -12,14 +12,15 @@ from wsipsm.config import RunOptions
 from wsipsm.engine.events import BlockReport, Listener, RunPlanned, StageStarted, ignore_events
 from wsipsm.errors import RoiError, UsageError
 from wsipsm.instances.shard import check_shard
-from wsipsm.keys import Artefact
+from wsipsm.keys import Artefact, marker_name
 from wsipsm.models.registry import resolve_model
 from wsipsm.paths import find_no_file
-from wsipsm.quality.finding import flags_of
+from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
+from wsipsm.stages.picture_size import refuse_picture_size
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.stages.provenance import result_code
 from wsipsm.stages.scoring import Scoring, clear_aside, forget_results, is_whole, own_results, show_own, shows_own
@@ -32,6 +33,7 @@ NOT_IN_REQUEST = MappingProxyType(
         "workers": "results do not depend on how many work",
         "scheduler": "nor on where they do",
         "overwrite": "asks for the same once more",
+        "on_pixel_size": "refuses a slide, and changes no result",
         "absent_class_is_error": "decides whether a region is refused, never what it holds",
         "model": "its card, with the checksum of its weights, stands in its place",
     }
@@ -117,6 +119,8 @@ def prepare_slide(
         claim_slide_folder(run_dir, slide.info, address, options.image)
         finished = finished_before(run_dir, request)
         if finished is not None and not options.overwrite:
+            if options.on_pixel_size == "refuse":
+                refuse_picture_size([Finding.model_validate(check) for check in finished.checks], slide.info.path)
             return _shown(run_dir, finished)
         _make_folder(run_dir, start_anew=finished is not None)
         listener(StageStarted("plan", str(slide_path)))
@@ -147,6 +151,7 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
         value = getattr(options, name)
         if isinstance(value, Path):
             chosen[name] = _content_digest(value, name)
+    chosen["marker"] = marker_name(options.marker)
     model = None
     if options.model is not None:
         model = resolve_model(options.model)[1].model_dump(mode="json")

@@ -128,7 +128,7 @@ def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
 
 
 def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple[Finding, ...]:
-    """Findings of the run, with those on the cut made again for the nuclei and the cut of a scoring."""
+    """Take the findings of the run, those on the cut made again for the nuclei and the cut of a scoring."""
     names = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
     x, y, dab_od = read_columns(own_results(stored.run_dir).path(Artefact.CELLS), names)
     inside = region.contains(np.stack([x, y], axis=1))
