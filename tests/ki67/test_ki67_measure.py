@@ -48,6 +48,13 @@ def test_labels_choose_the_order_and_absent_ones_are_nan() -> None:
         assert np.isnan(values[[1, 3]]).all()
 
 
+def test_the_background_is_no_nucleus() -> None:
+    labels, hematoxylin, dab, maps = drawn(0)
+    chosen = measure_nuclei(labels, hematoxylin, dab, maps, ("nucleus", "positive"), labels=np.array([0, 1, -1]))
+    for values in chosen.values():
+        assert np.isnan(values).tolist() == [True, False, True]
+
+
 def test_he_has_no_dab_and_unknown_maps_are_left_out() -> None:
     labels, hematoxylin, _, maps = drawn(1)
     assert set(measure_nuclei(labels, hematoxylin, None, maps, ("distance", "nucleus"))) == {
