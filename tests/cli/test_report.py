@@ -9,7 +9,11 @@ import pytest
 from wsipsm.cli.report import lines_about_index, lines_about_run
 from wsipsm.ki67.index import labelling_index
 from wsipsm.ki67.score import Ki67Score, score_nuclei
+from wsipsm.quality.finding import Finding, Verdict
+from wsipsm.stages.report import overview_caption
+from wsipsm.stages.scoring import Scoring
 from wsipsm.stages.summary import RunSummary
+from wsipsm.stages.write import Totals
 
 
 def summary(**values: Any) -> RunSummary:
@@ -135,3 +139,15 @@ def test_a_withheld_index_gives_its_reason_in_place_of_the_number() -> None:
     lines = lines_about_run(summary(labelling_index=None, labelling_index_note=reason, flags=[reason]))
     assert f"Ki-67: {reason}" in lines
     assert not any("27.1%" in line for line in lines)
+
+
+def test_the_caption_of_an_overview_has_figures_flag_and_use_each_where_it_is_not_cut() -> None:
+    finding = Finding(name="x", value=1.0, verdict=Verdict.FLAG, text="the picture is doubtful." * 20)
+    scoring = Scoring("key", "run", "all nuclei", "hash", 0.25, "fitted")
+    caption = overview_caption(f"/a/n\n{'n' * 200}.svs", Totals(199, 36, 163), scoring, [finding]).splitlines()
+    assert caption[0].startswith("199 nuclei, Ki-67 18.1%; all nuclei; n")
+    assert caption[1].startswith("FLAG: the picture is doubtful.")
+    assert caption[2] == "Research use, not for diagnosis."
+    withheld = finding.model_copy(update={"verdict": Verdict.WITHHOLD})
+    assert "%" not in overview_caption("a.svs", Totals(199, 36, 163), scoring, [withheld])
+    assert len(overview_caption("a.svs", Totals(199, 36, 163), scoring, []).splitlines()) == 2

@@ -8,7 +8,7 @@ import pytest
 import shapely
 from PIL import Image
 
-from wsipsm.export.overview import COLOURS, OverviewCanvas, write_overview
+from wsipsm.export.overview import COLOURS, OverviewCanvas, caption_px, write_overview
 from wsipsm.instances.table import build_table
 from wsipsm.keys import Column
 
@@ -51,6 +51,19 @@ def test_large_nuclei_are_outlined_where_they_lie(tmp_path: Path) -> None:
         assert np.ptp(columns) == pytest.approx(40, abs=3)
         assert not coloured(image, name)[y, x]  # an outline, not a blot
     assert picture[400:].min() < 80  # caption and legend below
+
+
+@pytest.mark.parametrize("width", [300, 720, 2000])
+def test_every_line_of_a_caption_is_drawn_and_a_long_one_cut(width: int, tmp_path: Path) -> None:
+    ground = np.full((200, width, 3), 225, np.uint8)
+    line = round(np.clip(max(width, 720) / 70, 14, 40) * 1.5)
+    for n in (1, 2, 3):
+        OverviewCanvas(ground, 2.0).save(tmp_path / "o.png", "\n".join(["w" * 400, "FLAG", "use"][:n]))
+        strip = read(tmp_path / "o.png")[200:]
+        assert len(strip) == caption_px(max(width, 720))
+        drawn = [bool((part < 90).any()) for part in np.split(strip, range(line, len(strip), line))]
+        assert sum(drawn) in (n, n + 1)
+        assert strip[:, -4:].min() == 255
 
 
 def test_small_nuclei_become_dots_beside_the_tissue(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ _MAX_CROWDING = 0.06
 """Nuclei a pixel of the occupied part above which dots run into each other."""
 _MIN_WIDTH_PX = 720
 _REGION_COLOUR = (20, 20, 20)
+CAPTION_LINES = 3
 _WHITE = (255, 255, 255)
 _PALE = 0.45
 """Cover of white on the ground of dots and heat."""
@@ -128,7 +129,7 @@ class OverviewCanvas:
         path
             File to write.
         caption
-            One line below the picture.
+            At most ``CAPTION_LINES`` lines below the picture; one that is too long is cut.
         about
             Names and texts that the file carries unseen.
 
@@ -290,12 +291,19 @@ def _beside(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def caption_px(width: int) -> int:
     """Height of the strip with caption, legend and scale bar below a picture of a width."""
     text_px, pad = _text_and_pad(width)
-    return 2 * round(text_px * 1.5) + 2 * pad
+    return (CAPTION_LINES + 1) * round(text_px * 1.5) + 2 * pad
 
 
 def _text_and_pad(width: int) -> tuple[int, int]:
     text_px = int(np.clip(width / 70, 14, 40))
     return text_px, text_px // 2
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """Cut a text to a width in pixels."""
+    while font.getlength(text) > width and len(text) > 8:
+        text = text[: int(len(text) * 0.97) - 4].rstrip(" ,;.…") + "…"
+    return text
 
 
 def _captioned(
@@ -310,13 +318,14 @@ def _captioned(
     text_px, pad = _text_and_pad(full_width)
     line = round(text_px * 1.5)
     font = ImageFont.load_default(size=text_px)
-    while font.getlength(caption) > full_width - 2 * pad and len(caption) > 8:
-        caption = caption[: int(len(caption) * 0.97) - 4].rstrip(" ,;.…") + "…"
     image = Image.new("RGB", (full_width, height + caption_px(full_width)), _WHITE)
     image.paste(Image.fromarray(picture), ((full_width - width) // 2, 0))
     draw = ImageDraw.Draw(image)
-    draw.text((pad, height + pad), caption, fill=(20, 20, 20), font=font)
-    x, y = float(pad), height + pad + line
+    lines = caption.splitlines()[:CAPTION_LINES]
+    for number, text in enumerate(lines):
+        shown = _shortened(text, font, full_width - 2 * pad)
+        draw.text((pad, height + pad + number * line), shown, fill=(20, 20, 20), font=font)
+    x, y = float(pad), height + pad + len(lines) * line
     for text, colour in legend:
         draw.ellipse((x, y + text_px * 0.2, x + text_px * 0.8, y + text_px), fill=colour)
         draw.text((x + text_px * 1.1, y), text, fill=(60, 60, 60), font=font)

@@ -22,6 +22,7 @@ from wsipsm.stages.score import Scored
 from wsipsm.stages.scoring import Scoring
 from wsipsm.stages.summary import RESEARCH_USE, RESULTS, RunSummary
 from wsipsm.stages.write import AREA_STEP_UM2, Totals
+from wsipsm.text import clean_text
 
 if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not reach it
     from wsipsm.stages.segment import Segmented
@@ -168,14 +169,12 @@ def summarise(
 
 
 def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequence[Finding]) -> str:
-    """Say in one line what an overview of a slide shows."""
-    told = f"{Path(path).name}: {totals.n_nuclei:,} nuclei, {scoring.region}"
+    """Say what an overview shows, in lines: figures before names, which may be cut; the gravest flag; its use."""
     n_scored = totals.n_positive + totals.n_negative
     withheld = reason_to_withhold(findings) is not None
     index = f", {scoring.marker} {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
-    flags = flags_of(findings)
-    flagged = f" FLAG: {flags[0]}" if flags else ""
-    return f"{told}{index}.{flagged} {RESEARCH_USE}"
+    told = f"{totals.n_nuclei:,} nuclei{index}; {scoring.region}; {clean_text(Path(path).name)}"
+    return "\n".join([told, *(f"FLAG: {flag}" for flag in flags_of(findings)[:1]), f"{RESEARCH_USE}."])
 
 
 def round_down(share: float) -> float:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from wsipsm.errors import OutputError
 from wsipsm.export.study_page import PageChart, PageSlide, StudyPage, study_page
 from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
 from wsipsm.keys import Artefact
@@ -140,7 +139,7 @@ class StudyReport:
         # Of the run's own scoring, as the table is: a later one may be shown at the top of the slide's folder.
         place = own_results(RunDir(self._folder / name)).root
         # A slide's results without a picture are still results; a full disk is told by the table.
-        with suppress(OutputError):
+        with suppress(OSError):  # another command may make the slide's results anew just now
             if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
                 self._pictured.add(name)
 
