@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import euler_number
 
-from wsipsm.instances.decode import decode, decode_instances
+from wsipsm.instances.decode import _hole_counts, decode, decode_instances
 from wsipsm.models.card import DecodeSettings
 
 OUTPUTS = ("nucleus", "distance")
@@ -250,6 +250,25 @@ def test_every_label_is_one_part_without_holes(seed: int, noise: float, chosen: 
         assert euler_number(mask, connectivity=2) == 1
         assert np.array_equal(ndimage.binary_fill_holes(mask), mask)
         assert 4.0 <= mask.sum() * MPP**2 <= 400.0
+
+
+@pytest.mark.parametrize(("height", "n"), [(0.25, 2), (0.249, 1)])
+def test_a_peak_of_just_the_lowest_height_divides(height: float, n: int) -> None:
+    maps = np.zeros((2, 30, 70), np.float32)
+    maps[0, 5:25, 5:65] = 1
+    maps[1, 15, [20, 50]] = height
+    chosen = DecodeSettings(distance_sigma_px=0, peak_min=0.25, max_area_um2=4000)
+    assert decode_instances(maps, OUTPUTS, chosen, MPP).max() == n
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_holes_are_counted_as_euler_counts_them(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    parts, n = ndimage.label(random.random((24, 24)) < random.uniform(0.4, 0.9), np.ones((3, 3)))
+    labels = np.where(parts > 0, random.permutation(n)[parts - 1] + 1, 0).astype(np.int32)
+    expected = [1 - euler_number(labels == label, connectivity=2) for label in range(1, n + 1)]
+    assert _hole_counts(labels).tolist() == [0, *expected]
 
 
 def nuclei_away_from_border(labels: NDArray[np.int32], margin: int) -> set[bytes]:

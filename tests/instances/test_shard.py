@@ -77,6 +77,14 @@ def test_a_bit_that_turned_in_a_shard_is_seen(tmp_path: Path) -> None:
     assert check_shard(path, PLACE) == FACTS
 
 
+def test_without_a_cut_or_without_dab_nuclei_have_no_class() -> None:
+    measured = {Column.PROBABILITY: np.full(3, 0.9), Column.HEMATOXYLIN_OD: np.full(3, 0.3)}
+    with_dab = {**measured, Column.DAB_OD: np.array([0.1, 0.2, 0.6])}
+    for columns, cut in ((measured, None), (measured, 0.2), (with_dab, None)):
+        whole = build_table(polygons(), columns, mpp_px0=0.5, fingerprint="slide", dab_cut_od=cut)
+        assert whole.column(Column.CLASS.value).to_pylist() == ["Nucleus"] * 3
+
+
 def test_columns_and_values_of_the_table() -> None:
     whole = table()
     assert whole.schema.equals(nuclei_schema())

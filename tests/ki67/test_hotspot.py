@@ -9,7 +9,7 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
-from wsipsm.ki67.hotspot import HotSpot, _smooth, find_hot_spot
+from wsipsm.ki67.hotspot import FEWEST_SEARCHES, HotSpot, _smooth, find_hot_spot
 from wsipsm.ki67.spatial import Lattice
 
 Nuclei = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]
@@ -118,6 +118,7 @@ def test_place_moves_with_the_slide() -> None:
 
 def test_options_out_of_range_are_refused() -> None:
     xy_um, positive, _ = draw(0)
+    assert find_hot_spot(xy_um, positive, min_nuclei=1, n_resamples=FEWEST_SEARCHES).spot is not None
     for options in ({"min_nuclei": 0}, {"max_side_um": 10.0}, {"max_side_um": float("nan")}, {"n_resamples": 2}):
         with pytest.raises(ValueError, match="hot spot:"):
             find_hot_spot(xy_um, positive, **options)
