@@ -47,7 +47,10 @@ def test_the_table_is_short(tmp_path: Path) -> None:
     lines = lines_about_annotations(annotation_rows(read_roi(path, INFO), NUCLEI, 0.5))
     assert len(lines) == 22
     assert max(map(len, lines)) < 100
-    assert "and 20 more" in lines[-1]
+    assert lines[-1] == "  and 20 more (20 counted), which --json lists"
+    some = [classed((10 * k, 0, 5, 5), "Tumor" if k < 22 else "Ignore*") for k in range(25)]
+    rows = annotation_rows(read_roi(write(tmp_path / "some.geojson", *some), INFO), NUCLEI, 0.5)
+    assert "and 5 more (2 counted, 3 cut out)" in lines_about_annotations(rows)[-1]
     many = write(tmp_path / "b.geojson", *(classed((10 * k, 0, 5, 5), f"Tumor: {k}") for k in range(200)))
     assert len(read_roi(many, INFO).parts) < 60
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,8 +31,9 @@ def lines_about_annotations(rows: Sequence[Mapping[str, Any]], indent: str = "  
         + "".join("  " + text.rjust(width) for text, width in zip(row[3:], widths[3:], strict=True))
         for row in cells
     ]
-    more = len(rows) - _MAX_ROWS
-    return [*lines, *([f"{indent}and {more} more, which --json lists"] if more > 0 else [])]
+    rest = Counter(str(row["use"]) for row in rows[_MAX_ROWS:])
+    uses = ", ".join(f"{n:,} {use}" for use, n in rest.items())
+    return [*lines, *([f"{indent}and {rest.total():,} more ({uses}), which --json lists"] if rest else [])]
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
