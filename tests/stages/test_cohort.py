@@ -86,6 +86,14 @@ def test_a_slide_named_twice_is_done_once(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "b.svs", tmp_path, tmp_path / "." / "a.svs") == ["b.svs", "a.svs"]
 
 
+@pytest.mark.parametrize("given", [{"roi_class": ("a",)}, {"exclude_class": ("a",)}, {"tma_cores": True}])
+def test_choices_about_annotations_need_a_region(tmp_path: Path, given: dict[str, Any]) -> None:
+    touch(tmp_path, "a.svs")
+    with pytest.raises(UsageError, match=r"--(roi-class|exclude-class|tma-cores): given where no slide has a region"):
+        run_cohort([tmp_path / "a.svs"], tmp_path / "out", RunOptions(**given), ignore_events)
+    assert not (tmp_path / "out").exists()
+
+
 def test_slides_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
     touch(tmp_path, "x/case.svs", "y/case.ndpi", "y/other.svs", "z/CASE.svs")
     ids = [slide.id for slide in list_slides([tmp_path], tmp_path / "out")]

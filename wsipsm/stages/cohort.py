@@ -94,6 +94,7 @@ def run_cohort(
     # A class that some of the slides have not is no slip of the pen.
     options = options.model_copy(update={"absent_class_is_error": False})
     found = read_study([str(source) for source in sources], out, tuple(COLUMNS))
+    _require_annotations(options, found.slides)
     with hold_folder(out) as lock, Journal(out) as journal:
         cache = _open_cache(found.slides, out, how, journal)
         looked = check_slides(found.slides, options, cache, lambda n, of: listener(SlidesChecked(n, of)))
@@ -108,6 +109,21 @@ def run_cohort(
             study = RunningStudy(out, found.slides, options, how, listener, journal, lock, fetcher)
             study.run(problems)
     return CohortSummary(str(out / CSV_NAME), tuple(study.rows))
+
+
+def _require_annotations(options: RunOptions, slides: Sequence[CohortSlide]) -> None:
+    """Refuse choices about annotations where no slide has any: nobody would see that they choose nothing."""
+    given = {
+        "--roi-class": options.roi_class,
+        "--exclude-class": options.exclude_class,
+        "--tma-cores": options.tma_cores or None,
+    }
+    flags = [flag for flag, value in given.items() if value is not None]
+    if flags and options.roi is None and all(slide.roi is None for slide in slides):
+        raise UsageError(
+            f"{flags[0]}: given where no slide has a region; a GeoJSON with annotations is needed. Add --roi, or a "
+            "column roi to the manifest."
+        )
 
 
 def _open_cache(slides: Sequence[CohortSlide], out: Path, how: CohortOptions, journal: Journal) -> SlideCache | None:
