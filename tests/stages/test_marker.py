@@ -11,7 +11,9 @@ import orjson
 import pytest
 from PIL import Image
 from stand_in import MPP, draw_nuclei
+from typer.testing import CliRunner
 
+from wsipsm.cli.main import app
 from wsipsm.cli.report import lines_about_run
 from wsipsm.cli.score import lines_about_score
 from wsipsm.config import RunOptions
@@ -124,3 +126,13 @@ def test_an_ihc_model_on_he_gives_no_index(tmp_path: Path) -> None:
     summary = run(tmp_path, pink.astype(np.uint8), model="ki67-ihc")
     assert summary.labelling_index is None
     assert any("looks like H&E" in flag for flag in summary.flags)
+
+
+def test_a_study_says_on_the_screen_that_slides_are_flagged(tmp_path: Path) -> None:
+    rgb = draw_nuclei(300, 200)
+    grey = np.repeat(rgb.mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    command = ["cohort", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out"), "--mpp", str(MPP)]
+    done = CliRunner().invoke(app, [*command, "--workers", "0"])
+    assert done.exit_code == 0, done.output
+    assert "FLAG: 1 of them" in done.output

@@ -204,4 +204,7 @@ def _whole_command(given: StudyRequest, out: Path | None, resume: Path | None) -
 def _lines_about(summary: CohortSummary) -> list[str]:
     lines = [f"{summary.n_slides} slides: {summary.n_done} done, {summary.n_failed} failed"]
     lines += [f"  failed: {slide}: {reason}" for slide, reason in summary.failures]
+    n_flagged = sum(bool(row.flags) for row in summary.rows)
+    if n_flagged:
+        lines.append(f"FLAG: {n_flagged} of them; the column flags says why, and whether an index is withheld")
     return [*lines, f"table in {summary.table}", f"  look at {summary.page}"]
