@@ -12,8 +12,9 @@ from wsipsm.errors import BudgetError
 # outputs), and rounded up by about a tenth.
 _PROCESS_BYTES = 660 * 2**20
 """Python with numpy, OpenCV, shapely, pyarrow, OpenVINO and torch, a loaded network, and one read of a slide."""
-_CLIENT_BYTES = 400 * 2**20
-"""This process beside its workers: thumbnail, scheduler, one shard at a time."""
+_CLIENT_BYTES = 720 * 2**20
+"""This process beside its workers: thumbnail, scheduler, one shard at a time, and the network, with which planning
+checks the pixel size (640 MiB measured 2026-11-29, 365 before that check)."""
 _SERIAL_BYTES = 150 * 2**20
 """What is left of that when this process works itself."""
 _BYTES_PER_BLOCK_PX = 65
