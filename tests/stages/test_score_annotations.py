@@ -131,3 +131,16 @@ def test_what_is_open_is_refused_before_any_work(result: RunSummary, slide: Path
     refused = CliRunner().invoke(app, ["score", result.folder, "--roi-class", "TILs"])
     assert refused.exit_code == 2
     assert "--roi-class: given without --roi" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("", "Necrosis"), ("Ignore", "Tumor"), ("Necrosis, in part", "Tumor"), ("excluded?", "Stroma")]
+)
+def test_a_kept_region_is_read_back_whatever_it_is_called(
+    name: str, kind: str, result: RunSummary, tmp_path: Path
+) -> None:
+    first = score(result.folder, write(tmp_path / "roi.geojson", area(LEFT, name=name, classification=kind)))[1]
+    kept = Path(result.folder) / Artefact.SCORES / first["key"] / Artefact.REGION
+    again = score(result.folder, kept, "--dab-cut", "0.3")[1]
+    assert again["index"]["n_scored"] == first["index"]["n_scored"] > 20
+    assert again["scoring"]["region"] == first["scoring"]["region"]

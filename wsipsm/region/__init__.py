@@ -2,7 +2,17 @@
 
 from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
 from wsipsm.region.read import read_roi
-from wsipsm.region.roles import RoiRules
+from wsipsm.region.roles import PLAIN_CLASS, RoiRules
 from wsipsm.region.table import annotation_rows, note_on_searched
 
-__all__ = ["DrawnPart", "PolygonRegion", "Region", "RoiRules", "Use", "annotation_rows", "note_on_searched", "read_roi"]
+__all__ = [
+    "PLAIN_CLASS",
+    "DrawnPart",
+    "PolygonRegion",
+    "Region",
+    "RoiRules",
+    "Use",
+    "annotation_rows",
+    "note_on_searched",
+    "read_roi",
+]

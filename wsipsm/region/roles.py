@@ -21,8 +21,8 @@ EVERY_CLASS = "*"
 """Given as a class: every annotation that is not cut out."""
 NO_CLASS = "none"
 """Given as a class: annotations without one."""
-_PLAIN = "region"
-"""QuPath's ``Region*``: no more than an area."""
+PLAIN_CLASS = "Region*"
+"""QuPath's class for no more than an area."""
 _MAX_LISTED = 12
 _LIKE_EXCLUDED = re.compile(r"\b(ignor|exclu|necro|artefa|artifa)")
 _LIKE_TUMOUR = re.compile(r"tumou?r")
@@ -61,6 +61,9 @@ def class_key(text: str) -> str:
     """Class or component of one in the form that is compared: without case, a trailing ``*`` and spare blanks."""
     parts = (" ".join(part.split()).rstrip("*").strip() for part in unicodedata.normalize("NFC", text).split(":"))
     return ": ".join(part.casefold() for part in parts if part)
+
+
+_PLAIN = class_key(PLAIN_CLASS)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from wsipsm.keys import KI67, Artefact, Column
 from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
-from wsipsm.region import PolygonRegion, Region, annotation_rows
+from wsipsm.region import PLAIN_CLASS, PolygonRegion, Region, annotation_rows
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
@@ -174,7 +174,8 @@ def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Re
     if isinstance(region, PolygonRegion):
         about = {**slide_facts(info, frame), "scoring": scoring.to_dict()}
         with write_aside(run_dir.path(Artefact.REGION)) as temporary:
-            drawn = [Annotation(region.shape, region.name)]
+            # With a class: read again, the name of the region is none of what counts and what is cut out.
+            drawn = [Annotation(region.shape, region.name, PLAIN_CLASS)]
             temporary.write_bytes(annotation_bytes(frame, drawn, about, region.shape))
         run_dir.remove(Artefact.TISSUE)
     elif isinstance(region, TissueMask):
