@@ -20,6 +20,7 @@ from wsipsm.engine.events import ignore_events
 from wsipsm.errors import RoiError
 from wsipsm.keys import Artefact, Column
 from wsipsm.stages.run import run_slide
+from wsipsm.stages.scoring import OWN
 from wsipsm.stages.summary import RunSummary
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -51,7 +52,9 @@ def result(slide: Path, tmp_path: Path) -> RunSummary:
 
 
 def count(folder: str, shape: shapely.Geometry) -> int:
-    table = pq.read_table(Path(folder) / Artefact.CELLS, columns=[Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0])
+    # The run's own nuclei: those at the top of the folder are of the last scoring.
+    own = Path(folder) / Artefact.SCORES / OWN / Artefact.CELLS
+    table = pq.read_table(own, columns=[Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0])
     return int(np.count_nonzero(shapely.contains_xy(shape, *(column.to_numpy() for column in table.columns))))
 
 
