@@ -24,7 +24,7 @@ RESEARCH_USE = "Research use, not for diagnosis"
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Result of one slide; ``summary.json`` holds the same."""
+    """Result of one slide; ``summary.json`` holds the same, and the sizes of the run's files."""
 
     slide: str
     """Path it was opened from."""
