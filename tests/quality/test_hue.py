@@ -30,6 +30,8 @@ from virtual_stains import compose as composed
 
 from wsipsm.quality.finding import Finding, Verdict, flags_of
 from wsipsm.quality.hue import check_hues
+from wsipsm.slide.open import open_slide
+from wsipsm.slide.read import read_thumbnail
 
 
 @cache
@@ -93,7 +95,7 @@ def test_another_counterstain_is_flagged() -> None:
 
 def plain_variants(rgb: Rgb) -> dict[str, NDArray[np.uint8]]:
     variants = {"itself": rgb, "haze": hazy(rgb, 0.25), "compressed": as_jpeg(rgb, 30)}
-    variants |= {f"DAB x {dab}": with_strength(rgb, dab=dab) for dab in (0.6, 0.8, 1.3, 1.6)}
+    variants |= {f"DAB x {dab}": with_strength(rgb, dab=dab) for dab in (0.4, 0.5, 0.6, 0.8, 1.3, 1.6)}
     variants |= {f"hematoxylin x {factor}": with_strength(rgb, hematoxylin=factor) for factor in (0.6, 1.4, 1.8)}
     return variants | {f"tint {tint}": tinted(rgb, tint) for tint in TINTS}
 
@@ -118,6 +120,19 @@ def test_without_glass_its_tint_may_be_the_cause_so_nothing_but_grey_withholds()
     found = check_hues((dark * np.array([1, 0.85, 0.55])).astype(np.uint8))
     assert Verdict.WITHHOLD not in [finding.verdict for finding in found]
     assert any("No glass was seen" in flag for flag in flags_of(found))
+
+
+@pytest.mark.parametrize("dab", [0.4, 0.5, 0.6, 1.6])
+def test_faint_and_dark_dab_on_real_ki67_is_not_flagged(data_dir: Path, dab: float) -> None:
+    with open_slide(data_dir / "slides/real/ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif", identify=False) as slide:
+        crop = read_thumbnail(slide, 1101)[0]
+    pictures = [crop]
+    for path in sorted(data_dir.glob("unlabelled/ihc/pnet_ki67/*")):
+        with Image.open(path) as image:
+            pictures.append(np.array(image.convert("RGB")))
+    assert len(pictures) > 3
+    for rgb in pictures:
+        assert flags_of(check_hues(with_strength(rgb, dab=dab).reshape(-1, 3))) == []
 
 
 def test_real_ki67_of_many_laboratories_is_not_flagged(data_dir: Path) -> None:

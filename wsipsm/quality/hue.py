@@ -32,8 +32,12 @@ COUNTERSTAIN_GREEN = (0.24, 1.8)
 """Real: 0.43 to 1.34; methyl green 0.15."""
 GREEN_EXCESS_MAX = 1.28
 """Real DAB: 1.09 and less; AEC 1.41 and more, purple 1.8, fast red 2.1."""
-NEUTRAL_MAX, NEUTRAL_CERTAIN = 0.6, 0.67
-"""Real DAB: 0.53 and less, 0.58 when it is made 0.6 times as strong; drawn melanin 0.60 to 0.76, silver 1."""
+NEUTRAL_MAX, NEUTRAL_CERTAIN = 0.52, 0.6
+"""Where the chromogen is strong. Real DAB: 0.34 and less; drawn melanin 0.53 to 0.76, silver 1."""
+PALE_NEUTRAL_MAX = 1.0
+"""Where it is pale: the hematoxylin in the same nucleus outweighs faint DAB, up to 0.89 at 0.4 times its strength."""
+_STRONG_OD_SUM = 1.6
+"""Median of the purest pixels. Drawn pigment: 2.07 and more; real DAB at 0.6 times its strength: 1.4 and less."""
 
 
 def check_hues(pixels: NDArray[np.uint8]) -> tuple[Finding, ...]:
@@ -119,7 +123,8 @@ def _check_chromogen(stained: NDArray[np.float32]) -> tuple[Finding, Finding]:
             warmth = _warmth(taken)
             purest = taken[warmth >= np.quantile(warmth, 1 - _PUREST_SHARE)]
             red, green, blue = np.median(purest / purest.sum(axis=1, keepdims=True), axis=0)
-            return _check_red(float(2 * green / (red + blue))), _check_dark(float(red / blue))
+            is_strong = float(np.median(purest.sum(axis=1))) >= _STRONG_OD_SUM
+            return _check_red(float(2 * green / (red + blue))), _check_dark(float(red / blue), is_strong)
     text = f"only {len(taken)} pixels of the sample are as strong as DAB: too few to judge their hue."
     return _unknown("chromogen_red", text), _unknown("chromogen_dark", text)
 
@@ -135,17 +140,17 @@ def _check_red(value: float) -> Finding:
     return _finding(name, value, Verdict.WITHHOLD, text, high=GREEN_EXCESS_MAX)
 
 
-def _check_dark(value: float) -> Finding:
-    name = "chromogen_dark"
-    if value <= NEUTRAL_MAX:
-        return _finding(name, value, Verdict.OK, "the chromogen is no blacker than DAB.", high=NEUTRAL_MAX)
+def _check_dark(value: float, is_strong: bool) -> Finding:
+    name, high = "chromogen_dark", NEUTRAL_MAX if is_strong else PALE_NEUTRAL_MAX
+    if value <= high:
+        return _finding(name, value, Verdict.OK, "the chromogen is no blacker than DAB.", high=high)
     text = (
-        f"what is dark here is blackish, not the brown of DAB (red over blue {value:.2f}, DAB at most {NEUTRAL_MAX:g}; "
+        f"what is dark here is blackish, not the brown of DAB (red over blue {value:.2f}, DAB at most {high:g}; "
         "melanin and formalin pigment about 0.7, silver 1): pigment may be counted as positive. Look at the slide; "
         "bleach pigment, or use another chromogen."
     )
-    verdict = Verdict.WITHHOLD if value > NEUTRAL_CERTAIN else Verdict.FLAG
-    return _finding(name, value, verdict, text, high=NEUTRAL_MAX)
+    verdict = Verdict.WITHHOLD if is_strong and value > NEUTRAL_CERTAIN else Verdict.FLAG
+    return _finding(name, value, verdict, text, high=high)
 
 
 def _warmth(od: NDArray[np.float32]) -> NDArray[np.float32]:
