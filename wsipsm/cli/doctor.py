@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from wsipsm.cli.options import AsJson
-from wsipsm.cli.terminal import show, show_json
+from wsipsm.cli.terminal import show, show_json, show_word
 from wsipsm.errors import EXIT_OK, EXIT_UNEXPECTED
 
 _COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
@@ -27,8 +27,7 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
-            # Alone, since a line that is shown is cleaned of colours; and without them where no terminal shows it.
-            typer.secho(f"{finding.state:4}", fg=_COLOURS[finding.state], nl=False)
+            show_word(f"{finding.state:4}", _COLOURS[finding.state])
             show(f"  {finding.subject:{width}}  {finding.found}")
             if finding.remedy:
                 show(f"      {'':{width}}  {finding.remedy}")

@@ -18,6 +18,11 @@ def show(line: object, err: bool = False) -> None:
     typer.echo(clean_line(line), err=err)
 
 
+def show_word(word: object, colour: str) -> None:
+    """Print the first word of a line on stdout in a colour, and without it where no terminal shows it."""
+    typer.secho(clean_line(word), fg=colour, nl=False)
+
+
 def show_on(stream: TextIO, line: object) -> None:
     """Write one line to a stream at once."""
     stream.write(f"{clean_line(line)}\n")

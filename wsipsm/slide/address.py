@@ -24,7 +24,8 @@ _PARTS = {
     ".zarr": "an NGFF image is a folder",
     "": "it names no file; a DICOM slide, for one, is a folder",
 }
-_ANY_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]+):/{1,2}((?!:)[^\s'\")>]+)")
+_ANY_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]+):/{1,2}((?!:)(?=/*[^\s/])[^\s'\")>]*[^\s'\")>:;,.])")
+"""The mark that ends a sentence, or a part of one, belongs to no address."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 
 
