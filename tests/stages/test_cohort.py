@@ -383,6 +383,9 @@ def test_slides_by_address(study: Path, tmp_path: Path) -> None:
             yield study / name
             held.remove(name)
 
+        def stop(self) -> None:
+            """Nothing runs on."""
+
     slides = [
         (number, CohortSlide(Path(name), id=name[:-4], url=f"https://host/{name}"))
         for number, name in enumerate(["case-1.png", "absent.png", "case-3.png"])

@@ -115,6 +115,7 @@ def test_pink_slides_have_no_cut(tmp_path: Path) -> None:
 
     pink = np.full((400, 400, 3), (235, 150, 200), np.uint8)
     pink[::3] = (120, 60, 150)
+    pink[:100] = 243
     Image.fromarray(pink).save(tmp_path / "pink.png")
     with pytest.raises(UsageError, match=r"--stain-from: pink.png: a hematoxylin-DAB slide is needed"):
         fixed_stain_of(tmp_path / "pink.png", MPP, 0)

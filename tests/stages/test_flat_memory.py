@@ -54,7 +54,7 @@ def peak_of(folder: Path, n_slides: int) -> int:
     for number in range(n_slides):
         (study / f"{number:04d}.png").write_bytes(b"%d" % number)
     out = folder / f"out-{n_slides}"
-    shutil.copytree(folder / "one", out)  # the results that every slide names
+    shutil.copytree(folder / "out" / "one", out / "one")  # the results that every slide names
     gc.collect()
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
