@@ -24,7 +24,7 @@ from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.stain import Vector, estimate_background, optical_density
 from wsipsm.tissue.ink import find_ink, ink_on_tissue
-from wsipsm.tissue.outline import STAINED_OD, grow, mean_and_spread, outline_tissue
+from wsipsm.tissue.outline import STAINED_OD, close_and_fill, grow, mean_and_spread, outline_tissue
 
 _SMOOTHING_PX0 = 6.0
 _SPECK_PX0 = 60.0
@@ -342,9 +342,5 @@ def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float
 
 def _tidy(mask: Mask, px0_per_pixel: float) -> Mask:
     """Close gaps, fill small holes, add a margin."""
-    closed = ~grow(~grow(mask, _CLOSING_PX0 / px0_per_pixel), _CLOSING_PX0 / px0_per_pixel)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((~closed).astype(np.uint8), connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] <= (_LARGEST_HOLE_PX0 / px0_per_pixel) ** 2
-    small[0] = False
-    filled = np.asarray(closed | small[labels], dtype=np.bool_)
+    filled = close_and_fill(mask, _CLOSING_PX0 / px0_per_pixel, (_LARGEST_HOLE_PX0 / px0_per_pixel) ** 2)
     return grow(filled, max(1.0, _MARGIN_PX0 / px0_per_pixel))

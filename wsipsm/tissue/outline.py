@@ -38,10 +38,25 @@ def outline_tissue(picture: NDArray[np.uint8], um_per_pixel: float, glass: Vecto
     """
     smooth = cv2.GaussianBlur(picture, (0, 0), max(0.7, _SMOOTHING_UM / um_per_pixel))
     mean, spread = mean_and_spread(optical_density(np.asarray(smooth, dtype=np.uint8), glass))
-    radius_px = _CLOSING_UM / um_per_pixel
-    closed = ~grow(~grow(np.asarray(mean + spread > STAINED_OD), radius_px), radius_px)
-    filled = closed | _parts(~closed, 4, most_px=_LARGEST_HOLE_UM2 / um_per_pixel**2)
+    stained = np.asarray(mean + spread > STAINED_OD)
+    filled = close_and_fill(stained, _CLOSING_UM / um_per_pixel, _LARGEST_HOLE_UM2 / um_per_pixel**2)
     return filled & ~_parts(filled, 8, most_px=_SMALLEST_PIECE_UM2 / um_per_pixel**2)
+
+
+def close_and_fill(mask: Mask, radius_px: float, most_px: float) -> Mask:
+    """Close gaps of a mask by a disk, and fill holes of at most so many pixels.
+
+    Parameters
+    ----------
+    mask
+        Shape (height, width), bool.
+    radius_px
+        Radius of the disk, mask pixels.
+    most_px
+        Largest hole that is filled, in pixels.
+    """
+    closed = ~grow(~grow(mask, radius_px), radius_px)
+    return closed | _parts(~closed, 4, most_px)
 
 
 def mean_and_spread(od: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
