@@ -42,10 +42,10 @@ def install() -> None:
 
     opens = wsipsm.stages.prepare.open_slide
 
-    def open_slide(path: str | Path, mpp: float | None = None) -> AbstractContextManager[Slide]:
+    def open_slide(path: str | Path, *options: Any, **named: Any) -> AbstractContextManager[Slide]:
         if "crash-open" in str(path):
             ctypes.string_at(0)
-        return opens(path, mpp)
+        return opens(path, *options, **named)
 
     stand_in.install()
     wsipsm.stages.block.load_predictor = lambda *_: Crashing()
