@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -99,16 +99,24 @@ def test_no_rows_and_empty_rows() -> None:
     assert [len(mask) for mask in masks] == [0, 0]
 
 
-def test_rows_are_released_as_the_stream_goes_on() -> None:
+@pytest.mark.parametrize("reach_rows", [None, 1, 2, 3])
+def test_rows_are_released_as_the_stream_goes_on(reach_rows: int | None) -> None:
+    """Nuclei of two rows that are one are held until the last row was read that the lower may meet, and no longer."""
     pulled: list[int] = []
 
-    def rows() -> list[SeamRow]:
+    def rows() -> Iterator[SeamRow]:
         for row in range(50):
             pulled.append(row)
             yield seam_row(row, [(0, square(50, row * CORE + 99)), (0, square(50, row * CORE + 1))])
 
-    for position, _ in enumerate(resolve_seams(rows())):
-        assert len(pulled) <= position + 3
+    masks = resolve_seams(rows()) if reach_rows is None else resolve_seams(rows(), reach_rows)
+    held, n_kept = [], 0
+    for position, mask in enumerate(masks):
+        held.append(len(pulled) - position)
+        n_kept += int(mask.sum())
+    reach = 1 if reach_rows is None else reach_rows
+    assert held[: 49 - reach] == [reach + 2] * (49 - reach)
+    assert (len(held), n_kept) == (50, 51)
 
 
 NUCLEI = st.lists(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 
 from wsipsm.ki67.index import wilson_interval
 from wsipsm.ki67.spatial import (
@@ -195,3 +196,70 @@ def test_what_are_no_nuclei_is_refused() -> None:
         block_bootstrap_interval(xy_um, positive, block_um=-1)
     with pytest.raises(ValueError, match="resamples: 5"):
         block_bootstrap_interval(xy_um, positive, n_resamples=5)
+
+
+def dense(part: NDArray[np.float64], cell_um: float = 1.0) -> Lattice:
+    """Four nuclei in every cell, of which a share is positive."""
+    return Lattice(4 * part, np.full(part.shape, 4.0), cell_um, (0, 0))
+
+
+def alike_up_to(diameter: int, seed: int, side: int = 200) -> Lattice:
+    """Shares that are means of white noise over a disk: alike up to its diameter, and not at all beyond."""
+    noise = np.random.default_rng(seed).normal(size=(side + diameter, side + diameter))
+    disk = np.hypot(*(np.indices((diameter, diameter)) - (diameter - 1) / 2)) <= diameter / 2
+    means = fftconvolve(noise, disk / np.sqrt(disk.sum()), mode="valid")[:side, :side]
+    return dense(np.clip(0.4 + 0.1 * means, 0.01, 0.99))
+
+
+@pytest.mark.parametrize("diameter", [9, 13, 18])
+def test_reach_is_the_distance_up_to_which_shares_are_alike(diameter: int) -> None:
+    """Known here from how they were made; rings of distance may overshoot it by their own width, no more."""
+    reach = [standard_error(alike_up_to(diameter, seed)).reach_um for seed in range(20)]
+    assert 0.75 <= np.median(reach) / diameter <= 1.5
+
+
+@pytest.mark.parametrize("side", [120, 200, 333])
+def test_blocks_are_as_wide_as_the_reach_where_that_leaves_20_to_300(side: int) -> None:
+    random = np.random.default_rng(side)
+    lattice = dense(random.binomial(4, 0.3, (side, side)) / 4, cell_um=25.0)
+    extent_um = side * 25.0
+    found = {}
+    for share in (0, 0.01, 0.03, 0.08, 0.12, 0.16, 0.2, 0.5, 0.9):
+        interval = ratio_interval(lattice, reach_um=share * extent_um, n_resamples=100)
+        assert interval is not None
+        found[share] = interval
+        if 0.08 <= share <= 0.2:
+            assert interval.block_um == pytest.approx(share * extent_um, abs=13)
+    n_blocks = [interval.n_blocks for interval in found.values()]
+    assert 20 <= min(n_blocks) <= 30
+    assert 250 <= max(n_blocks) <= 340
+    assert n_blocks == sorted(n_blocks, reverse=True)
+
+
+@pytest.mark.parametrize(("area_mm2", "is_small"), [(0.8, True), (1.25, False)])
+def test_a_region_is_called_small_below_one_mm2(area_mm2: float, is_small: bool) -> None:
+    xy_um, positive = scatter(8000, 1000 * np.sqrt(area_mm2), 0.3)
+    flags = block_bootstrap_interval(xy_um, positive, n_resamples=100).flags
+    assert any("mm2 only" in flag for flag in flags) is is_small
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (30, 90), (8, 200)])
+def test_a_trend_over_the_whole_slide_leaves_pairs_to_compare_with(shape: tuple[int, int]) -> None:
+    """Alike up to the slide's end: the reach stops where about a third of all pairs are within it."""
+    trend = np.add.outer(np.linspace(0, 1, shape[0]), np.linspace(0, 1, shape[1])) / 2
+    error = standard_error(dense(trend))
+    row, column = (axis.ravel() for axis in np.indices(shape))
+    distances = np.hypot(row[:, None] - row, column[:, None] - column)
+    within = np.mean(np.rint(distances) <= error.reach_um)
+    assert 0.25 < within < 0.45
+    assert error.freedom == pytest.approx(1 / within)
+    # The index of such a slide is uncertain, if less than that of one nucleus.
+    assert 0.05 < error.value < 0.5
+
+
+@pytest.mark.parametrize(("n_positive", "is_resampled"), [(4, False), (5, True), (1995, True), (1996, False)])
+def test_five_of_a_kind_are_resampled(n_positive: int, is_resampled: bool) -> None:
+    xy_um, _ = scatter(2000, 1500, 0.0)
+    found = block_bootstrap_interval(xy_um, np.arange(2000) < n_positive, n_resamples=100)
+    assert (found.n_blocks > 0) is is_resampled
+    assert any("too few to see clusters" in flag for flag in found.flags) is not is_resampled
