@@ -5,8 +5,9 @@
 Rooms are instances, ki67, region, geometry, stain, rules (of QuPath's GeoJSON) and identity (which slide, which code,
 which folder); all by default. A run first notes which functions each test enters, then draws N faults at random, the
 same for the same seed and code, and runs against each the tests that enter its function, the quickest first, until one
-fails. The fault is put in as the module is imported, in a process of its own: no file changes, and what the tests read
-of the sources is whole. 200 faults take about twenty minutes of one core.
+fails. Tests that would take long are left out, which can only make more faults survive. The fault is put in as the
+module is imported, in a process of its own: no file changes, and what the tests read of the sources is whole. 200
+faults take about twenty minutes of one core.
 
 Printed are a table of rooms, and every fault that no test noticed: a test is missing there, or the fault changes
 nothing that anybody could see. Not part of continuous integration.
@@ -22,6 +23,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -29,12 +31,11 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -79,34 +80,82 @@ ROOMS = {
             "tests/stages/test_slide_folder.py",
             "tests/stages/test_slide_replaced.py",
             "tests/stages/test_io_errors.py",
+            "tests/stages/test_folder_choice.py",
+            "tests/stages/test_fixed_stain.py",
+            "tests/stages/test_resume.py",
+            "tests/stages/test_run_slide.py",
         ),
     ),
 }
 LONGEST_TEST_S = 5.0
 """Processor time; tests that take more are left out, since each fault would wait for them."""
+LONGEST_FAULT_S = 40.0
+"""Processor time of all tests of one fault; of the quickest first, those that go beyond are left out."""
 _NOTE = "note_entered_function"
-CPU_LIMIT_S = 60
+CPU_LIMIT_S = 30
 """Beyond what its tests took without it, a fault that makes a loop endless is ended here."""
+WAIT_FACTOR = 5
+"""Of the processor time allowed; a fault that makes a process wait for ever is ended after so long."""
+
+
+@dataclass(slots=True)
+class Traced:
+    """What a test or a fixture did."""
+
+    entered: set[tuple[str, str]] = field(default_factory=set)
+    """File and name of the functions."""
+    seconds: float = 0.0
+    """Processor time, programs that it ran included."""
 
 
 class TracedTests:
-    """Plugin that notes the processor time of each test, and which functions of some files it enters."""
+    """Plugin that notes the processor time of each test, and which functions of some files it enters.
+
+    What a fixture does that several tests share counts for each of them, since each would run it if it ran alone.
+    """
 
     def __init__(self) -> None:
-        self.entered: dict[str, set[tuple[str, str]]] = defaultdict(set)
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._now: set[tuple[str, str]] = set()
-        setattr(builtins, _NOTE, lambda file, name: self._now.add((file, name)))
+        self.tests: dict[str, Traced] = {}
+        self._shared: dict[str, Traced] = {}
+        self._open = [Traced()]
+        setattr(builtins, _NOTE, lambda file, name: self._open[-1].entered.add((file, name)))
+
+    @contextmanager
+    def _traced(self) -> Iterator[Traced]:
+        now, start = Traced(), _processor_s()
+        self._open.append(now)
+        try:
+            yield now
+        finally:
+            self._open.pop()
+            now.seconds += _processor_s() - start
+            self._open[-1].seconds -= _processor_s() - start
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Note what a test enters, with its fixtures."""
-        self._now = self.entered[item.nodeid]
-        start = time.process_time()
-        try:
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Iterator[object]:
+        """Note what a fixture enters that is made once for several tests."""
+        if fixturedef.scope == "function":
             return (yield)
-        finally:
-            self.seconds[item.nodeid] = time.process_time() - start
+        with self._traced() as traced:
+            self._shared[fixturedef.argname] = traced
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[object]:
+        """Note what a test enters, with its fixtures."""
+        with self._traced() as traced:
+            result = yield
+        # Tests of a module run together: the last fixture of a name is the one that they share.
+        for shared in (self._shared[name] for name in getattr(item, "fixturenames", ()) if name in self._shared):
+            traced.entered |= shared.entered
+            traced.seconds += shared.seconds
+        self.tests[item.nodeid] = traced
+        return result
+
+
+def _processor_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 class _EditedLoader(importlib.machinery.SourceFileLoader):
@@ -173,6 +222,7 @@ def in_a_process(act: Callable[[], int], cpu_s: int, log: Path) -> int | None:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+        signal.alarm(WAIT_FACTOR * cpu_s)
         status = 99
         try:
             status = act()
@@ -197,9 +247,10 @@ def trace_tests(room: Room, log: Path) -> tuple[dict[tuple[str, str], list[str]]
         edits = {file: functools.partial(noting_tree, file=file.as_posix(), note=_NOTE) for file in files_of(room)}
         sys.meta_path.insert(0, EditedImport(edits))
         code = run_tests(room.tests, [traced])
-        entered = {test: sorted(functions) for test, functions in traced.entered.items()}
+        entered = {test: sorted(one.entered) for test, one in traced.tests.items()}
+        seconds = {test: one.seconds for test, one in traced.tests.items()}
         loaded = [name for name in sys.modules if name.partition(".")[0] not in ("wsipsm", "tests", "__main__")]
-        notes.write_text(json.dumps([entered, traced.seconds, loaded]))
+        notes.write_text(json.dumps([entered, seconds, loaded]))
         return code
 
     code = in_a_process(act, 3600, log)
@@ -222,13 +273,18 @@ def trace_tests(room: Room, log: Path) -> tuple[dict[tuple[str, str], list[str]]
 
 
 def tests_of(mutant: Mutant, by_function: dict[tuple[str, str], list[str]], seconds: dict[str, float]) -> list[str]:
-    """Tests that enter a fault's function, the quickest first; of one outside functions, all that enter the file."""
+    """Tests that enter a fault's function, the quickest first; of one outside functions, all that enter the file.
+
+    Those with which the processor time would become longer than ``LONGEST_FAULT_S`` are left out.
+    """
     file = mutant.file.as_posix()
     if mutant.function:
         chosen = set(by_function.get((file, mutant.function), ()))
     else:
         chosen = {test for (other, _), tests in by_function.items() if other == file for test in tests}
-    return sorted(chosen, key=lambda test: (seconds[test], test))
+    ordered = sorted(chosen, key=lambda test: (seconds[test], test))
+    total = itertools.accumulate(seconds[test] for test in ordered)
+    return [test for test, so_far in zip(ordered, total, strict=True) if so_far <= LONGEST_FAULT_S]
 
 
 def judge(mutant: Mutant, tests: Sequence[str], log: Path, cpu_s: int) -> str:
