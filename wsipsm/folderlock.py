@@ -210,6 +210,10 @@ def _remove(path: Path, found: dict[str, Any]) -> None:
 
 def _is_left_behind(path: Path, found: dict[str, Any], own: dict[str, Any], beat_s: float) -> bool:
     if found.get(_IN_STUDY):
+        if own.get(_IN_STUDY) and _is_same(found, own):
+            # A study holds a slide's folder once at a time: its own lock lies there because the share was away when
+            # it was to be removed.
+            return True
         above = path.parent.parent / LOCK_NAME
         study = _read(above)
         return not _is_same(study, found) or _is_left_behind(above, study, own, beat_s)

@@ -159,3 +159,18 @@ def test_a_slide_that_a_run_holds_is_not_had_by_a_study(tmp_path: Path) -> None:
         hold_in_study(tmp_path / "slide"),
     ):
         pass
+
+
+def test_a_study_takes_its_own_lock_that_a_share_brought_back(tmp_path: Path) -> None:
+    """A share that is away when the lock is to be removed shows it again later; the study tries that slide again."""
+    study, slide = tmp_path / "study", tmp_path / "study" / "slide"
+    with hold_folder(study, BEAT_S):
+        with hold_in_study(slide):
+            left = (slide / LOCK_NAME).read_bytes()
+        slide.mkdir()
+        (slide / LOCK_NAME).write_bytes(left)
+        with pytest.raises(UsageError, match=f"process {os.getpid()}"), hold_folder(slide, BEAT_S):
+            pass
+        with hold_in_study(slide) as lock:
+            assert "left behind" in lock.told
+        assert not (slide / LOCK_NAME).exists()
