@@ -89,7 +89,7 @@ ROOMS = {
 }
 LONGEST_TEST_S = 5.0
 """Processor time; tests that take more are left out, since each fault would wait for them."""
-LONGEST_FAULT_S = 40.0
+LONGEST_FAULT_S = 20.0
 """Processor time of all tests of one fault; of the quickest first, those that go beyond are left out."""
 _NOTE = "note_entered_function"
 CPU_LIMIT_S = 30

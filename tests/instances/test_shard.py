@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,23 @@ def test_identifiers_name_slide_and_outline() -> None:
     for name in first:
         parsed = uuid.UUID(name)
         assert (parsed.version, parsed.variant) == (8, uuid.RFC_4122)
+
+
+def test_identifiers_are_the_first_bits_of_a_sha256_whatever_the_version() -> None:
+    """RFC 9562, section 5.8: all but the version 8 and the variant 10 is the maker's own."""
+    built = build_table(
+        polygons(),
+        {column: np.zeros(3) for column in (Column.PROBABILITY, Column.HEMATOXYLIN_OD)},
+        mpp_px0=0.5,
+        fingerprint="slide",
+        dab_cut_od=None,
+    )
+    outlines = built.column(Column.GEOMETRY.value).to_pylist()
+    for name, outline in zip(built.column(Column.NUCLEUS_ID.value).to_pylist(), outlines, strict=True):
+        bits = f"{int(hashlib.sha256(b'slide' + outline).hexdigest(), 16):0256b}"[:128]
+        bits = bits[:48] + "1000" + bits[52:64] + "10" + bits[66:]
+        assert uuid.UUID(name).int == int(bits, 2)
+    assert [outline[0] for outline in outlines] == [1, 1, 1], "little-endian on every machine"
 
 
 def test_no_nuclei() -> None:

@@ -119,3 +119,35 @@ def test_shape_tells_a_crescent_and_a_bar_from_a_disc() -> None:
     # A single pixel has no smaller smooth ring than its diamond.
     dot = outline_metrics(trace_outlines(np.ones((1, 1), np.int32), (0, 0), 1.0).polygons, 1.0)
     assert 0 < dot.circularity[0] <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 7), (20, 5)])
+@pytest.mark.parametrize("mpp_px0", [0.25, 2.0])
+def test_shape_of_a_rectangle_is_that_of_the_rhombus_inside(size: tuple[int, int], mpp_px0: float) -> None:
+    """By hand: the midpoints of its sides are a rhombus, whose diagonals are the sides of the rectangle."""
+    height, width = size
+    labels = np.pad(np.ones(size, np.int32), 2)
+    metrics = outline_metrics(trace_outlines(labels, (0, 0), 1.0).polygons, mpp_px0)
+    perimeter = 2 * np.hypot(height, width)
+    assert metrics.area_um2 == pytest.approx([height * width * mpp_px0**2])
+    assert metrics.perimeter_um == pytest.approx([perimeter * mpp_px0])
+    assert metrics.circularity == pytest.approx([4 * np.pi * (height * width / 2) / perimeter**2])
+    assert metrics.solidity == pytest.approx([1])
+
+
+def test_solidity_of_a_horseshoe_is_its_share_of_the_hull() -> None:
+    """By hand: the ring through the midpoints of its eight sides, by the surveyor's formula."""
+    labels = np.zeros((8, 8), np.int32)
+    labels[1:7, 1:7] = 1
+    labels[1:5, 3:5] = 0
+    found = outline_metrics(trace_outlines(labels, (0, 0), 1.0).polygons, 0.5)
+    corners = np.array([(0, 0), (2, 0), (2, 4), (4, 4), (4, 0), (6, 0), (6, 6), (0, 6)], float)
+    middle = (corners + np.roll(corners, -1, 0)) / 2
+    (x, y), (next_x, next_y) = middle.T, np.roll(middle, -1, 0).T
+    area = abs(np.sum(x * next_y - y * next_x)) / 2
+    hull = cv2.contourArea(cv2.convexHull(middle.astype(np.float32)))
+    perimeter = np.hypot(next_x - x, next_y - y).sum()
+    assert area < 0.8 * hull
+    assert found.solidity == pytest.approx([area / hull])
+    assert found.circularity == pytest.approx([4 * np.pi * area / perimeter**2])
+    assert found.perimeter_um == pytest.approx([perimeter * 0.5])

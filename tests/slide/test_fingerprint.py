@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from wsipsm.errors import SlideOpenError
-from wsipsm.slide.fingerprint import fingerprint_slide, slide_files, stamp_slide
+from wsipsm.slide.fingerprint import FileStamp, fingerprint_array, fingerprint_slide, slide_files, stamp_slide
 
 N_BYTES = 700_000
 
@@ -95,6 +96,21 @@ def test_a_change_is_seen_however_it_is_made(
         assert stamp_slide(path) != before
 
 
+@pytest.mark.parametrize(("age_s", "is_read_again"), [(0.0, True), (2.5, True), (60.0, False)])
+def test_only_a_file_that_was_left_alone_for_a_while_is_remembered(
+    tmp_path: Path, age_s: float, is_read_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system whose clock stands still: what is written within a tick has one time of change."""
+    path = draw(tmp_path / "a.svs")
+    found = path.stat()
+    changed_ns = time.time_ns() - int(age_s * 1e9)
+    stamp = FileStamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, changed_ns)
+    monkeypatch.setattr("wsipsm.slide.fingerprint._stamp", lambda _: stamp)
+    first = fingerprint_slide(path)
+    change(path, 5)
+    assert (fingerprint_slide(path) != first) is is_read_again
+
+
 def wait_for_a_tick(folder: Path, path: Path) -> None:
     """Let the file system's clock go on behind a file's time of change."""
     probe = folder / "probe"
@@ -161,12 +177,27 @@ def test_a_zarr_is_all_of_its_files_by_name(tmp_path: Path) -> None:
     draw(folder / "0" / "0.0", 0, 100)
     draw(folder / "0" / "0.1", 1, 100)
     first = fingerprint_slide(folder)
-    (folder / ".DS_Store").write_bytes(b"x")
+    for left_by_a_system in (".DS_Store", "0/._0.0", "Thumbs.db", "desktop.ini"):
+        (folder / left_by_a_system).write_bytes(b"x")
     assert fingerprint_slide(folder) == first
+    (folder / "0" / "0._").write_bytes(b"x")
+    assert fingerprint_slide(folder) != first
+    (folder / "0" / "0._").unlink()
     (folder / "0" / "0.0").rename(folder / "0" / "swap")
     (folder / "0" / "0.1").rename(folder / "0" / "0.0")
     (folder / "0" / "swap").rename(folder / "0" / "0.1")
     assert fingerprint_slide(folder) != first
+
+
+def test_an_array_is_known_by_its_shape_and_all_its_bytes() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3)).astype(np.uint8)
+    first = fingerprint_array(pixels)
+    assert fingerprint_array(pixels.copy(order="F")) == first
+    assert fingerprint_array(np.flip(np.flip(pixels, 0).copy(), 0)) == first
+    changed = pixels.copy()
+    changed[-1, -1, -1] ^= 1
+    others = [fingerprint_array(other) for other in (changed, pixels.reshape(4, 6, 3), pixels[:-1], pixels[::-1])]
+    assert len({first, *others}) == 5
 
 
 @pytest.mark.parametrize("name", ["empty.zarr", "empty", "absent.svs"])

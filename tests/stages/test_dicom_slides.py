@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,43 @@ def test_a_hostile_header_names_no_series(tmp_path: Path, content: bytes) -> Non
     assert head is None or not head.series
     assert is_dicom(path) == (content[128:132] == b"DICM")
     assert series_files(path) == [path]
+
+
+def preceded(n_bytes: int) -> bytes:
+    """File whose series begins so many bytes after its class."""
+    return dicom("1.2.3", before=element(0x0008, 0x1030, "UN", b"x" * (n_bytes - 12)))
+
+
+@pytest.mark.parametrize("cut", range(-40, 41, 2))
+def test_a_series_across_the_end_of_the_first_look_is_read_whole(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a"
+    begin = len(dicom("")) - len(element(0x7FE0, 0x0010, "OB", b""))
+    path.write_bytes(preceded(65_536 - begin + cut))
+    head = read_dicom_head(path)
+    assert head is not None
+    assert (head.series, head.is_slide_part) == (b"1.2.3", True)
+
+
+@pytest.mark.parametrize(("n_mib", "series"), [(3, b"1.2.3"), (6, b"")])
+def test_a_series_is_looked_for_in_the_first_four_mib(tmp_path: Path, n_mib: int, series: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(preceded(n_mib << 20))
+    head = read_dicom_head(path)
+    assert head is not None
+    assert head.series == series
+
+
+def test_a_look_at_a_header_does_not_read_the_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(dicom("1.2.3"))
+    os.truncate(path, 64 << 20)
+    tracemalloc.start()
+    try:
+        assert is_dicom(path)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 20
 
 
 def test_files_of_other_kinds_are_no_slides(tmp_path: Path) -> None:

@@ -190,7 +190,16 @@ def test_imports_of_every_form_are_seen(tmp_path: Path, text: str) -> None:
     assert "other.py" not in found
 
 
-@pytest.mark.parametrize("text", ["", "# import pkg.found", "'''pkg.found'''", "X = 'pkg.found'"])
+NOT_IMPORTED = [
+    "",
+    "# import pkg.found",
+    "'''pkg.found'''",
+    "X = 'pkg.found'",
+    "import importlib\nX = 'pkg.found.'\nimportlib.import_module(X)",  # ends a sentence, and is no name
+]
+
+
+@pytest.mark.parametrize("text", NOT_IMPORTED)
 def test_what_is_not_imported_is_not_reached(tmp_path: Path, text: str) -> None:
     for name, content in {"__init__.py": "HOMES = {'pkg.found': 1}", "found.py": "", "root.py": text}.items():
         (tmp_path / "pkg").mkdir(exist_ok=True)
