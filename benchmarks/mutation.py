@@ -94,6 +94,8 @@ LONGEST_FAULT_S = 20.0
 _NOTE = "note_entered_function"
 CPU_LIMIT_S = 30
 """Beyond what its tests took without it, a fault that makes a loop endless is ended here."""
+MEMORY_BYTES = 16 << 30
+"""Of addresses; a fault that asks for more fails."""
 WAIT_FACTOR = 5
 """Of the processor time allowed; a fault that makes a process wait for ever is ended after so long."""
 
@@ -222,6 +224,7 @@ def in_a_process(act: Callable[[], int], cpu_s: int, log: Path) -> int | None:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         signal.alarm(WAIT_FACTOR * cpu_s)
         status = 99
         try:

@@ -261,6 +261,22 @@ def test_a_peak_of_just_the_lowest_height_divides(height: float, n: int) -> None
     assert decode_instances(maps, OUTPUTS, chosen, MPP).max() == n
 
 
+@pytest.mark.parametrize("radius", [2, 3, 5])
+@pytest.mark.parametrize("lower", [1.0, 0.8])
+def test_of_two_peaks_within_the_radius_the_higher_is_the_seed(radius: int, lower: float) -> None:
+    """Every offset of a disk and of the ring of pixels around it; it is flat in between, so nothing is joined."""
+    chosen = DecodeSettings(distance_sigma_px=0, peak_min=0.1, peak_radius_px=radius, max_area_um2=4000)
+    for dy, dx in np.argwhere(np.ones((2 * radius + 3, 2 * radius + 3))) - radius - 1:
+        if max(abs(dy), abs(dx)) < 2:
+            continue
+        maps = np.zeros((2, 40, 40), np.float32)
+        maps[0, 5:35, 5:35] = 1
+        maps[1, 20, 20] = 1
+        maps[1, 20 + dy, 20 + dx] = lower
+        n = decode_instances(maps, OUTPUTS, chosen, MPP).max()
+        assert n == (1 if dy * dy + dx * dx <= radius * radius else 2), (dy, dx)
+
+
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_holes_are_counted_as_euler_counts_them(seed: int) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
+from wsipsm.errors import OutputError
 from wsipsm.geometry import Box
 from wsipsm.instances.shard import (
     ShardFacts,
@@ -176,6 +177,15 @@ def test_damaged_shards_are_not_taken(tmp_path: Path, damage: str) -> None:
         }[damage]
         path.write_bytes(content)
     assert check_shard(path, PLACE) is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1"])
+def test_a_shard_that_was_lost_since_is_told(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "shard.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(OutputError, match="the block is done again"):
+        read_shard(path)
 
 
 @pytest.mark.parametrize(

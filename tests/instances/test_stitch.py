@@ -87,6 +87,12 @@ def test_one_large_against_two_small_ones_that_are_owned() -> None:
         assert first.intersection(second).area <= MAX_OVERLAP * min(first.area, second.area)
 
 
+@pytest.mark.parametrize(("shift", "n_kept"), [(6, 2), (5, 2), (4, 1)])
+def test_half_of_the_smaller_in_common_is_not_yet_one(shift: int, n_kept: int) -> None:
+    small = shapely.box(90 + shift, 45, 100 + shift, 55)
+    assert len(kept_outlines([seam_row(0, [(0, shapely.box(80, 40, 100, 60)), (1, small)])])) == n_kept
+
+
 def test_neighbours_in_one_block_are_left_alone() -> None:
     nuclei = [(0, square(50 + 6 * step, 50)) for step in range(5)]
     (mask,) = resolve_seams([seam_row(0, nuclei)])

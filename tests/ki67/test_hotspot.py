@@ -30,21 +30,30 @@ def inside(spot: HotSpot, xy_um: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(((xy_um >= corner) & (xy_um < corner + spot.side_um)).all(1))
 
 
-def test_spot_counts_what_lies_in_its_square_and_none_is_higher() -> None:
+@pytest.mark.parametrize("min_nuclei", [500, 40, 8])
+@pytest.mark.parametrize("corner", [(0, 0), (1150, -2450)])
+def test_spot_counts_what_lies_in_its_square_and_none_is_higher(min_nuclei: int, corner: tuple[int, int]) -> None:
     xy_um, positive, _ = draw(0, side_um=900)
-    spot = find_hot_spot(xy_um, positive).spot
+    xy_um = xy_um + corner
+    spot = find_hot_spot(xy_um, positive, min_nuclei=min_nuclei, n_resamples=20).spot
     assert spot is not None
     own = inside(spot, xy_um)
     assert (spot.n, spot.n_positive) == (own.sum(), positive[own].sum())
-    assert spot.n >= 500
-    best = 0.0
-    for left, top in itertools.product(range(0, 900, 100), repeat=2):
+    assert spot.n >= min_nuclei
+    best, smallest, n_places = 0.0, 0, 0
+    starts = ((range(edge // 100 * 100, edge + 900, 100)) for edge in corner)
+    for left, top in itertools.product(*starts):
         for side in range(50, 1501, 50):
             held = ((xy_um >= (left, top)) & (xy_um < (left + side, top + side))).all(1)
-            if held.sum() >= 500:
-                best = max(best, positive[held].mean())
+            if held.sum() >= min_nuclei:
+                n_places += 1
+                index = positive[held].mean()
+                if index > best:
+                    best, smallest = index, side
+                elif index == best:
+                    smallest = min(smallest, side)
                 break
-    assert spot.index == pytest.approx(best)
+    assert (spot.index, spot.side_um, spot.n_places) == (pytest.approx(best), smallest, n_places)
 
 
 def test_real_spot_is_found_and_covered() -> None:

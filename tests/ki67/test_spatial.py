@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.signal import fftconvolve
+from scipy.special import expit, logit
 
 from wsipsm.ki67.index import wilson_interval
 from wsipsm.ki67.spatial import (
@@ -263,3 +265,27 @@ def test_five_of_a_kind_are_resampled(n_positive: int, is_resampled: bool) -> No
     found = block_bootstrap_interval(xy_um, np.arange(2000) < n_positive, n_resamples=100)
     assert (found.n_blocks > 0) is is_resampled
     assert any("too few to see clusters" in flag for flag in found.flags) is not is_resampled
+
+
+@pytest.mark.parametrize("index", [0.03, 0.3, 0.9])
+def test_the_interval_is_the_studentised_bootstrap_of_its_blocks(index: float) -> None:
+    """Against a loop over draws, each with its own residuals."""
+    random = np.random.default_rng(7)
+    part = random.binomial(4, np.kron(random.beta(4 * index, 4 * (1 - index), (9, 9)), np.ones((4, 4)))) / 4
+    lattice = dense(part, cell_um=25.0)
+    found = ratio_interval(lattice, reach_um=100, n_resamples=300, confidence=0.9, seed=4)
+    assert found is not None
+    blocks, error = merge_cells(lattice, round(found.block_um / 25)), standard_error(lattice, 100)
+    positive, every = blocks.part.ravel(), blocks.whole.ravel()
+    n, share = len(every), positive.sum() / every.sum()
+    assert found.n_blocks == n == 81
+    moved = []
+    for drawn in np.random.default_rng(4).integers(0, n, (300, n)):
+        own = positive[drawn].sum() / every[drawn].sum()
+        residuals = positive[drawn] - own * every[drawn]
+        own_error = np.sqrt((residuals**2).sum() * n / (n - 1)) / every[drawn].sum()
+        moved.append((logit(own) - logit(share)) * own * (1 - own) / own_error)
+    below, above = np.quantile(moved, (0.05, 0.95))
+    wider = stats.t.ppf(0.95, error.freedom) / stats.norm.ppf(0.95)
+    step = wider * error.value / (share * (1 - share))
+    assert (found.low, found.high) == pytest.approx(expit(logit(share) - step * np.array([above, below])))

@@ -29,7 +29,10 @@ from wsipsm.stages.provenance import (
     WITHOUT_INFLUENCE,
     WORKER_ROOTS,
     code_digest,
+    installed_version,
     libraries_of,
+    library_versions,
+    result_code,
 )
 
 PACKAGE = Path(wsipsm.__file__).parent
@@ -287,3 +290,22 @@ def test_a_file_that_an_option_names_counts_by_what_it_holds(tmp_path: Path) -> 
 def test_a_slide_without_a_fingerprint_has_no_request() -> None:
     with pytest.raises(ValueError, match="without a fingerprint"):
         request_key(dataclasses.replace(INFO, fingerprint=""), RunOptions())
+
+
+@pytest.mark.parametrize("roots", [SHARD_ROOTS, RESULT_ROOTS])
+def test_other_code_or_another_library_makes_another_request(
+    roots: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, code, digest = request_key(INFO, RunOptions()), result_code(), code_digest(roots)
+    assert digest in code
+    for name in libraries_of(roots):
+        number = installed_version(name)
+        assert number is None or f"{name} {number}" in code
+    other = {SHARD_ROOTS: code_digest(SHARD_ROOTS), RESULT_ROOTS: code_digest(RESULT_ROOTS), roots: "f" * 16}
+    monkeypatch.setattr("wsipsm.stages.provenance.code_digest", other.__getitem__)
+    assert request_key(INFO, RunOptions()) != before
+    monkeypatch.undo()
+    assert request_key(INFO, RunOptions()) == before
+    versions = {name: "0.0.1" for name in library_versions()}
+    monkeypatch.setattr("wsipsm.stages.provenance.library_versions", lambda: versions)
+    assert request_key(INFO, RunOptions()) != before

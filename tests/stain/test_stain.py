@@ -339,3 +339,29 @@ def test_a_cut_that_lies_in_the_haze_is_refused_and_noted() -> None:
     profile = fit_stain_profile(drawn_from_amounts(amounts), Stain.IHC, 0)
     assert profile.dab_cut_od == DEFAULT_DAB_CUT_OD
     assert any("the fit gave" in note for note in profile.notes)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_stains_of_near_hue_are_told_apart_from_twelve_degrees_on(share: float, seed: int) -> None:
+    """Between hematoxylin and eosin as drawn; nearer ones are one stain and its noise."""
+    apart = angle_deg(REFERENCE_HEMATOXYLIN, REFERENCE_EOSIN)
+    for wanted, is_fitted in ((18.0, True), (7.0, False)):
+        along = wanted / apart
+        second = (1 - along) * np.array(REFERENCE_HEMATOXYLIN) + along * np.array(REFERENCE_EOSIN)
+        drawn: Vector = tuple(second / np.linalg.norm(second))
+        profile = fit_stain_profile(drawn_pixels(drawn, share), Stain.HE, seed)
+        assert any("degrees between both fits" in note for note in profile.notes) is not is_fitted
+        assert (angle_deg(profile.counterstain, drawn) < 6) is is_fitted
+
+
+@pytest.mark.parametrize("hematoxylin", [(0.55, 0.80, 0.10), (0.58, 0.80, 0.15)])
+def test_purple_that_leans_to_red_is_no_eosin(hematoxylin: Vector) -> None:
+    """Its green is in excess as eosin's is, and its blue is not."""
+    assert detect_stain(drawn_pixels(REFERENCE_DAB, 0.0, hematoxylin=hematoxylin)).stain is Stain.IHC
+
+
+def test_every_pixel_of_a_small_sample_is_looked_at_for_glass() -> None:
+    pixels = np.tile(np.array([[120, 90, 140], [230, 230, 230]], np.uint8), (500, 1))
+    assert estimate_background(pixels) == ((230.0, 230.0, 230.0), True)
+    assert estimate_background(pixels[::-1]) == ((230.0, 230.0, 230.0), True)
