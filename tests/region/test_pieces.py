@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsipsm.region import read_roi
-from wsipsm.region.pieces import areas_in_boxes, clip, cut_out, merge, share_outside, subdivide
+from wsipsm.region.pieces import areas_in_boxes, clip, share_outside, subdivide
+from wsipsm.region.union import cut_out, merge
 
 
 def blobs(seed: int, n: int, n_vertices: int, is_round: bool) -> np.ndarray:
@@ -42,6 +43,38 @@ def test_against_shapely(seed: int, n: int, n_vertices: int, is_round: bool) -> 
     other = merge(others)
     expected = whole.difference(other).area / whole.area
     assert share_outside(merged, other) == pytest.approx(expected, abs=1e-9)
+
+
+def test_many_that_touch_are_joined_by_places_as_at_once() -> None:
+    """Squares with a common edge, circles that overlap, rings in rings, and corners that touch; in disorder."""
+    x, y = (values.ravel() for values in np.meshgrid(np.arange(0, 600, 10.0), np.arange(0, 600, 10.0)))
+    centres = shapely.points(x, y)
+    rings = shapely.difference(shapely.buffer(centres[::31], 60), shapely.buffer(centres[::31], 55))
+    nested = [
+        shapely.Point(300, 300).buffer(radius).difference(shapely.Point(300, 300).buffer(radius - 2))
+        for radius in range(8, 280, 8)
+    ]
+    chequered = (x / 10 + y / 10) % 2 == 0
+    drawn = {
+        "tiles": shapely.box(x, y, x + 10, y + 10),
+        "tiles with gaps": shapely.box(x, y, x + 10, y + 10)[np.random.default_rng(0).random(len(x)) < 0.6],
+        "corners": shapely.box(x, y, x + 10, y + 10)[chequered],
+        "net": shapely.buffer(centres, 5.5),
+        "rings": rings,
+        "apart": shapely.buffer(centres, 4),
+        "nested, with islands": np.array([*nested, *shapely.buffer(centres[::3], 0.5)], dtype=np.object_),
+        "one place": np.repeat(shapely.buffer(centres[:1], 4), 500),
+    }
+    slide = shapely.box(-100, -100, 700, 700)
+    for name, shapes in drawn.items():
+        shapes = np.random.default_rng(1).permutation(shapes)
+        whole, merged = shapely.union_all(shapes), merge(shapes)
+        assert merged.is_valid, name
+        assert merged.symmetric_difference(whole).area == pytest.approx(0, abs=1e-6), name
+        assert shapely.get_num_geometries(merged) == shapely.get_num_geometries(whole), name
+        less = cut_out(slide, shapes)
+        assert less.is_valid, name
+        assert less.symmetric_difference(slide.difference(whole)).area == pytest.approx(0, abs=1e-6), name
 
 
 @given(seed=st.integers(0, 999), n_vertices=st.sampled_from([700, 5_000]), is_round=st.booleans())

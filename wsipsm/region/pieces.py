@@ -27,31 +27,6 @@ def polygons_of(shapes: BaseGeometry | NDArray[np.object_]) -> NDArray[np.object
     return np.asarray(parts[is_area], dtype=np.object_)
 
 
-def merge(shapes: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Union of shapes, each group of those that touch by itself: the time grows with their number alone."""
-    return as_area(shapely.disjoint_subset_union_all(shapes))
-
-
-def cut_out(shape: BaseGeometry, others: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Shape less others, polygon by polygon: only those that another touches are cut.
-
-    Parameters
-    ----------
-    shape
-        Polygon or MultiPolygon, valid.
-    others
-        Polygons and MultiPolygons, shape (n,).
-    """
-    parts, cutters = polygons_of(shape), polygons_of(others)
-    cutter, part = shapely.STRtree(parts).query(cutters, predicate="intersects")
-    order = np.argsort(part, kind="stable")
-    touched, starts = np.unique(part[order], return_index=True)
-    groups = np.split(cutter[order], starts[1:]) if len(touched) else []
-    left = [parts[at].difference(shapely.union_all(cutters[group])) for at, group in zip(touched, groups, strict=True)]
-    whole = np.delete(parts, touched)
-    return _assemble(np.concatenate([whole, polygons_of(np.array(left, dtype=np.object_))]))
-
-
 def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely.MultiPolygon:
     """Part of a shape in a box, polygon by polygon."""
     parts = polygons_of(shape)
@@ -59,7 +34,7 @@ def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely
     bounds = shapely.bounds(parts)
     is_inside = (bounds[:, :2] >= (left, top)).all(axis=1) & (bounds[:, 2:] <= (right, bottom)).all(axis=1)
     crossing = polygons_of(shapely.intersection(parts[~is_inside], box))
-    return _assemble(np.concatenate([parts[is_inside], crossing]))
+    return assemble(np.concatenate([parts[is_inside], crossing]))
 
 
 def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
@@ -70,15 +45,9 @@ def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
     return float(np.clip(1 - common / shape.area, 0, 1)) if shape.area else 0.0
 
 
-def _assemble(polygons: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
+def assemble(polygons: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
+    """Polygon or MultiPolygon, perhaps empty, of polygons without overlap, shape (n,)."""
     return polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(list(polygons))
-
-
-def as_area(shape: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon:
-    """Polygon or MultiPolygon of a shape, perhaps empty: what touched an edge only is dropped."""
-    if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon)) and shape.is_valid:
-        return shape
-    return _assemble(polygons_of(shape))
 
 
 def subdivide(shape: BaseGeometry) -> NDArray[np.object_]:

@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from wsipsm.errors import RoiError
 from wsipsm.keys import QuPathFrame
 from wsipsm.region.base import Region
-from wsipsm.region.pieces import merge
+from wsipsm.region.union import merge
 from wsipsm.slide.frame import SlideFrame
 
 MIN_SHARE = 0.5

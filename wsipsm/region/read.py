@@ -20,9 +20,10 @@ from wsipsm.region.annotations import Drawn, Kind, read_drawn
 from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
 from wsipsm.region.document import read_documents
 from wsipsm.region.outline import read_outlines
-from wsipsm.region.pieces import clip, cut_out, merge, share_outside
+from wsipsm.region.pieces import clip, share_outside
 from wsipsm.region.place import frame_of_document, note_on_place, place_shapes
 from wsipsm.region.roles import RoiRules, choose_uses
+from wsipsm.region.union import cut_out, merge
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.text import clean_text
@@ -82,15 +83,21 @@ def read_roi(
             f"{label}: no annotation with an area in it; at least one polygon annotation is needed. Draw one in "
             f"QuPath, export it as GeoJSON, and pass that with --roi.{said}"
         )
-    is_counted = np.array([use == Use.COUNTED for use in uses])
-    is_cut = np.array([use == Use.CUT_OUT for use in uses])
-    used = np.flatnonzero(is_counted if is_counted.any() else is_cut)
-    doubt = note_on_place(shapes[used], [stated[row] for row in used], frame, within, label)
+    rows = _rows(drawn, shapes, uses)
+    as_drawn = {use: np.array([row.shape for row in rows if row.use == use], dtype=np.object_) for use in _ORDER}
+    is_any_counted = Use.COUNTED in uses
+    used = Use.COUNTED if is_any_counted else Use.CUT_OUT
+    named_frames = [named for named, use in zip(stated, uses, strict=True) if use == used]
+    doubt = note_on_place(as_drawn[used], named_frames, frame, within, label)
     notes += [doubt] if doubt else []
-    whole, name = _counted(drawn, shapes, is_counted, frame, within)
-    shape = _clip(cut_out(whole, shapes[is_cut]), whole, frame, slide_info.path, label, notes)
-    parts = _parts(drawn, shapes, uses, frame, shape)
-    if not is_counted.any():
+    if is_any_counted:
+        whole = merge(as_drawn[Use.COUNTED])
+        name = _name([one for one, use in zip(drawn, uses, strict=True) if use == Use.COUNTED])
+    else:
+        whole, name = _all_there_is(drawn, frame, within)
+    shape = _clip(cut_out(whole, as_drawn[Use.CUT_OUT]), whole, frame, slide_info.path, label, notes)
+    parts = _on_slide(rows, as_drawn[Use.CUT_OUT], frame, shape)
+    if not is_any_counted:
         parts = (DrawnPart(within.name if within is not None else "slide", "", Use.COUNTED, shape), *parts)
     notes += _notes_on_uses(parts, shape, label)
     return PolygonRegion(shape, name, tuple(notes), parts)
@@ -131,17 +138,10 @@ def _paused_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _counted(
-    drawn: Sequence[Drawn],
-    shapes: NDArray[np.object_],
-    is_counted: NDArray[np.bool_],
-    frame: SlideFrame,
-    within: Region | None,
+def _all_there_is(
+    drawn: Sequence[Drawn], frame: SlideFrame, within: Region | None
 ) -> tuple[shapely.Polygon | shapely.MultiPolygon, str]:
-    """Area that counts before anything is cut out, and its name."""
-    if is_counted.any():
-        counted = [one for one, counts in zip(drawn, is_counted, strict=True) if counts]
-        return merge(shapes[is_counted]), _name(counted)
+    """Area of which annotations are cut out where none counts, and the name of what is left."""
     less = ", ".join(dict.fromkeys(one.classification or one.name for one in drawn))
     whole = within.to_polygons() if within is not None else frame.outline
     return whole, clean_text(f"{within.name if within is not None else 'slide'} without {less}", 200)
@@ -174,30 +174,34 @@ def _clip(
     return on_slide
 
 
-def _parts(
-    drawn: Sequence[Drawn],
-    shapes: NDArray[np.object_],
-    uses: Sequence[Use],
-    frame: SlideFrame,
-    region: shapely.Polygon | shapely.MultiPolygon,
-) -> tuple[DrawnPart, ...]:
-    """Rows of the table of annotations: one each, or one a class where there are many."""
-    groups = _groups(drawn, uses)
-    cutters = shapes[[use == Use.CUT_OUT for use in uses]]
-    parts = []
-    for members in groups:
+def _rows(drawn: Sequence[Drawn], shapes: NDArray[np.object_], uses: Sequence[Use]) -> list[DrawnPart]:
+    """Rows of the table of annotations as drawn: one each, or one a class where there are many."""
+    rows = []
+    for members in _groups(drawn, uses):
         first = members[0]
-        is_counted = uses[first] == Use.COUNTED
-        if is_counted and len(members) == uses.count(Use.COUNTED):
-            shape = region
-        else:
-            shape = shapes[first] if len(members) == 1 else merge(shapes[members])
-            shape = clip(cut_out(shape, cutters) if is_counted else shape, frame.outline)
         name = drawn[first].name if len(members) == 1 else f"{len(members):,} annotations"
         classes = {drawn[number].classification for number in members}
         classification = classes.pop() if len(classes) == 1 else f"{len(classes):,} classes"
-        parts.append(DrawnPart(name, classification, uses[first], shape))
-    return tuple(parts)
+        shape = shapes[first] if len(members) == 1 else merge(shapes[members])
+        rows.append(DrawnPart(name, classification, uses[first], shape))
+    return rows
+
+
+def _on_slide(
+    rows: Sequence[DrawnPart],
+    cutters: NDArray[np.object_],
+    frame: SlideFrame,
+    region: shapely.Polygon | shapely.MultiPolygon,
+) -> tuple[DrawnPart, ...]:
+    """Rows of the table with what lies on the slide and, where they count, is not cut out."""
+    is_one = sum(row.use == Use.COUNTED for row in rows) == 1
+    found = []
+    for row in rows:
+        shape = region
+        if row.use != Use.COUNTED or not is_one:
+            shape = clip(cut_out(row.shape, cutters) if row.use == Use.COUNTED else row.shape, frame.outline)
+        found.append(replace(row, shape=shape))
+    return tuple(found)
 
 
 def _groups(drawn: Sequence[Drawn], uses: Sequence[Use]) -> list[list[int]]:
