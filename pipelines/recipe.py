@@ -22,7 +22,6 @@ from wsipsm.models.weights import save_model
 from wsipsm.rundir import digest, write_aside
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_box
-from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, WORKING_MPP
 from wsipsm.stain import fit_stain_profile
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.checkpoint import digest_arrays, digest_state
@@ -31,6 +30,7 @@ from wsipsm.training.loop import Lesson, TrainOptions, train_student
 from wsipsm.training.paste import PasteOptions
 from wsipsm.training.rounds import RoundOptions, next_lessons
 from wsipsm.training.settle import SettleOptions, settle_student
+from wsipsm.training.train import NETWORK_REACH_PX, NETWORK_STRIDE, WORKING_MPP
 
 ROUND_LEARNING_RATE = 1e-3
 

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from wsipsm.slide.read import read_box
     from wsipsm.stages.cohort import run_cohort
     from wsipsm.stages.run import run_slide
-    from wsipsm.stages.train import train_model
     from wsipsm.stain import fit_stain_profile
     from wsipsm.tissue import find_tissue
+    from wsipsm.training.train import train_model
 
     __version__: str
 
@@ -78,7 +78,7 @@ _HOMES = MappingProxyType(
         "wsipsm.slide.read": ("read_box",),
         "wsipsm.stages.cohort": ("run_cohort",),
         "wsipsm.stages.run": ("run_slide",),
-        "wsipsm.stages.train": ("train_model",),
+        "wsipsm.training.train": ("train_model",),
         "wsipsm.stain": ("fit_stain_profile",),
         "wsipsm.tissue": ("find_tissue",),
     }

@@ -61,7 +61,7 @@ def train(
     check_mpp(mpp)
     check_weights_path(out)
     from wsipsm.cli.progress import open_teller
-    from wsipsm.stages.train import train_model
+    from wsipsm.training.train import train_model
 
     hint = "No model was written; the same command goes on from the last checkpoint."
     with says_how_to_continue(hint), open_teller(quiet or as_json) as tell:

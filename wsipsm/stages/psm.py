@@ -19,7 +19,7 @@ from wsipsm.psm.points import find_maxima, voronoi_label
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.rundir import output_error
 from wsipsm.stages.paper import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
-from wsipsm.stages.patches import draw_patches
+from wsipsm.training.patches import draw_patches
 
 _SHOWN_PX = 512
 _STAGES = (1, 2, 3, 4)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-import wsipsm.stages.train
 import wsipsm.training.lessons
 import wsipsm.training.loop
-from wsipsm.stages.train import train_model
+import wsipsm.training.train
 from wsipsm.training.fit import FitOptions
 from wsipsm.training.loop import TrainOptions
 from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.train import train_model
 
 STEPS = 8
 
@@ -23,7 +23,7 @@ def main() -> None:
     image, out, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     wsipsm.training.lessons.PretextOptions = partial(PretextOptions, steps=2, batch=2, crop_px=64)
-    wsipsm.stages.train.TrainOptions = partial(TrainOptions, batch=2, crop_px=64)
+    wsipsm.training.train.TrainOptions = partial(TrainOptions, batch=2, crop_px=64)
     fit_student = wsipsm.training.loop.fit
 
     def tell(step: int, steps: int, loss: float) -> None:

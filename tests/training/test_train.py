@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-import wsipsm.stages.train
 import wsipsm.training.lessons
+import wsipsm.training.train
 from wsipsm.demo.draw import draw_array
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
@@ -24,9 +24,9 @@ from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.models.weights import measure_reach
-from wsipsm.stages.train import NETWORK_REACH_PX, NETWORK_STRIDE, checkpoint_folder, train_model
 from wsipsm.training.loop import TrainOptions
 from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.train import NETWORK_REACH_PX, NETWORK_STRIDE, checkpoint_folder, train_model
 
 KILLED = Path(__file__).with_name("killed_training.py")
 Trainer = Callable[[Path, Path], ModelCard]
@@ -38,7 +38,7 @@ def trainer() -> Iterator[Trainer]:
     with pytest.MonkeyPatch.context() as patch:
         short = partial(PretextOptions, steps=2, batch=2, crop_px=64)
         patch.setattr(wsipsm.training.lessons, "PretextOptions", short)
-        patch.setattr(wsipsm.stages.train, "TrainOptions", partial(TrainOptions, batch=2, crop_px=64))
+        patch.setattr(wsipsm.training.train, "TrainOptions", partial(TrainOptions, batch=2, crop_px=64))
         yield lambda image, out: train_model(
             [image], out, stain=None, steps=2, seed=3, mpp=0.25, init="random", tell=lambda line: None
         )
@@ -139,7 +139,7 @@ def test_what_other_settings_left_behind_is_not_taken(
 ) -> None:
     out = tmp_path / "mine.safetensors"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wsipsm.stages.train, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(wsipsm.training.train, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_model(
                 [image], out, stain=None, steps=1, seed=3, mpp=0.25, init="random", tell=lambda line: None

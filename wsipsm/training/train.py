@@ -12,11 +12,11 @@ from wsipsm.models.card import OUTPUTS, DataSource, ModelCard
 from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.models.weights import load_weights, save_model
 from wsipsm.rundir import digest, output_error
-from wsipsm.stages.patches import draw_patches
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.lessons import make_lessons
 from wsipsm.training.loop import Lesson, TrainOptions, train_student
+from wsipsm.training.patches import draw_patches
 
 WORKING_MPP = 0.25
 NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
