@@ -162,6 +162,28 @@ def test_exclusions_alone_are_cut_out_of_what_the_run_has(name: str, tmp_path: P
     assert read_roi(path, INFO).area_px0() == 10_000 * 8_000 - INSIDE_AREA
 
 
+def test_exclusions_alone_have_the_area_of_the_tissue_not_of_its_margin(tmp_path: Path) -> None:
+    searched, tissue = np.zeros((80, 100), bool), np.zeros((80, 100), bool)
+    searched[:, :50], tissue[:, 10:40] = True, True
+    within = TissueMask(searched, 100.0, None, tissue)
+    across = (900, 200, 400, 100)  # a quarter of it in the margin
+    region = read_roi(write(tmp_path / "roi.geojson", classed(across, "Ignore*")), INFO, within=within)
+    assert region.shape.area == 5_000 * 8_000 - 400 * 100
+    assert region.area_px0() == 3_000 * 8_000 - 300 * 100
+    assert region.areas_in(np.array([[0, 0, 1_100, 8_000], [0, 0, 900, 900]])).tolist() == [100 * 8_000 - 100 * 100, 0]
+    assert region.parts[0].area_px0() == region.area_px0()
+    assert region.contains(np.array([[500.0, 250.0], [950.0, 250.0], [6_000.0, 250.0]])).tolist() == [
+        True,
+        False,
+        False,
+    ]
+    # Cut out of it again, and where nothing but the margin is left.
+    again = read_roi(write(tmp_path / "b.geojson", classed((3_000, 0, 1_000, 8_000), "Necrosis")), INFO, within=region)
+    assert again.area_px0() == 2_000 * 8_000 - 300 * 100
+    margin = read_roi(write(tmp_path / "c.geojson", classed((1_000, 0, 3_000, 8_000), "Necrosis")), INFO, within=within)
+    assert (margin.area_px0(), margin.shape.area) == (0, 2_000 * 8_000)
+
+
 def test_tma_cores_by_option(tmp_path: Path) -> None:
     cores = [drawn(LEFT, objectType="tmaCore", name="A-1", isMissing=False), drawn(RIGHT, objectType="tma_core")]
     missing = drawn(INSIDE, objectType="tmaCore", isMissing=True)

@@ -10,7 +10,7 @@ import shapely
 from drawing import INFO, INSIDE, LEFT, RIGHT, classed, drawn, write
 
 from wsipsm.cli.region_table import lines_about_annotations
-from wsipsm.region import PolygonRegion, Use, annotation_rows, note_on_searched, read_roi
+from wsipsm.region import PolygonRegion, Use, annotation_rows, on_searched, read_roi
 from wsipsm.tissue import TissueMask
 
 NUCLEI = np.random.default_rng(0).uniform(0, 1000, (2_000, 2))
@@ -68,10 +68,20 @@ def test_no_annotation_is_missing_in_the_table(n: int, has_own_class: bool, tmp_
 @pytest.mark.parametrize("origin", [(0, 0), (300, 200)])
 def test_what_was_never_searched_is_said(origin: tuple[int, int], tmp_path: Path) -> None:
     region = read_roi(write(tmp_path / "roi.geojson", drawn((0, 0, 1000, 1000))), INFO)
-    assert note_on_searched(region, WHOLE, "outside") == []
+    assert on_searched(region, WHOLE, "outside") is region
     mask = np.random.default_rng(1).random((10, 10)) < 0.4
     tissue = TissueMask(mask, 100.0, None, mask, origin_px0=origin)
     searched = tissue.areas_in(np.array([[0.0, 0.0, 1000.0, 1000.0]]))[0]
-    assert note_on_searched(region, tissue, "outside") == [f"{1 - searched / 1e6:.1%} of the region lies outside."]
+    found = on_searched(region, tissue, "outside")
+    assert isinstance(found, PolygonRegion)
+    assert found.notes == (f"{1 - searched / 1e6:.1%} of the region lies outside; area and density are of the rest.",)
+    assert (found.shape, found.parts) == (region.shape, region.parts)
+    assert found.area_px0() == pytest.approx(searched)
+    boxes = np.array([[0.0, 0.0, 1000.0, 1000.0], [130.0, 250.0, 777.0, 811.0], [2000.0, 0.0, 2100.0, 90.0]])
+    assert found.areas_in(boxes) == pytest.approx([searched, tissue.areas_in(boxes)[1], 0], abs=1e-6)
+    assert found.to_dict()["hash"] != region.to_dict()["hash"]
     assert tissue.to_polygons().area == pytest.approx(tissue.area_px0())
-    assert note_on_searched(tissue, WHOLE, "outside") == []
+    assert on_searched(tissue, WHOLE, "outside") is tissue
+    nowhere = TissueMask(~np.ones((10, 10), bool), 100.0, None, ~np.ones((10, 10), bool))
+    never = on_searched(region, nowhere, "outside")
+    assert (never.area_px0(), never.areas_in(boxes).tolist()) == (0, [0, 0, 0])

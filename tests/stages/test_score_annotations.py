@@ -11,6 +11,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from PIL import Image
 from stand_in import MPP, draw_slide
 from typer.testing import CliRunner, Result
 
@@ -19,8 +20,11 @@ from wsipsm.config import RunOptions
 from wsipsm.engine.events import ignore_events
 from wsipsm.errors import RoiError
 from wsipsm.keys import Artefact, Column
+from wsipsm.rundir import RunDir
+from wsipsm.stages.check_result import check_result
 from wsipsm.stages.run import run_slide
 from wsipsm.stages.scoring import OWN
+from wsipsm.stages.stored_run import read_region
 from wsipsm.stages.summary import RunSummary
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -96,6 +100,43 @@ def test_exclusions_alone_leave_the_rest_of_the_run(result: RunSummary, slide: P
     fresh = run_slide(slide, tmp_path / "fresh", options(roi=roi), ignore_events)
     assert fresh.n_nuclei == expected
     assert fresh.region["annotations"][0] == told["annotations"][0]
+
+
+def test_exclusions_alone_have_the_area_and_density_of_the_tissue(slide: Path, tmp_path: Path) -> None:
+    pixels = np.array(Image.open(slide))
+    pixels[:, 420:] = 244  # glass
+    Image.fromarray(pixels).save(slide)
+    whole = run_slide(slide, tmp_path / "whole", options(), ignore_events)
+    tissue = read_region(RunDir(Path(whole.folder)), whole.region)
+    left_out = float(tissue.areas_in(np.array([LEFT.bounds]))[0])
+    assert tissue.to_polygons().area > 1.02 * tissue.area_px0()
+    roi = write(tmp_path / "ignore.geojson", area(LEFT, classification={"name": "Ignore*"}))
+    fresh = run_slide(slide, tmp_path / "fresh", options(roi=roi), ignore_events)
+    _, told = score(whole.folder, roi)
+    scored = RunSummary.from_dict(orjson.loads((Path(whole.folder) / Artefact.SUMMARY).read_bytes()), whole.folder)
+    expected = (tissue.area_px0() - left_out) * MPP**2 * 1e-6
+    for summary in (fresh, scored):
+        assert summary.region_area_mm2 == pytest.approx(expected, abs=1e-6)
+        assert summary.nuclei_per_mm2 == pytest.approx(summary.n_nuclei / expected, rel=1e-3)
+    assert told["annotations"][0]["area_mm2"] == scored.region_area_mm2
+    assert check_result(Path(whole.folder)) == check_result(Path(fresh.folder)) == []
+    # The region is read with its area from the folder, as when it was made.
+    kept = [read_region(RunDir(folder), one.region) for folder, one in ((whole.folder, scored), (fresh.folder, fresh))]
+    assert [one.to_dict()["hash"] for one in kept] == [scored.region["hash"], fresh.region["hash"]]
+    assert scored.region["hash"] == fresh.region["hash"]
+
+
+def test_density_is_of_what_was_searched(slide: Path, tmp_path: Path) -> None:
+    small = write(tmp_path / "small.geojson", area(LEFT))
+    part = run_slide(slide, tmp_path / "part", options(roi=small), ignore_events)
+    score(part.folder, write(tmp_path / "whole.geojson", area(shapely.box(100, 100, 800, 700))))
+    scored = RunSummary.from_dict(orjson.loads((Path(part.folder) / Artefact.SUMMARY).read_bytes()), part.folder)
+    assert (scored.n_nuclei, scored.coverage) == (part.n_nuclei, 1)
+    assert scored.region_area_mm2 == part.region_area_mm2 == pytest.approx(LEFT.area * MPP**2 * 1e-6, abs=1e-6)
+    assert scored.nuclei_per_mm2 == part.nuclei_per_mm2
+    assert scored.scores == part.scores
+    assert any("42.9% of the region lies outside" in note and "density" in note for note in scored.notes)
+    assert check_result(Path(part.folder)) == []
 
 
 def test_what_was_never_searched_stands_on_the_screen_and_in_json(slide: Path, tmp_path: Path) -> None:

@@ -42,10 +42,15 @@ _MIN_AREA_PX2 = 0.01
 
 
 _OUTLINE = "outline_px0_wkb"
+_GROUND = "ground_px0_wkb"
 
 
 def annotation_bytes(
-    frame: SlideFrame, annotations: Sequence[Annotation], about: dict[str, Any], outline: BaseGeometry | None = None
+    frame: SlideFrame,
+    annotations: Sequence[Annotation],
+    about: dict[str, Any],
+    outline: BaseGeometry | None = None,
+    ground: BaseGeometry | None = None,
 ) -> bytes:
     """Give annotations as GeoJSON, a FeatureCollection in QuPath's frame.
 
@@ -59,6 +64,8 @@ def annotation_bytes(
         What the file says about its making, under the key ``wsipsm``, which QuPath passes over.
     outline
         Level-0 shape that is kept there to the last bit, for :func:`read_outline`: QuPath's is rounded.
+    ground
+        Part of it whose area counts, for :func:`read_ground`; None: all of it.
     """
     lines = []
     for annotation in annotations:
@@ -66,7 +73,8 @@ def annotation_bytes(
         if shape is not None:
             name = f"{about.get('slide_fingerprint')} {clean_text(annotation.name)} {shapely.to_wkb(shape, hex=True)}"
             lines.append(orjson.dumps(_feature(annotation, shape, name)))
-    exact = {} if outline is None else {_OUTLINE: shapely.to_wkb(outline, hex=True)}
+    shapes = {_OUTLINE: outline, _GROUND: ground}
+    exact = {name: shapely.to_wkb(shape, hex=True) for name, shape in shapes.items() if shape is not None}
     header = json.dumps({**clean_json(about), **exact}, sort_keys=True, allow_nan=False)
     opening = f'{{"type":"FeatureCollection","wsipsm":{header},"features":['.encode("ascii")
     return opening + (b"\n" if lines else b"") + b",\n".join(lines) + b"\n]}\n"
@@ -80,11 +88,30 @@ def read_outline(content: bytes) -> Polygon | MultiPolygon:
     ValueError
         When there is none, or none that can be read.
     """
+    shape = _read_exact(content, _OUTLINE)
+    if shape is None or shape.is_empty:
+        raise ValueError("no exact outline in it")
+    return shape
+
+
+def read_ground(content: bytes) -> Polygon | MultiPolygon | None:
+    """Read the part of that outline whose area counts, level-0 pixels, perhaps empty; None where all of it does.
+
+    Raises
+    ------
+    ValueError
+        When it cannot be read.
+    """
+    return _read_exact(content, _GROUND)
+
+
+def _read_exact(content: bytes, name: str) -> Polygon | MultiPolygon | None:
     try:
-        shape = shapely.from_wkb(orjson.loads(content)["wsipsm"][_OUTLINE])
-    except (KeyError, TypeError, shapely.errors.GEOSException) as error:
+        coded = orjson.loads(content)["wsipsm"].get(name)
+        shape = None if coded is None else shapely.from_wkb(coded)
+    except (KeyError, TypeError, AttributeError, shapely.errors.GEOSException) as error:
         raise ValueError(f"no exact outline in it ({error!r})") from error
-    if shape.is_empty or not isinstance(shape, (Polygon, MultiPolygon)):
+    if shape is not None and not isinstance(shape, (Polygon, MultiPolygon)):
         raise ValueError(f"a {shape.geom_type} where an area is needed")
     return shape
 

@@ -3,7 +3,7 @@
 from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
 from wsipsm.region.read import read_roi
 from wsipsm.region.roles import PLAIN_CLASS, RoiRules
-from wsipsm.region.table import annotation_rows, note_on_searched
+from wsipsm.region.table import annotation_rows, on_searched
 
 __all__ = [
     "PLAIN_CLASS",
@@ -13,6 +13,6 @@ __all__ = [
     "RoiRules",
     "Use",
     "annotation_rows",
-    "note_on_searched",
+    "on_searched",
     "read_roi",
 ]

@@ -34,15 +34,19 @@ class Region(Protocol):
         ...
 
     def area_px0(self) -> float:
-        """Area in level-0 pixels."""
+        """Area of its ground in level-0 pixels."""
         ...
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Area of it in each level-0 box, shape (m, 4) of left, top, right, bottom; shape (m,), level-0 pixels."""
+        """Area of its ground in each level-0 box, shape (m, 4) of left, top, right, bottom; shape (m,), pixels."""
         ...
 
     def to_polygons(self) -> Polygon | MultiPolygon:
         """Outline of it, level-0 pixels."""
+        ...
+
+    def to_ground(self) -> Polygon | MultiPolygon:
+        """Outline of its ground, the part of it whose area counts, level-0 pixels; perhaps empty."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +73,12 @@ class DrawnPart:
     use: Use
     shape: Polygon | MultiPolygon
     """On the slide, level-0 pixels; where it is counted, less what is cut out."""
+    ground: Polygon | MultiPolygon | None = None
+    """Part of it whose area counts; None: all of it."""
+
+    def area_px0(self) -> float:
+        """Area of its ground in level-0 pixels."""
+        return float((self.shape if self.ground is None else self.ground).area)
 
 
 class PolygonRegion:
@@ -84,6 +94,9 @@ class PolygonRegion:
         What a reader should know about the file it came from.
     parts
         What each annotation of that file was taken for.
+    ground
+        Part of the shape whose area counts, valid, perhaps empty: neither the margin that is searched around tissue,
+        nor what was never searched. None: all of it.
     """
 
     def __init__(
@@ -92,20 +105,22 @@ class PolygonRegion:
         name: str,
         notes: tuple[str, ...] = (),
         parts: tuple[DrawnPart, ...] = (),
+        ground: Polygon | MultiPolygon | None = None,
     ) -> None:
         self.shape = shape
         self.name = name
         self.notes = notes
         self.parts = parts
+        self.ground = ground
         shapely.prepare(self.shape)
 
     def __reduce__(self) -> tuple[type[PolygonRegion], tuple[Any, ...]]:
         """Copy what it was made of; its index is made anew in the other process."""
-        return type(self), (self.shape, self.name, self.notes, self.parts)
+        return type(self), (self.shape, self.name, self.notes, self.parts, self.ground)
 
     @cached_property
     def _pieces(self) -> NDArray[np.object_]:
-        return subdivide(self.shape)
+        return subdivide(self.to_ground())
 
     def touches(self, box_px0: Box) -> bool:
         """Whether a level-0 box has a point in common with the region; an empty box has none."""
@@ -124,11 +139,11 @@ class PolygonRegion:
         return np.asarray(shapely.contains_xy(self.shape, xy_px0[:, 0], xy_px0[:, 1]), dtype=np.bool_)
 
     def area_px0(self) -> float:
-        """Area in level-0 pixels, holes taken off."""
-        return float(self.shape.area)
+        """Area of its ground in level-0 pixels, holes taken off."""
+        return float(self.to_ground().area)
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Area of the region in each box.
+        """Area of the region's ground in each box.
 
         Parameters
         ----------
@@ -145,9 +160,14 @@ class PolygonRegion:
         """Outline of it, level-0 pixels."""
         return self.shape
 
+    def to_ground(self) -> Polygon | MultiPolygon:
+        """Outline of the part whose area counts, level-0 pixels; perhaps empty."""
+        return self.shape if self.ground is None else self.ground
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``run.json``; ``hash`` names the outline whatever its vertex order."""
-        outline = shapely.to_wkb(shapely.normalize(self.shape), byte_order=1)
+        """Plain values for ``run.json``; ``hash`` names outline and ground whatever their vertex order."""
+        shapes = [self.shape] if self.ground is None else [self.shape, self.ground]
+        outlines = b"".join(shapely.to_wkb(shapely.normalize(shape), byte_order=1) for shape in shapes)
         return {
             "kind": "polygon",
             "name": self.name,
@@ -155,5 +175,5 @@ class PolygonRegion:
             "n_parts": int(shapely.get_num_geometries(self.shape)),
             "bounds_px0": [float(value) for value in self.shape.bounds],
             "notes": list(self.notes),
-            "hash": hashlib.sha256(outline).hexdigest()[:16],
+            "hash": hashlib.sha256(outlines).hexdigest()[:16],
         }

@@ -37,6 +37,13 @@ def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely
     return assemble(np.concatenate([parts[is_inside], crossing]))
 
 
+def common(shape: BaseGeometry, other: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon:
+    """Part of a shape in another, polygon by polygon; perhaps empty."""
+    own, others = polygons_of(shape), polygons_of(other)
+    at, by = shapely.STRtree(others).query(own)
+    return assemble(polygons_of(shapely.intersection(own[at], others[by])))
+
+
 def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
     """Share of a shape's area outside another shape, 0..1; 0 for one without area."""
     own, other = subdivide(shape), subdivide(others)

@@ -60,7 +60,7 @@ def read_roi(
     Returns
     -------
     The union of the annotations that count, less those that are cut out, clipped to the slide; ``parts`` and ``notes``
-    say what each annotation was taken for.
+    say what each annotation was taken for. Of exclusions alone, the ground is that of ``within`` less them.
 
     Raises
     ------
@@ -91,16 +91,18 @@ def read_roi(
     doubt = note_on_place(as_drawn[used], named_frames, frame, within, label)
     notes += [doubt] if doubt else []
     if is_any_counted:
-        whole = merge(as_drawn[Use.COUNTED])
+        whole, ground = merge(as_drawn[Use.COUNTED]), None
         name = _name([one for one, use in zip(drawn, uses, strict=True) if use == Use.COUNTED])
     else:
-        whole, name = _all_there_is(drawn, frame, within)
-    shape = _clip(cut_out(whole, as_drawn[Use.CUT_OUT]), whole, frame, slide_info.path, label, notes)
-    parts = _on_slide(rows, as_drawn[Use.CUT_OUT], frame, shape)
+        whole, ground, name = _all_there_is(drawn, frame, within)
+    cutters = as_drawn[Use.CUT_OUT]
+    shape = _clip(cut_out(whole, cutters), whole, frame, slide_info.path, label, notes)
+    parts = _on_slide(rows, cutters, frame, shape)
+    ground = None if ground is None else clip(cut_out(ground, cutters), frame.outline)
     if not is_any_counted:
-        parts = (DrawnPart(within.name if within is not None else "slide", "", Use.COUNTED, shape), *parts)
+        parts = (DrawnPart(within.name if within is not None else "slide", "", Use.COUNTED, shape, ground), *parts)
     notes += _notes_on_uses(parts, shape, label)
-    return PolygonRegion(shape, name, tuple(notes), parts)
+    return PolygonRegion(shape, name, tuple(notes), parts, ground)
 
 
 def _read_areas(
@@ -140,11 +142,13 @@ def _paused_collection() -> Iterator[None]:
 
 def _all_there_is(
     drawn: Sequence[Drawn], frame: SlideFrame, within: Region | None
-) -> tuple[shapely.Polygon | shapely.MultiPolygon, str]:
-    """Area of which annotations are cut out where none counts, and the name of what is left."""
+) -> tuple[shapely.Polygon | shapely.MultiPolygon, shapely.Polygon | shapely.MultiPolygon | None, str]:
+    """Give what annotations are cut out of where none counts, its ground, and the name of what is left."""
     less = ", ".join(dict.fromkeys(one.classification or one.name for one in drawn))
-    whole = within.to_polygons() if within is not None else frame.outline
-    return whole, clean_text(f"{within.name if within is not None else 'slide'} without {less}", 200)
+    name = clean_text(f"{within.name if within is not None else 'slide'} without {less}", 200)
+    if within is None:
+        return frame.outline, None, name
+    return within.to_polygons(), within.to_ground(), name
 
 
 def _clip(

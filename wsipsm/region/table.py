@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from wsipsm.region.base import PolygonRegion, Region, Use
-from wsipsm.region.pieces import share_outside
+from wsipsm.region.pieces import common, share_outside
 
 _NEGLIGIBLE = 0.001
 """Share of an area that roundings and edges of pixels may take."""
@@ -48,15 +48,15 @@ def annotation_rows(
                 "annotation": part.annotation,
                 "class": part.classification,
                 "use": part.use.value,
-                "area_mm2": round(part.shape.area * mpp**2 * 1e-6, 6),
+                "area_mm2": round(part.area_px0() * mpp**2 * 1e-6, 6),
                 "n_nuclei": int(np.count_nonzero(_inside(part.shape, xy_px0))) if is_known else None,
             }
         )
     return rows
 
 
-def note_on_searched(region: Region, searched: Region, where: str) -> list[str]:
-    """Say how much of a drawn region was never searched for nuclei; nothing where all of it was.
+def on_searched(region: Region, searched: Region, where: str) -> Region:
+    """Take what was never searched for nuclei off the ground of a drawn region, and note how much that is.
 
     Parameters
     ----------
@@ -66,9 +66,14 @@ def note_on_searched(region: Region, searched: Region, where: str) -> list[str]:
         What lies beyond, for the reader.
     """
     if not isinstance(region, PolygonRegion):
-        return []
-    outside = share_outside(region.shape, searched.to_polygons())
-    return [f"{outside:.1%} of the region lies {where}."] if outside > _NEGLIGIBLE else []
+        return region
+    looked = searched.to_polygons()
+    outside = share_outside(region.shape, looked)
+    if outside <= _NEGLIGIBLE:
+        return region
+    note = f"{outside:.1%} of the region lies {where}; area and density are of the rest."
+    ground = common(region.to_ground(), looked)
+    return PolygonRegion(region.shape, region.name, (*region.notes, note), region.parts, ground)
 
 
 def _inside(shape: BaseGeometry, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:

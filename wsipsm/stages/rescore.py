@@ -21,7 +21,7 @@ from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column, NucleusClass, QuPathFrame
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding, flags_of
-from wsipsm.region import PolygonRegion, Region, RoiRules, note_on_searched, read_roi
+from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
 from wsipsm.rundir import RunDir, link_file, write_aside
 from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.report import count_values, file_facts, index_values, overview_caption
@@ -81,7 +81,10 @@ def score_result(
         stored = open_run(run_dir.root, qupath_frame)
         cut_od = stored.cut_od if dab_cut_od is None else dab_cut_od
         cut_from = stored.cut_from if dab_cut_od is None else "given by --dab-cut"
-        region = stored.region if roi is None else read_roi(roi, stored.info, rules, stored.region, stored.frame.qupath)
+        region = stored.region
+        if roi is not None:
+            drawn = read_roi(roi, stored.info, rules, stored.region, stored.frame.qupath)
+            region = on_searched(drawn, stored.region, _beyond(stored.region))
         slide = (stored.info, stored.frame)
         scoring = Scoring.of("score", slide, stored.weights_sha256, region, (cut_od, cut_from), stored.marker)
         if (roi, dab_cut_od, qupath_frame) == (None, None, None) or scoring.key == stored.summary.scoring["key"]:
@@ -110,12 +113,10 @@ def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
     """Prepare every file of a scoring aside, then show them."""
     started = time.perf_counter()
     own = own_results(stored.run_dir)
-    notes = _notes_of(region)
     annotations = stored.annotations
     if region is not stored.region:
-        notes = (*notes, *_notes_on_searched(region, stored.region))
         annotations = read_annotation_rows(own, region, stored.info.mpp or 1.0, stored.region)
-    facts = RegionFacts(read_coverage(region, stored.lost_px0), notes, annotations)
+    facts = RegionFacts(read_coverage(region, stored.lost_px0), _notes_of(region), annotations)
     stored = replace(stored, findings=_checked_again(stored, region, scoring))
     with staged(stored.run_dir) as aside:
         totals = _write_nuclei(stored, aside, region, scoring)
@@ -226,9 +227,8 @@ def _notes_of(region: Region) -> tuple[str, ...]:
     return region.notes if isinstance(region, PolygonRegion) else ()
 
 
-def _notes_on_searched(region: Region, searched: Region) -> list[str]:
-    """Say what part of a drawn region the run never looked at."""
-    where = "outside the tissue that was found, where no nucleus was looked for"
+def _beyond(searched: Region) -> str:
+    """Say where that is which the run never looked at."""
     if isinstance(searched, PolygonRegion):
-        where = "outside the region of the run, where no nucleus was looked for. Run the slide with this --roi"
-    return note_on_searched(region, searched, where)
+        return "outside the region of the run, where no nucleus was looked for (run the slide with this --roi for it)"
+    return "outside the tissue that was found, where no nucleus was looked for"

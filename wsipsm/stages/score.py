@@ -176,7 +176,7 @@ def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Re
         with write_aside(run_dir.path(Artefact.REGION)) as temporary:
             # With a class: read again, the name of the region is none of what counts and what is cut out.
             drawn = [Annotation(region.shape, region.name, PLAIN_CLASS)]
-            temporary.write_bytes(annotation_bytes(frame, drawn, about, region.shape))
+            temporary.write_bytes(annotation_bytes(frame, drawn, about, region.shape, region.ground))
         run_dir.remove(Artefact.TISSUE)
     elif isinstance(region, TissueMask):
         _, coded = cv2.imencode(".png", region.to_picture())

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from wsipsm.errors import UsageError
-from wsipsm.export.annotations import read_outline
+from wsipsm.export.annotations import read_ground, read_outline
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import KI67, Artefact, QuPathFrame, Stain
 from wsipsm.quality.finding import Finding
@@ -153,6 +153,8 @@ def read_region(run_dir: RunDir, stored: Mapping[str, Any]) -> Region:
 
 def _read_polygons(path: Path, stored: Mapping[str, Any]) -> PolygonRegion:
     try:
-        return PolygonRegion(read_outline(path.read_bytes()), str(stored["name"]), tuple(stored["notes"]))
+        content = path.read_bytes()
+        shape, ground = read_outline(content), read_ground(content)
+        return PolygonRegion(shape, str(stored["name"]), tuple(stored["notes"]), ground=ground)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error!r}); the region of the run is needed.") from error

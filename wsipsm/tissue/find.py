@@ -137,7 +137,14 @@ class TissueMask:
 
     def to_polygons(self) -> shapely.Polygon | shapely.MultiPolygon:
         """Outline of where nuclei are searched, level-0 pixels; empty where that is nowhere."""
-        padded = np.pad(self.mask.astype(np.int8), ((0, 0), (1, 1)))
+        return self._outline(self.mask)
+
+    def to_ground(self) -> shapely.Polygon | shapely.MultiPolygon:
+        """Outline of the tissue, whose area counts, level-0 pixels; empty where there is none."""
+        return self._outline(self.tissue)
+
+    def _outline(self, mask: Mask) -> shapely.Polygon | shapely.MultiPolygon:
+        padded = np.pad(mask.astype(np.int8), ((0, 0), (1, 1)))
         step = np.diff(padded, axis=1)
         row, left = np.nonzero(step == 1)
         right = np.nonzero(step == -1)[1]
