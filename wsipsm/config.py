@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsipsm.errors import UsageError
-from wsipsm.keys import QuPathFrame, Stain
+from wsipsm.keys import MARKER_PATTERN, QuPathFrame, Stain
 
 if TYPE_CHECKING:
     from wsipsm.region import RoiRules
@@ -39,7 +39,7 @@ class RunOptions(BaseModel):
 
     model: str | None = None
     """Name of a shipped model or path of weights; None: chosen by the stain that the slide shows."""
-    marker: str = Field("ki67", pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,23}$")
+    marker: str = Field("ki67", pattern=MARKER_PATTERN)
     """Nuclear marker that DAB shows. Bands and thresholds of Ki-67 are given for it alone."""
     mpp: float | None = None
     """Level-0 pixel size, um/px, in place of the file's. Checked where the slide is opened."""

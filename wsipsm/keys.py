@@ -33,6 +33,8 @@ class NucleusClass(StrEnum):
 
 
 KI67 = "Ki-67"
+MARKER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,23}$"
+"""What the name of a marker may be."""
 _NAMES_OF_KI67 = frozenset({"ki67", "mib1", "309", "sp6"})
 """And of its antibodies' clones, without blanks and signs."""
 

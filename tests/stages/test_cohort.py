@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 from drawn_dicom import draw_dicom
+from PIL import Image
 from stand_in import MPP, draw_slide
 
 from wsipsm.config import RunOptions
@@ -114,6 +117,13 @@ def test_manifest(tmp_path: Path) -> None:
     assert (first.id, first.path, first.mpp, first.model) == ("p_1", tmp_path / "slides/a.svs", 0.25, "nuclei-he")
     assert first.roi == tmp_path / "roi.geojson"
     assert (second.id, second.mpp, second.model, second.roi) == ("b", None, None, None)
+    manifest.write_text("slide,Image,marker\nslides/a.svs,2,ER\nslides/a.svs,,\nslides/b.svs,03,pgr\n")
+    slides = list_slides([manifest], tmp_path / "out")
+    assert [(slide.id, slide.image, slide.marker) for slide in slides] == [
+        ("a-image-2", 2, "ER"),
+        ("a", None, None),
+        ("b-image-3", 3, "pgr"),
+    ]
     manifest.write_text("slide;mpp\nslides/a.svs;0,25\n")
     assert [slide.mpp for slide in list_slides([manifest], tmp_path / "out")] == [0.25]
 
@@ -124,6 +134,13 @@ def test_manifest(tmp_path: Path) -> None:
         ("path,mpp\na.svs,1\n", "columns path, mpp; a column 'slide' is needed"),
         ("", "a column 'slide' is needed"),
         ("slide,mpp\na.svs,fine\n", "line 2: mpp 'fine'"),
+        ("slide,image\na.svs,second\n", "line 2: image 'second'; the number of an image"),
+        ("slide,image\na.svs,0\n", "line 2: image '0'"),
+        ("slide,image\na.svs,-1\n", "line 2: image '-1'"),
+        ("slide,image\na.svs,1.5\n", "line 2: image '1.5'"),
+        ("slide,image\na.svs,\u0662\n", "line 2: image"),
+        ("slide,marker\na.svs,=ER\n", "line 2: marker '=ER'"),
+        ("slide,image,group\na.svs,1,x\na.svs,1,y\n", "say different things"),
         ("slide,id\na.svs,x\nb.svs,X\n", "id 'x' occurs 2 times"),
         ("slide\n", "no slide found"),
     ],
@@ -396,3 +413,26 @@ def test_slides_by_address(study: Path, tmp_path: Path) -> None:
     assert held == []
     assert [ends[n].summary is not None for n in range(3)] == [True, False, True]
     assert "no such slide" in ends[1].reason
+
+
+def test_images_of_a_file_are_slides_of_their_own(tmp_path: Path) -> None:
+    path, out = tmp_path / "slide.tiff", tmp_path / "out"
+    for seed, height in ((1, 160), (2, 150)):
+        page = np.asarray(Image.open(draw_slide(tmp_path / f"{seed}.png", 200, 160, seed)).convert("RGB"))
+        tifffile.imwrite(path, page[:height], photometric="rgb", append=seed > 1)
+    first = run_cohort([path], out, options(image=1), ignore_events, ONCE)
+    kept = (out / "slide-image-1" / "cells.parquet").read_bytes()
+    second = run_cohort([path], out, options(image=2), ignore_events, ONCE)
+    assert [row.id for row in (*first.rows, *second.rows)] == ["slide-image-1", "slide-image-2"]
+    assert (out / "slide-image-1" / "cells.parquet").read_bytes() == kept
+    rows = tmp_path / "study.csv"
+    rows.write_text("slide,image,marker\nslide.tiff,1,ER\nslide.tiff,2,\nslide.tiff,,\n")
+    both = run_cohort([rows], out, options(), ignore_events, CohortOptions(retry=0, stain_from="batch"))
+    assert [(row.id, row.status, row.marker) for row in both.rows] == [
+        ("slide-image-1", "done", "ER"),
+        ("slide-image-2", "done", "Ki-67"),
+        ("slide", "done", "Ki-67"),
+    ]
+    assert both.rows[0].n_nuclei != both.rows[1].n_nuclei
+    # Without a number the larger one is the slide.
+    assert both.rows[2].n_nuclei == both.rows[0].n_nuclei

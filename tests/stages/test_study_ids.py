@@ -41,6 +41,35 @@ def ids(root: Path, *sources: Path, out: str = "out") -> dict[str, str]:
     return {slide.path.relative_to(root / "in").as_posix(): slide.id for slide in study.slides}
 
 
+def test_each_image_of_a_file_has_an_id(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "x/case.svs", "y/case.svs", "z/one.svs")
+    out = tmp_path / "out"
+
+    def ids_of(image: int | None) -> list[str]:
+        study = read_study([tmp_path / "in"], out, image=image)
+        out.mkdir(exist_ok=True)
+        keep_known(out, study.known)
+        assert not study.problems
+        return [slide.id for slide in study.slides]
+
+    found = {image: ids_of(image) for image in (None, 1, 2)}
+    assert [ids[2] for ids in found.values()] == ["one", "one-image-1", "one-image-2"]
+    assert len({name.casefold() for ids in found.values() for name in ids}) == 9
+    (tmp_path / "in" / "0").mkdir()
+    touch(tmp_path / "in", "0/one.svs")
+    assert {image: ids_of(image)[1:] for image in found} == found
+    # Moved, each image keeps its own.
+    (tmp_path / "in").rename(tmp_path / "there")
+    (tmp_path / "there").rename(tmp_path / "in2")
+    moved = read_study([tmp_path / "in2"], out, image=2)
+    assert [slide.id for slide in moved.slides][1:] == found[2]
+    # A manifest names images one by one, and an id that was given stays with its image.
+    rows = tmp_path / "rows.csv"
+    rows.write_text("slide,id,image\nin2/z/one.svs,mine,1\nin2/z/one.svs,,3\nin2/z/one.svs,one-image-2,4\n")
+    study = read_study([rows], out)
+    assert [slide.id for slide in study.slides][:2] == ["mine", "one-image-3"]
+
+
 GROWTH: dict[str, tuple[str, ...]] = {
     "the same stem after": ("y/case.svs",),
     "the same stem before": ("a/case.svs",),

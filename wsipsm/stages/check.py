@@ -60,7 +60,7 @@ def check_slides(
     slides
         Of the study.
     options
-        Of the run; a slide's own mpp, model and roi take their place.
+        Of the run; a slide's own mpp, image, model and roi take their place.
     cache
         Asked about slides by address; None leaves those out.
     tell
@@ -168,7 +168,8 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
         return reasons
     mpp = slide.mpp if slide.mpp is not None else options.mpp
     rules, own_roi = asdict(options.roi_rules()), str(roi) if roi else None
-    asked = {"path": str(slide.path), "mpp": mpp, "roi": own_roi, "rules": rules, "image": options.image}
+    asked = {"path": str(slide.path), "mpp": mpp, "roi": own_roi, "rules": rules}
+    asked["image"] = options.image if slide.image is None else slide.image
     asked["qupath_frame"] = options.qupath_frame.value
     return opener.ask(asked)
 

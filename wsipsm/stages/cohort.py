@@ -74,7 +74,7 @@ def run_cohort(
     out_dir
         Takes the table, the journal and a folder a slide.
     options
-        Of every run; a manifest's mpp, model and roi take their place where given.
+        Of every run; a manifest's mpp, image, model, marker and roi take their place where given.
     listener
         Told what happens.
     cohort_options
@@ -93,7 +93,7 @@ def run_cohort(
     out, how = Path(out_dir), cohort_options or CohortOptions()
     # A class that some of the slides have not is no slip of the pen.
     options = options.model_copy(update={"absent_class_is_error": False})
-    found = read_study([str(source) for source in sources], out, tuple(COLUMNS))
+    found = read_study([str(source) for source in sources], out, tuple(COLUMNS), options.image)
     _require_annotations(options, found.slides)
     with hold_folder(out) as lock, Journal(out) as journal:
         cache = _open_cache(found.slides, out, how, journal)
@@ -254,13 +254,18 @@ class RunningStudy:
             with suppress(WsipsmError):
                 path = self._fetcher.path_of(number, slide, wait=True)
                 tasks.append(
-                    SampleTask(os.path.abspath(str(path)), slide.mpp or options.mpp, options.seed, options.image)
+                    SampleTask(
+                        os.path.abspath(str(path)),
+                        slide.mpp or options.mpp,
+                        options.seed,
+                        slide.image or options.image,
+                    )
                 )
-        samples = {outcome.task.path: outcome.result for outcome in executor.run(sample_stain, tasks)}
+        samples = {outcome.task: outcome.result for outcome in executor.run(sample_stain, tasks)}
         for number in chosen:
             self._fetcher.release(number)
         # In the slides' order, whichever came first.
-        return [sample for task in tasks if (sample := samples[task.path]) is not None]
+        return [sample for task in tasks if (sample := samples[task]) is not None]
 
     def _attempt(self, todo: Sequence[int], executor: Executor) -> list[int]:
         """Try slides; gives those that may be tried again."""
@@ -337,7 +342,11 @@ class RunningStudy:
         time.sleep(pause_s)
 
     def _options_of(self, slide: CohortSlide) -> RunOptions:
-        own = {name: value for name in ("mpp", "model", "roi") if (value := getattr(slide, name)) is not None}
+        own = {
+            name: value
+            for name in ("mpp", "image", "model", "marker", "roi")
+            if (value := getattr(slide, name)) is not None
+        }
         return RunOptions(**{**self._options.model_dump(), **own})
 
     def _tell(self, event: Event) -> None:

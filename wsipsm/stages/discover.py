@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsipsm.errors import UsageError
+from wsipsm.keys import MARKER_PATTERN
 from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.slide.reader import parse_number
 from wsipsm.stages.folders import find_slides, is_pattern, is_slide_folder, match_pattern
@@ -34,7 +35,10 @@ class CohortSlide:
     id: str = ""
     """Names its folder and its row; given in the manifest or made from the file name."""
     mpp: float | None = None
+    image: int | None = None
+    """Number of the image in the file, from 1; None: that of the command."""
     model: str | None = None
+    marker: str | None = None
     roi: Path | None = None
     group: str = ""
     patient: str = ""
@@ -110,19 +114,25 @@ def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlid
     return list(study.slides)
 
 
-def read_study(sources: Sequence[str | Path], out_dir: Path, table_columns: Collection[str] = ()) -> Study:
+def read_study(
+    sources: Sequence[str | Path], out_dir: Path, table_columns: Collection[str] = (), image: int | None = None
+) -> Study:
     """List the slides that sources mean, and what is wrong with them as far as their manifests tell.
 
     Parameters
     ----------
     sources
         Slides, folders (searched with their subfolders), patterns such as ``slides/**/*.svs``, addresses, and
-        manifests: CSV files with a column ``slide`` and, where wanted, ``id``, ``mpp``, ``model``, ``roi``, ``group``,
-        ``patient`` and others, which are carried. Paths in a manifest count from its folder.
+        manifests: CSV files with a column ``slide`` and, where wanted, ``id``, ``mpp``, ``image``, ``model``,
+        ``marker``, ``roi``, ``group``, ``patient`` and others, which are carried. Paths in a manifest count from its
+        folder.
     out_dir
         Results lie here; nothing in it is a slide.
     table_columns
         Names of the results' columns, which a manifest's other columns may not have.
+    image
+        Number of the image that is the slide, of files for which a manifest names none; another image of a file is
+        another slide.
 
     Returns
     -------
@@ -147,7 +157,7 @@ def read_study(sources: Sequence[str | Path], out_dir: Path, table_columns: Coll
     identities = _identities(named)
     kept = _without_doubles(named, identities, problems)
     faults = [problems.get(n, "") for n in kept]
-    return _with_ids([named[n] for n in kept], [identities[n] for n in kept], faults, out_dir)
+    return _with_ids([named[n] for n in kept], [identities[n] for n in kept], faults, out_dir, image)
 
 
 def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
@@ -208,12 +218,21 @@ def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSli
     mpp = parse_number(row.mpp) if row.mpp and re.fullmatch(r"[-+0-9.,eE]+", row.mpp) else None
     if row.mpp and mpp is None:
         problems.append(f"mpp {row.mpp[:40]!r}; a number of um/px is needed. Correct the line.")
+    image = int(row.image) if re.fullmatch(r"0*[1-9][0-9]{0,5}", row.image, re.ASCII) else None
+    if row.image and image is None:
+        problems.append(f"image {row.image[:40]!r}; the number of an image in the file, from 1, is needed.")
+    marker = row.marker or None
+    if marker is not None and re.fullmatch(MARKER_PATTERN, marker) is None:
+        problems.append(f"marker {marker[:40]!r}; up to 24 letters, digits, blanks and signs such as - are needed.")
+        marker = None
     is_weights = row.model.lower().endswith(".safetensors")
     slide = CohortSlide(
         path=folder / row.slide if path is None else path,
         id=folder_name(row.id),
         mpp=mpp,
+        image=image,
         model=str(folder / row.model) if is_weights else row.model or None,
+        marker=marker,
         roi=folder / row.roi if row.roi else None,
         group=row.group,
         patient=row.patient,
@@ -244,18 +263,19 @@ def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], p
     """Places of the slides that stay: none that is found twice, no row that says the same twice."""
     in_manifest = {identity for slide, identity in zip(slides, identities, strict=True) if slide.origin}
     said: set[tuple[object, ...]] = set()
-    first: dict[str, int] = {}
+    first: dict[tuple[str, int | None], int] = {}
     kept = []
     for n, (slide, identity) in enumerate(zip(slides, identities, strict=True)):
         if not slide.origin and identity in in_manifest:
             continue
         roi = None if slide.roi is None else str(slide.roi)
-        row = (identity, slide.id, slide.mpp, slide.model, roi, slide.group, slide.patient, slide.extra)
+        own = (slide.id, slide.mpp, slide.image, slide.model, slide.marker, roi)
+        row = (identity, *own, slide.group, slide.patient, slide.extra)
         if row in said:
             continue
         said.add(row)
         kept.append(n)
-        other = n if slide.id else first.setdefault(identity, n)
+        other = n if slide.id else first.setdefault((identity, slide.image), n)
         if other != n:
             told = f"{slides[other].origin} and {slide.origin} say different things of {slide.source}"
             for place in (other, n):
@@ -288,19 +308,27 @@ def check_folder_name(name: str, option: str) -> None:
         )
 
 
-def _with_ids(slides: Sequence[CohortSlide], identities: Sequence[str], faults: Sequence[str], out_dir: Path) -> Study:
+def _with_ids(
+    slides: Sequence[CohortSlide],
+    identities: Sequence[str],
+    faults: Sequence[str],
+    out_dir: Path,
+    default_image: int | None,
+) -> Study:
     """Give every slide an id of its own; those that had one in the study keep it."""
+    images = [default_image if slide.image is None else slide.image for slide in slides]
     wanted = [
         SlideToName(
             given=slide.id,
-            stem=folder_name(slide_stem(slide.path)) or "slide",
+            stem=folder_name(folder_stem(slide.path, image)) or "slide",
+            image=image,
             path=slide.path,
             url=slide.url,
             identity=identity,
             origin=slide.origin,
             fault=fault,
         )
-        for slide, identity, fault in zip(slides, identities, faults, strict=True)
+        for slide, image, identity, fault in zip(slides, images, identities, faults, strict=True)
     ]
     before = read_known(out_dir)
     found = name_slides(wanted, before, out_dir)

@@ -15,7 +15,7 @@ from pathlib import Path
 from wsipsm.errors import UsageError
 from wsipsm.paths import find_no_file
 
-OWN_COLUMNS = ("slide", "id", "mpp", "model", "roi", "group", "patient")
+OWN_COLUMNS = ("slide", "id", "mpp", "image", "model", "marker", "roi", "group", "patient")
 """Columns that mean something; any other is carried to the results."""
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 """A hundred thousand rows of two kilobytes fit."""
@@ -33,7 +33,9 @@ class ManifestRow:
     slide: str
     id: str = ""
     mpp: str = ""
+    image: str = ""
     model: str = ""
+    marker: str = ""
     roi: str = ""
     group: str = ""
     patient: str = ""

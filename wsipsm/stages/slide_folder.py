@@ -74,9 +74,10 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | 
     place = _place_of(str(slide_path))
     names = _names_in(out_dir)
     for name in filter(own_name.fullmatch, names):  # first, since a study's folder may hold thousands of others
-        if (_owner_of(RunDir(out_dir / name)) or {}).get("source") == place:
+        owner = _owner_of(RunDir(out_dir / name))
+        if owner is not None and (owner.get("source"), owner.get("image")) == (place, image):
             return name
-    owners = {name: owner for name in names if (owner := _owner_of(RunDir(out_dir / name))) is not None}
+    owners = {name: known for name in names if (known := _owner_of(RunDir(out_dir / name))) is not None}
     if not owners:
         return stem
     try:
@@ -106,7 +107,8 @@ def _owner_of(run_dir: RunDir) -> dict[str, Any] | None:
 def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image: int | None = None) -> None:
     """Make sure that a folder is of this slide, and note that it is; the caller holds it.
 
-    A slide is the same when its content is, wherever it lies, and when its place is, whatever it holds by now.
+    A slide is the same when its content is, wherever it lies, and when its place is, whatever it holds by now. Another
+    image of the file is another slide.
 
     Parameters
     ----------
@@ -130,9 +132,11 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image
     noted = own if image is None else {**own, "image": image}
     known = run_dir.read_json(Artefact.SLIDE) or _owner_by_run(run_dir)
     owner = _owner_of(run_dir)
-    if owner is not None and not any(owner.get(key) == own[key] for key in own):
+    is_other = owner is not None and not any(owner.get(key) == own[key] for key in own)
+    if owner is not None and (is_other or owner.get("image") != image):
+        which = "another slide" if is_other else f"another image of the file ({_called(owner.get('image'))})"
         raise UsageError(
-            f"{source or info.path}: {run_dir.root} holds results of another slide, {owner.get('source')}; every slide "
+            f"{source or info.path}: {run_dir.root} holds results of {which}, {owner.get('source')}; every slide "
             "needs a folder of its own. Name one with --name (in a manifest: id), or choose another --out."
         )
     if known != noted:
@@ -141,6 +145,10 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image
         except OSError as error:
             raise output_error(run_dir.root, error) from error
         run_dir.write_json(Artefact.SLIDE, noted)
+
+
+def _called(image: Any) -> str:
+    return "that without --image" if image is None else f"--image {image}"
 
 
 def _owner_by_run(run_dir: RunDir) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wsipsm.errors import SlideOpenError, UsageError
@@ -37,6 +37,13 @@ class KnownSlide:
     """Path without links; of a DICOM slide its folder and series; of an address what may be shown of it, and a hash."""
     n_bytes: int | None
     """Of its file; None for a folder and an address."""
+    image: int | None = None
+    """Number of the image that was asked for; another image of the file is another slide."""
+
+    @property
+    def where(self) -> tuple[str, int | None]:
+        """Its place, and the image there."""
+        return self.place, self.image
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,9 @@ class SlideToName:
     given: str
     """Id that a manifest gives it, or empty."""
     stem: str
-    """What its file's name makes of it."""
+    """What its file's name makes of it, and the number of its image."""
+    image: int | None
+    """Number of the image that is asked for."""
     path: Path
     url: str | None
     identity: str
@@ -85,7 +94,7 @@ def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_
     names = _Names(slides, here, kept, known)
     ids = [names.give(n) for n in range(len(slides))]
     own = {
-        name.casefold(): KnownSlide(name, found.place, found.n_bytes)
+        name.casefold(): replace(found, id=name)
         for name, found, fault in zip(ids, here, names.faults, strict=True)
         if not fault
     }
@@ -154,24 +163,24 @@ def _ids_they_have(
     slides: Sequence[SlideToName], here: Sequence[KnownSlide], known: Sequence[KnownSlide], out_dir: Path
 ) -> list[str]:
     """Ids that slides without one of a manifest have already; empty for those that are new."""
-    by_place: dict[str, list[KnownSlide]] = {}
+    by_place: dict[tuple[str, int | None], list[KnownSlide]] = {}
     for one in known:
-        by_place.setdefault(one.place, []).append(one)
-    given = {(found.place, slide.given.casefold()) for slide, found in zip(slides, here, strict=True) if slide.given}
+        by_place.setdefault(one.where, []).append(one)
+    given = {(found.where, slide.given.casefold()) for slide, found in zip(slides, here, strict=True) if slide.given}
     used: set[str] = set()
     kept = [""] * len(slides)
     for n, (slide, found) in enumerate(zip(slides, here, strict=True)):
         if slide.given or slide.fault:
             continue
-        own = [one for one in by_place.get(found.place, ()) if not _is_used(one, given, used)]
+        own = [one for one in by_place.get(found.where, ()) if not _is_used(one, given, used)]
         if own:  # the one it was given last
             kept[n] = own[-1].id
             used.add(own[-1].id.casefold())
     used.update(name for _, name in given)
-    places = {found.place for found in here}
+    places = {found.where for found in here}
     missing: dict[object, list[KnownSlide]] = {}
     for one in known:
-        if one.place not in places and one.id.casefold() not in used:
+        if one.where not in places and one.id.casefold() not in used:
             missing.setdefault(_likeness(one), []).append(one)
     for n, (slide, found) in enumerate(zip(slides, here, strict=True)):
         alike = missing.get(_likeness(found), [])
@@ -184,15 +193,15 @@ def _ids_they_have(
     return kept
 
 
-def _is_used(one: KnownSlide, given: set[tuple[str, str]], used: set[str]) -> bool:
-    return one.id.casefold() in used or (one.place, one.id.casefold()) in given
+def _is_used(one: KnownSlide, given: set[tuple[tuple[str, int | None], str]], used: set[str]) -> bool:
+    return one.id.casefold() in used or (one.where, one.id.casefold()) in given
 
 
 def _likeness(one: KnownSlide) -> object:
     """Give what a slide keeps wherever it is moved: a file its size, others their name, or what of it is shown."""
     if is_url(one.place):
-        return one.place.rpartition("#")[0]
-    return one.n_bytes or _name_at(one.place)
+        return one.place.rpartition("#")[0], one.image
+    return one.n_bytes or _name_at(one.place), one.image
 
 
 def _name_at(place: str) -> str:
@@ -234,12 +243,13 @@ def _is_gone(place: str, now: Path) -> bool:
 
 def _here(slide: SlideToName) -> KnownSlide:
     if slide.url is not None:
-        return KnownSlide("", f"{shown_url(slide.url)}#{hashlib.sha256(slide.url.encode()).hexdigest()[:16]}", None)
+        place = f"{shown_url(slide.url)}#{hashlib.sha256(slide.url.encode()).hexdigest()[:16]}"
+        return KnownSlide("", place, None, slide.image)
     try:
         n_bytes = slide.path.stat().st_size if slide.path.is_file() else None
     except (OSError, ValueError):
         n_bytes = None
-    return KnownSlide("", place_of(slide.path, slide.identity), n_bytes)
+    return KnownSlide("", place_of(slide.path, slide.identity), n_bytes, slide.image)
 
 
 def place_of(path: Path, identity: str) -> str:
@@ -276,10 +286,12 @@ def read_known(folder: Path) -> tuple[KnownSlide, ...]:
     path = folder / IDS_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(KnownSlide(str(one["id"]), str(one["place"]), one["n_bytes"]) for one in values["slides"])
+        return tuple(
+            KnownSlide(str(one["id"]), str(one["place"]), one["n_bytes"], one.get("image")) for one in values["slides"]
+        )
     except (FileNotFoundError, NotADirectoryError):
         return ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path}: cannot be read ({error}); it keeps the ids of the study's slides. Restore it, or remove it: then "
             "slides of one file name may get other ids."
