@@ -1,14 +1,18 @@
-"""A folder of results is of one slide: another of the same name is refused, the same one is known again."""
+"""A folder of results is of one slide: another is refused, or has its own; the same one is known again."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
+import tifffile
+from PIL import Image
 from stand_in import MPP, draw_slide
 from typer.testing import CliRunner
 
@@ -59,11 +63,16 @@ def test_two_slides_of_one_name(tmp_path: Path, one: str, two: str, again: dict[
     first = run_slide(drawn(tmp_path / one, 1), out, options(), ignore_events)
     kept = contents(Path(first.folder))
     second = drawn(tmp_path / two, 2)
+    name = Path(first.folder).name
     with pytest.raises(UsageError, match="holds results of another slide") as caught:
-        run_slide(second, out, options(**again), ignore_events)
+        run_slide(second, out, options(**again), ignore_events, name=name)
     for told in (str(tmp_path / one), str(second), first.folder, "--name", "--out"):
         assert told in str(caught.value)
     assert contents(Path(first.folder)) == kept
+    own = run_slide(second, out, options(**again), ignore_events)
+    assert re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{6}}", Path(own.folder).name)
+    assert Path(own.folder).parent == out
+    assert run_slide(second, out, options(**{**again, "overwrite": False}), ignore_events).was_done
     named = run_slide(second, out, options(), ignore_events, name="another")
     assert Path(named.folder) == out / "another"
     assert contents(Path(first.folder)) == kept
@@ -76,7 +85,7 @@ def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
     run_slide(drawn(tmp_path / "a" / "Slide.png", 1), out, options(), ignore_events)
     other = drawn(tmp_path / "b" / "slide.png", 2)
     try:
-        run_slide(other, out, options(), ignore_events)
+        run_slide(other, out, options(), ignore_events, name="slide")
     except UsageError:
         assert len(os.listdir(out)) == 1
     else:
@@ -88,8 +97,9 @@ def test_a_slide_that_was_stopped_keeps_its_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_slide(one, tmp_path / "out", options(), stop_at_a_block)
     with pytest.raises(UsageError, match="another slide"):
-        run_slide(two, tmp_path / "out", options(), ignore_events)
-    assert run_slide(one, tmp_path / "out", options(), ignore_events).slide == str(one)
+        run_slide(two, tmp_path / "out", options(), ignore_events, name="slide")
+    assert Path(run_slide(two, tmp_path / "out", options(), ignore_events).folder).name.startswith("slide-")
+    assert Path(run_slide(one, tmp_path / "out", options(), ignore_events).folder).name == "slide"
     # Nothing is lost where nothing was made: a name alone holds no folder.
     folder = tmp_path / "new" / "slide"
     (folder / Artefact.SHARDS).mkdir(parents=True)
@@ -122,7 +132,8 @@ def test_a_link_that_leads_elsewhere_is_another_slide(tmp_path: Path) -> None:
     link.unlink()
     link.symlink_to(drawn(tmp_path / "b" / "two.png", 2))
     with pytest.raises(UsageError, match="another slide"):
-        run_slide(link, tmp_path / "out", options(), ignore_events)
+        run_slide(link, tmp_path / "out", options(), ignore_events, name="slide")
+    assert Path(run_slide(link, tmp_path / "out", options(), ignore_events).folder).name.startswith("slide-")
 
 
 def test_results_of_a_version_that_noted_no_slide(tmp_path: Path) -> None:
@@ -130,7 +141,7 @@ def test_results_of_a_version_that_noted_no_slide(tmp_path: Path) -> None:
     first = run_slide(one, out, options(), ignore_events)
     (Path(first.folder) / Artefact.SLIDE).unlink()
     with pytest.raises(UsageError, match="another slide"):
-        run_slide(drawn(tmp_path / "b" / "slide.png", 2), out, options(), ignore_events)
+        run_slide(drawn(tmp_path / "b" / "slide.png", 2), out, options(), ignore_events, name="slide")
     assert run_slide(one, out, options(), ignore_events).was_done
 
 
@@ -143,6 +154,21 @@ def test_a_study_refuses_a_slide_whose_folder_is_anothers(tmp_path: Path) -> Non
     assert [row.status for row in summary.rows] == ["failed", "done"]
     assert "another slide" in summary.rows[0].reason
     assert contents(Path(first.folder)) == kept
+
+
+def test_two_images_of_a_file_need_two_folders(tmp_path: Path) -> None:
+    path, out = tmp_path / "slide.tiff", tmp_path / "out"
+    for seed in (1, 2):
+        page = np.asarray(Image.open(drawn(tmp_path / f"{seed}.png", seed)).convert("RGB"))
+        tifffile.imwrite(path, page[: 160 - 10 * seed], photometric="rgb", append=seed > 1)
+    first = run_slide(path, out, options(image=1), ignore_events, name="mine")
+    kept = contents(Path(first.folder))
+    for image, told in ((2, "--image 1"), (None, "--image 1")):
+        with pytest.raises(UsageError, match=f"another image of the file .{told}"):
+            run_slide(path, out, options(image=image), ignore_events, name="mine")
+    assert contents(Path(first.folder)) == kept
+    names = [Path(run_slide(path, out, options(image=n), ignore_events).folder).name for n in (None, 1, 2, 1)]
+    assert names == ["slide", "slide-image-1", "slide-image-2", "slide-image-1"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a:b", "a ", "x" * 200, "tab\there", "cohort.csv"])

@@ -96,14 +96,12 @@ def run(
     options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
     from wsipsm.cli.report import lines_about_run
-    from wsipsm.stages.discover import check_folder_name, folder_stem
+    from wsipsm.stages.discover import check_folder_name
     from wsipsm.stages.fixed_stain import fixed_stain_of
     from wsipsm.stages.run import run_slide
-    from wsipsm.stages.slide_folder import choose_folder_name
 
     if name is not None:
         check_folder_name(name, "--name")
-    name = name or choose_folder_name(slide, folder_stem(slide, image), out, image)
     if stain_from is not None:
         options = options.model_copy(update={"stain": fixed_stain_of(stain_from, mpp, seed)})
     with says_how_to_continue(), open_listener(silent=quiet or as_json) as listener:

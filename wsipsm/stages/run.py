@@ -11,7 +11,7 @@ from wsipsm.stages.discover import folder_stem
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import prepare_slide
 from wsipsm.stages.segment import segment_slide
-from wsipsm.stages.slide_folder import held_slide_folder
+from wsipsm.stages.slide_folder import choose_folder_name, held_slide_folder
 from wsipsm.stages.summary import RunSummary
 
 
@@ -42,7 +42,8 @@ def run_slide(
     executor
         Runs the blocks, and stays open; None opens one by ``options`` and closes it.
     name
-        Of the slide's folder; None: the file's stem.
+        Of the slide's folder; None: the file's stem, or the folder that has the slide already, or where the stem is
+        another slide's a name of its own (see ``choose_folder_name``).
 
     Raises
     ------
@@ -50,7 +51,9 @@ def run_slide(
         One of its children, whose message says what to do; results under final names are never partial.
     """
     told = str(slide_path)
-    name = name or folder_stem(slide_path, options.image)
+    if name is None:
+        stem = folder_stem(slide_path, options.image)
+        name = choose_folder_name(Path(slide_path), stem, Path(out_dir), options.image)
     with held_slide_folder(Path(out_dir) / name) as lock:
         prepared = prepare_slide(slide_path, out_dir, options, name, listener=listener)
         if isinstance(prepared, RunSummary):
