@@ -1,6 +1,6 @@
 """Mutation testing: small faults are put into the code one at a time, and the tests must notice each.
 
-    scripts/mutate [ROOM ...] [--sample N] [--seed S] [--list]
+    scripts/mutate [ROOM ...] [--sample N] [--seed S] [--only TEXT] [--list]
 
 Rooms are instances, ki67, region, geometry, stain, rules (of QuPath's GeoJSON) and identity (which slide, which code,
 which folder); all by default. A run first notes which functions each test enters, then draws N faults at random, the
@@ -90,7 +90,7 @@ ROOMS = {
 LONGEST_TEST_S = 5.0
 """Processor time; tests that take more are left out, since each fault would wait for them."""
 LONGEST_FAULT_S = 20.0
-"""Processor time of all tests of one fault; of the quickest first, those that go beyond are left out."""
+"""Processor time of all tests of one fault, where none is given; those that go beyond are left out."""
 _NOTE = "note_entered_function"
 CPU_LIMIT_S = 30
 """Beyond what its tests took without it, a fault that makes a loop endless is ended here."""
@@ -275,10 +275,12 @@ def trace_tests(room: Room, log: Path) -> tuple[dict[tuple[str, str], list[str]]
     return by_function, seconds
 
 
-def tests_of(mutant: Mutant, by_function: dict[tuple[str, str], list[str]], seconds: dict[str, float]) -> list[str]:
+def tests_of(
+    mutant: Mutant, by_function: dict[tuple[str, str], list[str]], seconds: dict[str, float], longest_s: float
+) -> list[str]:
     """Tests that enter a fault's function, the quickest first; of one outside functions, all that enter the file.
 
-    Those with which the processor time would become longer than ``LONGEST_FAULT_S`` are left out.
+    Those with which the processor time would become longer than ``longest_s`` are left out.
     """
     file = mutant.file.as_posix()
     if mutant.function:
@@ -287,7 +289,7 @@ def tests_of(mutant: Mutant, by_function: dict[tuple[str, str], list[str]], seco
         chosen = {test for (other, _), tests in by_function.items() if other == file for test in tests}
     ordered = sorted(chosen, key=lambda test: (seconds[test], test))
     total = itertools.accumulate(seconds[test] for test in ordered)
-    return [test for test, so_far in zip(ordered, total, strict=True) if so_far <= LONGEST_FAULT_S]
+    return [test for test, so_far in zip(ordered, total, strict=True) if so_far <= longest_s]
 
 
 def judge(mutant: Mutant, tests: Sequence[str], log: Path, cpu_s: int) -> str:
@@ -341,12 +343,19 @@ def main() -> None:
     parser.add_argument("rooms", nargs="*", metavar="ROOM", choices=[*ROOMS, []], help=", ".join(ROOMS))
     parser.add_argument("--sample", type=int, default=200, help="faults to try (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="which are drawn")
-    parser.add_argument("--only", default="", help="of those drawn, faults whose line (file:line: ...) holds this text")
+    parser.add_argument(
+        "--seconds", type=float, default=LONGEST_FAULT_S, help="processor time of the tests of one fault (default 20)"
+    )
+    parser.add_argument(
+        "--only", action="append", help="of those drawn, faults whose line (file:line: ...) holds this text; repeatable"
+    )
     parser.add_argument("--list", action="store_true", help="print the faults that would be tried, and stop")
     given = parser.parse_args()
     os.chdir(ROOT)
     rooms = given.rooms or list(ROOMS)
-    sample = [one for one in draw_sample(rooms, given.sample, given.seed) if given.only in str(one[1])]
+    wanted = given.only or [""]
+    drawn = draw_sample(rooms, given.sample, given.seed)
+    sample = [one for one in drawn if any(text in str(one[1]) for text in wanted)]
     if given.list:
         print(*(mutant for _, mutant in sample), sep="\n")
         return
@@ -359,7 +368,7 @@ def main() -> None:
                 continue
             by_function, seconds = trace_tests(ROOMS[room], log)
             for mutant in faults:
-                tests = tests_of(mutant, by_function, seconds)
+                tests = tests_of(mutant, by_function, seconds, given.seconds)
                 cpu_s = CPU_LIMIT_S + int(3 * sum(seconds[test] for test in tests))
                 results.append((room, mutant, judge(mutant, tests, log, cpu_s)))
                 print(f"{room}: {results[-1][2]}: {mutant}", flush=True)

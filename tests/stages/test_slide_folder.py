@@ -20,6 +20,7 @@ from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import BlockDone, Event, ignore_events
 from wsipsm.errors import UsageError
+from wsipsm.folderlock import LOCK_NAME
 from wsipsm.keys import Artefact
 from wsipsm.stages.cohort import run_cohort
 from wsipsm.stages.discover import check_folder_name
@@ -40,6 +41,11 @@ def drawn(path: Path, seed: int) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def file_times(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in found.items() if name != LOCK_NAME}
 
 
 def stop_at_a_block(event: Event) -> None:
@@ -99,7 +105,9 @@ def test_a_slide_that_was_stopped_keeps_its_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another slide"):
         run_slide(two, tmp_path / "out", options(), ignore_events, name="slide")
     assert Path(run_slide(two, tmp_path / "out", options(), ignore_events).folder).name.startswith("slide-")
+    noted = file_times(tmp_path / "out" / "slide")[Artefact.SLIDE]
     assert Path(run_slide(one, tmp_path / "out", options(), ignore_events).folder).name == "slide"
+    assert file_times(tmp_path / "out" / "slide")[Artefact.SLIDE] == noted, "what is known is not noted again"
     # Nothing is lost where nothing was made: a name alone holds no folder.
     folder = tmp_path / "new" / "slide"
     (folder / Artefact.SHARDS).mkdir(parents=True)
@@ -123,6 +131,20 @@ def test_a_slide_that_was_replaced_or_moved_is_the_same_one(tmp_path: Path) -> N
     assert not run_slide(moved, out, options(), ignore_events).was_done
     copied = Path(shutil.copy(moved, path))
     assert run_slide(copied, out, options(), ignore_events).was_done
+
+
+def test_a_finished_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    """Looked at again, no file is written anew, not even as the same; done over, each is there again."""
+    out, path = tmp_path / "out", drawn(tmp_path / "slide.png", 1)
+    folder = Path(run_slide(path, out, options(), ignore_events).folder)
+    kept, stamps = contents(folder), file_times(folder)
+    assert run_slide(path, out, options(), ignore_events).was_done
+    assert file_times(folder) == stamps
+    events: list[Event] = []
+    assert not run_slide(path, out, options(overwrite=True), events.append).was_done
+    assert sum(isinstance(event, BlockDone) for event in events) == 4
+    assert contents(folder).keys() == kept.keys()
+    assert contents(folder)[Artefact.CELLS] == kept[Artefact.CELLS]
 
 
 def test_a_link_that_leads_elsewhere_is_another_slide(tmp_path: Path) -> None:

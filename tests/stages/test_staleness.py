@@ -15,6 +15,7 @@ import pytest
 
 import wsipsm
 from wsipsm.config import FixedStain, RunOptions
+from wsipsm.errors import RoiError
 from wsipsm.geometry import Size
 from wsipsm.slide.base import SlideInfo
 from wsipsm.stages import flow
@@ -285,6 +286,15 @@ def test_a_file_that_an_option_names_counts_by_what_it_holds(tmp_path: Path) -> 
     assert request_key(INFO, RunOptions(roi=two)) == first
     two.write_text("{ }")
     assert request_key(INFO, RunOptions(roi=two)) != first
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose reading fails is taken from /proc")
+@pytest.mark.parametrize(
+    ("path", "told"), [("/proc/self/mem", "cannot be read"), ("/absent", "no such file"), ("/", "a folder")]
+)
+def test_a_region_that_cannot_be_read_is_told(path: str, told: str) -> None:
+    with pytest.raises(RoiError, match=rf"^{path}: {told}.*--roi needs a GeoJSON file"):
+        request_key(INFO, RunOptions(roi=Path(path)))
 
 
 def test_a_slide_without_a_fingerprint_has_no_request() -> None:
