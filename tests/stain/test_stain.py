@@ -365,3 +365,28 @@ def test_every_pixel_of_a_small_sample_is_looked_at_for_glass() -> None:
     pixels = np.tile(np.array([[120, 90, 140], [230, 230, 230]], np.uint8), (500, 1))
     assert estimate_background(pixels) == ((230.0, 230.0, 230.0), True)
     assert estimate_background(pixels[::-1]) == ((230.0, 230.0, 230.0), True)
+
+
+@pytest.mark.parametrize(
+    ("red_green", "green_blue", "is_glass"),
+    [(3.0, 1.0, True), (4.2, 1.0, False), (1.0, 4.5, True), (1.0, 5.8, False), (4.2, 5.8, False)],
+)
+def test_tinted_glass_is_of_one_hue(red_green: float, green_blue: float, is_glass: bool) -> None:
+    """Between red and green, and between green and blue, whose difference varies as much as is given."""
+    first, second = np.random.default_rng(3).normal(0, 1, (2, 10_000, 1))
+    noise = first * red_green * [0.5, -0.5, -0.5] + second * green_blue * [0.5, 0.5, -0.5]
+    bright = np.clip(np.array([235, 220, 185]) + noise, 0, 255).round().astype(np.uint8)
+    tissue = of_levels((90, 70, 120), 10, 10_000)
+    assert estimate_background(np.concatenate([bright, tissue]))[1] is is_glass
+
+
+@pytest.mark.parametrize(
+    ("n_pale", "n_brown", "is_fitted"), [(4000, 400, True), (30_000, 300, False), (120, 130, False), (300, 330, True)]
+)
+def test_a_cut_is_fitted_to_enough_pixels_of_which_enough_are_brown(n_pale: int, n_brown: int, is_fitted: bool) -> None:
+    """Few of either, and the cut is QuPath's, though one between both kinds could be had."""
+    random = np.random.default_rng(5)
+    amounts = np.concatenate([random.normal(0.04, 0.02, n_pale), random.normal(0.8, 0.1, n_brown)])
+    profile = fit_stain_profile(drawn_from_amounts(np.maximum(amounts, 0)), Stain.IHC, 0)
+    assert any("DAB cut" in note and "too few to fit" in note for note in profile.notes) is not is_fitted
+    assert (profile.dab_cut_od != DEFAULT_DAB_CUT_OD) is is_fitted
