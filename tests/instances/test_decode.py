@@ -277,6 +277,17 @@ def test_of_two_peaks_within_the_radius_the_higher_is_the_seed(radius: int, lowe
         assert n == (1 if dy * dy + dx * dx <= radius * radius else 2), (dy, dx)
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_a_lower_peak_does_not_link_two_higher_ones(turns: int) -> None:
+    """Two that are farther apart than the radius are two seeds, though each has the lower one within it."""
+    maps = np.zeros((2, 41, 41), np.float32)
+    maps[0, 5:36, 5:36] = 1
+    maps[1, 20, 20] = 0.8
+    maps[1, 24, [17, 23]] = 1
+    chosen = DecodeSettings(distance_sigma_px=0, peak_min=0.1, peak_radius_px=5, max_area_um2=4000)
+    assert decode_instances(np.rot90(maps, turns, (1, 2)).copy(), OUTPUTS, chosen, MPP).max() == 2
+
+
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_holes_are_counted_as_euler_counts_them(seed: int) -> None:
@@ -285,6 +296,8 @@ def test_holes_are_counted_as_euler_counts_them(seed: int) -> None:
     labels = np.where(parts > 0, random.permutation(n)[parts - 1] + 1, 0).astype(np.int32)
     expected = [1 - euler_number(labels == label, connectivity=2) for label in range(1, n + 1)]
     assert _hole_counts(labels).tolist() == [0, *expected]
+    with_gaps = np.ravel([[0] * n, expected], order="F").tolist()
+    assert _hole_counts(2 * labels).tolist() == [0, *with_gaps], "a label that is absent has none"
 
 
 def nuclei_away_from_border(labels: NDArray[np.int32], margin: int) -> set[bytes]:

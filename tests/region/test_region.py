@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -280,3 +281,14 @@ def test_dictionary_names_the_outline_whatever_its_order(write: Callable[..., Pa
     other = read_roi(write(feature(square(100, 200, 1001)), "c.json"), INFO).to_dict()
     assert facts["hash"] == turned["hash"] != other["hash"]
     assert orjson.loads(orjson.dumps(facts)) == facts
+
+
+def test_a_region_is_the_same_in_another_process(write: Callable[..., Path]) -> None:
+    hole = feature(square(300, 400, 50), classification={"name": "Ignore*"})
+    region = read_roi(write(collection(TUMOUR, hole)), INFO)
+    copied = pickle.loads(pickle.dumps(region))
+    assert isinstance(copied, PolygonRegion)
+    assert copied.to_dict() == region.to_dict()
+    assert (copied.name, copied.notes, copied.parts) == (region.name, region.notes, region.parts)
+    xy_px0 = np.random.default_rng(0).uniform(0, 1500, (500, 2))
+    np.testing.assert_array_equal(copied.contains(xy_px0), region.contains(xy_px0))

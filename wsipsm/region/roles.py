@@ -77,7 +77,7 @@ class _Roles:
     _known: dict[tuple[tuple[str, ...], str], str] = field(default_factory=dict)
 
     def role(self, drawn: _Labelled) -> str:
-        """``excluded``, ``wanted``, ``plain`` or ``other``."""
+        """``excluded``, ``wanted`` or ``other``."""
         key = (drawn.components, "" if drawn.components else drawn.name)
         if key not in self._known:
             self._known[key] = self._role(drawn)
@@ -89,7 +89,7 @@ class _Roles:
             return "excluded"
         if self.every or keys & self.wanted or (self.no_class and not drawn.components):
             return "wanted"
-        return "plain" if not drawn.components or keys == {_PLAIN} else "other"
+        return "other"
 
 
 def keys_of(drawn: _Labelled) -> frozenset[str]:
@@ -123,16 +123,16 @@ def choose_uses(drawn: Sequence[_Labelled], rules: RoiRules, path: str) -> list[
     roles = _roles(rules)
     _refuse_absent(drawn, rules, path)
     found = [roles.role(one) for one in drawn]
-    counted = {"wanted"}
+    counted = "wanted"
     if "wanted" not in found:
         if rules.roi_class is not None:
             raise RoiError(
                 f"{path}: no annotation of {_or(rules.roi_class)}; --roi-class needs one. Found: {list_classes(drawn)}."
             )
-        counted = {"plain", "other"}
-        _refuse_ambiguous([one for one, role in zip(drawn, found, strict=True) if role in counted], rules, path)
-    uses = {role: Use.COUNTED if role in counted else Use.UNUSED for role in ("wanted", "plain", "other")}
-    return [uses.get(role, Use.CUT_OUT) for role in found]
+        counted = "other"
+        _refuse_ambiguous([one for one, role in zip(drawn, found, strict=True) if role == counted], rules, path)
+    uses = {"excluded": Use.CUT_OUT, counted: Use.COUNTED}
+    return [uses.get(role, Use.UNUSED) for role in found]
 
 
 def _roles(rules: RoiRules) -> _Roles:
