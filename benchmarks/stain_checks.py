@@ -3,7 +3,7 @@
     python benchmarks/stain_checks.py IMAGE... [--um 0.25] [--draw] [--out stain_checks.md]
 
 Images are brought to 0.5 um/px, as a run samples them. With ``--draw`` every image is also shown with other
-chromogens, counterstains, pigments, strengths and glass (the drawing of `tests/quality/virtual_stains.py`).
+chromogens, counterstains, pigments, strengths and glass (the drawing of `tests/drawn/virtual_stains.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image
 from wsipsm.quality.finding import Verdict
 from wsipsm.quality.hue import check_hues
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "quality"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "drawn"))
 import virtual_stains as drawn
 
 _SAMPLED_UM = 0.5

@@ -61,6 +61,10 @@ _MAX_FROM_REFERENCE_DEG = 30.0
 _MIN_BETWEEN_STAINS_DEG = 12.0
 _MAX_FITTED_PIXELS = 200_000
 _MIN_NUCLEAR_OD = 0.15
+_UNSTAINED_OD = 0.07
+"""DAB that unmixing finds in unstained pixels: below it, ratios say nothing."""
+_MIN_BROWN_TO_CUT = 1.6
+"""Median of the brown pixels over the cut: 1.63 and more on slides with positive nuclei, 1.4 where haze was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +360,19 @@ def _fit_dab_cut(hematoxylin_od: NDArray[np.float32], dab_od: NDArray[np.float32
     if cut < low:
         notes.append(f"DAB cut: the fit gave {cut:.2f} OD, outside {low} to {high}; QuPath's 0.2 taken.")
         return DEFAULT_DAB_CUT_OD
-    return round(cut, 4)
+    return round(min(cut, max(low, _cut_by_ratio(nuclear))), 4)
+
+
+def _cut_by_ratio(nuclear: NDArray[np.float32]) -> float:
+    """Otsu's cut by how many times browner pixels are, which follows the slide's own strength of DAB; or infinity.
+
+    Differences of OD, clipped, cut faint and dark stains at the same level, and so lose the weak positives of faint
+    ones.
+    """
+    cut = float(np.exp(_otsu(np.log(np.clip(nuclear, 0, OD_CAP) + _UNSTAINED_OD)))) - _UNSTAINED_OD
+    # Brown that begins right at the cut is the upper half of one kind of pixels, as of haze.
+    brown = nuclear[nuclear > cut]
+    return cut if len(brown) and float(np.median(brown)) >= _MIN_BROWN_TO_CUT * cut else np.inf
 
 
 def _otsu(values: NDArray[np.floating[Any]]) -> float:

@@ -158,6 +158,35 @@ def test_cut_lies_between_drawn_classes_and_ignores_how_dark_the_positives_are()
     assert max(cuts) - min(cuts) < 0.06
 
 
+def spread_nuclei(strength: float, share: float = 0.2, haze: float = 0.03) -> tuple[NDArray[np.float64], Any]:
+    """Amounts of DAB in pixels of nuclei, positives from weak to strong, and which of them are positive."""
+    rng = np.random.default_rng(3)
+    positive = rng.random(40_000) < share
+    amounts = np.abs(rng.normal(0, haze, len(positive)))
+    amounts[positive] += strength * rng.uniform(0.25, 1.5, positive.sum())
+    return amounts, positive
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.6])
+@pytest.mark.parametrize("strength", [0.3, 0.4, 0.5, 0.6, 1.0, 1.3, 1.6])
+def test_cut_follows_the_strength_of_dab(strength: float, share: float) -> None:
+    """At 0.3 to 1.6 times the stain as many are called positive: a cut that stays would lose every third weak one."""
+    amounts, positive = spread_nuclei(strength, share)
+    cut = fit_stain_profile(drawn_from_amounts(amounts), Stain.IHC, 0).dab_cut_od
+    assert cut is not None
+    assert abs(np.mean(amounts >= cut) - positive.mean()) < 0.03
+
+
+@pytest.mark.parametrize("width", [0.2, 0.35, 0.5])
+def test_cut_does_not_fall_into_haze(width: float) -> None:
+    """Brown haze of one kind with few true positives: the ratio of pixels divides haze in its middle."""
+    rng = np.random.default_rng(4)
+    amounts = np.concatenate([0.1 * np.exp(rng.normal(0, width, 20_000)), rng.normal(0.6, 0.1, 500)])
+    cut = fit_stain_profile(drawn_from_amounts(amounts), Stain.IHC, 0).dab_cut_od
+    assert cut is not None
+    assert np.mean(amounts[:20_000] >= cut) < 0.1
+
+
 def test_without_brown_the_references_are_taken_and_noted() -> None:
     profile = fit_stain_profile(drawn_pixels(REFERENCE_DAB, 0.001), Stain.IHC, 0)
     assert profile.hematoxylin == REFERENCE_HEMATOXYLIN
