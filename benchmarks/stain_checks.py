@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "drawn"))
 import virtual_stains as drawn
 
 _SAMPLED_UM = 0.5
-NAMES = ("colour", "hematoxylin_share", "counterstain_hue", "chromogen_red", "chromogen_dark")
+NAMES = ("colour", "hematoxylin_share", "counterstain_hue", "green_share", "chromogen_red", "chromogen_dark")
 
 
 def variants(rgb: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -37,7 +37,7 @@ def variants(rgb: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     yield "JPEG 30", drawn.as_jpeg(rgb, 30)
     yield from ((f"tint {tint}", drawn.tinted(rgb, tint)) for tint in drawn.TINTS)
     yield from ((f"grey x {contrast}", drawn.grey(rgb, contrast)) for contrast in (0.3, 1.0))
-    for name, hue in drawn.CHROMOGENS.items():
+    for name, hue in {**drawn.CHROMOGENS, **drawn.GREENS}.items():
         yield from ((f"{name} x {factor}", drawn.with_chromogen(rgb, hue, factor)) for factor in (0.5, 1.0, 1.5))
     yield "no counterstain", drawn.with_counterstain(rgb, None)
     yield from ((name, drawn.with_counterstain(rgb, hue)) for name, hue in drawn.COUNTERSTAINS.items())

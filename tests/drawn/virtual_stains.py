@@ -29,6 +29,9 @@ CHROMOGENS = {
     "vip": _unit(0.450, 0.800, 0.400),
     "silver": _unit(1, 1, 1),
 }
+GREENS = {"HRP green": _unit(0.80, 0.30, 0.52), "bright green": _unit(0.70, 0.25, 0.67)}
+"""Green chromogens, by eye."""
+BLUES = {"BCIP/NBT": _unit(0.72, 0.62, 0.30), "Vector Blue": _unit(0.80, 0.55, 0.22)}
 COUNTERSTAINS = {"methyl green": _unit(0.980, 0.144, 0.133), "nuclear fast red": _unit(0.250, 0.850, 0.450)}
 MELANIN = ((45, 30, 22), (60, 40, 25), (30, 20, 15), (80, 50, 30))
 HEMOSIDERIN = ((180, 130, 50), (150, 95, 30))
@@ -68,6 +71,11 @@ def with_chromogen(rgb: Rgb, hue: Floats, strength: float = 1.0) -> Rgb:
     """Put another chromogen in place of DAB."""
     first, second = unmix(rgb)
     return compose(first, second * strength, second_hue=hue)
+
+
+def with_stains(rgb: Rgb, counterstain: Floats, chromogen: Floats) -> Rgb:
+    """Put others in place of both stains."""
+    return compose(*unmix(rgb), counterstain, chromogen)
 
 
 def with_counterstain(rgb: Rgb, hue: Floats | None) -> Rgb:

@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from virtual_stains import (
+    BLUES,
     CHROMOGENS,
     COUNTERSTAINS,
+    GREENS,
     MELANIN,
     TINTS,
     Rgb,
@@ -24,14 +26,17 @@ from virtual_stains import (
     with_chromogen,
     with_counterstain,
     with_pigment,
+    with_stains,
     with_strength,
 )
 from virtual_stains import compose as composed
 
+from wsipsm.keys import Stain
 from wsipsm.quality.finding import Finding, Verdict, flags_of
 from wsipsm.quality.hue import check_hues
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
+from wsipsm.stain import detect_stain
 
 
 @cache
@@ -91,6 +96,35 @@ def test_another_counterstain_is_flagged() -> None:
     )
     red = findings(with_counterstain(picture(), COUNTERSTAINS["nuclear fast red"]))
     assert red["hematoxylin_share"].verdict is Verdict.WITHHOLD
+
+
+@pytest.mark.parametrize("name", GREENS)
+@pytest.mark.parametrize("strength", [0.7, 1.0, 1.5])
+def test_a_green_chromogen_is_flagged(name: str, strength: float) -> None:
+    found = findings(with_chromogen(picture(), GREENS[name], strength))
+    assert found["green_share"].verdict is Verdict.FLAG
+    assert "green chromogen" in found["green_share"].text
+
+
+@pytest.mark.parametrize("dab", [0.0, 0.5, 1.0, 1.6])
+def test_a_green_counterstain_is_flagged_beside_any_amount_of_dab(dab: float) -> None:
+    found = findings(with_counterstain(with_strength(picture(), dab=dab), COUNTERSTAINS["methyl green"]))
+    assert Verdict.FLAG in {found[name].verdict for name in ("counterstain_hue", "green_share")}
+
+
+def test_green_is_not_judged_where_no_glass_is_seen() -> None:
+    dark = picture().reshape(-1, 3)
+    dark = dark[dark.max(axis=1) < 180]
+    found = {finding.name: finding for finding in check_hues((dark * np.array([0.8, 1, 0.8])).astype(np.uint8))}
+    assert found["green_share"].verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("name", BLUES)
+def test_a_blue_chromogen_beside_nuclear_fast_red_is_never_scored_unflagged(name: str) -> None:
+    """It is taken for H&E, which has no index; with the model for IHC named, that is told and so is the red."""
+    pixels = with_stains(picture(), COUNTERSTAINS["nuclear fast red"], BLUES[name]).reshape(-1, 3)
+    assert detect_stain(pixels).stain is Stain.HE
+    assert any(finding.verdict is Verdict.WITHHOLD for finding in check_hues(pixels))
 
 
 def plain_variants(rgb: Rgb) -> dict[str, NDArray[np.uint8]]:

@@ -30,6 +30,9 @@ BLUE_MIN, BLUE_NONE = 0.01, 0.002
 """Real: 0.043 and more, least where nearly every nucleus is brown."""
 COUNTERSTAIN_GREEN = (0.24, 1.8)
 """Real: 0.43 to 1.34; methyl green 0.15."""
+GREEN_SHARE_MAX = 0.05
+"""Real: 0.004 and less, 0.03 with DAB x 0.3; drawn green chromogens mostly 0.06 and more."""
+_GREENER = 0.04
 GREEN_EXCESS_MAX = 1.28
 """Real DAB: 1.09 and less; AEC 1.41 and more, purple 1.8, fast red 2.1."""
 NEUTRAL_MAX, NEUTRAL_CERTAIN = 0.52, 0.6
@@ -50,8 +53,8 @@ def check_hues(pixels: NDArray[np.uint8]) -> tuple[Finding, ...]:
 
     Returns
     -------
-    Findings ``colour``, ``hematoxylin_share``, ``counterstain_hue``, ``chromogen_red`` and ``chromogen_dark``. Where no
-    glass is seen its tint is unknown, and of these only ``colour`` withholds an index.
+    Findings ``colour``, ``hematoxylin_share``, ``counterstain_hue``, ``green_share``, ``chromogen_red`` and
+    ``chromogen_dark``. Where no glass is seen its tint is unknown, and of these only ``colour`` withholds an index.
     """
     background, seen = estimate_background(pixels)
     od = optical_density(pixels, background)
@@ -62,7 +65,7 @@ def check_hues(pixels: NDArray[np.uint8]) -> tuple[Finding, ...]:
     colour = _check_colour(stained if len(stained) >= _MIN_PIXELS else pale)
     if colour.verdict is not Verdict.OK or len(stained) < _MIN_PIXELS:
         return (colour,)
-    rest = (*_check_counterstain(stained), *_check_chromogen(stained))
+    rest = (*_check_counterstain(stained), _check_green(stained, seen), *_check_chromogen(stained))
     return (colour, *(rest if seen else map(_without_glass, rest)))
 
 
@@ -112,6 +115,23 @@ def _check_counterstain_hue(blue: NDArray[np.float32]) -> Finding:
         "methyl green 0.15): negative nuclei may be missed. Stain with hematoxylin."
     )
     return _finding(name, value, Verdict.FLAG, text, low=low, high=high)
+
+
+def _check_green(stained: NDArray[np.float32], glass_seen: bool) -> Finding:
+    """Look for pixels that let green pass: hematoxylin absorbs it more than blue, DAB more than red, eosin most."""
+    name = "green_share"
+    if not glass_seen:
+        return _unknown(name, "no glass was seen: what is green may be its tint.")
+    greener = stained[:, 2] - stained[:, 1] > _GREENER * stained.sum(axis=1)
+    share = float(np.mean(greener & (_warmth(stained) < _BLUE_WARMTH)))
+    if share <= GREEN_SHARE_MAX:
+        return _finding(name, share, Verdict.OK, "nothing of the stain is green.", high=GREEN_SHARE_MAX)
+    text = (
+        f"{share:.0%} of the stained pixels are green, as neither hematoxylin nor DAB is: with a green chromogen "
+        "positive nuclei are called negative, with a green counterstain negative ones may be missed. Stain with DAB "
+        "and hematoxylin."
+    )
+    return _finding(name, share, Verdict.FLAG, text, high=GREEN_SHARE_MAX)
 
 
 def _check_chromogen(stained: NDArray[np.float32]) -> tuple[Finding, Finding]:
