@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from stand_in import MPP, draw_nuclei
@@ -18,6 +19,7 @@ from wsipsm.cli.report import lines_about_run
 from wsipsm.cli.score import lines_about_score
 from wsipsm.config import RunOptions
 from wsipsm.engine.events import ignore_events
+from wsipsm.errors import UsageError
 from wsipsm.keys import Artefact, marker_name
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.stages.check_result import check_result
@@ -57,6 +59,23 @@ def test_another_marker_has_its_name_and_no_band_of_ki67(tmp_path: Path) -> None
     assert again.scoring.marker == "ER"
     assert again.to_dict()["bands"] == []
     assert "Ki-67" not in (Path(summary.folder) / Artefact.SCORE_AREAS).read_text()
+
+
+def test_a_score_may_declare_another_marker_than_its_run(tmp_path: Path) -> None:
+    folder = run(tmp_path, draw_nuclei(500, 400)).folder
+    assert CliRunner().invoke(app, ["score", folder, "--marker", "pr"]).exit_code == 0
+    shown = orjson.loads((Path(folder) / Artefact.SUMMARY).read_bytes())
+    assert (shown["scoring"]["marker"], shown["scores"]["bands"]) == ("PR", [])
+    assert check_result(Path(folder)) == []
+    assert score_result(folder, marker="mib-1").scoring.marker == "Ki-67"
+    assert score_result(folder).scoring.made_by == "run"
+
+
+@pytest.mark.parametrize("marker", ["", "<b>", "a" * 25, "e\nr"])
+def test_a_score_refuses_a_marker_that_is_no_name(tmp_path: Path, marker: str) -> None:
+    folder = run(tmp_path, draw_nuclei(500, 400)).folder
+    with pytest.raises(UsageError, match="--marker"):
+        score_result(folder, marker=marker)
 
 
 def test_ki67_is_the_default_and_printed(tmp_path: Path) -> None:
@@ -111,7 +130,12 @@ def test_a_new_cut_is_checked_anew(tmp_path: Path) -> None:
     shown = orjson.loads((Path(summary.folder) / Artefact.SUMMARY).read_bytes())
     after = {check["name"]: check for check in shown["checks"]}
     changed = {name for name, check in after.items() if check != before[name]}
-    assert changed <= {"negative_level", "dab_gap_od"}
+    assert changed <= {"negative_level", "dab_gap_od", "positive_solidity"}
+    cells = pq.read_table(Path(summary.folder) / Artefact.CELLS, columns=["solidity", "dab_od_mean"])
+    positive = cells["dab_od_mean"].to_numpy() >= 0.02
+    assert after["positive_solidity"]["value"] == pytest.approx(
+        np.median(cells["solidity"].to_numpy()[positive]), abs=1e-4
+    )
     assert "dab_gap_od" in changed
     assert shown["flags"] == flags_of(Finding.model_validate(check) for check in shown["checks"])
     score_result(summary.folder, dab_cut_od=0)

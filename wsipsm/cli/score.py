@@ -51,6 +51,15 @@ DabCut = Annotated[
         show_default="the run's own",
     ),
 ]
+ScoreMarker = Annotated[
+    str | None,
+    typer.Option(
+        "--marker",
+        metavar="NAME",
+        help="Nuclear marker that DAB shows; bands are given for ki67 alone.",
+        show_default="the run's own",
+    ),
+]
 
 
 def score(
@@ -61,12 +70,13 @@ def score(
     tma_cores: TmaCores = False,
     qupath_frame: ScoreFrame = None,
     dab_cut: DabCut = None,
+    marker: ScoreMarker = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score Ki-67 again, after a region was drawn or edited in QuPath, or with another cut.
+    """Score Ki-67 again, after a region was drawn or edited in QuPath, with another cut or marker.
 
     Nothing is inferred anew. All files of a slide's folder show the scoring then: nuclei and their classes, figures and
-    pictures. Without --roi and --dab-cut they show the run's own again. The folder scores keeps every scoring.
+    pictures. Without options they show the run's own again. The folder scores keeps every scoring.
     Of several paths those without results are passed over. Exits with 5 when some of several could not be scored.
 
     Example: wsipsm score wsipsm-out/slide --roi tumour.geojson
@@ -81,7 +91,7 @@ def score(
     folders = _folders_of(results)
     for folder in folders:
         try:
-            one = score_result(folder, roi, dab_cut, rules, qupath_frame)
+            one = score_result(folder, roi, dab_cut, rules, qupath_frame, marker)
         except WsipsmError as error:
             if len(folders) == 1 or isinstance(error, DiskFullError):
                 raise

@@ -95,7 +95,7 @@ def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating]) ->
     return (
         _check_share("hollow_share", hollow, hollow_max, pale),
         _check_share("ringed_share", ringed, RINGED_MAX, around),
-        _check_solidity(solidity),
+        check_solidity(solidity),
     )
 
 
@@ -112,7 +112,18 @@ def _check_share(name: str, marked: Sequence[bool], high: float, what: str) -> F
     return Finding(name=name, value=round(share, 4), high=high, verdict=Verdict.WITHHOLD, text=text)
 
 
-def _check_solidity(solidity: NDArray[np.floating]) -> Finding:
+def check_solidity(solidity: NDArray[np.floating]) -> Finding:
+    """Check that what is positive has the shape of nuclei.
+
+    Parameters
+    ----------
+    solidity
+        Of all positive nuclei, shape (n,).
+
+    Returns
+    -------
+    Finding ``positive_solidity``.
+    """
     name = "positive_solidity"
     if len(solidity) < MIN_POSITIVE:
         text = f"only {len(solidity)} nuclei are positive: too few to judge their shape."

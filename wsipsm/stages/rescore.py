@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,8 @@ from wsipsm.export.geojson import GeoJsonWriter
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.instances.table import centroids_px0
-from wsipsm.keys import Artefact, Column, NucleusClass, QuPathFrame
+from wsipsm.keys import MARKER_PATTERN, Artefact, Column, NucleusClass, QuPathFrame, marker_name
+from wsipsm.quality.brown import check_solidity
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
@@ -46,6 +48,7 @@ def score_result(
     dab_cut_od: float | None = None,
     rules: RoiRules | None = None,
     qupath_frame: QuPathFrame | None = None,
+    marker: str | None = None,
 ) -> Scored:
     """Score a finished run again and show it: nuclei, pictures and figures of the folder are of this scoring then.
 
@@ -64,11 +67,13 @@ def score_result(
         Which annotations of ``roi`` count; None: the usual classes.
     qupath_frame
         What QuPath shows of the slide, for the ROI and for what is written for it; None: as for the run.
+    marker
+        Nuclear marker that DAB shows; None: the run's.
 
     Raises
     ------
     UsageError
-        When the folder holds no finished Ki-67 run, or another command works on it.
+        When the folder holds no finished Ki-67 run, another command works on it, or the marker is no name.
     RoiError
         When the region cannot be used.
     OutputError
@@ -86,10 +91,19 @@ def score_result(
             drawn = read_roi(roi, stored.info, rules, stored.region, stored.frame.qupath)
             region = on_searched(drawn, stored.region, _beyond(stored.region))
         slide = (stored.info, stored.frame)
-        scoring = Scoring.of("score", slide, stored.weights_sha256, region, (cut_od, cut_from), stored.marker)
-        if (roi, dab_cut_od, qupath_frame) == (None, None, None) or scoring.key == stored.summary.scoring["key"]:
+        shown = stored.marker if marker is None else _known_marker(marker)
+        scoring = Scoring.of("score", slide, stored.weights_sha256, region, (cut_od, cut_from), shown)
+        if (roi, dab_cut_od, qupath_frame, marker) == (None, None, None, None) or scoring.key == stored.summary.scoring[
+            "key"
+        ]:
             return _show_own_again(stored)
         return _score_anew(stored, region, scoring)
+
+
+def _known_marker(text: str) -> str:
+    if re.fullmatch(MARKER_PATTERN, text) is None:
+        raise UsageError(f"--marker {text!r}: a name of at most 24 letters, digits and . _ / + - is needed, as er.")
+    return marker_name(text)
 
 
 def holds_result(folder: Path) -> bool:
@@ -130,10 +144,15 @@ def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
 
 def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple[Finding, ...]:
     """Take the findings of the run, those on the cut made again for the nuclei and the cut of a scoring."""
-    names = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
-    x, y, dab_od = read_columns(own_results(stored.run_dir).path(Artefact.CELLS), names)
+    columns = (Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0, Column.DAB_OD, Column.SOLIDITY)
+    x, y, dab_od, solidity = read_columns(
+        own_results(stored.run_dir).path(Artefact.CELLS), [column.value for column in columns]
+    )
     inside = region.contains(np.stack([x, y], axis=1))
-    on_cut = {finding.name: finding for finding in check_modes(dab_od[inside], scoring.dab_cut_od or 0.0)}
+    cut_od = scoring.dab_cut_od or 0.0
+    # Where the brown lies was measured on the slide, which a score does not need; the run's findings on it stand.
+    anew = (*check_modes(dab_od[inside], cut_od), check_solidity(solidity[inside & (dab_od >= cut_od)]))
+    on_cut = {finding.name: finding for finding in anew}
     return tuple(on_cut.get(finding.name, finding) for finding in stored.findings)
 
 
