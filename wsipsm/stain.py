@@ -294,6 +294,9 @@ def _is_even(brightest: NDArray[np.uint8], n_pixels: int, median: NDArray[np.flo
     """Whether the brightest pixels are many and of one hue, as tinted or dim glass is and the palest tissue is not."""
     if len(brightest) < _MIN_GLASS_SHARE * n_pixels or median.max() < _MIN_GLASS_LEVEL:
         return False
+    # Lamps and old glue are yellow, blue or green. What absorbs green most is eosin, however even.
+    if median[1] < min(median[0], median[2]):
+        return False
     levels = brightest.astype(np.float32)
     spreads = np.std(levels[:, :2] - levels[:, 1:], axis=0)
     return bool(np.all(spreads <= _MAX_GLASS_SPREAD))

@@ -329,6 +329,9 @@ def of_levels(levels: tuple[float, float, float], noise: float, n: int, seed: in
         ((240, 215, 190), 8, 0.05, False),
         ((230, 225, 200), 8, 0.5, True),  # tinted by less than 35 grey levels
         ((170, 195, 170), 1, 0.5, False),
+        ((235, 190, 215), 1, 0.5, False),  # as even as glass, but pink or purple: eosin or pale hematoxylin
+        ((240, 185, 200), 2, 0.9, False),
+        ((220, 180, 230), 1, 0.3, False),
     ],
 )
 def test_what_is_taken_for_glass(
