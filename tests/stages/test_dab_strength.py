@@ -11,6 +11,7 @@ from PIL import Image
 from virtual_stains import hazy, tinted, with_strength
 
 from wsipsm.config import RunOptions
+from wsipsm.demo.draw import draw_array
 from wsipsm.engine.events import ignore_events
 from wsipsm.geometry import Box
 from wsipsm.slide.open import open_slide
@@ -44,3 +45,17 @@ def test_index_within_three_points_and_no_flag(crop: NDArray[np.uint8], change: 
     assert summary.labelling_index is not None
     wanted = 0.0 if change == "DAB 0" else INDEX
     assert summary.labelling_index["value"] == pytest.approx(wanted, abs=0.03 if wanted else 0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dab", [0.4, 1.0])
+def test_where_every_nucleus_is_brown_the_index_is_flagged(dab: float, tmp_path: Path) -> None:
+    """No cut can be found where there is one kind of nuclei; faint, it lies in their midst."""
+    rgb, _ = draw_array(seed=5, size=(1400, 1400), n_nuclei=450, positive_fraction=1.0)
+    path = tmp_path / "case.png"
+    Image.fromarray(with_strength(rgb, dab=dab)).save(path)
+    summary = run_slide(path, tmp_path / "out", RunOptions(mpp=0.25, workers=0), ignore_events)
+    assert {check["name"] for check in summary.checks if check["verdict"] == "flag"} & {
+        "negative_level",
+        "hematoxylin_share",
+    }
