@@ -92,6 +92,12 @@ class SlideInfo:
         """Level-0 size."""
         return self.level_sizes[0]
 
+    @property
+    def mpp_is_plausible(self) -> bool:
+        """Whether it has a pixel size at which nuclei can be outlined."""
+        low, high = PLAUSIBLE_MPP
+        return self.mpp is not None and low <= self.mpp <= high
+
     def downsample(self, level: int) -> float:
         """Level-0 pixels per pixel of ``level``: the mean of both axes, at least 1."""
         size, full = self.level_sizes[level], self.level_sizes[0]

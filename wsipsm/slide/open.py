@@ -89,7 +89,7 @@ def require_mpp(info: SlideInfo) -> float:
     if info.mpp is None:
         stated = f"no pixel size that can be used ({found})" if found else "no pixel size in the file"
         raise MissingMppError(f"{info.path}: {stated}; {needed}. Pass --mpp with the scanner's value, if it is known.")
-    if not low <= info.mpp <= high:
+    if not info.mpp_is_plausible:
         found = f" ({found})" if found else ""
         raise MissingMppError(
             f"{info.path}: a pixel size of {info.mpp:.4g} um/px{found}; {needed}. If the file is wrong, pass --mpp "

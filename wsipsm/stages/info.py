@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
-from wsipsm.keys import Stain
-from wsipsm.models.registry import DEFAULT_MODELS
+from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.quality.finding import Finding, flags_of
-from wsipsm.quality.hue import check_hues
-from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
-from wsipsm.slide.frame import SlideFrame
+from wsipsm.slide.base import Slide, SlideImage, SlideInfo
 from wsipsm.slide.open import open_slide
-from wsipsm.slide.read import read_thumbnail
-from wsipsm.stages.picture_size import check_picture_size
-from wsipsm.stain import detect_stain
-from wsipsm.tissue import find_slide_tissue, sample_tissue
-
-N_SAMPLED_PIXELS = 50_000
-"""Fewer than a run samples: enough to tell stains apart, and quick."""
+from wsipsm.stages.look import look_at_slide
+from wsipsm.stages.stain_checks import check_stain
 
 
 @dataclass(frozen=True, slots=True)
 class SlideReport:
-    """Facts from the file, and what the thumbnail shows."""
+    """Facts from the file, and what a run would see before it looks for nuclei."""
 
     info: SlideInfo
     tissue_fraction: float | None
@@ -40,8 +32,7 @@ class SlideReport:
     @property
     def mpp_is_plausible(self) -> bool:
         """Whether nuclei can be outlined at the stated pixel size."""
-        low, high = PLAUSIBLE_MPP
-        return self.info.mpp is not None and low <= self.info.mpp <= high
+        return self.info.mpp_is_plausible
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON takes them."""
@@ -108,16 +99,12 @@ def describe_slide(path: Path, mpp: float | None = None, image: int | None = Non
 
 
 def _look_at_pixels(slide: Slide) -> SlideReport:
-    thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
-    tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
+    look = look_at_slide(slide)
+    tissue = look.tissue
     notes = (*slide.info.notes, *(() if tissue.note is None else (tissue.note,)))
-    pixels = sample_tissue(slide, tissue, seed=0, n_pixels=N_SAMPLED_PIXELS).pixels
-    if len(pixels) == 0:
+    if len(look.pixels) == 0:
         return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))
-    decision = detect_stain(pixels)
+    decision = look.decision
     model = DEFAULT_MODELS[decision.stain]
-    findings = check_hues(pixels) if decision.stain is Stain.IHC else ()
-    report = SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason), findings)
-    if not report.mpp_is_plausible:
-        return report
-    return replace(report, findings=(*findings, *check_picture_size(slide, thumbnail, tissue, decision.stain)))
+    findings = (*look.sizes, *check_stain(look.pixels, decision, resolve_model(model)[1]), *look.quality)
+    return SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason), findings)

@@ -15,8 +15,6 @@ from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.quality.finding import Finding
-from wsipsm.quality.focus import check_focus
-from wsipsm.quality.ink import check_ink
 from wsipsm.region import PolygonRegion, Region, read_roi
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import Slide, SlideInfo
@@ -25,13 +23,13 @@ from wsipsm.slide.open import require_mpp
 from wsipsm.slide.pixel_size import notes_on_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
-from wsipsm.stages.partial import read_partial_thumbnail, slices_of
-from wsipsm.stages.picture_size import check_picture_size, refuse_picture_size
+from wsipsm.stages.look import look_at_slide
+from wsipsm.stages.picture_size import refuse_picture_size
 from wsipsm.stages.provenance import shard_code
 from wsipsm.stages.stain_checks import check_stain
-from wsipsm.stain import StainDecision, StainProfile, detect_stain, fit_stain_profile
+from wsipsm.stain import StainDecision, StainProfile, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
-from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
+from wsipsm.tissue import TissueMask
 
 NOT_IN_SHARD_KEY = MappingProxyType(
     {
@@ -113,20 +111,14 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     info = slide.info
     slide_mpp = require_mpp(info)
     frame = SlideFrame.of(info, options.qupath_frame)
-    thumbnail, px0_per_pixel, unread = read_partial_thumbnail(slide)
-    refuse_fluorescence(thumbnail, info.path)
-    tissue = _with_unread(find_slide_tissue(info, thumbnail, px0_per_pixel), unread)
-    sample = sample_tissue(slide, tissue, options.seed)
-    pixels = sample.pixels
-    decision = detect_stain(pixels)
-    chosen = _choose_model(options, decision)
-    sizes = check_picture_size(slide, thumbnail, tissue, decision.stain, options.seed, options.backend)
+    look = look_at_slide(slide, options.seed, options.backend)
+    chosen = _choose_model(options, look.decision)
     if options.on_pixel_size == "refuse":
-        refuse_picture_size(sizes, info.path)
-    profile = fit_stain_profile(pixels, chosen.card.stain, options.seed)
+        refuse_picture_size(look.sizes, info.path)
+    profile = fit_stain_profile(look.pixels, chosen.card.stain, options.seed)
     if options.stain is not None:
         profile = apply_fixed_stain(profile, options.stain)
-    region = _choose_region(options, info, tissue)
+    region = _choose_region(options, info, look.tissue)
     grid = frame.grid(slide_mpp, chosen.card.mpp)
     blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
     job = _job(info, options, grid, chosen, profile, run_dir)
@@ -134,26 +126,21 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     return SlidePlan(
         info=info,
         frame=frame,
-        tissue=tissue,
+        tissue=look.tissue,
         region=region,
-        decision=decision,
+        decision=look.decision,
         model_reason=chosen.reason,
         job=job,
         blocks=tuple(blocks_in_region(blocks, grid, region)),
         notes=(
             *info.notes,
             *notes_on_mpp(info.mpp_statements),
-            *_region_notes(region, tissue),
+            *_region_notes(region, look.tissue),
             *profile.notes,
             *_resolution_notes(grid),
         ),
-        n_unread_in_plan=len(unread) + sample.n_unread,
-        findings=(
-            *sizes,
-            *check_stain(pixels, decision, chosen.card),
-            check_focus(sample.patches, sample.mpp),
-            check_ink(tissue.ink_fraction),
-        ),
+        n_unread_in_plan=look.n_unread,
+        findings=(*look.sizes, *check_stain(look.pixels, look.decision, chosen.card), *look.quality),
     )
 
 
@@ -204,19 +191,6 @@ def _choose_region(options: RunOptions, info: SlideInfo, tissue: TissueMask) -> 
 def _region_notes(region: Region, tissue: TissueMask) -> tuple[str, ...]:
     notes = region.notes if isinstance(region, PolygonRegion) else ()
     return (*((tissue.note,) if tissue.note else ()), *notes)
-
-
-def _with_unread(tissue: TissueMask, unread: list[Box]) -> TissueMask:
-    """Count what cannot be read as tissue: a part that failed must not pass for an empty one."""
-    if not unread:
-        return tissue
-    mask, outline = tissue.mask.copy(), tissue.tissue.copy()
-    whole = Box(0, 0, mask.shape[1], mask.shape[0])
-    for box in unread:
-        mask[slices_of(box, whole)] = True
-        outline[slices_of(box, whole)] = True
-    note = f"{len(unread)} parts of the overview cannot be read; they are counted as tissue."
-    return replace(tissue, mask=mask, tissue=outline, note=f"{tissue.note} {note}" if tissue.note else note)
 
 
 def margins(card: ModelCard) -> tuple[int, int, int]:

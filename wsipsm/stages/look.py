@@ -1,0 +1,85 @@
+"""The look at a slide before its nuclei are searched: the same for ``wsipsm info`` and for a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.geometry import Box
+from wsipsm.quality.finding import Finding
+from wsipsm.quality.focus import check_focus
+from wsipsm.quality.ink import check_ink
+from wsipsm.slide.base import Slide
+from wsipsm.stages.partial import read_partial_thumbnail, slices_of
+from wsipsm.stages.picture_size import check_picture_size
+from wsipsm.stain import StainDecision, detect_stain
+from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
+
+
+@dataclass(frozen=True)
+class SlideLook:
+    """What a slide's overview and a sample of its tissue show."""
+
+    tissue: TissueMask
+    pixels: NDArray[np.uint8]
+    """Sample of tissue, with the glass between it, shape (n, 3); none where there is no tissue."""
+    decision: StainDecision
+    sizes: tuple[Finding, ...]
+    """On the pixel size; none where it is not stated, or cannot be."""
+    quality: tuple[Finding, ...]
+    """On focus and ink."""
+    n_unread: int
+    """Parts of the overview, and patches of the sample, that could not be read."""
+
+
+def look_at_slide(slide: Slide, seed: int = 0, backend: str = "auto") -> SlideLook:
+    """Find tissue and stain of a slide, and check pixel size, focus and ink.
+
+    Parameters
+    ----------
+    slide
+        Open slide.
+    seed
+        Of the sample.
+    backend
+        Runs the network that checks the pixel size.
+
+    Raises
+    ------
+    SlideReadError
+        When nothing of the overview, or no patch of the sample, can be read.
+    UnsupportedSlideError
+        When it is a fluorescence slide.
+    """
+    info = slide.info
+    thumbnail, px0_per_pixel, unread = read_partial_thumbnail(slide)
+    refuse_fluorescence(thumbnail, info.path)
+    tissue = _with_unread(find_slide_tissue(info, thumbnail, px0_per_pixel), unread)
+    sample = sample_tissue(slide, tissue, seed)
+    decision = detect_stain(sample.pixels)
+    sizes: tuple[Finding, ...] = ()
+    if info.mpp_is_plausible:
+        sizes = check_picture_size(slide, thumbnail, tissue, decision.stain, seed, backend)
+    return SlideLook(
+        tissue=tissue,
+        pixels=sample.pixels,
+        decision=decision,
+        sizes=sizes,
+        quality=(check_focus(sample.patches, sample.mpp), check_ink(tissue.ink_fraction)),
+        n_unread=len(unread) + sample.n_unread,
+    )
+
+
+def _with_unread(tissue: TissueMask, unread: list[Box]) -> TissueMask:
+    """Count what cannot be read as tissue: a part that failed must not pass for an empty one."""
+    if not unread:
+        return tissue
+    mask, outline = tissue.mask.copy(), tissue.tissue.copy()
+    whole = Box(0, 0, mask.shape[1], mask.shape[0])
+    for box in unread:
+        mask[slices_of(box, whole)] = True
+        outline[slices_of(box, whole)] = True
+    note = f"{len(unread)} parts of the overview cannot be read; they are counted as tissue."
+    return replace(tissue, mask=mask, tissue=outline, note=f"{tissue.note} {note}" if tissue.note else note)
