@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from wsipsm.export.geojson_check import check_geojson, examine_geojson
+from wsipsm.export.geojson_check import MAX_ANNOTATIONS, check_geojson, examine_geojson
 from wsipsm.geometry import Size
 
 SIZE = Size(30_000, 40_000)
@@ -302,6 +302,20 @@ def test_no_features_is_no_problem_but_is_said(write: Callable[..., Path]) -> No
         report = examine_geojson(write(text), SIZE)
         assert report.problems == []
         assert "no features" in report.notes[0]
+
+
+@pytest.mark.parametrize(("n_more", "is_told"), [(0, False), (1, True)])
+def test_many_annotations_are_told_and_detections_are_not_counted(
+    write: Callable[..., Path], n_more: int, is_told: bool
+) -> None:
+    places = [(10 * (n % 1000), 10 * (n // 1000)) for n in range(MAX_ANNOTATIONS + n_more)]
+    annotations = [
+        {**REGION, "id": str(uuid.UUID(int=n)), "geometry": {"type": "Polygon", "coordinates": [square(x, y)]}}
+        for n, (x, y) in enumerate(places)
+    ]
+    report = examine_geojson(write(by_line(*annotations, NUCLEUS)), SIZE)
+    assert report.problems == []
+    assert (f"{MAX_ANNOTATIONS + 1} annotations make QuPath slow; detections are lighter." in report.notes) is is_told
 
 
 def test_line_layout_that_breaks_off_later_is_read_whole(write: Callable[..., Path]) -> None:

@@ -67,6 +67,14 @@ def test_optical_density_is_the_capped_logarithm(rgb: NDArray[np.uint8], level: 
     np.testing.assert_allclose(optical_density(rgb, (level,) * 3), expected, atol=1e-6)
 
 
+def test_grey_levels_up_to_five_are_equally_black() -> None:
+    """There noise and JPEG decide; every level above is told from the next."""
+    od = optical_density(np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1), (255.0,) * 3)
+    assert (od[:6] == od[0]).all()
+    assert (np.diff(od[5:], axis=0) < 0).all()
+    assert od[255].tolist() == [0, 0, 0]
+
+
 def test_optical_density_takes_every_shape() -> None:
     rgb = np.full((4, 6, 3), 100, np.uint8)
     assert optical_density(rgb[::2, 1:], GLASS).shape == (2, 5, 3)
