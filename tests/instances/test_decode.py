@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import euler_number
 
-from wsipsm.instances.decode import _hole_counts, decode, decode_instances
+from wsipsm.instances.decode import _hole_counts, _quantised, _smoothed, decode, decode_instances
 from wsipsm.models.card import DecodeSettings
 
 OUTPUTS = ("nucleus", "distance")
@@ -338,3 +338,12 @@ def test_network_rounding_changes_next_to_nothing() -> None:
     first = nuclei_away_from_border(decode_instances(maps, OUTPUTS, SETTINGS, MPP), 1)
     second = nuclei_away_from_border(decode_instances(maps + jitter, OUTPUTS, SETTINGS, MPP), 1)
     assert len(first & second) > 0.98 * len(first)
+
+
+@pytest.mark.parametrize("sigma_px", [0.5, 1.0, 1.7])
+def test_smoothing_is_exact_up_to_the_highest_score(sigma_px: float) -> None:
+    """Two halves smoothed and added are the whole smoothed, pixel for pixel: no sum is rounded anywhere."""
+    whole = _quantised(np.random.default_rng(0).uniform(0.9, 1, (60, 70)).astype(np.float32))
+    half = np.floor(whole / 2)
+    added = _smoothed(half, sigma_px) + _smoothed(whole - half, sigma_px)
+    np.testing.assert_array_equal(_smoothed(whole, sigma_px), added)

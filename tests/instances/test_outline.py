@@ -76,3 +76,15 @@ def test_a_disc_survives_its_own_opening(radius: int) -> None:
     before = np.count_nonzero(labels)
     open_outlines(labels, radius / np.sqrt(before))
     assert np.count_nonzero(labels) > 0.95 * before
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize(("width", "stays"), [(6, False), (7, True)])
+def test_a_tail_narrower_than_the_disc_goes_whichever_way_it_points(turns: int, width: int, stays: bool) -> None:
+    """The disc has a radius of 3 pixels here, so that it is 7 wide."""
+    labels = ellipse(90, 90, 45, 30, 16, 16).astype(np.int32)
+    labels[42 : 42 + width, 30:85] = 1
+    labels = np.rot90(labels, turns).copy()
+    open_outlines(labels, 3 / np.sqrt(np.count_nonzero(labels)))
+    tail = np.rot90(labels, -turns)[42 : 42 + width, 50:80]
+    assert tail.all() if stays else not tail.any()

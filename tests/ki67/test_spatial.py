@@ -289,3 +289,15 @@ def test_the_interval_is_the_studentised_bootstrap_of_its_blocks(index: float) -
     wider = stats.t.ppf(0.95, error.freedom) / stats.norm.ppf(0.95)
     step = wider * error.value / (share * (1 - share))
     assert (found.low, found.high) == pytest.approx(expit(logit(share) - step * np.array([above, below])))
+
+
+@pytest.mark.parametrize("side", [20, 41])
+def test_neighbours_that_are_unlike_have_no_reach(side: int) -> None:
+    """A chequerboard: no two cells side by side are alike, so each counts by itself."""
+    row, column = np.indices((side, side))
+    lattice = dense(0.25 + 0.5 * ((row + column) % 2))
+    error = standard_error(lattice)
+    assert error.reach_um == 0
+    share, total = lattice.part.sum() / lattice.whole.sum(), lattice.whole.sum()
+    alone = ((lattice.part - share * lattice.whole) ** 2).sum() / total**2 / (1 - 1 / side**2)
+    assert error.value == pytest.approx(np.sqrt(alone))
