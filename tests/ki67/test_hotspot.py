@@ -159,3 +159,14 @@ def test_a_slide_that_is_alike_everywhere_is_drawn_from_its_index() -> None:
     whole = np.full((8, 8), 10.0)
     found = _smooth(Lattice(whole * 0.2, whole, 50.0, (0, 0)), 4)
     assert found == pytest.approx(np.full((8, 8), 0.2))
+
+
+@pytest.mark.parametrize(("max_side_um", "is_found"), [(500, True), (499, False), (450, False), (1500, True)])
+def test_a_square_of_just_the_largest_side_is_a_candidate(max_side_um: float, is_found: bool) -> None:
+    """One nucleus in each cell of 50 um, so that 100 need a side of 500 um."""
+    axis = np.arange(25.0, 1000, 50)
+    xy_um = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    positive = np.arange(len(xy_um)) % 3 == 0
+    spot = find_hot_spot(xy_um, positive, min_nuclei=100, max_side_um=max_side_um, n_resamples=20).spot
+    assert (spot is not None) is is_found
+    assert spot is None or (spot.side_um, spot.n) == (500, 100)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsipsm.region import read_roi
-from wsipsm.region.pieces import areas_in_boxes, clip, share_outside, subdivide
+from wsipsm.region.pieces import areas_in_boxes, clip, polygons_of, share_outside, subdivide
 from wsipsm.region.union import cut_out, merge
 
 
@@ -103,3 +103,12 @@ def test_ten_thousand_polygons_and_a_hundred_thousand_vertices_are_read(tmp_path
     region = read_roi(write(tmp_path / "large.geojson", large), INFO)
     boxes = np.array([[x, y, x + 500, y + 500] for x in range(0, 8000, 500) for y in range(0, 8000, 500)], float)
     assert region.areas_in(boxes).sum() == pytest.approx(region.area_px0())
+
+
+def test_only_what_has_an_area_is_a_polygon() -> None:
+    square, other, flat = shapely.box(0, 0, 2, 2), shapely.box(5, 0, 6, 3), shapely.Polygon([(0, 0), (1, 1), (2, 2)])
+    line, point = shapely.LineString([(0, 0), (9, 9)]), shapely.Point(3, 3)
+    nested = shapely.GeometryCollection([line, shapely.GeometryCollection([shapely.MultiPolygon([other]), flat])])
+    found = polygons_of(np.array([square, flat, line, point, nested, shapely.Polygon()], dtype=np.object_))
+    assert sorted(shapely.area(found)) == [3, 4]
+    assert len(polygons_of(flat)) == len(polygons_of(line)) == 0
