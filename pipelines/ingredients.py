@@ -36,9 +36,9 @@ from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import IGNORED, PseudoLabel
 from wsipsm.rundir import write_aside
 from wsipsm.training.augment import AugmentOptions
-from wsipsm.training.lessons import StainedImage, make_lessons
-from wsipsm.training.loop import Lesson, TrainOptions
-from wsipsm.training.rounds import RoundOptions, next_lessons, score_at_scale
+from wsipsm.training.pseudo_labels import StainedImage, make_pseudo_labels
+from wsipsm.training.rounds import RoundOptions, relabel_images, score_at_scale
+from wsipsm.training.student import PseudoLabelledImage, StudentOptions
 
 SCORES = ("AJI", "AJI+", "PQ", "Dice", "P", "R")
 Row = dict[str, object]
@@ -54,7 +54,7 @@ class Study:
     workshop: Workshop
     encoder: dict[str, Tensor]
     round_steps: int
-    made: dict[float | None, list[Lesson]] = field(default_factory=dict)
+    made: dict[float | None, list[PseudoLabelledImage]] = field(default_factory=dict)
     """First lessons by beta; they take minutes."""
 
     @property
@@ -62,17 +62,21 @@ class Study:
         """What is learned from."""
         return [image.rgb for image in self.stained]
 
-    def lessons(self, beta: float | None) -> list[Lesson]:
+    def lessons(self, beta: float | None) -> list[PseudoLabelledImage]:
         """First lessons, with the stain weighing ``beta`` against the map."""
         if beta not in self.made:
-            self.made[beta] = make_lessons(self.stained, Stain.HE, self.recipe.seed, tell, beta)
+            self.made[beta] = make_pseudo_labels(self.stained, Stain.HE, self.recipe.seed, tell, beta)
         return self.made[beta]
 
     def first(
-        self, name: str, make: Callable[[], list[Lesson]], start: dict[str, Tensor] | None = None, **changes: object
+        self,
+        name: str,
+        make: Callable[[], list[PseudoLabelledImage]],
+        start: dict[str, Tensor] | None = None,
+        **changes: object,
     ) -> NucleusUnet:
         """Train a first round of its own."""
-        options: TrainOptions = replace(first_options(self.recipe), **changes)  # type: ignore[arg-type]
+        options: StudentOptions = replace(first_options(self.recipe), **changes)  # type: ignore[arg-type]
         return self.workshop.train(name, options, self.encoder if start is None else start, make, name)
 
     def further(self, name: str, network: NucleusUnet, scales: tuple[float, ...], pasted: bool) -> NucleusUnet:
@@ -80,8 +84,8 @@ class Study:
         options = round_options(self.recipe, 1, self.round_steps)
         rounds = RoundOptions(scales=scales)
 
-        def make() -> list[Lesson]:
-            made = next_lessons(self.pixels, network, MPP, rounds, tell)
+        def make() -> list[PseudoLabelledImage]:
+            made = relabel_images(self.pixels, network, MPP, rounds, tell)
             return made if pasted else [replace(lesson, cutouts=()) for lesson in made]
 
         return self.workshop.train(name, options, network.state_dict(), make, name)
@@ -124,14 +128,14 @@ def run_arms(study: Study) -> Iterator[Row]:
     yield from _network_rows(study, pasted, decodings)
 
 
-def _threshold_lessons(study: Study) -> list[Lesson]:
+def _threshold_lessons(study: Study) -> list[PseudoLabelledImage]:
     """Take the no-network floor as labels: every pixel is taught."""
     lessons = []
     for image in study.stained:
         found = segment_he(image.rgb)
         nothing = np.full(found.shape, IGNORED, np.uint8)
         label = PseudoLabel((found > 0).astype(np.uint8), found, nothing, np.empty((0, 2)))
-        lessons.append(Lesson(image.rgb, label))
+        lessons.append(PseudoLabelledImage(image.rgb, label))
     return lessons
 
 

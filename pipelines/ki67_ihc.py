@@ -16,8 +16,8 @@ from recipe import Recipe, Round, Source, make_model, parse_arguments
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.consistency import ConsistencyOptions
 from wsipsm.training.rounds import RoundOptions
-from wsipsm.training.settle import SettleOptions
 
 _TERMS = "no terms stated by the source"
 _SCALE = (0.6, 1.8)
@@ -30,7 +30,7 @@ def make_recipe(data: Path, seed: int) -> Recipe:
     shidc = sorted((data / "ki67/shidc").rglob("*.jpg"))[::2]
     glioma = sorted(path for path in (data / "ki67/glioma_unlabelled").iterdir() if path.suffix in {".jpg", ".png"})
     crop = data / "slides/real/ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif"
-    settle = SettleOptions(input_sigma_px=_SIGMA_PX, augment=replace(SettleOptions().augment, scale=_SCALE))
+    settle = ConsistencyOptions(input_sigma_px=_SIGMA_PX, augment=replace(ConsistencyOptions().augment, scale=_SCALE))
     return Recipe(
         stain=Stain.IHC,
         sources=[

@@ -16,8 +16,8 @@ from recipe import Recipe, Round, Source, make_model, parse_arguments
 from wsipsm.keys import Stain
 from wsipsm.models.card import DataSource, DecodeSettings
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.consistency import ConsistencyOptions
 from wsipsm.training.rounds import RoundOptions
-from wsipsm.training.settle import SettleOptions
 
 BETA = 8.0
 """The map of some seeds opposes the stain on some images, so that it may only nudge (docs/accuracy.md)."""
@@ -41,7 +41,7 @@ ANY_SCAN = AugmentOptions(
     jpeg_quality=(35, 95),
 )
 """Stains, focus and compression of other laboratories."""
-SETTLE = SettleOptions(steps=400, looks=(0.6, 0.8, 0.6, 0.8), augment=ANY_SCAN)
+SETTLE = ConsistencyOptions(steps=400, view_gains=(0.6, 0.8, 0.6, 0.8), augment=ANY_SCAN)
 """A paler look finds fewer false nuclei; the student learns to see it in any stain."""
 
 

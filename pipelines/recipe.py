@@ -25,11 +25,11 @@ from wsipsm.slide.read import read_box
 from wsipsm.stain import fit_stain_profile
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.lessons import StainedImage, make_lessons
-from wsipsm.training.loop import Lesson, TrainOptions, train_student
+from wsipsm.training.consistency import ConsistencyOptions, train_consistency
 from wsipsm.training.paste import PasteOptions
-from wsipsm.training.rounds import RoundOptions, next_lessons
-from wsipsm.training.settle import SettleOptions, settle_student
+from wsipsm.training.pseudo_labels import StainedImage, make_pseudo_labels
+from wsipsm.training.rounds import RoundOptions, relabel_images
+from wsipsm.training.student import PseudoLabelledImage, StudentOptions, train_student
 from wsipsm.training.train import NETWORK_REACH_PX, NETWORK_STRIDE, WORKING_MPP
 
 ROUND_LEARNING_RATE = 1e-3
@@ -84,7 +84,7 @@ class Recipe:
     rounds: tuple[Round, ...] = ()
     round_augment: AugmentOptions = field(default_factory=AugmentOptions)
     round_paste: PasteOptions = field(default_factory=PasteOptions)
-    settle: tuple[SettleOptions, ...] = ()
+    settle: tuple[ConsistencyOptions, ...] = ()
     """The last trainings, that make the network steady from scan to scan. The network of the last round teaches all of
     them, and each starts where the one before ended. Seeds are added to the recipe's; the card has the last one's
     smoothing."""
@@ -141,7 +141,7 @@ def make_model(recipe: Recipe, encoder: Path, out: Path) -> ModelCard:
     return save_model(out, network.state_dict(), card)
 
 
-def _tell_steps(trainings: Sequence[Round] | Sequence[SettleOptions]) -> str:
+def _tell_steps(trainings: Sequence[Round] | Sequence[ConsistencyOptions]) -> str:
     return ", ".join(str(training.steps) for training in trainings)
 
 
@@ -162,9 +162,9 @@ class Workshop:
     def train(
         self,
         name: str,
-        options: TrainOptions,
+        options: StudentOptions,
         start: dict[str, Tensor],
-        make: Callable[[], list[Lesson]],
+        make: Callable[[], list[PseudoLabelledImage]],
         settings: object = "",
     ) -> NucleusUnet:
         """Train a network, or load it when it was trained before.
@@ -198,14 +198,14 @@ def _identity(pixels: str, options: str, start: dict[str, Tensor]) -> str:
     return digest({"pixels": pixels, "options": options, "start": digest_state(start)})
 
 
-def first_options(recipe: Recipe) -> TrainOptions:
+def first_options(recipe: Recipe) -> StudentOptions:
     """Give the training settings of the first round."""
-    return TrainOptions(
+    return StudentOptions(
         steps=recipe.steps, seed=recipe.seed, augment=recipe.augment, input_sigma_px=recipe.input_sigma_px
     )
 
 
-def round_options(recipe: Recipe, number: int, steps: int) -> TrainOptions:
+def round_options(recipe: Recipe, number: int, steps: int) -> StudentOptions:
     """Give the training settings of a further round."""
     return replace(
         first_options(recipe),
@@ -225,7 +225,7 @@ def _first_round(
         "first",
         first_options(recipe),
         encoder,
-        lambda: make_lessons(images, recipe.stain, recipe.seed, tell, recipe.beta),
+        lambda: make_pseudo_labels(images, recipe.stain, recipe.seed, tell, recipe.beta),
         f"beta {recipe.beta}",
     )
 
@@ -243,7 +243,7 @@ def _further_round(
         f"round-{number}",
         round_options(recipe, number, further.steps),
         network.state_dict(),
-        lambda: next_lessons(pixels, network, WORKING_MPP, lessons, tell),
+        lambda: relabel_images(pixels, network, WORKING_MPP, lessons, tell),
         lessons,
     )
 
@@ -257,7 +257,7 @@ def settle(recipe: Recipe, pixels: list[NDArray[np.uint8]], network: NucleusUnet
         settings = f"{options} {digest_state(student.state_dict())}"
         identity = _identity(pixels_digest, settings, network.state_dict())
         keep = workshop.folder / f"settled-{identity[:12]}"
-        student = settle_student(shown, network, options, tell_step, keep, student)
+        student = train_consistency(shown, network, options, tell_step, keep, student)
     return student
 
 

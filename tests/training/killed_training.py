@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-import wsipsm.training.lessons
-import wsipsm.training.loop
+import wsipsm.training.pseudo_labels
+import wsipsm.training.student
 import wsipsm.training.train
 from wsipsm.training.fit import FitOptions
-from wsipsm.training.loop import TrainOptions
 from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.student import StudentOptions
 from wsipsm.training.train import train_model
 
 STEPS = 8
@@ -22,9 +22,9 @@ STEPS = 8
 def main() -> None:
     image, out, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    wsipsm.training.lessons.PretextOptions = partial(PretextOptions, steps=2, batch=2, crop_px=64)
-    wsipsm.training.train.TrainOptions = partial(TrainOptions, batch=2, crop_px=64)
-    fit_student = wsipsm.training.loop.fit
+    wsipsm.training.pseudo_labels.PretextOptions = partial(PretextOptions, steps=2, batch=2, crop_px=64)
+    wsipsm.training.train.StudentOptions = partial(StudentOptions, batch=2, crop_px=64)
+    fit_student = wsipsm.training.student.fit
 
     def tell(step: int, steps: int, loss: float) -> None:
         sys.stdout.write(f"step {step}\n")
@@ -34,7 +34,7 @@ def main() -> None:
         often = FitOptions(options.steps, options.seed, options.checkpoint, options.identity, checkpoint_s=0)
         return fit_student(course, often, tell)
 
-    wsipsm.training.loop.fit = fit
+    wsipsm.training.student.fit = fit
     train_model(
         [Path(image)], Path(out), stain=None, steps=STEPS, seed=3, mpp=0.25, init="random", tell=lambda line: None
     )

@@ -47,7 +47,7 @@ def test_it_says_of_coarse_pixels_what_the_teacher_says_of_fine_ones(
 
 
 def test_it_learns_what_the_teacher_says_of_a_paler_look(teacher: NucleusUnet, image: NDArray[np.uint8]) -> None:
-    student = distil_student([image], teacher, replace(OPTIONS, looks=(0.4,) * 4))
+    student = distil_student([image], teacher, replace(OPTIONS, view_gains=(0.4,) * 4))
     half = mean_of_blocks(image)
     paler = np.exp(0.4 * np.log(np.maximum(image, 1) / 255)) * 255  # Beer-Lambert: 0.4 times the density
     of_paler, of_plain = (

@@ -1,4 +1,4 @@
-"""Lessons of another round: what a network finds again at other scales."""
+"""Pseudo labels of another self-training round: what a network finds again at other scales."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import IGNORED
-from wsipsm.training.loop import TrainOptions, train_student
-from wsipsm.training.rounds import RoundOptions, next_lessons, score_at_scale
+from wsipsm.training.rounds import RoundOptions, relabel_images, score_at_scale
+from wsipsm.training.student import StudentOptions, train_student
 
 PALE, DARK, BROWN = (230, 200, 220), (60, 50, 140), (110, 60, 30)
 
@@ -49,7 +49,7 @@ def test_scores_lie_on_the_image_at_every_scale(image: NDArray[np.uint8], scale:
 
 def test_whole_nuclei_are_kept_smooth_and_filled(image: NDArray[np.uint8]) -> None:
     told: list[str] = []
-    (made,) = next_lessons([image], _Darkness(2), 0.25, RoundOptions(), told.append)
+    (made,) = relabel_images([image], _Darkness(2), 0.25, RoundOptions(), told.append)
     assert told == [f"pseudo labels 1/1: {len(made.label.points_xy)} nuclei kept, {len(made.cutouts)} to paste"]
     assert 8 <= len(made.label.points_xy) <= 12  # the best share of 16
     area = np.bincount(made.label.instances.ravel())[1:]
@@ -62,7 +62,7 @@ def test_whole_nuclei_are_kept_smooth_and_filled(image: NDArray[np.uint8]) -> No
 
 
 def test_classes_of_ki67(image: NDArray[np.uint8]) -> None:
-    (made,) = next_lessons([image], _Darkness(3), 0.25, RoundOptions(), lambda line: None)
+    (made,) = relabel_images([image], _Darkness(3), 0.25, RoundOptions(), lambda line: None)
     upper = made.label.positive[:100]
     lower = made.label.positive[100:]
     assert set(np.unique(upper)) == {1, IGNORED}
@@ -72,16 +72,16 @@ def test_classes_of_ki67(image: NDArray[np.uint8]) -> None:
 
 def test_nothing_found_teaches_background() -> None:
     blank = np.full((64, 64, 3), PALE, np.uint8)
-    (made,) = next_lessons([blank], _Darkness(3), 0.25, RoundOptions(), lambda line: None)
+    (made,) = relabel_images([blank], _Darkness(3), 0.25, RoundOptions(), lambda line: None)
     assert (made.label.nucleus == 0).all()
     assert made.cutouts == ()
 
 
 def test_a_round_is_learned_from(image: NDArray[np.uint8]) -> None:
-    lessons = next_lessons([image], _Darkness(2), 0.25, RoundOptions(), lambda line: None)
+    labelled = relabel_images([image], _Darkness(2), 0.25, RoundOptions(), lambda line: None)
     losses: list[float] = []
-    options = TrainOptions(steps=8, batch=2, crop_px=96, robustness=0.0)
-    first = train_student(lessons, 2, options, progress=lambda step, steps, loss: losses.append(loss))
-    second = train_student(lessons, 2, options)
+    options = StudentOptions(steps=8, batch=2, crop_px=96, robustness=0.0)
+    first = train_student(labelled, 2, options, progress=lambda step, steps, loss: losses.append(loss))
+    second = train_student(labelled, 2, options)
     assert losses[-1] < losses[0]
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-import wsipsm.training.lessons
+import wsipsm.training.pseudo_labels
 import wsipsm.training.train
 from wsipsm.demo.draw import draw_array
 from wsipsm.errors import UsageError
@@ -24,8 +24,8 @@ from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.models.weights import measure_reach
-from wsipsm.training.loop import TrainOptions
 from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.student import StudentOptions
 from wsipsm.training.train import NETWORK_REACH_PX, NETWORK_STRIDE, checkpoint_folder, train_model
 
 KILLED = Path(__file__).with_name("killed_training.py")
@@ -37,8 +37,8 @@ def trainer() -> Iterator[Trainer]:
     """Training of two small steps, seeded."""
     with pytest.MonkeyPatch.context() as patch:
         short = partial(PretextOptions, steps=2, batch=2, crop_px=64)
-        patch.setattr(wsipsm.training.lessons, "PretextOptions", short)
-        patch.setattr(wsipsm.training.train, "TrainOptions", partial(TrainOptions, batch=2, crop_px=64))
+        patch.setattr(wsipsm.training.pseudo_labels, "PretextOptions", short)
+        patch.setattr(wsipsm.training.train, "StudentOptions", partial(StudentOptions, batch=2, crop_px=64))
         yield lambda image, out: train_model(
             [image], out, stain=None, steps=2, seed=3, mpp=0.25, init="random", tell=lambda line: None
         )

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from wsipsm.errors import WsipsmError
 from wsipsm.psm.pseudo_label import IGNORED, PseudoLabel
 from wsipsm.training.augment import AugmentOptions, compress, jitter_stains, turn
-from wsipsm.training.loop import Lesson, TrainOptions, train_student
 from wsipsm.training.losses import generalised_cross_entropy
+from wsipsm.training.student import PseudoLabelledImage, StudentOptions, train_student
 
-TINY = TrainOptions(steps=6, batch=2, crop_px=64)
+TINY = StudentOptions(steps=6, batch=2, crop_px=64)
 
 
 @pytest.fixture(scope="module")
-def lesson() -> Lesson:
+def labelled() -> PseudoLabelledImage:
     y, x = np.mgrid[:96, :96]
     disc = np.hypot(x - 48, y - 48) < 20
     rgb = np.where(disc[..., None], np.array([90, 60, 150]), np.array([235, 220, 230])).astype(np.uint8)
     label = PseudoLabel(
         disc.astype(np.uint8), disc.astype(np.int32), np.full(disc.shape, IGNORED, np.uint8), np.array([[48.5, 48.5]])
     )
-    return Lesson(rgb, label)
+    return PseudoLabelledImage(rgb, label)
 
 
 def test_loss_is_the_paper_s_formula_and_ignores() -> None:
@@ -77,22 +77,22 @@ def test_planes_turn_together(turns: int) -> None:
     assert np.array_equal(colour[..., 0], flat)
 
 
-def test_training_is_seeded_and_learns(lesson: Lesson) -> None:
+def test_training_is_seeded_and_learns(labelled: PseudoLabelledImage) -> None:
     losses: list[float] = []
-    first = train_student([lesson], 2, TINY, progress=lambda step, steps, loss: losses.append(loss))
-    second = train_student([lesson], 2, TINY)
+    first = train_student([labelled], 2, TINY, progress=lambda step, steps, loss: losses.append(loss))
+    second = train_student([labelled], 2, TINY)
     assert losses[-1] < losses[0]
     left, right = first.state_dict(), second.state_dict()
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_ten_steps_are_enough_for_the_schedule(lesson: Lesson) -> None:
-    train_student([lesson], 2, TrainOptions(steps=10, batch=1, crop_px=32))
+def test_ten_steps_are_enough_for_the_schedule(labelled: PseudoLabelledImage) -> None:
+    train_student([labelled], 2, StudentOptions(steps=10, batch=1, crop_px=32))
 
 
-def test_no_number_stops(lesson: Lesson) -> None:
+def test_no_number_stops(labelled: PseudoLabelledImage) -> None:
     with pytest.raises(WsipsmError, match=r"loss is nan at step 1[^0-9]"):
-        train_student([lesson], 2, replace(TINY, learning_rate=float("inf")))
+        train_student([labelled], 2, replace(TINY, learning_rate=float("inf")))
 
 
 def test_compression_is_seen_and_bounded() -> None:

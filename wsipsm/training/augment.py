@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.stain import REFERENCE_DAB, REFERENCE_EOSIN, REFERENCE_HEMATOXYLIN
+from wsipsm.training.bounds import CHECKED, NotNegative, NotNegativeSpan, PositiveSpan, Quality, Share, Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class AugmentOptions:
     """How far inputs are changed."""
 
-    log_gain: tuple[float, float] = (-0.7, 0.45)
+    log_gain: Span = (-0.7, 0.45)
     """Natural logarithm of the gain of each stain: 0.5 to 1.6."""
-    offset_od: tuple[float, float] = (-0.04, 0.06)
-    log_gamma: float = 0.25
-    blur_share: float = 0.3
+    offset_od: Span = (-0.04, 0.06)
+    log_gamma: NotNegative = 0.25
+    blur_share: Share = 0.3
     """Of the images that are blurred."""
-    blur_sigma_px: tuple[float, float] = (0.8, 0.8)
+    blur_sigma_px: NotNegativeSpan = (0.8, 0.8)
     """Gaussian: 0.8 is what a mean of 3 x 3 does; 2.0 is a scan out of focus or a thick frozen section."""
-    noise: float = 0.01
-    jpeg_share: float = 0.5
-    jpeg_quality: tuple[int, int] = (45, 95)
+    noise: NotNegative = 0.01
+    jpeg_share: Share = 0.5
+    jpeg_quality: Quality = (45, 95)
     """Scans differ in how often and how hard they were compressed; that must not divide a nucleus."""
-    scale: tuple[float, float] = (0.7, 1.5)
+    scale: PositiveSpan = (0.7, 1.5)
     """Nuclei come out this many times as large."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -18,11 +18,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsipsm.models.unet import NucleusUnet, refine_head
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
+from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Shrink, Steps, ViewGains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
 from wsipsm.training.losses import soft_loss
@@ -31,21 +34,21 @@ from wsipsm.training.rounds import score_at_scale
 _Pair: TypeAlias = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class DistilOptions:
     """Settings of the training."""
 
-    steps: int = 3000
-    batch: int = 6
-    crop_px: int = 192
+    steps: Steps = 3000
+    batch: Batch = 6
+    crop_px: CropPx = 192
     """As the student sees it."""
-    shrink: int = 2
+    shrink: Shrink = 2
     """Pixels of the teacher's that are one of the student's, each way."""
-    looks: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
-    """Gain of the optical density in each look that the teacher takes at an image, every look a quarter turn further;
-    what it says is their mean."""
-    learning_rate: float = 1e-3
-    seed: int = 0
+    view_gains: ViewGains = (1.0, 1.0, 1.0, 1.0)
+    """Gain of the optical density in each test-time augmentation view of an image, every view a quarter turn further;
+    what the teacher says is the mean over the views."""
+    learning_rate: Positive = 1e-3
+    seed: NonNegativeInt = 0
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     """Blur in the student's pixels."""
 
@@ -81,7 +84,7 @@ def distil_student(
     @cache
     def answer(index: int) -> NDArray[np.float16]:
         # When it is first wanted, so that a training that is done, or refused, asks the teacher nothing.
-        return _mean_over_looks(teacher, images[index], options.looks)
+        return _mean_over_views(teacher, images[index], options.view_gains)
 
     def draw(source: Draw) -> _Pair:
         pairs = [_draw_pair(images, answer, options, source.rng) for _ in range(source.share(options.batch))]
@@ -101,15 +104,15 @@ def distil_student(
     return student.cpu().eval()
 
 
-def _mean_over_looks(teacher: NucleusUnet, rgb: NDArray[np.uint8], looks: Sequence[float]) -> NDArray[np.float16]:
+def _mean_over_views(teacher: NucleusUnet, rgb: NDArray[np.uint8], view_gains: Sequence[float]) -> NDArray[np.float16]:
     """Scores of a whole image, shape (h, w, outputs); as halves, since all images are held at once."""
     total: NDArray[np.float32] = np.zeros((), np.float32)
-    for turns, gain in enumerate(looks):
+    for turns, gain in enumerate(view_gains):
         # The density is -log of the transmission, so a gain is a power.
         seen = np.rint(255 * (rgb / 255) ** gain).astype(np.uint8)
         scores = score_at_scale(teacher, np.rot90(seen, turns), 1.0)
         total = total + np.rot90(scores, -turns, (1, 2))
-    return np.ascontiguousarray((total / len(looks)).transpose(1, 2, 0), dtype=np.float16)
+    return np.ascontiguousarray((total / len(view_gains)).transpose(1, 2, 0), dtype=np.float16)
 
 
 def _draw_pair(

@@ -15,9 +15,12 @@ from enum import Enum, auto
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from wsipsm.instances.labels import Window, grow, label_windows
 from wsipsm.psm.pseudo_label import IGNORED
+from wsipsm.training.bounds import CHECKED, Share, Span
 
 _MARGIN_PX = 4
 _MIN_AREA_PX = 50
@@ -49,23 +52,23 @@ class _Look(Enum):
     PALE = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@checked_dataclass(frozen=True, slots=True, config=CHECKED)
 class PasteOptions:
     """How many nuclei are pasted, and how they are changed."""
 
-    share: float = 0.85
+    share: Share = 0.85
     """Of crops that get any."""
-    most: int = 40
+    most: NonNegativeInt = 40
     """Tries a crop; places that would hide another nucleus are given up."""
-    touching: float = 0.7
+    touching: Share = 0.7
     """Share that is put against another nucleus."""
-    vesicular: float = 0.2
-    clumped: float = 0.2
-    pale: float = 0.2
+    vesicular: Share = 0.2
+    clumped: Share = 0.2
+    pale: Share = 0.2
     """The rest stay as they are, a little lighter or darker."""
-    log_scale: tuple[float, float] = (-0.6, 0.5)
+    log_scale: Span = (-0.6, 0.5)
     """Of the size of plain and pale ones, natural logarithm."""
-    open_log_scale: tuple[float, float] = (-0.2, 0.8)
+    open_log_scale: Span = (-0.2, 0.8)
     """Of vesicular and clumped ones, which are larger than what they are made from."""
 
 

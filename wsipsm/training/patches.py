@@ -16,7 +16,7 @@ from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.read import read_box, read_thumbnail
 from wsipsm.stain import StainDecision, detect_stain, fit_stain_profile
 from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
-from wsipsm.training.lessons import StainedImage
+from wsipsm.training.pseudo_labels import StainedImage
 
 _PATCH_PX = 640
 _PATCHES_PER_SLIDE = 8

@@ -1,4 +1,4 @@
-"""The next round's lessons: nuclei that a trained network finds again at other scales.
+"""The pseudo labels of the next self-training round: nuclei that a trained network finds again at other scales.
 
 One scale divides large nuclei and joins small ones; what several scales agree on is whole. The rest of what the network
 saw teaches nothing, so that its errors are not learned a second time, and outlines are smoothed before they are.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
 from wsipsm.instances.decode import decode_instances
 from wsipsm.instances.labels import keep_labels
@@ -24,41 +24,46 @@ from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.psm.agreement import Agreement, take_greedily
 from wsipsm.psm.pseudo_label import make_pseudo_label
+from wsipsm.training.bounds import CHECKED, Cuts, OpeningShare, Scales, Score, Sigma
 from wsipsm.training.device import find_compute
-from wsipsm.training.loop import Lesson
 from wsipsm.training.many import map_images
 from wsipsm.training.paste import cut_out
+from wsipsm.training.student import PseudoLabelledImage
 
 _SURE_CLASS = 0.65
 _RIM_PX = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=CHECKED)
 class RoundOptions:
-    """How a network's scores become the next lessons."""
+    """How a network's scores become the pseudo labels of the next round."""
 
-    scales: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4)
+    scales: Scales = (0.5, 0.7, 1.0, 1.4)
     """Sizes that the network sees each image at."""
-    cuts: tuple[float, ...] = (0.55, 0.75)
+    cuts: Cuts = (0.55, 0.75)
     """Nucleus scores from which a pixel belongs to a nucleus; what is found comes out again at several of them."""
-    maybe: float = 0.5
+    maybe: Score = 0.5
     """Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
-    opening_share: float = 0.18
+    opening_share: OpeningShare = 0.18
     """Of outlines, as in the model card."""
-    min_distance: float = 0.5
+    min_distance: Score = 0.5
     """Likewise: what the network sees no whole nucleus in teaches nothing."""
-    input_sigma_px: float = 0.0
+    input_sigma_px: Sigma = 0.0
     """Smoothing of the input, as the card will have it."""
 
+    def __post_init__(self) -> None:
+        if len(self.scales) * len(self.cuts) < 2:
+            raise ValueError("one scale and one cut; nuclei must be found again at another of either")
 
-def next_lessons(
+
+def relabel_images(
     images: Sequence[NDArray[np.uint8]],
     network: NucleusUnet,
     mpp: float,
     options: RoundOptions,
     tell: Callable[[str], None],
-) -> list[Lesson]:
-    """Make the lessons of another round from what a network sees in the images.
+) -> list[PseudoLabelledImage]:
+    """Make the pseudo labels of another self-training round from what a network sees in the images.
 
     Parameters
     ----------
@@ -75,7 +80,7 @@ def next_lessons(
 
     Returns
     -------
-    One lesson an image, in order, with nuclei to paste.
+    One pseudo-labelled image for each, in order, with nuclei to paste.
     """
     network = copy.deepcopy(network).to(find_compute().device)
     seen = (
@@ -83,18 +88,18 @@ def next_lessons(
         for rgb in images
     )
     made = []
-    for lesson in map_images(_make_lesson, seen, len(images)):
-        made.append(lesson)
-        kept, pasted = len(lesson.label.points_xy), len(lesson.cutouts)
+    for labelled in map_images(_relabel, seen, len(images)):
+        made.append(labelled)
+        kept, pasted = len(labelled.label.points_xy), len(labelled.cutouts)
         tell(f"pseudo labels {len(made)}/{len(images)}: {kept} nuclei kept, {pasted} to paste")
     return made
 
 
-def _make_lesson(
+def _relabel(
     rgb: NDArray[np.uint8], scores: Sequence[NDArray[np.float32]], mpp: float, options: RoundOptions
-) -> Lesson:
+) -> PseudoLabelledImage:
     label = make_pseudo_label(_agreements(scores, mpp, options), refined=True)
-    return Lesson(rgb, label, cut_out(rgb, label.instances, label.positive))
+    return PseudoLabelledImage(rgb, label, cut_out(rgb, label.instances, label.positive))
 
 
 def score_at_scale(

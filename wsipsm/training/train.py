@@ -14,9 +14,9 @@ from wsipsm.models.weights import load_weights, save_model
 from wsipsm.rundir import digest, output_error
 from wsipsm.training.augment import AugmentOptions
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.lessons import make_lessons
-from wsipsm.training.loop import Lesson, TrainOptions, train_student
 from wsipsm.training.patches import draw_patches
+from wsipsm.training.pseudo_labels import make_pseudo_labels
+from wsipsm.training.student import PseudoLabelledImage, StudentOptions, train_student
 
 WORKING_MPP = 0.25
 NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
@@ -86,12 +86,14 @@ def train_model(
     if init != "random":
         weights, card = resolve_model(DEFAULT_MODELS[chosen] if init == "auto" else init)
         start = load_weights(weights, card)
-    lessons = make_lessons(images, chosen, seed, tell)
-    if not any(len(lesson.label.points_xy) for lesson in lessons):
+    labelled = make_pseudo_labels(images, chosen, seed, tell)
+    if not any(len(labelled.label.points_xy) for labelled in labelled):
         raise UsageError(
             "train: no nucleus was found in the images; tissue with nuclei is needed. Check --mpp and --stain."
         )
-    options = TrainOptions(steps=steps or DEFAULT_STEPS, seed=seed, augment=AugmentOptions(scale=SCALE_JITTER[chosen]))
+    options = StudentOptions(
+        steps=steps or DEFAULT_STEPS, seed=seed, augment=AugmentOptions(scale=SCALE_JITTER[chosen])
+    )
 
     def report(step: int, steps: int, loss: float) -> None:
         if step % 20 == 0 or step == options.steps - 1:
@@ -100,8 +102,8 @@ def train_model(
     outputs = OUTPUTS[chosen]
     folder = checkpoint_folder(out)
     # Named by what it was made from, so that other sources or settings start anew.
-    identity = _identity(lessons, options, {} if start is None else {"start": digest_state(start)})
-    network = train_student(lessons, len(outputs), options, start, report, folder / identity, identity)
+    identity = _identity(labelled, options, {} if start is None else {"start": digest_state(start)})
+    network = train_student(labelled, len(outputs), options, start, report, folder / identity, identity)
     card = ModelCard(
         name=name or out.stem,
         stain=chosen,
@@ -134,14 +136,14 @@ def checkpoint_folder(out: Path) -> Path:
     return folder
 
 
-def _identity(lessons: Sequence[Lesson], options: TrainOptions, start: dict[str, str]) -> str:
+def _identity(labelled: Sequence[PseudoLabelledImage], options: StudentOptions, start: dict[str, str]) -> str:
     """Hash of pixels, pseudo labels, settings and first weights: what a checkpoint belongs to."""
     planes = [
         plane
-        for lesson in lessons
-        for plane in (lesson.rgb, lesson.label.nucleus, lesson.label.instances, lesson.label.positive)
+        for labelled in labelled
+        for plane in (labelled.rgb, labelled.label.nucleus, labelled.label.instances, labelled.label.positive)
     ]
-    return digest({"lessons": digest_arrays(planes), "options": str(options), **start})
+    return digest({"labelled": digest_arrays(planes), "options": str(options), **start})
 
 
 def _majority(stains: Sequence[Stain]) -> Stain:

@@ -1,4 +1,4 @@
-"""The chain of the paper, from unlabelled images to lessons for the student.
+"""The chain of the paper, from unlabelled images to pseudo-labelled ones.
 
 Pretext (Eq. 2) -> activation weights and maps (Eq. 3, 4) -> fusion with the stains (Eq. 5) -> clusters (Eq. 6)
 -> objects on which seedings agree -> pseudo labels with Voronoi edges (Eq. 8).
@@ -18,9 +18,9 @@ from wsipsm.psm.agreement import Agreement, find_agreement
 from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities, marker_densities
 from wsipsm.psm.pseudo_label import PseudoLabel, make_pseudo_label
 from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density
-from wsipsm.training.loop import Lesson
 from wsipsm.training.many import map_images
 from wsipsm.training.pretext import PretextOptions, train_pretext
+from wsipsm.training.student import PseudoLabelledImage
 
 _PATCH_PX = 224
 _MAX_PATCHES = 32
@@ -37,9 +37,9 @@ class StainedImage:
     profile: StainProfile
 
 
-def make_lessons(
+def make_pseudo_labels(
     images: Sequence[StainedImage], stain: Stain, seed: int, tell: Callable[[str], None], beta: float | None = None
-) -> list[Lesson]:
+) -> list[PseudoLabelledImage]:
     """Make pseudo labels for a set of images, from their pixels alone.
 
     Parameters
@@ -57,7 +57,7 @@ def make_lessons(
 
     Returns
     -------
-    One lesson an image, in order.
+    One pseudo-labelled image for each, in order.
     """
     weight = BETA[stain] if beta is None else beta
     pixels = [image.rgb for image in images]
@@ -71,11 +71,11 @@ def make_lessons(
     given = (
         (image, activation, weight, seed) for image, activation in zip(images, orient_maps(raw, dark), strict=True)
     )
-    lessons: list[Lesson] = []
+    labelled: list[PseudoLabelledImage] = []
     for image, label in zip(images, map_images(label_image, given, len(images)), strict=True):
-        lessons.append(Lesson(image.rgb, label))
-        tell(f"pseudo labels {len(lessons)}/{len(images)}: {len(label.points_xy)} nuclei kept")
-    return lessons
+        labelled.append(PseudoLabelledImage(image.rgb, label))
+        tell(f"pseudo labels {len(labelled)}/{len(images)}: {len(label.points_xy)} nuclei kept")
+    return labelled
 
 
 def _label_he(image: StainedImage, activation: NDArray[np.float32], beta: float, seed: int) -> PseudoLabel:

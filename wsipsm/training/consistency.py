@@ -1,7 +1,8 @@
-"""A second, short training that makes a network steady: the same nuclei in the same scan, however it was compressed.
+"""Consistency distillation makes a network steady: the same nuclei in the same scan, however it was compressed.
 
-A teacher, the network as it was trained, looks at each crop in four turns; the student sees the crop once, compressed,
-blurred, with other stain strengths, and smoothed as it will be in use, and learns the mean of what the teacher said.
+The teacher is the network as it was trained. It scores each crop in four turns (test-time augmentation); the student
+sees the crop once, compressed, blurred, with other stain strengths, and smoothed as it will be in use, and learns the
+mean of the teacher's scores.
 Where the teacher wavers, a nucleus that one compression divides and another joins, the mean is what both can agree on.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,11 +18,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
+from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Sigma, Steps, ViewGains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
 from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
 from wsipsm.training.losses import soft_loss
@@ -29,21 +33,21 @@ from wsipsm.training.losses import soft_loss
 _Pair: TypeAlias = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class SettleOptions:
-    """Settings of the second training."""
+@dataclass(frozen=True, slots=True, config=CHECKED)
+class ConsistencyOptions:
+    """Settings of a consistency distillation."""
 
-    steps: int = 400
-    batch: int = 6
-    crop_px: int = 256
-    looks: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
-    """Gain of the optical density in each look that the teacher takes at a crop, every look a quarter turn further;
-    what it says is their mean."""
-    learning_rate: float = 1e-3
-    seed: int = 0
-    input_sigma_px: float = 0.0
+    steps: Steps = 400
+    batch: Batch = 6
+    crop_px: CropPx = 256
+    view_gains: ViewGains = (1.0, 1.0, 1.0, 1.0)
+    """Gain of the optical density in each test-time augmentation view of a crop, every view a quarter turn further;
+    what the teacher says is the mean over the views."""
+    learning_rate: Positive = 1e-3
+    seed: NonNegativeInt = 0
+    input_sigma_px: Sigma = 0.0
     """Smoothing of the student's input, the card's."""
-    teacher_sigma_px: float = 0.0
+    teacher_sigma_px: Sigma = 0.0
     """Smoothing of what the teacher sees: that which it was trained with."""
     augment: AugmentOptions = field(
         default_factory=lambda: AugmentOptions(
@@ -53,10 +57,10 @@ class SettleOptions:
     """Milder than in training: the teacher sees the image as it is."""
 
 
-def settle_student(
+def train_consistency(
     images: Sequence[NDArray[np.uint8]],
     network: NucleusUnet,
-    options: SettleOptions,
+    options: ConsistencyOptions,
     progress: Progress | None = None,
     keep: Path | None = None,
     student: NucleusUnet | None = None,
@@ -95,7 +99,7 @@ def settle_student(
 
     def loss(trained: nn.Module, pair: _Pair, device: torch.device) -> Tensor:
         plain, shown = (part.to(device) for part in pair)
-        target = _mean_over_looks(teacher.to(device), plain, options.looks)
+        target = _mean_over_views(teacher.to(device), plain, options.view_gains)
         return soft_loss(trained(shown).float(), target)
 
     course = averaged_course(learner, draw, loss, options.learning_rate, options.steps)
@@ -124,19 +128,19 @@ class _FrozenNorms(nn.Module):
         return logits
 
 
-def _mean_over_looks(teacher: NucleusUnet, rgb: Tensor, looks: Sequence[float]) -> Tensor:
+def _mean_over_views(teacher: NucleusUnet, rgb: Tensor, view_gains: Sequence[float]) -> Tensor:
     with torch.no_grad():
         total = torch.zeros(())
-        for turns, gain in enumerate(looks):
+        for turns, gain in enumerate(view_gains):
             # The density is -log of the transmission, so a gain is a power.
             seen = rgb if gain == 1 else 255 * (rgb / 255) ** gain
             scores = torch.sigmoid(teacher(torch.rot90(seen, turns, (2, 3))).float())
             total = total.to(scores) + torch.rot90(scores, -turns, (2, 3))
-    return total / len(looks)
+    return total / len(view_gains)
 
 
 def _draw_crop(
-    images: Sequence[NDArray[np.uint8]], options: SettleOptions, rng: np.random.Generator
+    images: Sequence[NDArray[np.uint8]], options: ConsistencyOptions, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     image = images[int(rng.integers(len(images)))]
     window, soft = crop_scaled(image.shape, options.crop_px, options.augment, rng)

@@ -12,38 +12,40 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor, nn
 
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel, normalised_distance
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains, turn
+from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Share, Sigma, Steps
 from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
 from wsipsm.training.losses import ROBUSTNESS, student_loss
 from wsipsm.training.paste import Canvas, Cutout, PasteOptions, paste_nuclei, to_density, to_rgb
 
 
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
+@checked_dataclass(frozen=True, slots=True, config=CHECKED)
+class StudentOptions:
     """Settings of the student's training."""
 
-    steps: int = 600
-    batch: int = 6
-    crop_px: int = 256
-    learning_rate: float = 2e-3
+    steps: Steps = 600
+    batch: Batch = 6
+    crop_px: CropPx = 256
+    learning_rate: Positive = 2e-3
     seed: int = 0
-    input_sigma_px: float = 0.0
+    input_sigma_px: Sigma = 0.0
     """Smoothing of the input, as the card will have it."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     paste: PasteOptions = field(default_factory=PasteOptions)
-    """Of lessons that have cutouts."""
-    robustness: float = ROBUSTNESS
+    """Of images that have cutouts."""
+    robustness: Share = ROBUSTNESS
     """q of the generalised cross-entropy on nucleus and positive."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """One image and what it teaches."""
+class PseudoLabelledImage:
+    """An image with its pseudo labels."""
 
     rgb: NDArray[np.uint8]
     label: PseudoLabel
@@ -55,9 +57,9 @@ _Batch: TypeAlias = tuple[Tensor, list[Tensor]]
 
 
 def train_student(
-    lessons: Sequence[Lesson],
+    labelled: Sequence[PseudoLabelledImage],
     n_outputs: int,
-    options: TrainOptions,
+    options: StudentOptions,
     start: dict[str, Tensor] | None = None,
     progress: Progress | None = None,
     keep: Path | None = None,
@@ -67,7 +69,7 @@ def train_student(
 
     Parameters
     ----------
-    lessons
+    labelled
         Images with their pseudo labels.
     n_outputs
         2 for H&E, 3 for IHC.
@@ -80,7 +82,7 @@ def train_student(
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
     identity
-        Hash of what the lessons were made from; a checkpoint of others is not continued.
+        Hash of what the images and their pseudo labels were made from; a checkpoint of others is not continued.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def train_student(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def draw(source: Draw) -> _Batch:
-        rgb, *targets = _draw_batch(lessons, options, source)
+        rgb, *targets = _draw_batch(labelled, options, source)
         rgb = smooth_batch(jitter_stains(rgb, options.augment, source.generator()), options.input_sigma_px)
         return rgb.contiguous(memory_format=torch.channels_last), targets
 
@@ -121,11 +123,11 @@ def _start_from(network: NucleusUnet, start: dict[str, Tensor]) -> None:
 
 
 def _draw_batch(
-    lessons: Sequence[Lesson], options: TrainOptions, source: Draw
+    labelled: Sequence[PseudoLabelledImage], options: StudentOptions, source: Draw
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rng = source.rng
     crops = [
-        _draw_crop(lessons[int(rng.integers(len(lessons)))], options, rng) for _ in range(source.share(options.batch))
+        _draw_crop(labelled[int(rng.integers(len(labelled)))], options, rng) for _ in range(source.share(options.batch))
     ]
     rgb, nucleus, distance, positive = (np.stack(planes) for planes in zip(*crops, strict=True))
     return (
@@ -136,18 +138,20 @@ def _draw_batch(
     )
 
 
-def _draw_crop(lesson: Lesson, options: TrainOptions, rng: np.random.Generator) -> list[NDArray[np.generic]]:
-    window, soft = crop_scaled(lesson.rgb.shape, options.crop_px, options.augment, rng)
+def _draw_crop(
+    labelled: PseudoLabelledImage, options: StudentOptions, rng: np.random.Generator
+) -> list[NDArray[np.generic]]:
+    window, soft = crop_scaled(labelled.rgb.shape, options.crop_px, options.augment, rng)
     size = (options.crop_px, options.crop_px)
     scale = options.crop_px / (window[0].stop - window[0].start)
-    rgb = np.asarray(cv2.resize(lesson.rgb[window], size, interpolation=soft), np.uint8)
+    rgb = np.asarray(cv2.resize(labelled.rgb[window], size, interpolation=soft), np.uint8)
     nearest = partial(cv2.resize, dsize=size, interpolation=cv2.INTER_NEAREST_EXACT)
-    nucleus = np.asarray(nearest(lesson.label.nucleus[window]), np.uint8)
-    instances = np.asarray(nearest(lesson.label.instances[window]), np.int32)
-    positive = np.asarray(nearest(lesson.label.positive[window]), np.uint8)
-    if lesson.cutouts:
+    nucleus = np.asarray(nearest(labelled.label.nucleus[window]), np.uint8)
+    instances = np.asarray(nearest(labelled.label.instances[window]), np.int32)
+    positive = np.asarray(nearest(labelled.label.positive[window]), np.uint8)
+    if labelled.cutouts:
         canvas = Canvas(to_density(rgb), nucleus, instances, positive)
-        paste_nuclei(canvas, lesson.cutouts, scale, options.paste, rng)
+        paste_nuclei(canvas, labelled.cutouts, scale, options.paste, rng)
         rgb = to_rgb(canvas.od)
     planes: list[NDArray[np.generic]] = [
         compress(rgb, options.augment, rng),

@@ -16,18 +16,18 @@ from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import build_network
 from wsipsm.training.augment import AugmentOptions, compress
-from wsipsm.training.settle import SettleOptions, settle_student
+from wsipsm.training.consistency import ConsistencyOptions, train_consistency
 
 HARD = AugmentOptions(
     log_gain=(0.0, 0.0), offset_od=(0.0, 0.0), log_gamma=0.0, blur_share=0.0, noise=0.0, jpeg_share=1.0,
     jpeg_quality=(15, 30), scale=(0.999, 1.001),
 )  # fmt: skip
-OPTIONS = SettleOptions(steps=16, batch=2, crop_px=96, learning_rate=5e-4, augment=HARD)
+OPTIONS = ConsistencyOptions(steps=16, batch=2, crop_px=96, learning_rate=5e-4, augment=HARD)
 
 
 @pytest.fixture(scope="module")
 def student(teacher: NucleusUnet, image: NDArray[np.uint8]) -> NucleusUnet:
-    return settle_student([image], teacher, OPTIONS)
+    return train_consistency([image], teacher, OPTIONS)
 
 
 def scores(network: NucleusUnet, rgb: NDArray[np.uint8]) -> Tensor:
@@ -66,21 +66,21 @@ def test_the_teacher_is_not_changed(teacher: NucleusUnet, student: NucleusUnet) 
 def test_it_is_seeded_and_goes_on(teacher: NucleusUnet, image: NDArray[np.uint8], tmp_path: Path) -> None:
     short = replace(OPTIONS, steps=2, crop_px=64)
     plain, kept, again = (
-        settle_student([image], teacher, short, keep=keep).state_dict()
+        train_consistency([image], teacher, short, keep=keep).state_dict()
         for keep in (None, tmp_path / "settle", tmp_path / "settle")
     )
     for name in plain:
         assert torch.equal(plain[name], kept[name])
         assert torch.equal(plain[name], again[name])
     with pytest.raises(ModelError, match="other images or settings"):
-        settle_student([255 - image], teacher, short, keep=tmp_path / "settle")
+        train_consistency([255 - image], teacher, short, keep=tmp_path / "settle")
 
 
 def test_the_student_learns_what_the_teacher_sees_in_a_paler_image(
     teacher: NucleusUnet, image: NDArray[np.uint8]
 ) -> None:
     plain = replace(HARD, jpeg_share=0.0)
-    student = settle_student([image], teacher, replace(OPTIONS, steps=30, looks=(0.4,) * 4, augment=plain))
+    student = train_consistency([image], teacher, replace(OPTIONS, steps=30, view_gains=(0.4,) * 4, augment=plain))
     paler = np.exp(0.4 * np.log(np.maximum(image, 1) / 255)) * 255  # Beer-Lambert: 0.4 times the density
     wanted = scores(teacher, np.rint(paler).astype(np.uint8))
     before, after = (float((scores(network, image) - wanted).abs().mean()) for network in (teacher, student))
