@@ -3,7 +3,7 @@
     python pipelines/ingredients.py MONUSEG_DIR encoder.safetensors OUT [--seeds 0] [--every 1] [--steps 200]
 
 Writes OUT/ingredients.csv (a row an image) and OUT/ingredients.md. Everything is trained on the pixels of the images,
-all or every Nth; their labels only score what came out, one look an image. OUT/work keeps the trainings: a killed run
+all or every Nth; their labels only score what came out, one view an image. OUT/work keeps the trainings: a killed run
 goes on.
 """
 
@@ -17,9 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
-from nuclei_he import make_recipe
 from numpy.typing import NDArray
-from recipe import Recipe, Workshop, first_options, read_images, round_options, tell
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -33,10 +31,15 @@ from wsipsm.instances.decode import decode_instances
 from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, DecodeSettings
 from wsipsm.models.unet import NucleusUnet
+from wsipsm.psm.cluster import BETA
 from wsipsm.psm.pseudo_label import IGNORED, PseudoLabel
 from wsipsm.rundir import write_aside
+from wsipsm.stain import fit_stain_profile
 from wsipsm.training.augment import AugmentOptions
+from wsipsm.training.chain import Chain
 from wsipsm.training.pseudo_labels import StainedImage, make_pseudo_labels
+from wsipsm.training.recipe import Recipe
+from wsipsm.training.recipe_file import make_recipe
 from wsipsm.training.rounds import RoundOptions, relabel_images, score_at_scale
 from wsipsm.training.student import PseudoLabelledImage, StudentOptions
 
@@ -49,23 +52,26 @@ class Study:
     """What every arm is given."""
 
     images: list[LabelledImage]
-    stained: list[StainedImage]
-    recipe: Recipe
-    workshop: Workshop
+    chain: Chain
     encoder: dict[str, Tensor]
     round_steps: int
-    made: dict[float | None, list[PseudoLabelledImage]] = field(default_factory=dict)
-    """First lessons by beta; they take minutes."""
+    made: dict[float, list[PseudoLabelledImage]] = field(default_factory=dict)
+    """First pseudo labels by beta; they take minutes."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of `nuclei-he`, with fewer steps."""
+        return self.chain.recipe
 
     @property
     def pixels(self) -> list[NDArray[np.uint8]]:
         """What is learned from."""
-        return [image.rgb for image in self.stained]
+        return self.chain.pixels
 
-    def lessons(self, beta: float | None) -> list[PseudoLabelledImage]:
-        """First lessons, with the stain weighing ``beta`` against the map."""
+    def labelled(self, beta: float) -> list[PseudoLabelledImage]:
+        """First pseudo labels, with the stain weighing ``beta`` against the map."""
         if beta not in self.made:
-            self.made[beta] = make_pseudo_labels(self.stained, Stain.HE, self.recipe.seed, tell, beta)
+            self.made[beta] = make_pseudo_labels(self.chain.images, Stain.HE, self.recipe.seed, print, beta)
         return self.made[beta]
 
     def first(
@@ -76,42 +82,43 @@ class Study:
         **changes: object,
     ) -> NucleusUnet:
         """Train a first round of its own."""
-        options: StudentOptions = replace(first_options(self.recipe), **changes)  # type: ignore[arg-type]
-        return self.workshop.train(name, options, self.encoder if start is None else start, make, name)
+        options: StudentOptions = replace(self.recipe.first_options(), **changes)  # type: ignore[arg-type]
+        return self.chain.train_student(name, options, self.encoder if start is None else start, make, name)
 
     def further(self, name: str, network: NucleusUnet, scales: tuple[float, ...], pasted: bool) -> NucleusUnet:
         """Train one further round."""
-        options = round_options(self.recipe, 1, self.round_steps)
+        options = self.recipe.round_options(1, self.round_steps)
         rounds = RoundOptions(scales=scales)
 
         def make() -> list[PseudoLabelledImage]:
-            made = relabel_images(self.pixels, network, MPP, rounds, tell)
-            return made if pasted else [replace(lesson, cutouts=()) for lesson in made]
+            made = relabel_images(self.pixels, network, MPP, rounds, print)
+            return made if pasted else [replace(labelled, cutouts=()) for labelled in made]
 
-        return self.workshop.train(name, options, network.state_dict(), make, name)
+        return self.chain.train_student(name, options, network.state_dict(), make, name)
 
 
 def run_arms(study: Study) -> Iterator[Row]:
     """Train and score every arm."""
-    plain = AugmentOptions(log_gain=(0, 0), offset_od=(0, 0), log_gamma=0, scale=study.recipe.augment.scale)
-    recipe_beta = study.recipe.beta
+    scale = study.recipe.first.augment.scale
+    plain = AugmentOptions(log_gain=(0, 0), offset_od=(0, 0), log_gamma=0, scale=scale)
+    recipe_beta, paper_beta = study.recipe.first.beta, BETA[Stain.HE]
     fusions = {
         "stain alone": math.inf,
         "map alone": 0.0,
-        "map at the paper's weight": None,
+        "map at the paper's weight": paper_beta,
         "as the recipe": recipe_beta,
     }
     for name, beta in fusions.items():
-        kept = [lesson.label.instances for lesson in study.lessons(beta)]
+        kept = [image.label.instances for image in study.labelled(beta)]
         yield from _rows(study, f"kept pseudo labels, {name}", kept)
-    fused = study.first("recipe", lambda: study.lessons(recipe_beta))
+    fused = study.first("recipe", lambda: study.labelled(recipe_beta))
     firsts = {
         "first round": fused,
-        "labels of one threshold, no agreement": study.first("threshold", lambda: _threshold_lessons(study)),
-        "labels of the stain alone": study.first("stain", lambda: study.lessons(math.inf)),
-        "labels with the map at the paper's weight": study.first("paper", lambda: study.lessons(None)),
-        "no change of stains": study.first("plain", lambda: study.lessons(recipe_beta), augment=plain),
-        "encoder from random weights": study.first("random", lambda: study.lessons(recipe_beta), {}),
+        "labels of one threshold, no agreement": study.first("threshold", lambda: _threshold_labels(study)),
+        "labels of the stain alone": study.first("stain", lambda: study.labelled(math.inf)),
+        "labels with the map at the paper's weight": study.first("paper", lambda: study.labelled(paper_beta)),
+        "no change of stains": study.first("plain", lambda: study.labelled(recipe_beta), augment=plain),
+        "encoder from random weights": study.first("random", lambda: study.labelled(recipe_beta), {}),
     }
     for name, network in firsts.items():
         yield from _network_rows(study, network, {name: DecodeSettings()})
@@ -128,15 +135,15 @@ def run_arms(study: Study) -> Iterator[Row]:
     yield from _network_rows(study, pasted, decodings)
 
 
-def _threshold_lessons(study: Study) -> list[PseudoLabelledImage]:
+def _threshold_labels(study: Study) -> list[PseudoLabelledImage]:
     """Take the no-network floor as labels: every pixel is taught."""
-    lessons = []
-    for image in study.stained:
+    labelled = []
+    for image in study.chain.images:
         found = segment_he(image.rgb)
         nothing = np.full(found.shape, IGNORED, np.uint8)
         label = PseudoLabel((found > 0).astype(np.uint8), found, nothing, np.empty((0, 2)))
-        lessons.append(PseudoLabelledImage(image.rgb, label))
-    return lessons
+        labelled.append(PseudoLabelledImage(image.rgb, label))
+    return labelled
 
 
 def _network_rows(study: Study, network: NucleusUnet, decodings: Mapping[str, DecodeSettings]) -> Iterator[Row]:
@@ -182,10 +189,13 @@ def main() -> None:
     images = monuseg_images(args.folder)[:: args.every]
     rows: list[Row] = []
     for seed in args.seeds:
-        recipe = replace(make_recipe([image.path for image in images], seed), steps=args.steps)
-        stained = read_images(recipe)
-        workshop = Workshop.of(args.out / "work", recipe, stained)
-        rows += run_arms(Study(images, stained, recipe, workshop, load_file(args.encoder), args.round_steps))
+        recipe = make_recipe(Stain.HE, {}, steps=args.steps, seed=seed)
+        stained = [
+            StainedImage(image.rgb, fit_stain_profile(image.rgb.reshape(-1, 3)[::7], Stain.HE, seed))
+            for image in images
+        ]
+        chain = Chain(args.out / "work", recipe, stained, [], print)
+        rows += run_arms(Study(images, chain, load_file(args.encoder), args.round_steps))
     facts = describe_machine()
     about = f"{facts['date']}, {facts['machine']}, seeds {args.seeds}, {len(images)} images, "
     about += f"{args.steps} and {args.round_steps} steps."

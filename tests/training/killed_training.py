@@ -10,10 +10,8 @@ import torch
 
 import wsipsm.training.pseudo_labels
 import wsipsm.training.student
-import wsipsm.training.train
 from wsipsm.training.fit import FitOptions
 from wsipsm.training.pretext import PretextOptions
-from wsipsm.training.student import StudentOptions
 from wsipsm.training.train import train_model
 
 STEPS = 8
@@ -23,7 +21,6 @@ def main() -> None:
     image, out, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     wsipsm.training.pseudo_labels.PretextOptions = partial(PretextOptions, steps=2, batch=2, crop_px=64)
-    wsipsm.training.train.StudentOptions = partial(StudentOptions, batch=2, crop_px=64)
     fit_student = wsipsm.training.student.fit
 
     def tell(step: int, steps: int, loss: float) -> None:
@@ -36,7 +33,15 @@ def main() -> None:
 
     wsipsm.training.student.fit = fit
     train_model(
-        [Path(image)], Path(out), stain=None, steps=STEPS, seed=3, mpp=0.25, init="random", tell=lambda line: None
+        [Path(image)],
+        Path(out),
+        stain=None,
+        steps=STEPS,
+        seed=3,
+        mpp=0.25,
+        init="random",
+        tell=lambda line: None,
+        recipe=Path(__file__).with_name("tiny.toml"),
     )
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +25,17 @@ from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.models.weights import measure_reach
 from wsipsm.training.pretext import PretextOptions
-from wsipsm.training.student import StudentOptions
-from wsipsm.training.train import NETWORK_REACH_PX, NETWORK_STRIDE, checkpoint_folder, train_model
+from wsipsm.training.train import NETWORK_REACH_PX, NETWORK_STRIDE, train_model
 
 KILLED = Path(__file__).with_name("killed_training.py")
+TINY = Path(__file__).with_name("tiny.toml")
 Trainer = Callable[[Path, Path], ModelCard]
+
+
+def train_tiny(images: Sequence[Path], out: Path, steps: int | None = None, init: str = "random") -> ModelCard:
+    return train_model(
+        images, out, stain=None, steps=steps, seed=3, mpp=0.25, init=init, tell=lambda line: None, recipe=TINY
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +44,7 @@ def trainer() -> Iterator[Trainer]:
     with pytest.MonkeyPatch.context() as patch:
         short = partial(PretextOptions, steps=2, batch=2, crop_px=64)
         patch.setattr(wsipsm.training.pseudo_labels, "PretextOptions", short)
-        patch.setattr(wsipsm.training.train, "StudentOptions", partial(StudentOptions, batch=2, crop_px=64))
-        yield lambda image, out: train_model(
-            [image], out, stain=None, steps=2, seed=3, mpp=0.25, init="random", tell=lambda line: None
-        )
+        yield lambda image, out: train_tiny([image], out)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,14 @@ def test_the_registry_reads_a_trained_model_back(weights: Path) -> None:
     assert card.training["steps"] == 2
 
 
+def test_a_spoiled_model_is_warned_of(weights: Path) -> None:
+    # Two steps from random weights: nothing that finds nuclei.
+    _, card = resolve_model(weights)
+    assert card.training["compared_with"] == "ki67-ihc"
+    assert card.training["compared_on_held_back"] is False  # there is one image
+    assert card.training["compared_doubts"]
+
+
 def test_constants_are_those_of_the_network(weights: Path) -> None:
     _, card = resolve_model(weights)
     assert NETWORK_STRIDE == ENCODER_STRIDE == card.stride
@@ -90,9 +101,7 @@ def test_labels_beside_an_image_are_not_read(trainer: Trainer, image: Path, weig
 
 def test_no_source_is_told(trainer: Trainer, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no slide or image was given"):
-        train_model(
-            [], tmp_path / "a.safetensors", stain=None, steps=2, seed=0, mpp=None, init="random", tell=lambda line: None
-        )
+        train_tiny([], tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -141,10 +150,8 @@ def test_what_other_settings_left_behind_is_not_taken(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wsipsm.training.train, "save_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            train_model(
-                [image], out, stain=None, steps=1, seed=3, mpp=0.25, init="random", tell=lambda line: None
-            )  # fmt: skip
-    assert len(list(checkpoint_folder(out).glob("*.checkpoint"))) == 1
+            train_tiny([image], out, steps=1)
+    assert len(list((tmp_path / ".mine.training").glob("*.safetensors"))) == 1
     trainer(image, out)
     left, right = load_file(weights), load_file(out)
     assert all(np.array_equal(left[name], right[name]) for name in left)

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Mpp, Quiet, Seed, check_mpp, says_how_to_continue
-from wsipsm.cli.terminal import show, show_json
+from wsipsm.cli.options import AsJson, ChosenSeed, Mpp, Quiet, check_mpp, says_how_to_continue
+from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 
 WEIGHTS_SUFFIX = ".safetensors"
 
 Sources = Annotated[
-    list[Path], typer.Argument(metavar="SLIDE_OR_IMAGE...", help="Unlabelled slides or images.", show_default=False)
+    list[Path] | None,
+    typer.Argument(
+        metavar="SLIDE_OR_IMAGE...", help="Unlabelled slides or images.", show_default="the recipe's, below --data"
+    ),
 ]
 OutFile = Annotated[
     Path,
@@ -29,48 +32,92 @@ StainChoice = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", metavar="N", min=1, help="Steps of the network's training.", show_default="the recipe's"),
+    typer.Option("--steps", metavar="N", min=1, help="Steps of the first round.", show_default="the recipe's"),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        help="TOML of what differs from the default recipe of the stain; pipelines/ has those of the shipped models.",
+        show_default="the shipped model's",
+    ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Folder of the images that the recipe's sources name.", show_default="none"
+    ),
+]
+WorkFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--work",
+        metavar="DIR",
+        help="Keep every finished training here, so that a recipe that only ends otherwise need not begin again.",
+        show_default="a hidden folder beside --out, removed at the end",
+    ),
 ]
 Init = Annotated[
     str,
     typer.Option(
         "--init",
-        metavar="auto|random|PATH",
-        help="auto starts from the shipped model of the stain; PATH is a .safetensors file with its card.",
+        metavar="auto|random|MODEL|PATH",
+        help="auto starts from the shipped model of the stain; PATH is a model, or the .safetensors of an encoder.",
     ),
 ]
 
 
 def train(
-    sources: Sources,
     out: OutFile,
+    sources: Sources = None,
     stain: StainChoice = None,
     steps: Steps = None,
-    seed: Seed = 0,
+    seed: ChosenSeed = None,
     mpp: Mpp = None,
     init: Init = "auto",
+    recipe: RecipeFile = None,
+    data: DataFolder = None,
+    work: WorkFolder = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model from pixels alone, through prior self-activation maps.
+    """Train a model from pixels alone, by the recipe of the shipped model or one of your own.
 
-    No label is read. Slides give patches of their tissue; plain images need --mpp.
+    No label is read. Slides give patches of their tissue; plain images need --mpp. Every fifth image is kept from
+    training, to compare the model's nuclei with those of its start.
 
     Example: wsipsm train slides/*.svs --out my-model.safetensors --stain ihc
     """
     check_mpp(mpp)
     check_weights_path(out)
     from wsipsm.cli.progress import open_teller
-    from wsipsm.training.train import train_model
+    from wsipsm.training.train import TrainRequest, follow_recipe
 
+    request = TrainRequest(
+        sources=sources or [],
+        data=data,
+        recipe=recipe,
+        stain=stain,
+        steps=steps,
+        seed=seed,
+        mpp=mpp,
+        init=init,
+        work=work,
+    )
     hint = "No model was written; the same command goes on from the last checkpoint."
     with says_how_to_continue(hint), open_teller(quiet or as_json) as tell:
-        card = train_model(sources, out, stain=stain, steps=steps, seed=seed, mpp=mpp, init=init, tell=tell)
+        trained = follow_recipe(request, out, tell)
+    card, comparison = trained.card, trained.comparison
     if as_json:
-        show_json({"weights": str(out), "card": card.model_dump(mode="json")})
-    elif not quiet:
+        show_json({"weights": str(out), "card": card.model_dump(mode="json"), "doubts": comparison.doubts()})
+        return
+    if not quiet:
         show(f"{out}: model for {card.stain} at {card.mpp:g} um/px")
         show(f"Use it: wsipsm run SLIDE --model {out}")
+        show_lines(comparison.lines())
+    elif comparison.doubts():
+        show(comparison.lines()[-1], err=True)
 
 
 def check_weights_path(out: Path) -> None:

@@ -1,29 +1,65 @@
-"""A model from unlabelled slides or images."""
+"""A model from unlabelled slides or images: a recipe followed from the pixels to weights, card and comparison."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
-from wsipsm.models.card import OUTPUTS, DataSource, ModelCard
-from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
-from wsipsm.models.weights import load_weights, save_model
-from wsipsm.rundir import digest, output_error
-from wsipsm.training.augment import AugmentOptions
-from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.patches import draw_patches
-from wsipsm.training.pseudo_labels import make_pseudo_labels
-from wsipsm.training.student import PseudoLabelledImage, StudentOptions, train_student
+from wsipsm.models.card import OUTPUTS, DataSource, DecodeSettings, ModelCard
+from wsipsm.models.unet import NucleusUnet
+from wsipsm.models.weights import save_model
+from wsipsm.rundir import output_error
+from wsipsm.training.chain import Chain
+from wsipsm.training.compare import Comparison, Split, compare_models, hold_back
+from wsipsm.training.recipe import OWN_TERMS, WORKING_MPP, Recipe
+from wsipsm.training.recipe_file import make_recipe, read_recipe_settings
+from wsipsm.training.sources import GatheredImages, gather_below, gather_named, told_sources
+from wsipsm.training.start import AUTO, Start, check_start, load_compared, load_start
 
-WORKING_MPP = 0.25
 NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
 """Of NucleusUnet, as ``models.weights.measure_reach`` finds them; a test compares."""
-SCALE_JITTER = {Stain.HE: (0.7, 1.5), Stain.IHC: (0.6, 1.8)}
-"""Ki-67 images come at stated pixel sizes that differ from their nuclei's by more."""
-DEFAULT_STEPS = 600
+_FINE = "nucleus-unet-fine"
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What a user may choose about a training."""
+
+    sources: Sequence[Path] = ()
+    """Slides or images; they take the place of the recipe's own sources."""
+    data: Path | None = None
+    """Folder that the recipe's sources lie below."""
+    recipe: Path | None = None
+    """Settings file; None: the default recipe of the stain."""
+    stain: Stain | None = None
+    """None: the recipe's, or what most of the sources look like."""
+    steps: int | None = None
+    """Of the first round; None: the recipe's."""
+    seed: int | None = None
+    """Of everything random; None: the recipe's, or 0."""
+    mpp: float | None = None
+    """Pixel size of sources that state none, um/px."""
+    init: str = AUTO
+    """'auto' is the shipped model of the stain, 'random' is nothing; else a model, or the weights of an encoder."""
+    work: Path | None = None
+    """Folder that keeps every finished training; None: a hidden one beside the model, removed at the end."""
+    name: str | None = None
+    """Of the model; None: the file's stem."""
+    terms: str = OWN_TERMS
+    """Of the pixels of ``sources``, for the card."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model as it was written, and how it agrees with the one it started from."""
+
+    card: ModelCard
+    comparison: Comparison
 
 
 def train_model(
@@ -32,96 +68,237 @@ def train_model(
     *,
     stain: Stain | None,
     steps: int | None,
-    seed: int,
+    seed: int | None,
     mpp: float | None,
     init: str,
-    tell: Callable[[str], None],
+    tell: Tell,
     name: str | None = None,
-    terms: str = "the user's own",
+    terms: str = OWN_TERMS,
+    recipe: Path | None = None,
+    data: Path | None = None,
 ) -> ModelCard:
     """Train a model from pixels alone and write it with its card.
 
-    A killed training goes on from its last checkpoint when it is called again in the same way; checkpoints lie in a
-    hidden folder beside ``out``, which is removed when the model is written.
+    A killed training goes on where it was when it is called again in the same way: a hidden folder beside ``out`` keeps
+    finished trainings and the checkpoint of the running one, and is removed when the model is written.
 
     Parameters
     ----------
     sources
         Slides or images. Slides give patches of their tissue, small images are taken whole.
     out
-        Safetensors file to write; the card goes beside it.
+        Safetensors file to write; the card goes beside it. Its training record has how the model's nuclei agree with
+        those of its start on images held back; `compared_doubts` is empty where nothing is out of bounds.
     stain
-        None: what most of the sources look like.
+        None: the recipe's, or what most of the sources look like.
     steps
-        Of the student's training; None: 600.
+        Of the first round; None: the recipe's.
     seed
-        Of everything random.
+        Of everything random; None: the recipe's, or 0.
     mpp
         Pixel size of images that state none, um/px.
     init
-        'auto' starts from the shipped model of the stain, 'random' from nothing, else weights with a card.
+        'auto' starts from the shipped model of the stain, 'random' from nothing, else a model with its card, or the
+        weights of an encoder.
     tell
         Given a line now and then.
     name
         Of the model; None: the file's stem.
     terms
         Terms of the pixels, for the card.
+    recipe
+        Settings file; None: the default recipe of the stain, which made the shipped model.
+    data
+        Folder below which the sources of the settings file lie, in place of ``sources``.
 
     Raises
     ------
     UsageError
-        When there is nothing to learn from.
+        When there is nothing to learn from, or the settings file cannot be used.
     SlideError
         When a source cannot be used.
+    ModelError
+        When what is started from cannot be used.
     OutputError
         When the disk is full or the place is not writable.
     """
-    if not sources:
-        raise UsageError("train: no slide or image was given; at least one is needed. Name files.")
-    drawn = [draw_patches(path, mpp, stain, seed, WORKING_MPP) for path in sources]
-    chosen = stain or _majority([source.decision.stain for source in drawn])
-    images = [image for source in drawn if stain or source.decision.stain == chosen for image in source.images]
-    tell(f"{len(images)} images of {chosen.value} from {len(drawn)} sources")
-    start = None
-    if init != "random":
-        weights, card = resolve_model(DEFAULT_MODELS[chosen] if init == "auto" else init)
-        start = load_weights(weights, card)
-    labelled = make_pseudo_labels(images, chosen, seed, tell)
-    if not any(len(labelled.label.points_xy) for labelled in labelled):
+    request = TrainRequest(
+        sources=sources,
+        data=data,
+        recipe=recipe,
+        stain=stain,
+        steps=steps,
+        seed=seed,
+        mpp=mpp,
+        init=init,
+        name=name,
+        terms=terms,
+    )
+    return follow_recipe(request, out, tell).card
+
+
+def follow_recipe(request: TrainRequest, out: Path, tell: Tell) -> TrainedModel:
+    """Train a model as asked for, compare it with its start, and write it with its card.
+
+    Parameters
+    ----------
+    request
+        What the user chose.
+    out
+        Safetensors file to write; the card goes beside it.
+    tell
+        Given a line now and then.
+
+    Raises
+    ------
+    UsageError, SlideError, ModelError, OutputError
+        As :func:`train_model`.
+    """
+    possible = _possible_recipes(request)
+    known = next(iter(possible)) if len(possible) == 1 else None
+    start = load_start(request.init, known)
+    if start is not None:
+        for recipe in possible.values():
+            check_start(start, recipe)
+    stain, images = _gather(request, possible, known)
+    recipe = possible[stain]
+    tell(f"{len(images.images)} images of {stain.value} from {len({one.file for one in images.images})} sources")
+    start = start or load_start(request.init, stain)
+    assert start is not None  # the stain is known now
+    split = hold_back(images.images, recipe.hold_back_every)
+    tell(split.told)
+    folder = request.work or _hidden_folder(out)
+    chain = Chain(
+        folder, recipe, [one.image for one in split.trained], [one.image.rgb for one in images.consistency], tell
+    )
+    network = chain.run(start.weights)
+    facts = _Facts(request, recipe, start, told_sources([*split.trained, *images.consistency]))
+    card = facts.card(request.name or out.stem)
+    comparison = _compare(network, card, load_compared(start, stain), split)
+    written = save_model(
+        out, network.state_dict(), card.model_copy(update={"training": card.training | comparison.record()})
+    )
+    if request.work is None:
+        shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed does no harm
+    return TrainedModel(written, comparison)
+
+
+def _possible_recipes(request: TrainRequest) -> dict[Stain, Recipe]:
+    """Give the recipe, or, where the stain is told from the pixels, that of each; every setting is checked here."""
+    settings = {} if request.recipe is None else read_recipe_settings(request.recipe)
+    stated = Stain(str(settings["stain"])) if "stain" in settings else None
+    if request.stain and stated and request.stain != stated:
         raise UsageError(
-            "train: no nucleus was found in the images; tissue with nuclei is needed. Check --mpp and --stain."
+            f"{request.recipe}: stain = {stated.value!r} and --stain {request.stain.value}; one stain is needed. "
+            "Leave --stain out, or choose another recipe."
         )
-    options = StudentOptions(
-        steps=steps or DEFAULT_STEPS, seed=seed, augment=AugmentOptions(scale=SCALE_JITTER[chosen])
+    chosen = request.stain or stated
+    recipes = {
+        stain: make_recipe(stain, settings, request.recipe, steps=request.steps, seed=request.seed)
+        for stain in ([chosen] if chosen else Stain)
+    }
+    if request.sources and request.data:
+        raise UsageError("train: slides or images and --data; one of them is needed. Leave the other out.")
+    if not request.sources:
+        _check_own_sources(request, next(iter(recipes.values())), chosen)
+    return recipes
+
+
+def _check_own_sources(request: TrainRequest, recipe: Recipe, chosen: Stain | None) -> None:
+    """Refuse a training that has no images: neither named ones nor a recipe's own."""
+    if not recipe.sources:
+        raise UsageError(
+            "train: no slide or image was given; at least one is needed. Name files, or a recipe that has sources and "
+            "the folder of these with --data."
+        )
+    if request.data is None:
+        raise UsageError(f"{request.recipe}: has sources; the folder they lie below is needed. Name it with --data.")
+    if chosen is None:
+        raise UsageError(f"{request.recipe}: has sources and no stain; one is needed. State stain, or give --stain.")
+    if request.mpp is not None:
+        raise UsageError("--mpp: is for images that are named; sources of a recipe state their own. Leave it out.")
+
+
+def _gather(request: TrainRequest, possible: dict[Stain, Recipe], known: Stain | None) -> tuple[Stain, GatheredImages]:
+    recipe = next(iter(possible.values()))
+    if not request.sources and known and request.data:
+        return known, gather_below(recipe, request.data)
+    stain, images = gather_named(request.sources, request.mpp, known, recipe.seed, request.terms)
+    return stain, GatheredImages(images, [])
+
+
+def _compare(network: NucleusUnet, card: ModelCard, compared: Start, split: Split) -> Comparison:
+    assert compared.card is not None
+    before = NucleusUnet(len(compared.card.outputs), fine=compared.card.architecture == _FINE)
+    before.load_state_dict(compared.weights)
+    pair = (before.eval(), compared.card), (network, card)
+    return compare_models(*pair, split.compared, bool(split.held_back))
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a model card is made from."""
+
+    request: TrainRequest
+    recipe: Recipe
+    start: Start
+    data: tuple[DataSource, ...] = field(default=())
+
+    def card(self, name: str) -> ModelCard:
+        """Give the card of the finished network; its checksum is not known yet."""
+        recipe, before = self.recipe, self.start.card
+        earlier = before.data if before and not recipe.first.steps else ()
+        shrink = recipe.distil.shrink if recipe.distil else 1
+        return ModelCard(
+            name=name,
+            architecture=_FINE if recipe.distil else "nucleus-unet",
+            stain=recipe.stain,
+            mpp=WORKING_MPP * shrink,
+            stride=NETWORK_STRIDE,
+            reach_px=NETWORK_REACH_PX,
+            input_sigma_px=recipe.card_sigma_px,
+            outputs=OUTPUTS[recipe.stain],
+            decode=_coarser(before.decode if before and recipe.only_distils else recipe.decode, recipe),
+            sha256="",
+            data=(*earlier, *(source for source in self.data if source not in earlier)),
+            training=self._training(),
+        )
+
+    def _training(self) -> dict[str, str | int | float | bool]:
+        recipe, before = self.recipe, self.start.card
+        facts: dict[str, str | int | float | bool] = {
+            "labels": "none",
+            "recipe": self.request.recipe.name if self.request.recipe else f"default of {recipe.stain.value}",
+            "init": self.start.name,
+            "steps": recipe.first.steps,
+            "round_steps": ", ".join(str(further.steps) for further in recipe.rounds),
+            "consistency_steps": ", ".join(str(options.steps) for options in recipe.consistency),
+            "batch": recipe.batch,
+            "seed": recipe.seed,
+        }
+        if before is not None:
+            facts["init_sha256"] = before.sha256[:12]
+        if recipe.distil is not None:
+            facts["distil_steps"] = recipe.distil.steps
+        return facts
+
+
+def _coarser(decode: DecodeSettings, recipe: Recipe) -> DecodeSettings:
+    """Give decoding at the pixel size of a faster student: lengths in pixels shrink with it."""
+    if recipe.distil is None:
+        return decode
+    shrink, lower = recipe.distil.shrink, recipe.distilled_min_distance
+    return decode.model_copy(
+        update={
+            "distance_sigma_px": decode.distance_sigma_px / shrink,
+            "peak_radius_px": max(1, round(decode.peak_radius_px / shrink)),
+            "min_distance": decode.min_distance if lower is None else lower,
+        }
     )
 
-    def report(step: int, steps: int, loss: float) -> None:
-        if step % 20 == 0 or step == options.steps - 1:
-            tell(f"step {step + 1}/{options.steps}: loss {loss:.3f}")
 
-    outputs = OUTPUTS[chosen]
-    folder = checkpoint_folder(out)
-    # Named by what it was made from, so that other sources or settings start anew.
-    identity = _identity(labelled, options, {} if start is None else {"start": digest_state(start)})
-    network = train_student(labelled, len(outputs), options, start, report, folder / identity, identity)
-    card = ModelCard(
-        name=name or out.stem,
-        stain=chosen,
-        mpp=WORKING_MPP,
-        stride=NETWORK_STRIDE,
-        reach_px=NETWORK_REACH_PX,
-        outputs=outputs,
-        sha256="",
-        data=(DataSource(name=", ".join(p.name for p in sources)[:500], n_images=len(images), terms=terms),),
-        training={"steps": options.steps, "batch": options.batch, "seed": seed, "init": init, "labels": "none"},
-    )
-    written = save_model(out, network.state_dict(), card)
-    shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed does no harm
-    return written
-
-
-def checkpoint_folder(out: Path) -> Path:
-    """Make the hidden folder in which the training of a model goes on.
+def _hidden_folder(out: Path) -> Path:
+    """Make the hidden folder beside a model in which its training goes on.
 
     Raises
     ------
@@ -134,17 +311,3 @@ def checkpoint_folder(out: Path) -> Path:
     except OSError as error:
         raise output_error(folder, error) from error
     return folder
-
-
-def _identity(labelled: Sequence[PseudoLabelledImage], options: StudentOptions, start: dict[str, str]) -> str:
-    """Hash of pixels, pseudo labels, settings and first weights: what a checkpoint belongs to."""
-    planes = [
-        plane
-        for labelled in labelled
-        for plane in (labelled.rgb, labelled.label.nucleus, labelled.label.instances, labelled.label.positive)
-    ]
-    return digest({"labelled": digest_arrays(planes), "options": str(options), **start})
-
-
-def _majority(stains: Sequence[Stain]) -> Stain:
-    return Stain.HE if 2 * sum(stain == Stain.HE for stain in stains) >= len(stains) else Stain.IHC

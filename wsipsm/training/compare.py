@@ -1,0 +1,257 @@
+"""How a new model's nuclei agree with those of the model it started from, on images kept from training; no labels.
+
+Agreement cannot say which of two models is right. It shows what a spoiled training does: many more or fewer nuclei,
+larger or smaller ones, others than before, or ones that are not found again when the image is seen a little otherwise.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.instances.decode import decode_instances
+from wsipsm.metrics.segmentation import measure_overlap
+from wsipsm.models.card import ModelCard
+from wsipsm.models.unet import NucleusUnet
+from wsipsm.training.device import find_compute
+from wsipsm.training.recipe import WORKING_MPP
+from wsipsm.training.rounds import score_at_scale
+from wsipsm.training.sources import SourceImage
+
+MATCH_IOU = 0.5
+MAX_COMPARED, CENTRE_PX = 8, 1024
+"""Images that are compared, and the side of what is taken of each: minutes, where training takes an hour."""
+_VIEWS = ((0.7, 0), (1.4, 0), (1.0, 1))
+"""Scale and quarter turns at which a nucleus must be found again."""
+
+# Chosen, not fitted: far from what two seeds of one recipe should differ by, so that a warning is worth reading.
+RATIO_BOUNDS = (2 / 3, 3 / 2)
+"""Of counts and of median areas, new over start."""
+MIN_FOUND_AGAIN = 0.5
+"""Share of either model's nuclei that the other must find too."""
+MAX_RECURRENCE_LOSS = 0.05
+BOUNDS_TOLD = "The bounds are chosen, not fitted"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images to train on, and images kept for the comparison."""
+
+    trained: list[SourceImage]
+    held_back: list[SourceImage]
+    told: str
+
+    @property
+    def compared(self) -> list[NDArray[np.uint8]]:
+        """Pixels to compare models on, shape (h, w, 3) each: held back ones, or, where there is none, trained ones."""
+        chosen = self.held_back or self.trained
+        every = math.ceil(len(chosen) / MAX_COMPARED)
+        return [_centre(one.image.rgb) for one in chosen[::every]]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Nuclei of a new model and of its start on the same images."""
+
+    start: str
+    """Name of the model it is compared with."""
+    n_images: int
+    held_back: bool
+    """Whether the images were kept from training."""
+    n_start: int
+    n_new: int
+    n_matched: int
+    """Pairs of a nucleus of either at an IoU above 0.5."""
+    area_start_um2: float
+    area_new_um2: float
+    """Median; 0 where there is no nucleus."""
+    recurrence_start: float
+    recurrence_new: float
+    """Share of a model's own nuclei that it finds again at other scales and turned, 0..1."""
+
+    @property
+    def count_ratio(self) -> float:
+        """Nuclei of the new model over those of the start; infinite when the start found none."""
+        return _ratio(self.n_new, self.n_start)
+
+    @property
+    def area_ratio(self) -> float:
+        """Median area of the new model's nuclei over that of the start's."""
+        return _ratio(self.area_new_um2, self.area_start_um2)
+
+    @property
+    def found_again(self) -> tuple[float, float]:
+        """Share of the start's nuclei that the new model finds, and of the new model's that the start finds."""
+        return self.n_matched / max(self.n_start, 1), self.n_matched / max(self.n_new, 1)
+
+    def doubts(self) -> list[str]:
+        """Say what is out of bounds; empty when nothing is."""
+        if not self.n_new:
+            return ["it finds no nucleus"]
+        low, high = RATIO_BOUNDS
+        doubts = []
+        if not low <= self.count_ratio <= high:
+            doubts.append(f"it finds {self.n_new} nuclei where {self.start} finds {self.n_start}")
+        if self.n_start and not low <= self.area_ratio <= high:
+            doubts.append(f"their median area is {self.area_ratio:.2f} times as large")
+        if self.n_start and min(self.found_again) < MIN_FOUND_AGAIN:
+            doubts.append(f"only {min(self.found_again):.0%} of the nuclei are the same")
+        if self.recurrence_new < self.recurrence_start - MAX_RECURRENCE_LOSS:
+            doubts.append(
+                f"{self.recurrence_new:.0%} of its nuclei are found again at other scales and turned, not "
+                f"{self.recurrence_start:.0%}"
+            )
+        return doubts
+
+    def lines(self) -> list[str]:
+        """Give a short report in plain words; the last line is a warning where there is a doubt."""
+        of_start, of_new = self.found_again
+        area, area_before = self.area_new_um2, self.area_start_um2
+        steady, steady_before = self.recurrence_new, self.recurrence_start
+        kept = "kept from training" if self.held_back else "that it was TRAINED ON, as none was held back"
+        images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
+        before = self.start
+        lines = [
+            f"Compared with {before}, without labels, on {images} {kept}:",
+            f"  nuclei: {self.n_new} (x {self.count_ratio:.2f}); {before}: {self.n_start}",
+            f"  median area: {area:.1f} um2 (x {self.area_ratio:.2f}); {before}: {area_before:.1f}",
+            f"  the same at IoU {MATCH_IOU:g}: {of_new:.0%} of its nuclei; {of_start:.0%} of those of {before}",
+            f"  found again at other scales and turned: {steady:.0%}; {before}: {steady_before:.0%}",
+            "This shows whether the model finds more, larger, other or less steady nuclei than the one before.",
+            "Which of the two is right it cannot show: that takes labels, or a look at both on a slide.",
+        ]
+        doubts = self.doubts()
+        if doubts:
+            lines.append(f"WARNING: {'; '.join(doubts)}. {BOUNDS_TOLD}: look at its nuclei before you use it.")
+        return lines
+
+    def record(self) -> dict[str, str | int | float | bool]:
+        """Give the comparison as entries of a model card's training record."""
+        return {
+            "compared_with": self.start,
+            "compared_images": self.n_images,
+            "compared_on_held_back": self.held_back,
+            "compared_nuclei": self.n_new,
+            "compared_nuclei_start": self.n_start,
+            "compared_nuclei_matched": self.n_matched,
+            "compared_median_area_um2": round(self.area_new_um2, 2),
+            "compared_median_area_um2_start": round(self.area_start_um2, 2),
+            "compared_recurrence": round(self.recurrence_new, 4),
+            "compared_recurrence_start": round(self.recurrence_start, 4),
+            "compared_doubts": "; ".join(self.doubts()),
+        }
+
+
+def hold_back(images: Sequence[SourceImage], every: int) -> Split:
+    """Keep some images from training: every Nth file, or, of fewer files, every Nth of their patches.
+
+    Parameters
+    ----------
+    images
+        All, in order.
+    every
+        0 keeps none.
+    """
+    if not every:
+        return Split(list(images), [], "no image is held back, as the recipe asks")
+    files = list(dict.fromkeys(one.file for one in images))
+    if len(files) >= every:
+        held_files = set(files[every - 1 :: every])
+        held = [one for one in images if one.file in held_files]
+        told = f"{len(held_files)} of {len(files)} files are held back to compare the model on"
+    else:
+        held = list(images[every - 1 :: every])
+        told = (
+            f"{len(held)} of {len(images)} patches are held back to compare the model on; they are of the same slides"
+        )
+    if not held:
+        told = f"{len(images)} images are too few to hold one back: the model is compared on what it was trained on"
+    kept = {id(one) for one in held}
+    return Split([one for one in images if id(one) not in kept], held, told)
+
+
+def compare_models(
+    start: tuple[NucleusUnet, ModelCard],
+    new: tuple[NucleusUnet, ModelCard],
+    images: Sequence[NDArray[np.uint8]],
+    held_back: bool,
+) -> Comparison:
+    """Find the nuclei of two models in the same images.
+
+    Parameters
+    ----------
+    start, new
+        Networks in evaluation mode, and their cards.
+    images
+        At least one, at 0.25 um/px, shape (h, w, 3).
+    held_back
+        Whether they were kept from training.
+    """
+    finders = [_Finder(copy.deepcopy(network).to(find_compute().device), card) for network, card in (start, new)]
+    areas: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    n_matched, n_again = 0, [0, 0]
+    for rgb in images:
+        found = [finder.find(rgb) for finder in finders]
+        overlap = measure_overlap(*found)
+        n_matched += int(np.count_nonzero(overlap.iou > MATCH_IOU))
+        areas[0].append(overlap.truth_area)
+        areas[1].append(overlap.predicted_area)
+        for k, (finder, labels) in enumerate(zip(finders, found, strict=True)):
+            n_again[k] += sum(_n_matched(labels, finder.find(rgb, *view)) for view in _VIEWS)
+    first, second = (np.concatenate(part) for part in areas)
+    return Comparison(
+        start=start[1].name,
+        n_images=len(images),
+        held_back=held_back,
+        n_start=first.size,
+        n_new=second.size,
+        n_matched=n_matched,
+        area_start_um2=_median_um2(first),
+        area_new_um2=_median_um2(second),
+        recurrence_start=n_again[0] / max(1, first.size * len(_VIEWS)),
+        recurrence_new=n_again[1] / max(1, second.size * len(_VIEWS)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Finder:
+    network: NucleusUnet
+    card: ModelCard
+
+    def find(self, rgb: NDArray[np.uint8], scale: float = 1.0, turns: int = 0) -> NDArray[np.int32]:
+        """Label image of a model's nuclei at the working pixel size, with the image seen resized and turned."""
+        height, width = rgb.shape[:2]
+        coarser = self.card.mpp / WORKING_MPP
+        size = (round(width / coarser), round(height / coarser))
+        seen = rgb if coarser == 1 else cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        turned = np.ascontiguousarray(np.rot90(seen, turns), np.uint8)
+        scores = score_at_scale(self.network, turned, scale, self.card.input_sigma_px)
+        back = np.ascontiguousarray(np.rot90(scores, -turns, (1, 2)))
+        labels = decode_instances(back, self.card.outputs, self.card.decode, self.card.mpp)
+        return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.int32)
+
+
+def _n_matched(labels: NDArray[np.int32], other: NDArray[np.int32]) -> int:
+    return int(np.count_nonzero(measure_overlap(labels, other).iou > MATCH_IOU))
+
+
+def _median_um2(areas_px: NDArray[np.int64]) -> float:
+    return float(np.median(areas_px)) * WORKING_MPP**2 if areas_px.size else 0.0
+
+
+def _ratio(new: float, start: float) -> float:
+    if start:
+        return new / start
+    return math.inf if new else 1.0
+
+
+def _centre(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = rgb.shape[:2]
+    y, x = max(0, height - CENTRE_PX) // 2, max(0, width - CENTRE_PX) // 2
+    return rgb[y : y + CENTRE_PX, x : x + CENTRE_PX]

@@ -1,0 +1,85 @@
+"""Recipes as settings files: TOML that states what differs from the default recipe of its stain."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wsipsm.errors import UsageError
+from wsipsm.keys import Stain
+from wsipsm.training.defaults import default_recipe
+from wsipsm.training.recipe import Recipe
+
+_SEE = "See pipelines/README.md"
+
+
+def read_recipe_settings(path: Path) -> dict[str, object]:
+    """Read a settings file as it is; its stain, where it states one, is known to be one.
+
+    Raises
+    ------
+    UsageError
+        When the file is unreadable, no TOML, or states an unknown stain.
+    """
+    try:
+        settings: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); TOML is needed. Check --recipe.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}; valid TOML is needed. {_SEE}.") from error
+    known = [stain.value for stain in Stain]
+    if settings.get("stain", known[0]) not in known:
+        raise UsageError(f"{path}: stain = {settings['stain']!r}; one of {', '.join(known)} is needed. {_SEE}.")
+    return settings
+
+
+def make_recipe(
+    stain: Stain,
+    settings: Mapping[str, object],
+    source: Path | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    """Lay settings over the default recipe of a stain: tables key by key, lists as a whole.
+
+    Parameters
+    ----------
+    stain
+        Whose default recipe is meant.
+    settings
+        As read by :func:`read_recipe_settings`; may be empty.
+    source
+        File that they come from, for errors.
+    steps, seed
+        Steps of the first round, and seed, of the command line; they go before the file's.
+
+    Raises
+    ------
+    UsageError
+        When a key is unknown or a value impossible; it names the file, the key and the value.
+    """
+    values = _laid_over(default_recipe(stain).model_dump(), settings)
+    changes: dict[str, object] = {"stain": stain}
+    changes |= {} if seed is None else {"seed": seed}
+    changes |= {} if steps is None else {"first": {"steps": steps}}
+    try:
+        return Recipe.model_validate(_laid_over(values, changes))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given = f"{key} = {first['input']!r}: " if key else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{source or 'recipe'}: {given}{reason}. {_SEE}.") from error
+
+
+def _laid_over(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    values = dict(base)
+    for key, change in changes.items():
+        below = values.get(key)
+        both = isinstance(below, Mapping) and isinstance(change, Mapping)
+        values[key] = _laid_over(below, change) if both else change  # type: ignore[arg-type]
+    return values
