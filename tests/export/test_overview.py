@@ -105,6 +105,21 @@ def test_region_is_drawn_and_plain_nuclei_have_a_colour(tmp_path: Path) -> None:
     assert coloured(picture, "Nucleus").any()
 
 
+@pytest.mark.parametrize(
+    ("n", "radius"), [(2, 40), (30, 2), (60_000, 2), (0, 2)], ids=["outlines", "dots", "heat", "none"]
+)
+def test_a_picture_that_cannot_be_written_into_is_left_as_it_was(n: int, radius: float, tmp_path: Path) -> None:
+    """As the stored picture of a run is, on which a score draws its region."""
+    ground = PALE.copy()
+    ground.flags.writeable = False
+    at = np.random.default_rng(0).uniform((100, 100), (1100, 700), (n, 2))
+    tables = [discs(at, radius, np.arange(n) % 2 == 0)] if n else []
+    region = shapely.box(40, 40, 1160, 760)
+    write_overview(tmp_path / "o.png", ground, 2.0, tables, "drawn", region_outline=region)
+    assert (ground == PALE).all()
+    assert (read(tmp_path / "o.png").max(axis=-1) < 60).sum() > 2 * 500  # the region's outline
+
+
 def test_nothing_found_still_gives_a_picture(tmp_path: Path) -> None:
     empty = discs(np.empty((0, 2)), 1, None)
     small = np.full((3, 5, 3), 200, np.uint8)

@@ -139,6 +139,20 @@ def test_density_is_of_what_was_searched(slide: Path, tmp_path: Path) -> None:
     assert check_result(Path(part.folder)) == []
 
 
+def test_a_region_is_drawn_where_nuclei_are_too_small_for_outlines(slide: Path, tmp_path: Path) -> None:
+    """As on every whole slide: its picture shows dots or a map."""
+    part = Image.open(slide)
+    wide = Image.new("RGB", (9_000, 4_000), (244, 244, 244))
+    for x in range(0, 9_000, 3_000):
+        wide.paste(part, (x, 1_000))
+    wide.save(slide)
+    result = run_slide(slide, tmp_path / "wide", options(), ignore_events)
+    roi = write(tmp_path / "roi.geojson", area(shapely.box(3_000, 1_000, 3_900, 1_800)))
+    _, told = score(result.folder, roi)
+    assert told["index"]["n_scored"] == count(result.folder, shapely.box(3_000, 1_000, 3_900, 1_800)) > 20
+    assert check_result(Path(result.folder)) == []
+
+
 def test_what_was_never_searched_stands_on_the_screen_and_in_json(slide: Path, tmp_path: Path) -> None:
     small = write(tmp_path / "small.geojson", area(LEFT))
     part = run_slide(slide, tmp_path / "part", options(roi=small), ignore_events)

@@ -149,9 +149,9 @@ class OverviewCanvas:
             occupied = cv2.dilate((total > 0).astype(np.uint8), np.ones((9, 9), np.uint8))
             crowding = total.sum() / max(1, int(occupied.sum()))
             if crowding <= _MAX_CROWDING:
-                panels, legend = [self._tissue, self._with_dots(pale)], self._class_legend()
+                panels, legend = [self._tissue.copy(), self._with_dots(pale)], self._class_legend()
             else:
-                panels, legend = [self._tissue, self._with_heat(pale, total)], self._heat_legend()
+                panels, legend = [self._tissue.copy(), self._with_heat(pale, total)], self._heat_legend()
         for panel in panels:
             self._draw_region(panel)
         picture = _beside(panels)
