@@ -109,7 +109,9 @@ class GeoJsonWriter:
         for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
             lines = list(self._lines(batch))
             if lines:
-                self._file.write((b",\n" if self.n_written else b"\n") + b",\n".join(lines))
+                # QuPath 0.4.0 read with the platform's character set, so the only other character is escaped.
+                text = b",\n".join(lines).replace("µ".encode(), b"\\u00b5")
+                self._file.write((b",\n" if self.n_written else b"\n") + text)
                 self.n_written += len(lines)
 
     def close(self) -> None:
@@ -143,8 +145,7 @@ class GeoJsonWriter:
                     "measurements": {label: values[row] for label, values in columns if values[row] is not None},
                 },
             }
-            # QuPath 0.4.0 read with the platform's character set, so the only other character is escaped.
-            yield orjson.dumps(feature, option=orjson.OPT_SERIALIZE_NUMPY).replace("µ".encode(), b"\\u00b5")
+            yield orjson.dumps(feature, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _fit(self, polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:
         """Polygons in QuPath's frame, rounded and valid; None where nothing is left. And how many were repaired."""
