@@ -69,6 +69,6 @@ def test_a_recipe_is_refused_before_any_work(folder: Path) -> None:
     (folder / "tiny.toml").write_text(TINY.replace("steps", "stepz"))
     result = train(folder)
     assert result.exit_code == 2
-    assert "tiny.toml: first.stepz = 1" in result.stderr
+    assert "tiny.toml for he: first.stepz = 1" in result.stderr
     assert not list(folder.glob("mine*"))
     assert not list(folder.glob(".mine*"))

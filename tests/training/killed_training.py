@@ -40,7 +40,7 @@ def main() -> None:
         seed=3,
         mpp=0.25,
         init="random",
-        tell=lambda line: None,
+        report=lambda line: None,
         recipe=Path(__file__).with_name("tiny.toml"),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,16 @@ def test_what_is_left_out_needs_a_model_to_go_on_with(data: Path, encoder: Path,
         with pytest.raises(UsageError, match=r"a model for he at 0\.25 um/px is needed"):
             follow(data, out, DISTIL, init)
     assert not out.exists()
+
+
+def test_a_stain_told_by_the_pixels_decides_what_may_be_left_out(data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "a.toml"
+    recipe.write_text("first = { steps = 0 }\nrounds = []\nconsistency = [{ steps = 1, batch = 2, crop_px = 64 }]\n")
+    request = TrainRequest(sources=[data / "image.png"], mpp=0.25, recipe=recipe, init="ki67-ihc")
+    with pytest.raises(UsageError, match=r"for ihc at 0\.25 um/px; without a first round a model for he"):
+        follow_recipe(request, tmp_path / "a.safetensors", lambda line: None)
+    made = follow_recipe(replace(request, init="auto"), tmp_path / "a.safetensors", lambda line: None)
+    assert made.card.training["init"] == "nuclei-he"
 
 
 def test_an_encoder_needs_no_card_and_a_model_does(encoder: Path, tmp_path: Path) -> None:

@@ -142,4 +142,4 @@ def test_every_nth_file_is_held_back(n_of_each: tuple[int, ...], every: int, hel
     assert len(split.trained) + len(split.held_back) == len(given)
     assert not any(one is other for one in split.trained for other in split.held_back)
     assert len(split.compared) == (len(held) or min(len(given), len(split.compared)))
-    assert ("too few" in split.told) == (not held and every > 0)
+    assert ("too few" in split.note) == (not held and every > 0)

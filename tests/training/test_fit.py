@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from wsipsm.errors import ModelError, OutputError, WsipsmError
 from wsipsm.rundir import TEMPORARY_PREFIX
 from wsipsm.training.device import Compute, find_compute
-from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit, one_cycle
+from wsipsm.training.fit import Draw, FitOptions, Progress, TrainingPlan, fit, one_cycle
 
 RANKED = Path(__file__).with_name("ranked_training.py")
 STEPS = 9
 
 
-def course(width: int = 5, *, averaged: bool = True, poison_at: int | None = None) -> Course[Tensor]:
+def plan(width: int = 5, *, averaged: bool = True, poison_at: int | None = None) -> TrainingPlan[Tensor]:
     """A network with batch norm that learns to add up what it is shown."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -42,7 +42,7 @@ def course(width: int = 5, *, averaged: bool = True, poison_at: int | None = Non
         error: Tensor = (trained(batch.to(device)).squeeze(1) - batch.sum(dim=1).to(device)).pow(2).mean()
         return error
 
-    return Course(
+    return TrainingPlan(
         network,
         draw,
         loss,
@@ -72,7 +72,7 @@ def options(tmp_path: Path) -> FitOptions:
 
 
 def test_two_trainings_are_the_same() -> None:
-    first, second, other = course(), course(), course()
+    first, second, other = plan(), plan(), plan()
     losses = [fit(c, FitOptions(STEPS, seed)) for c, seed in ((first, 1), (second, 1), (other, 2))]
     assert losses[0] == losses[1] != losses[2]
     assert same(first.network, second.network)
@@ -84,12 +84,12 @@ def test_two_trainings_are_the_same() -> None:
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.parametrize("last", [1, 4, STEPS - 1])
 def test_interrupted_anywhere_it_ends_the_same(tmp_path: Path, last: int, averaged: bool) -> None:
-    whole = course(averaged=averaged)
+    whole = plan(averaged=averaged)
     expected = fit(whole, FitOptions(STEPS, 3))
     with stopping(last) as progress:
-        fit(course(averaged=averaged), options(tmp_path), progress)
+        fit(plan(averaged=averaged), options(tmp_path), progress)
     told: list[int] = []
-    again = course(averaged=averaged)
+    again = plan(averaged=averaged)
     losses = fit(again, options(tmp_path), lambda step, steps, loss: told.append(step))
     assert told == list(range(last, STEPS)), "the step that was interrupted is done once more, none else"
     assert losses == expected
@@ -101,7 +101,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path: Path, last: int, averag
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
-    first, again = course(), course()
+    first, again = plan(), plan()
     losses = fit(first, options(tmp_path))
     told: list[int] = []
     assert fit(again, options(tmp_path), lambda step, steps, loss: told.append(step)) == losses
@@ -110,22 +110,22 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
 
 
 def test_no_step_is_no_change(tmp_path: Path) -> None:
-    trained = course()
+    trained = plan()
     assert fit(trained, replace(options(tmp_path), steps=0)) == []
-    assert same(trained.network, course().network)
+    assert same(trained.network, plan().network)
 
 
 def test_a_checkpoint_of_another_training_or_network(tmp_path: Path) -> None:
-    fit(course(), options(tmp_path))
+    fit(plan(), options(tmp_path))
     with pytest.raises(ModelError, match=r"net\.checkpoint: belongs to a training with other images or settings"):
-        fit(course(), replace(options(tmp_path), identity="other images"))
+        fit(plan(), replace(options(tmp_path), identity="other images"))
     with pytest.raises(ModelError, match=r"net\.checkpoint: made for another architecture \(0\.bias and \d+ more"):
-        fit(course(7), options(tmp_path))
+        fit(plan(7), options(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "header", "folder", "foreign"])
 def test_a_damaged_checkpoint_is_told(tmp_path: Path, damage: str) -> None:
-    fit(course(), options(tmp_path))
+    fit(plan(), options(tmp_path))
     path = tmp_path / "net.checkpoint"
     content = path.read_bytes()
     broken = {
@@ -141,14 +141,14 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path, damage: str) -> None:
         path.unlink()
         path.mkdir()
     with pytest.raises(ModelError, match=r"net\.checkpoint: .*Remove it to train anew"):
-        fit(course(), options(tmp_path))
+        fit(plan(), options(tmp_path))
 
 
 def test_no_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     with pytest.raises(WsipsmError, match=r"the loss is nan at step 5; .*--seed"):
-        fit(course(poison_at=5), options(tmp_path))
+        fit(plan(poison_at=5), options(tmp_path))
     told: list[int] = []
-    fit(course(), options(tmp_path), lambda step, steps, loss: told.append(step))
+    fit(plan(), options(tmp_path), lambda step, steps, loss: told.append(step))
     assert told[0] == 5
 
 
@@ -165,10 +165,10 @@ def small_disk(n_bytes: int) -> Iterator[None]:
 
 def test_a_full_disk_is_told_and_the_checkpoint_before_it_stays(tmp_path: Path) -> None:
     with stopping(4) as progress:
-        fit(course(), options(tmp_path), progress)
+        fit(plan(), options(tmp_path), progress)
     before = (tmp_path / "net.checkpoint").read_bytes()
     with small_disk(200), pytest.raises(OutputError, match=r"net\.checkpoint: the file would be larger than allowed"):
-        fit(course(), options(tmp_path))
+        fit(plan(), options(tmp_path))
     assert (tmp_path / "net.checkpoint").read_bytes() == before
     assert not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*"))
 
@@ -178,7 +178,7 @@ def test_an_error_while_drawing_comes_through() -> None:
         raise OSError("the slide went away")
 
     with pytest.raises(OSError, match="went away"):
-        fit(replace(course(), draw=draw), FitOptions(STEPS))
+        fit(replace(plan(), draw=draw), FitOptions(STEPS))
 
 
 def test_the_schedule_rises_and_falls() -> None:

@@ -104,7 +104,7 @@ def test_a_file_changes_what_it_states_and_nothing_else() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(settings: dict[str, object], told: str) -> None:
-    with pytest.raises(UsageError, match=f"^a.toml: .*{told}"):
+    with pytest.raises(UsageError, match=f"^a.toml for he: .*{told}"):
         make_recipe(Stain.HE, settings, Path("a.toml"))
 
 

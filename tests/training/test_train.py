@@ -34,7 +34,7 @@ Trainer = Callable[[Path, Path], ModelCard]
 
 def train_tiny(images: Sequence[Path], out: Path, steps: int | None = None, init: str = "random") -> ModelCard:
     return train_model(
-        images, out, stain=None, steps=steps, seed=3, mpp=0.25, init=init, tell=lambda line: None, recipe=TINY
+        images, out, stain=None, steps=steps, seed=3, mpp=0.25, init=init, report=lambda line: None, recipe=TINY
     )
 
 

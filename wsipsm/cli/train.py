@@ -28,7 +28,7 @@ OutFile = Annotated[
 ]
 StainChoice = Annotated[
     Stain | None,
-    typer.Option("--stain", help="What the slides are stained with.", show_default="told from colour"),
+    typer.Option("--stain", help="What the slides are stained with.", show_default="found from the colours"),
 ]
 Steps = Annotated[
     int | None,

@@ -30,7 +30,7 @@ class AugmentOptions:
     offset_od: Span = (-0.04, 0.06)
     log_gamma: NotNegative = 0.25
     blur_share: Share = 0.3
-    """Of the images that are blurred."""
+    """The share of the images that are blurred."""
     blur_sigma_px: NotNegativeSpan = (0.8, 0.8)
     """Gaussian: 0.8 is what a mean of 3 x 3 does; 2.0 is a scan out of focus or a thick frozen section."""
     noise: NotNegative = 0.01

@@ -25,7 +25,7 @@ from wsipsm.training.rounds import relabel_images
 from wsipsm.training.student import PseudoLabelledImage, StudentOptions, train_student
 
 Weights = dict[str, Tensor]
-_TOLD_EVERY = 20
+_REPORTED_EVERY = 20
 """Steps."""
 
 
@@ -34,13 +34,13 @@ class Chain:
     """Where the trainings of a recipe are kept, and what they share."""
 
     folder: Path
-    """Of the weights of finished trainings, named by what they were made from, and the running one's checkpoint."""
+    """The folder of finished trainings, named by what they were made from, and of the running one's checkpoint."""
     recipe: Recipe
     images: Sequence[StainedImage]
-    """For every training."""
+    """Images that every training sees."""
     consistency_images: Sequence[NDArray[np.uint8]]
     """Further ones for consistency distillation alone, shape (h, w, 3)."""
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     """Given a line now and then."""
 
     @property
@@ -91,7 +91,7 @@ class Chain:
             "first round",
             recipe.first_options(),
             start,
-            lambda: make_pseudo_labels(self.images, recipe.stain, recipe.seed, self.tell, recipe.first.beta),
+            lambda: make_pseudo_labels(self.images, recipe.stain, recipe.seed, self.report, recipe.first.beta),
             f"beta {recipe.first.beta} profiles {profiles}",
         )
 
@@ -102,7 +102,7 @@ class Chain:
             f"self-training round {number}",
             self.recipe.round_options(number, further.steps),
             network.state_dict(),
-            lambda: relabel_images(self.pixels, network, WORKING_MPP, labels, self.tell),
+            lambda: relabel_images(self.pixels, network, WORKING_MPP, labels, self.report),
             labels,
         )
 
@@ -119,7 +119,7 @@ class Chain:
         Parameters
         ----------
         name
-            Of the training, for its files and for what is told.
+            Of the training, for its files and its lines of progress.
         options, start
             Of the training.
         label
@@ -141,9 +141,9 @@ class Chain:
         )
         done = self._path(name, identity).with_suffix(".safetensors")
         if not done.exists():
-            self.tell(f"{name}: making pseudo labels")
+            self.report(f"{name}: making pseudo labels")
             labelled = label()
-            if not any(len(image.label.points_xy) for image in labelled):
+            if not any(image.label.instances.any() for image in labelled):
                 raise UsageError(
                     f"train: no nucleus was found in the images for the {name}; tissue with nuclei is needed. "
                     "Check --mpp and --stain; after a short or spoiled round, train it for more steps."
@@ -185,8 +185,8 @@ class Chain:
         return self.folder / f"{name.replace(' ', '-')}-{identity[:12]}"
 
     def _progress(self, name: str) -> Progress:
-        def report(step: int, steps: int, loss: float) -> None:
-            if step % _TOLD_EVERY == 0 or step == steps - 1:
-                self.tell(f"{name}: step {step + 1}/{steps}, loss {loss:.3f}")
+        def progress(step: int, steps: int, loss: float) -> None:
+            if step % _REPORTED_EVERY == 0 or step == steps - 1:
+                self.report(f"{name}: step {step + 1}/{steps}, loss {loss:.3f}")
 
-        return report
+        return progress

@@ -25,7 +25,7 @@ _MAX_BYTES = 4 << 30
 
 
 def digest_arrays(arrays: Iterable[NDArray[np.generic]]) -> str:
-    """Name the content of arrays, shapes and types included: hex digits that tell a training from another."""
+    """Name the content of arrays, shapes and types included: hex digits, which differ between trainings."""
     whole = hashlib.sha256()
     for array in arrays:
         whole.update(f"{array.dtype.str} {array.shape};".encode())

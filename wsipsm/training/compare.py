@@ -36,7 +36,7 @@ RATIO_BOUNDS = (2 / 3, 3 / 2)
 MIN_FOUND_AGAIN = 0.5
 """Share of either model's nuclei that the other must find too."""
 MAX_RECURRENCE_LOSS = 0.05
-BOUNDS_TOLD = "The bounds are chosen, not fitted"
+BOUNDS_NOTE = "The bounds are chosen, not fitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Split:
 
     trained: list[SourceImage]
     held_back: list[SourceImage]
-    told: str
+    note: str
 
     @property
     def compared(self) -> list[NDArray[np.uint8]]:
@@ -128,7 +128,7 @@ class Comparison:
         ]
         doubts = self.doubts()
         if doubts:
-            lines.append(f"WARNING: {'; '.join(doubts)}. {BOUNDS_TOLD}: look at its nuclei before you use it.")
+            lines.append(f"WARNING: {'; '.join(doubts)}. {BOUNDS_NOTE}: look at its nuclei before you use it.")
         return lines
 
     def record(self) -> dict[str, str | int | float | bool]:
@@ -164,16 +164,16 @@ def hold_back(images: Sequence[SourceImage], every: int) -> Split:
     if len(files) >= every:
         held_files = set(files[every - 1 :: every])
         held = [one for one in images if one.file in held_files]
-        told = f"{len(held_files)} of {len(files)} files are held back to compare the model on"
+        note = f"{len(held_files)} of {len(files)} files are held back to compare the model on"
     else:
         held = list(images[every - 1 :: every])
-        told = (
+        note = (
             f"{len(held)} of {len(images)} patches are held back to compare the model on; they are of the same slides"
         )
     if not held:
-        told = f"{len(images)} images are too few to hold one back: the model is compared on what it was trained on"
+        note = f"{len(images)} images are too few to hold one back: the model is compared on what it was trained on"
     kept = {id(one) for one in held}
-    return Split([one for one in images if id(one) not in kept], held, told)
+    return Split([one for one in images if id(one) not in kept], held, note)
 
 
 def compare_models(

@@ -27,7 +27,7 @@ from wsipsm.models.unet import NucleusUnet
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Sigma, Steps, ViewGains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
+from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_plan, fit
 from wsipsm.training.losses import soft_loss
 
 _Pair: TypeAlias = tuple[Tensor, Tensor]
@@ -76,7 +76,7 @@ def train_consistency(
     options
         Settings.
     progress
-        Told the step, the number of steps and the loss.
+        Called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
     student
@@ -102,10 +102,10 @@ def train_consistency(
         target = _mean_over_views(teacher.to(device), plain, options.view_gains)
         return soft_loss(trained(shown).float(), target)
 
-    course = averaged_course(learner, draw, loss, options.learning_rate, options.steps)
+    plan = averaged_plan(learner, draw, loss, options.learning_rate, options.steps)
     weights = [digest_state(part.state_dict()) for part in (network, start)]
     identity = f"settle {options} {' '.join(weights)} {digest_arrays(images)}"
-    fit(course, FitOptions(options.steps, options.seed, keep, identity), progress)
+    fit(plan, FitOptions(options.steps, options.seed, keep, identity), progress)
     return learner.inner.cpu().eval()
 
 

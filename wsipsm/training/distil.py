@@ -27,7 +27,7 @@ from wsipsm.models.unet import NucleusUnet, refine_head
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Shrink, Steps, ViewGains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
+from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_plan, fit
 from wsipsm.training.losses import soft_loss
 from wsipsm.training.rounds import score_at_scale
 
@@ -41,7 +41,7 @@ class DistilOptions:
     steps: Steps = 3000
     batch: Batch = 6
     crop_px: CropPx = 192
-    """As the student sees it."""
+    """The side of a crop as the student sees it."""
     shrink: Shrink = 2
     """Pixels of the teacher's that are one of the student's, each way."""
     view_gains: ViewGains = (1.0, 1.0, 1.0, 1.0)
@@ -71,7 +71,7 @@ def distil_student(
     options
         Settings.
     progress
-        Told the step, the number of steps and the loss.
+        Called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
 
@@ -98,9 +98,9 @@ def distil_student(
         return soft_loss(trained(shown).float(), target)
 
     student = refine_head(teacher).requires_grad_(True)
-    course = averaged_course(student, draw, loss, options.learning_rate, options.steps)
+    plan = averaged_plan(student, draw, loss, options.learning_rate, options.steps)
     identity = f"distil {options} {digest_state(teacher.state_dict())} {digest_arrays(images)}"
-    fit(course, FitOptions(options.steps, options.seed, keep, identity), progress)
+    fit(plan, FitOptions(options.steps, options.seed, keep, identity), progress)
     return student.cpu().eval()
 
 

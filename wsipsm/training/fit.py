@@ -30,7 +30,7 @@ from wsipsm.training.device import Compute, find_compute
 
 Batch = TypeVar("Batch")
 Progress = Callable[[int, int, float], None]
-"""Told the step, the number of steps and the loss."""
+"""Called with the step, the number of steps and the loss."""
 _AHEAD = 3
 CHECKPOINT_SUFFIX, LOG_SUFFIX = ".checkpoint", ".log.csv"
 
@@ -67,7 +67,7 @@ class FitOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Course(Generic[Batch]):
+class TrainingPlan(Generic[Batch]):
     """What is trained: where batches come from, what the loss is, who changes the weights."""
 
     network: nn.Module
@@ -76,22 +76,22 @@ class Course(Generic[Batch]):
     loss: Callable[[nn.Module, Batch, torch.device], Tensor]
     optimiser: Callable[[nn.Module], Optimizer]
     learning_rate: Callable[[int], float]
-    """Of a step."""
+    """The learning rate of a step."""
     averaged: bool = False
     """Whether the weights given back are a moving average."""
 
 
-def fit(course: Course[Batch], options: FitOptions, progress: Progress | None = None) -> list[float]:
+def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | None = None) -> list[float]:
     """Train a network in place, from its last checkpoint where there is one.
 
     Parameters
     ----------
-    course
+    plan
         What is trained.
     options
         Steps, seed, checkpoint.
     progress
-        Told every step.
+        Called at every step.
 
     Returns
     -------
@@ -105,22 +105,22 @@ def fit(course: Course[Batch], options: FitOptions, progress: Progress | None = 
         When the checkpoint is of another training or architecture, or damaged.
     """
     compute = find_compute()
-    network = course.network.to(compute.device).train()
-    optimiser = course.optimiser(network)
-    average = {k: v.detach().clone() for k, v in network.state_dict().items()} if course.averaged else None
-    losses = _resume(course.network, optimiser, average, options)
+    network = plan.network.to(compute.device).train()
+    optimiser = plan.optimiser(network)
+    average = {k: v.detach().clone() for k, v in network.state_dict().items()} if plan.averaged else None
+    losses = _resume(plan.network, optimiser, average, options)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast == torch.float16)
     trained = _spread(network, compute)
-    with _open_ahead(course.draw, options, compute, len(losses)) as batches:
+    with _open_ahead(plan.draw, options, compute, len(losses)) as batches:
         saved = time.monotonic()
         for step in range(len(losses), options.steps):
-            _set_learning_rate(optimiser, course.learning_rate(step))
+            _set_learning_rate(optimiser, plan.learning_rate(step))
             with compute.casting():
-                loss = course.loss(trained, next(batches), compute.device)
-            told = float(loss.detach())
-            if not math.isfinite(told):
+                loss = plan.loss(trained, next(batches), compute.device)
+            value = float(loss.detach())
+            if not math.isfinite(value):
                 raise WsipsmError(
-                    f"training: the loss is {told:g} at step {step}; a number is needed. Try another --seed, or a "
+                    f"training: the loss is {value:g} at step {step}; a number is needed. Try another --seed, or a "
                     "lower learning rate."
                 )
             optimiser.zero_grad()
@@ -129,9 +129,9 @@ def fit(course: Course[Batch], options: FitOptions, progress: Progress | None = 
             scaler.update()
             if average is not None:
                 _update_average(average, network, step)
-            losses.append(told)
+            losses.append(value)
             if progress is not None:
-                progress(step, options.steps, told)
+                progress(step, options.steps, value)
             if time.monotonic() - saved > options.checkpoint_s or step == options.steps - 1:
                 _keep(options, losses, network, optimiser, average, compute)
                 saved = time.monotonic()
@@ -156,25 +156,25 @@ def one_cycle(peak: float, steps: int, warm_share: float = 0.1) -> Callable[[int
     return rate
 
 
-def averaged_course(
+def averaged_plan(
     network: nn.Module,
     draw: Callable[[Draw], Batch],
     loss: Callable[[nn.Module, Batch, torch.device], Tensor],
     learning_rate: float,
     steps: int,
-) -> Course[Batch]:
-    """Give the course of every nucleus network: AdamW, one cycle of the learning rate, averaged weights.
+) -> TrainingPlan[Batch]:
+    """Give the plan of every nucleus network: AdamW, one cycle of the learning rate, averaged weights.
 
     Parameters
     ----------
     network, draw, loss
-        As for :class:`Course`.
+        As for :class:`TrainingPlan`.
     learning_rate
         The highest.
     steps
         Of the whole training.
     """
-    return Course(
+    return TrainingPlan(
         network=network,
         draw=draw,
         loss=loss,

@@ -57,7 +57,7 @@ class PasteOptions:
     """How many nuclei are pasted, and how they are changed."""
 
     share: Share = 0.85
-    """Of crops that get any."""
+    """The share of crops that get any."""
     most: NonNegativeInt = 40
     """Tries a crop; places that would hide another nucleus are given up."""
     touching: Share = 0.7
@@ -67,9 +67,9 @@ class PasteOptions:
     pale: Share = 0.2
     """The rest stay as they are, a little lighter or darker."""
     log_scale: Span = (-0.6, 0.5)
-    """Of the size of plain and pale ones, natural logarithm."""
+    """The natural logarithm of how much larger plain and pale ones become."""
     open_log_scale: Span = (-0.2, 0.8)
-    """Of vesicular and clumped ones, which are larger than what they are made from."""
+    """The same of vesicular and clumped ones, which are larger than what they are made from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def draw_patches(path: Path, mpp: float | None, stain: Stain | None, seed: int, 
     mpp
         Its pixel size, um/px, where the file states none.
     stain
-        None: told from colour.
+        None: found from the colours.
     seed
         Of where patches lie.
     working_mpp

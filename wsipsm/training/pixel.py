@@ -16,7 +16,7 @@ from wsipsm.models.padding import pad_aligned
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
 from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
 from wsipsm.training.checkpoint import load_trunk
-from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit
+from wsipsm.training.fit import Draw, FitOptions, Progress, TrainingPlan, fit
 
 PixelLoss: TypeAlias = Callable[[Tensor, Sequence[Tensor]], Tensor]
 """Logits (n, classes, h, w) and target planes (n, h, w) to a loss."""
@@ -71,7 +71,7 @@ def train_pixels(
     options
         Settings.
     progress
-        Told the step, the number of steps and the loss.
+        Called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix.
     identity
@@ -101,14 +101,14 @@ def train_pixels(
     network = ResnetUnet(n_classes, options.seed)
     if options.encoder_weights is not None:
         load_trunk(network.encoder, options.encoder_weights, "torchvision's resnet34")
-    course = Course(
+    plan = TrainingPlan(
         network=network,
         draw=draw,
         loss=batch_loss,
         optimiser=lambda module: torch.optim.Adam(module.parameters(), lr=options.learning_rate),
         learning_rate=lambda step: options.learning_rate,
     )
-    fit(course, FitOptions(options.steps, options.seed, keep, f"{options} {n_classes} {identity}"), progress)
+    fit(plan, FitOptions(options.steps, options.seed, keep, f"{options} {n_classes} {identity}"), progress)
     return network
 
 

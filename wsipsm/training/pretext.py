@@ -27,7 +27,7 @@ from wsipsm.psm.pretext import (
     turned,
 )
 from wsipsm.training.checkpoint import digest_arrays, digest_state, load_trunk
-from wsipsm.training.fit import Course, Draw, FitOptions, Progress, fit
+from wsipsm.training.fit import Draw, FitOptions, Progress, TrainingPlan, fit
 
 _COLLAPSED = 1e-3
 
@@ -46,7 +46,7 @@ class PretextOptions:
     network: str = SMALL_NETWORK
     embedding_size: int = EMBEDDING_SIZE
     margin: float = 10.0
-    """Of Eq. 1."""
+    """The margin of Eq. 1."""
     weights: Path | None = None
     """Safetensors of the network's own names, taken before training; needed for ImageNet weights."""
 
@@ -109,7 +109,7 @@ def train_pretext(
     options
         Settings; two runs on the same CPU with the same settings give the same weights.
     progress
-        Told the step, the number of steps and the loss.
+        Called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
 
@@ -146,7 +146,7 @@ def train_pretext(
     # Untrained weights stay as they are; only their batch-norm statistics move, and ImageNet's do not even that.
     learning_rate = 0.0 if options.pretext in UNTRAINED else options.learning_rate
     steps = 0 if options.pretext == Pretext.IMAGENET else options.steps
-    course = Course(
+    plan = TrainingPlan(
         network=task,
         draw=draw,
         loss=loss,
@@ -154,8 +154,8 @@ def train_pretext(
         learning_rate=lambda step: learning_rate,
     )
     identity = f"{options} {digest_state(task.state_dict())} {digest_arrays(images)}"
-    losses = fit(course, FitOptions(steps, options.seed, keep, identity), progress)
-    # Measured anew, so that a training that went on from a checkpoint tells the same.
+    losses = fit(plan, FitOptions(steps, options.seed, keep, identity), progress)
+    # Measured anew, so that a training that went on from a checkpoint gives the same.
     spread = _measure_spread(network, _draw_views(images, options, _first(options)))
     return network.eval(), PretextLog(tuple(losses), spread, collapsed=spread < _COLLAPSED)
 
@@ -183,7 +183,7 @@ def _draw_views(images: Sequence[NDArray[np.uint8]], options: PretextOptions, so
         other = (index + int(source.rng.integers(1, max(2, len(images))))) % len(images)
         negatives.append(_crop(images[other], side, source.rng))
     anchor, negative = torch.stack(anchors), torch.stack(negatives)
-    # Rotation is told from upright too; the others need a view that differs.
+    # Rotation is known from upright too; the others need a view that differs.
     lowest = 0 if options.pretext == Pretext.ROTATION else 1
     turns = torch.from_numpy(source.rng.integers(lowest, N_TURNS, size=batch))
     return _Views(anchor, turned(anchor, turns), negative, turns)

@@ -38,7 +38,7 @@ class StainedImage:
 
 
 def make_pseudo_labels(
-    images: Sequence[StainedImage], stain: Stain, seed: int, tell: Callable[[str], None], beta: float | None = None
+    images: Sequence[StainedImage], stain: Stain, seed: int, report: Callable[[str], None], beta: float | None = None
 ) -> list[PseudoLabelledImage]:
     """Make pseudo labels for a set of images, from their pixels alone.
 
@@ -50,7 +50,7 @@ def make_pseudo_labels(
         Of all of them.
     seed
         Of the pretext and of K-means.
-    tell
+    report
         Given a line now and then.
     beta
         Weight of the stain against the self-activation map (Eq. 5); None: the paper's; infinite: the stain alone.
@@ -63,7 +63,7 @@ def make_pseudo_labels(
     pixels = [image.rgb for image in images]
     network, log = train_pretext(pixels, PretextOptions(seed=seed))
     state = "collapsed: its maps say little" if log.collapsed else f"embedding spread {log.spread:.3f}"
-    tell(f"pretext: loss {log.losses[0]:.2f} to {log.losses[-1]:.2f}, {state}")
+    report(f"pretext: loss {log.losses[0]:.2f} to {log.losses[-1]:.2f}, {state}")
     weights = activation_weights(network, [central_patch(rgb, _PATCH_PX) for rgb in pixels[:_MAX_PATCHES]])
     raw = [self_activation_map(network, weights, rgb) for rgb in pixels]
     dark = [optical_density(image.rgb, image.profile.background)[..., 0] for image in images]
@@ -74,7 +74,7 @@ def make_pseudo_labels(
     labelled: list[PseudoLabelledImage] = []
     for image, label in zip(images, map_images(label_image, given, len(images)), strict=True):
         labelled.append(PseudoLabelledImage(image.rgb, label))
-        tell(f"pseudo labels {len(labelled)}/{len(images)}: {len(label.points_xy)} nuclei kept")
+        report(f"pseudo labels {len(labelled)}/{len(images)}: {len(label.points_xy)} nuclei kept")
     return labelled
 
 

@@ -40,7 +40,7 @@ class ImageSource(_Settings):
     files: Annotated[tuple[str, ...], Field(min_length=1)]
     """Patterns below the data folder, such as `monuseg/train/images/*.tif`; `**` goes through folders."""
     name: Annotated[str, Field(min_length=1)]
-    """As the model card names them; sources of one name and terms are one entry there."""
+    """The name in the model card; sources of one name and terms are one entry there."""
     terms: str = OWN_TERMS
     mpp: Positive | None = None
     """Pixel size, um/px, in place of the file's; needed where the file states none."""
@@ -91,7 +91,7 @@ class Recipe(_Settings):
 
     stain: Stain
     seed: NonNegativeInt = 0
-    """Of everything random."""
+    """The seed of everything random."""
     sources: tuple[ImageSource, ...] = ()
     """Images below a data folder; none: those that the command names."""
     hold_back_every: NonNegativeInt = 5
@@ -111,7 +111,7 @@ class Recipe(_Settings):
     distil: DistilOptions | None = None
     """A faster student at coarser pixels; None: the model is the network itself. The seed is added to the recipe's."""
     distilled_min_distance: Score | None = None
-    """In place of `decode.min_distance` for the faster student: coarse pixels show less of a small nucleus' middle."""
+    """The faster student's `decode.min_distance`: coarse pixels show less of a small nucleus' middle."""
     decode: DecodeSettings = DecodeSettings()
 
     @model_validator(mode="after")

@@ -73,7 +73,8 @@ def make_recipe(
         key = ".".join(str(part) for part in first["loc"])
         given = f"{key} = {first['input']!r}: " if key else ""
         reason = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{source or 'recipe'}: {given}{reason}. {_SEE}.") from error
+        where = f"{source or 'recipe'}" if "stain" in settings else f"{source or 'recipe'} for {stain.value}"
+        raise UsageError(f"{where}: {given}{reason}. {_SEE}.") from error
 
 
 def _laid_over(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:

@@ -45,7 +45,7 @@ class RoundOptions:
     maybe: Score = 0.5
     """Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
     opening_share: OpeningShare = 0.18
-    """Of outlines, as in the model card."""
+    """How outlines are opened, as in the model card."""
     min_distance: Score = 0.5
     """Likewise: what the network sees no whole nucleus in teaches nothing."""
     input_sigma_px: Sigma = 0.0
@@ -61,7 +61,7 @@ def relabel_images(
     network: NucleusUnet,
     mpp: float,
     options: RoundOptions,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> list[PseudoLabelledImage]:
     """Make the pseudo labels of another self-training round from what a network sees in the images.
 
@@ -75,7 +75,7 @@ def relabel_images(
         Of the images, um/px.
     options
         Settings.
-    tell
+    report
         Given a line an image.
 
     Returns
@@ -91,7 +91,7 @@ def relabel_images(
     for labelled in map_images(_relabel, seen, len(images)):
         made.append(labelled)
         kept, pasted = len(labelled.label.points_xy), len(labelled.cutouts)
-        tell(f"pseudo labels {len(made)}/{len(images)}: {kept} nuclei kept, {pasted} to paste")
+        report(f"pseudo labels {len(made)}/{len(images)}: {kept} nuclei kept, {pasted} to paste")
     return made
 
 

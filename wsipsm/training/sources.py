@@ -34,7 +34,7 @@ class SourceImage:
     image: StainedImage
     file: Path
     name: str
-    """As the model card names its source."""
+    """The name of its source in the model card."""
     terms: str
 
 
@@ -44,7 +44,7 @@ class GatheredImages:
 
     images: list[SourceImage]
     consistency: list[SourceImage]
-    """For consistency distillation alone; their stains are not used."""
+    """Further images for consistency distillation alone; their stains are not used."""
 
 
 def find_files(source: ImageSource, data: Path) -> list[Path]:
@@ -123,7 +123,7 @@ def gather_named(
     return chosen, images
 
 
-def told_sources(images: Iterable[SourceImage]) -> tuple[DataSource, ...]:
+def card_sources(images: Iterable[SourceImage]) -> tuple[DataSource, ...]:
     """Give the model card's entries for images: one for each name and terms, in order."""
     counted = Counter((image.name, image.terms) for image in images)
     return tuple(DataSource(name=name, n_images=n, terms=terms) for (name, terms), n in counted.items())

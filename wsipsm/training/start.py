@@ -27,9 +27,9 @@ class Start:
     """Weights that a training starts from."""
 
     name: str
-    """As the new model's card names them."""
+    """The name that the new model's card gives."""
     weights: dict[str, Tensor]
-    """By name; empty: all are random."""
+    """The weights by name; empty: all are random."""
     card: ModelCard | None = None
     """None: the weights are no model that finds nuclei."""
 

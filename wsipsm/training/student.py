@@ -20,7 +20,7 @@ from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel, normalised_distance
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains, turn
 from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Share, Sigma, Steps
-from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_course, fit
+from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_plan, fit
 from wsipsm.training.losses import ROBUSTNESS, student_loss
 from wsipsm.training.paste import Canvas, Cutout, PasteOptions, paste_nuclei, to_density, to_rgb
 
@@ -38,7 +38,7 @@ class StudentOptions:
     """Smoothing of the input, as the card will have it."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     paste: PasteOptions = field(default_factory=PasteOptions)
-    """Of images that have cutouts."""
+    """How nuclei are pasted into images that have cutouts."""
     robustness: Share = ROBUSTNESS
     """q of the generalised cross-entropy on nucleus and positive."""
 
@@ -78,7 +78,7 @@ def train_student(
     start
         Weights to start from, by name; those that fit are taken, others stay random.
     progress
-        Told the step, the number of steps and the loss.
+        Called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
     identity
@@ -111,8 +111,8 @@ def train_student(
         nucleus, distance, positive = (target.to(device) for target in targets)
         return student_loss(trained(rgb.to(device)).float(), nucleus, distance, positive, options.robustness)
 
-    course = averaged_course(network, draw, loss, options.learning_rate, options.steps)
-    fit(course, FitOptions(options.steps, options.seed, keep, f"{options} {n_outputs} {identity}"), progress)
+    plan = averaged_plan(network, draw, loss, options.learning_rate, options.steps)
+    fit(plan, FitOptions(options.steps, options.seed, keep, f"{options} {n_outputs} {identity}"), progress)
     return network.cpu()
 
 

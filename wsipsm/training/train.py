@@ -17,13 +17,13 @@ from wsipsm.training.chain import Chain
 from wsipsm.training.compare import Comparison, Split, compare_models, hold_back
 from wsipsm.training.recipe import OWN_TERMS, WORKING_MPP, Recipe
 from wsipsm.training.recipe_file import make_recipe, read_recipe_settings
-from wsipsm.training.sources import GatheredImages, gather_below, gather_named, told_sources
+from wsipsm.training.sources import GatheredImages, card_sources, gather_below, gather_named
 from wsipsm.training.start import AUTO, Start, check_start, load_compared, load_start
 
 NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
 """Of NucleusUnet, as ``models.weights.measure_reach`` finds them; a test compares."""
 _FINE = "nucleus-unet-fine"
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ class TrainRequest:
     stain: Stain | None = None
     """None: the recipe's, or what most of the sources look like."""
     steps: int | None = None
-    """Of the first round; None: the recipe's."""
+    """The steps of the first round; None: the recipe's."""
     seed: int | None = None
-    """Of everything random; None: the recipe's, or 0."""
+    """The seed of everything random; None: the recipe's, or 0."""
     mpp: float | None = None
     """Pixel size of sources that state none, um/px."""
     init: str = AUTO
@@ -49,9 +49,9 @@ class TrainRequest:
     work: Path | None = None
     """Folder that keeps every finished training; None: a hidden one beside the model, removed at the end."""
     name: str | None = None
-    """Of the model; None: the file's stem."""
+    """The model's name; None: the file's stem."""
     terms: str = OWN_TERMS
-    """Of the pixels of ``sources``, for the card."""
+    """The terms of the pixels of ``sources``, for the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def train_model(
     seed: int | None,
     mpp: float | None,
     init: str,
-    tell: Tell,
+    report: Report,
     name: str | None = None,
     terms: str = OWN_TERMS,
     recipe: Path | None = None,
@@ -100,7 +100,7 @@ def train_model(
     init
         'auto' starts from the shipped model of the stain, 'random' from nothing, else a model with its card, or the
         weights of an encoder.
-    tell
+    report
         Given a line now and then.
     name
         Of the model; None: the file's stem.
@@ -134,10 +134,10 @@ def train_model(
         name=name,
         terms=terms,
     )
-    return follow_recipe(request, out, tell).card
+    return follow_recipe(request, out, report).card
 
 
-def follow_recipe(request: TrainRequest, out: Path, tell: Tell) -> TrainedModel:
+def follow_recipe(request: TrainRequest, out: Path, report: Report) -> TrainedModel:
     """Train a model as asked for, compare it with its start, and write it with its card.
 
     Parameters
@@ -146,7 +146,7 @@ def follow_recipe(request: TrainRequest, out: Path, tell: Tell) -> TrainedModel:
         What the user chose.
     out
         Safetensors file to write; the card goes beside it.
-    tell
+    report
         Given a line now and then.
 
     Raises
@@ -157,22 +157,22 @@ def follow_recipe(request: TrainRequest, out: Path, tell: Tell) -> TrainedModel:
     possible = _possible_recipes(request)
     known = next(iter(possible)) if len(possible) == 1 else None
     start = load_start(request.init, known)
-    if start is not None:
-        for recipe in possible.values():
-            check_start(start, recipe)
+    if start is not None and known is not None:
+        check_start(start, possible[known])  # before any pixel is read
     stain, images = _gather(request, possible, known)
     recipe = possible[stain]
-    tell(f"{len(images.images)} images of {stain.value} from {len({one.file for one in images.images})} sources")
+    report(f"{len(images.images)} images of {stain.value} from {len({one.file for one in images.images})} sources")
     start = start or load_start(request.init, stain)
     assert start is not None  # the stain is known now
+    check_start(start, recipe)
     split = hold_back(images.images, recipe.hold_back_every)
-    tell(split.told)
+    report(split.note)
     folder = request.work or _hidden_folder(out)
     chain = Chain(
-        folder, recipe, [one.image for one in split.trained], [one.image.rgb for one in images.consistency], tell
+        folder, recipe, [one.image for one in split.trained], [one.image.rgb for one in images.consistency], report
     )
     network = chain.run(start.weights)
-    facts = _Facts(request, recipe, start, told_sources([*split.trained, *images.consistency]))
+    facts = _Facts(request, recipe, start, card_sources([*split.trained, *images.consistency]))
     card = facts.card(request.name or out.stem)
     comparison = _compare(network, card, load_compared(start, stain), split)
     written = save_model(
@@ -184,7 +184,7 @@ def follow_recipe(request: TrainRequest, out: Path, tell: Tell) -> TrainedModel:
 
 
 def _possible_recipes(request: TrainRequest) -> dict[Stain, Recipe]:
-    """Give the recipe, or, where the stain is told from the pixels, that of each; every setting is checked here."""
+    """Give the recipe, or, where the stain is found from the pixels, that of each; every setting is checked here."""
     settings = {} if request.recipe is None else read_recipe_settings(request.recipe)
     stated = Stain(str(settings["stain"])) if "stain" in settings else None
     if request.stain and stated and request.stain != stated:
