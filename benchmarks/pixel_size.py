@@ -22,8 +22,7 @@ from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
 from wsipsm.stages.picture_size import check_picture_size
-from wsipsm.stain import detect_stain
-from wsipsm.tissue import find_slide_tissue, sample_tissue
+from wsipsm.tissue import find_slide_tissue
 
 
 def check_image(path: Path, mpp: float) -> Finding:
@@ -31,8 +30,7 @@ def check_image(path: Path, mpp: float) -> Finding:
     with open_slide(path, mpp, identify=False) as slide:
         thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
         tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
-        stain = detect_stain(sample_tissue(slide, tissue, seed=0).pixels).stain
-        return check_picture_size(slide, thumbnail, tissue, stain)[0]
+        return check_picture_size(slide, thumbnail, tissue)[0]
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
-"""Fits the rulers of the pixel-size check for the shipped weights, and tells what they do on sets not fitted.
+"""Fits the ruler of the pixel-size check for the shipped weights, and tells what it does on sets that it has not seen.
 
-    python benchmarks/pixel_size_fit.py see DATA SEEN --every 2
+    python benchmarks/pixel_size_fit.py see DATA SEEN --most 60
     python benchmarks/pixel_size_fit.py fit SEEN
 
-``see`` searches the images of DATA (laid out as for ``pixel_size.py``) at every step, by far the longest part, and
-keeps what it found in the folder SEEN, a file an image; it goes on where it was stopped. ``fit`` prints the rows of
-``wsipsm.quality.pixel_size.RULERS`` fitted on all sets, and the flags of rulers fitted on every other set on the sets
-left out.
+DATA holds ``sizes.csv`` with the columns ``file``, ``um_per_px``, ``set`` and ``source``; files are named from that
+folder, or by their whole path; sets of one source (the same slides, or the same laboratory) are left out together.
+``see`` describes patches of the images, and of some drawn ones, at many assumed pixel sizes, by far the longest part,
+and keeps that in the folder SEEN, a file an image; it goes on where it was stopped. ``fit`` writes
+``wsipsm/quality/ruler.json``, fitted on all sets, and prints the flags of rulers that were fitted without the source
+of the image. Nothing is labelled: magnification is all that is learned.
 """
 
 from __future__ import annotations
@@ -14,161 +16,315 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import json
-from collections import defaultdict
-from dataclasses import asdict, dataclass
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from wsipsm.demo.draw import draw_array
 from wsipsm.errors import SlideError
+from wsipsm.geometry import Box
 from wsipsm.keys import Stain
-from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
+from wsipsm.models.describe import Describer, open_describer
+from wsipsm.models.registry import resolve_model
 from wsipsm.quality.pixel_size import (
+    FARTHEST_OCTAVES,
     FLAG_OCTAVES,
+    NEAR_OCTAVES,
     STEPS,
-    NucleiSeen,
-    Ruler,
+    PatchSeen,
     estimate_octaves,
-    features,
 )
+from wsipsm.quality.ruler import RULER_PATH, Ruler, show_nuclei
+from wsipsm.slide.array import ArraySlide
+from wsipsm.slide.base import Slide
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
-from wsipsm.stages.picture_size import N_PATCHES, nuclei_at_every_step
+from wsipsm.stages.picture_size import RULED_MODEL, choose_centres, patch_box, read_patch
 from wsipsm.stain import detect_stain
 from wsipsm.tissue import find_slide_tissue, sample_tissue
+from wsipsm.training.augment import AugmentOptions, compress, jitter_stains
 
-OFFSETS = (-2, -1, 0, 1, 2)
-"""Octaves by which an image is told wrong; all of STEPS must be searched around its true size."""
-RIDGE = 30.0
-NOT_FITTED = ("monuseg HE-712x/713x", "ihc_not_nuclear")
-"""Sets whose own pixel size is doubtful, or whose brown is no nucleus."""
+TOLD = (1.0, 2.0, 0.5, 2.54, 1 / 2.54, 4.0, 0.25)
+"""Stated over true pixel size, of the table; 2.54 is a resolution per cm that is called one per inch."""
+_SHIFT = math.log2(2.54)
+_AS_IT_IS = sorted({float(step) for step in range(-3, 4)} | {side * _SHIFT + k for side in (-1, 1) for k in (-1, 0, 1)})
+"""Octaves from the true to the assumed pixel size, at which three places are seen as they are."""
+_N_AS_IT_IS, _N_CHANGED, _N_STEPS_CHANGED = 3, 4, 5
+_COARSEST_MPP = 1.1
+_CONTEXT_UM = 260.0
+_MIN_PX = 64
+_RIDGE = 0.3
+_NOT_FITTED = ("monuseg HE-712x/713x",)
+"""Images whose stated pixel size is doubtful."""
+_N_DRAWN = 4
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image and what was found in it at each step from its true pixel size."""
+    """An image, and its patches as they were described."""
 
+    name: str
     set_name: str
+    source: str
     stain: Stain
-    steps: dict[int, NucleiSeen]
+    described: NDArray[np.float32]
+    """Shape (patches, 3, channels)."""
+    octaves: NDArray[np.float64]
+    """From the true pixel size to the assumed one."""
+    place: NDArray[np.int64]
+    side_px: NDArray[np.int64]
+    """The shorter one of the patch."""
+    changed: NDArray[np.bool_]
+    """Whether colours, sharpness or native pixel size were changed at random."""
+    score: NDArray[np.float64]
+    """Mean nucleus score."""
 
 
-def see(data: Path, kept: Path, every: int) -> None:
-    """Search the images."""
+def see(data: Path, kept: Path, most: int) -> None:
+    """Describe images, at most so many of a set, spread over it."""
     kept.mkdir(parents=True, exist_ok=True)
-    with (data / "sizes.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row["set"]] += 1
-        target = kept / (hashlib.sha256(row["file"].encode()).hexdigest()[:16] + ".json")
-        # Small sets are taken whole.
-        is_large = sum(other["set"] == row["set"] for other in rows) > 8
-        if target.exists() or (is_large and counts[row["set"]] % every):
+    torch.set_num_threads(1)
+    weights, card = resolve_model(RULED_MODEL)
+    describer = open_describer(weights, card)
+    for key, set_name, source, opened in _sources(data, most):
+        target = kept / (hashlib.sha256(key.encode()).hexdigest()[:16] + ".npz")
+        if target.exists():
             continue
         try:
-            with open_slide(data / row["file"], float(row["um_per_px"]), identify=False) as slide:
-                thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
-                tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
-                stain = detect_stain(sample_tissue(slide, tissue, seed=0).pixels).stain
-                found = nuclei_at_every_step(slide, thumbnail, tissue, stain, N_PATCHES)
+            with opened() as slide:
+                values = _describe_slide(slide, describer, int(target.stem[:8], 16))
         except SlideError as error:
             print(error, flush=True)
             continue
-        lists = {
-            step: {key: np.asarray(value).tolist() for key, value in asdict(seen).items()}
-            for step, seen in found.items()
-        }
-        target.write_text(json.dumps({"set": row["set"], "stain": str(stain), "steps": lists}))
-        print(row["set"], Path(row["file"]).name, flush=True)
+        part = target.with_suffix(".part")
+        with part.open("wb") as stream:
+            np.savez_compressed(stream, name=key, set_name=set_name, source=source, **values)
+        part.rename(target)
+        print(set_name, Path(key).name, flush=True)
+
+
+def _sources(data: Path, most: int) -> Iterator[tuple[str, str, str, Callable[[], AbstractContextManager[Slide]]]]:
+    with (data / "sizes.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    by_set: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        by_set[row["set"]].append(row)
+    chosen = [mine[int(i)] for mine in by_set.values() for i in np.linspace(0, len(mine) - 1, min(most, len(mine)))]
+    for seed in range(_N_DRAWN):
+        for stain in Stain:
+            drawn, _ = draw_array(seed=seed, size=(1200, 1000), n_nuclei=400, stain=stain)
+            yield f"drawn {stain} {seed}", "drawn", "drawn", lambda drawn=drawn: ArraySlide(drawn, 0.25)
+    # In a random order, so that what was seen so far is of all sets.
+    for row in np.random.default_rng(1).permutation(np.array(chosen, dtype=object)):
+        path, mpp = data / row["file"], float(row["um_per_px"])
+        yield row["file"], row["set"], row["source"], lambda path=path, mpp=mpp: open_slide(path, mpp, identify=False)
+
+
+def _describe_slide(slide: Slide, describer: Describer, seed: int) -> dict[str, object]:
+    thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
+    tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)
+    stain = detect_stain(sample_tissue(slide, tissue, seed=0).pixels).stain
+    centres = choose_centres(slide.info, thumbnail, tissue, seed=0).tolist()
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[NDArray[np.float32], float, int, int, bool]] = []
+    for place, centre in enumerate(centres[:_N_AS_IT_IS]):
+        rows += [(*one, place, False) for one in _describe_place(slide, centre, _AS_IT_IS, describer)]
+    for place in range(_N_AS_IT_IS, _N_AS_IT_IS + _N_CHANGED):
+        changed, centre = _change(slide, centres[place % len(centres)], rng)
+        steps = np.arange(_N_STEPS_CHANGED) - 3 + rng.random()
+        rows += [(*one, place, True) for one in _describe_place(changed, centre, steps.tolist(), describer)]
+    described, octaves, sides, places, are_changed = zip(*rows, strict=True)
+    nucleus = describer.card.outputs.index("nucleus") - len(describer.card.outputs)
+    return {
+        "stain": str(stain),
+        "described": np.stack(described),
+        "octaves": np.array(octaves),
+        "place": np.array(places),
+        "side_px": np.array(sides),
+        "changed": np.array(are_changed),
+        "score": np.stack(described)[:, 0, nucleus],
+    }
+
+
+def _describe_place(
+    slide: Slide, centre_px0: list[float], steps: list[float], describer: Describer
+) -> Iterator[tuple[NDArray[np.float32], float, int]]:
+    assert slide.info.mpp is not None
+    for step in steps:
+        scale = describer.card.mpp / (slide.info.mpp * 2.0**step)
+        box = patch_box(slide, centre_px0, scale, describer.card.stride)
+        if box is not None:
+            rgb = show_nuclei(read_patch(slide, box, scale))
+            yield describer.describe(rgb), step, min(box.width, box.height)
+
+
+def _change(slide: Slide, centre_px0: list[float], rng: np.random.Generator) -> tuple[ArraySlide, list[float]]:
+    """Take the surroundings of a point, as another scanner and laboratory might have made them."""
+    mpp, content = slide.info.mpp, SlideFrame.of(slide.info).content
+    assert mpp is not None
+    side = int(min(max(content.width, content.height), _CONTEXT_UM / mpp))
+    left, top = (
+        int(np.clip(at - side // 2, low, max(low, high - side)))
+        for at, low, high in zip(centre_px0, (content.x, content.y), (content.right, content.bottom), strict=True)
+    )
+    box = Box(left, top, min(side, content.right - left), min(side, content.bottom - top))
+    rgb = np.ascontiguousarray(slide.read_level(0, box))
+    coarser = 1.0
+    coarsest = min(_COARSEST_MPP / mpp, min(box.width, box.height) / 160)
+    if rng.random() < 0.6 and coarsest > 1.05:
+        coarser = math.exp(rng.uniform(0, math.log(coarsest)))
+        size = round(box.width / coarser), round(box.height / coarser)
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if rng.random() < 0.85:
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 31)))
+        batch = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+        changed = jitter_stains(batch, AugmentOptions(), generator)[0].permute(1, 2, 0)
+        rgb = compress(np.ascontiguousarray(changed.round().numpy().astype(np.uint8)), AugmentOptions(), rng)
+    centre = [(centre_px0[0] - left) / coarser, (centre_px0[1] - top) / coarser]
+    return ArraySlide(np.ascontiguousarray(rgb), mpp * coarser), centre
 
 
 def read_seen(kept: Path) -> list[Image]:
     """Read what ``see`` kept."""
     images = []
-    for path in sorted(kept.glob("*.json")):
-        values = json.loads(path.read_text())
-        steps = {
-            int(step): NucleiSeen(
-                np.asarray(one["area_um2"], dtype=np.float64),
-                np.asarray(one["probability"], dtype=np.float64),
-                np.asarray(one["distance"], dtype=np.float64),
-                float(one["searched_um2"]),
-            )
-            for step, one in values["steps"].items()
-        }
-        images.append(Image(values["set"], Stain(values["stain"]), steps))
+    for path in sorted(kept.glob("*.npz")):
+        with np.load(path) as values:
+            texts = {name: str(values[name]) for name in ("name", "set_name", "source")}
+            arrays = {name: values[name] for name in ("described", "octaves", "place", "side_px", "changed", "score")}
+            images.append(Image(stain=Stain(str(values["stain"])), **texts, **arrays))
     return images
 
 
-def told_wrong(image: Image, offset: int) -> dict[int, NucleiSeen]:
-    """Give what a check finds where the stated size is 2 to the power of ``offset`` times the true one."""
-    return {step: image.steps[step + offset] for step in STEPS if step + offset in image.steps}
+@dataclass
+class Moments:
+    """Weighted sums of the figures of one source: rulers without any source are made from those of the others."""
+
+    weight: float
+    x: NDArray[np.float64]
+    xx: NDArray[np.float64]
+    y: float
+    xy: NDArray[np.float64]
 
 
-def fit_ruler(images: list[Image], stain: Stain) -> Ruler:
-    """Fit by ridge regression, every set weighing as the square root of its size."""
-    rows: list[NDArray[np.float64]] = []
-    octaves: list[float] = []
-    sets: list[str] = []
+def moments(images: list[Image]) -> Moments:
+    """Sum over images; a set weighs as the square root of its number of images."""
+    counts = Counter(image.set_name for image in images)
+    sums: list[Moments] = []
     for image in images:
-        for centre in OFFSETS:
-            window = [image.steps.get(centre + side) for side in (-1, 0, 1)]
-            known = [seen for seen in window if seen is not None]
-            counts = [len(seen.area_um2) for seen in known]
-            if len(known) < 3 or sum(counts) < 12 or counts[1] < 5:
-                continue
-            rows.append(np.concatenate([features(seen) for seen in known]))
-            octaves.append(-float(centre))
-            sets.append(image.set_name)
-    x, y, names = np.asarray(rows), np.asarray(octaves), np.asarray(sets)
-    weight = np.array([1 / np.sqrt(np.sum(names == name)) for name in names]) * np.where(np.abs(y) <= 1, 1.0, 0.6)
-    weight /= weight.mean()
-    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
-    design = np.column_stack([(x - mean) / spread, np.ones(len(x))])
-    penalty = RIDGE * np.diag([1.0] * x.shape[1] + [0.0])
-    solved = np.linalg.solve((design * weight[:, None]).T @ design + penalty, (design * weight[:, None]).T @ y)
-    slopes = solved[:-1] / spread
-    table = tuple(tuple(float(v) for v in np.round(row, 4)) for row in slopes.reshape(3, -1))
-    sha256 = resolve_model(DEFAULT_MODELS[stain])[1].sha256
-    return Ruler(sha256, table, round(float(solved[-1] - slopes @ mean), 4))
+        used = image.side_px >= _MIN_PX
+        x = image.described[used].reshape(int(used.sum()), -1).astype(np.float64)
+        y = -image.octaves[used]
+        weight = np.where(np.abs(y) <= 1.6, 1.0, 0.6) / max(len(y), 1) / math.sqrt(counts[image.set_name])
+        weighted = x * weight[:, None]
+        sums.append(Moments(weight.sum(), weighted.sum(axis=0), weighted.T @ x, weight @ y, weighted.T @ y))
+    return add(sums)
 
 
-def flags(images: list[Image], ruler: Ruler, offset: int) -> tuple[int, int, int]:
-    """Count images, flags and unknowns where each states its size 2 to the power of ``offset`` too large."""
-    found = [estimate_octaves(told_wrong(image, offset), ruler) for image in images]
-    known = [value for value in found if value is not None]
-    return len(found), sum(abs(value) >= FLAG_OCTAVES for value in known), len(found) - len(known)
+def add(parts: list[Moments]) -> Moments:
+    """Put sums together."""
+    return Moments(*(sum(getattr(one, name) for one in parts) for name in ("weight", "x", "xx", "y", "xy")))
+
+
+def fit_ruler(sums: Moments, sha256: str) -> Ruler:
+    """Solve the ridge regression of octaves on standardised figures."""
+    mean, level = sums.x / sums.weight, sums.y / sums.weight
+    covariance = sums.xx / sums.weight - np.outer(mean, mean)
+    spread = np.sqrt(np.maximum(np.diag(covariance), 0)) + 1e-3
+    correlation = covariance / np.outer(spread, spread)
+    target = (sums.xy / sums.weight - mean * level) / spread
+    slopes = np.linalg.solve(correlation + _RIDGE * np.eye(len(mean)), target)
+    return Ruler(sha256, mean, spread, slopes, float(level))
+
+
+def told_wrong(image: Image, ruler: Ruler, factor: float) -> float | None:
+    """Do what a check does, on the patches kept, where the stated size is ``factor`` times the true one."""
+    told = math.log2(factor)
+
+    def look(centre: float) -> float | None:
+        near = np.abs(image.octaves[:, None] - centre - np.array(STEPS)).min(axis=1) < 1e-6
+        kept = np.flatnonzero(near & ~image.changed)
+        seen = [
+            PatchSeen(int(image.place[i]), float(image.octaves[i]) - told, image.described[i], float(image.score[i]))
+            for i in kept
+        ]
+        return estimate_octaves(seen, ruler) if seen else None
+
+    octaves = look(told)
+    if octaves is None or abs(octaves) <= NEAR_OCTAVES:
+        return octaves
+    # A check looks again around its estimate; kept are whole octaves from the truth.
+    return look(min(max(round(told + octaves), -FARTHEST_OCTAVES), FARTHEST_OCTAVES))
+
+
+def fit(kept: Path) -> None:
+    """Write the ruler, and print what rulers without a source say of it."""
+    images = read_seen(kept)
+    sha256 = resolve_model(RULED_MODEL)[1].sha256
+    fitted = [image for image in images if image.set_name not in _NOT_FITTED]
+    sums = {source: moments([image for image in fitted if image.source == source]) for source in _names(fitted)}
+    RULER_PATH.write_bytes(fit_ruler(add(list(sums.values())), sha256).to_json())
+    found: dict[str, list[float | None]] = {}
+    for source in _names(images):
+        ruler = fit_ruler(add([one for name, one in sums.items() if name != source]), sha256)
+        for image in images:
+            if image.source == source:
+                found[image.name] = [told_wrong(image, ruler, factor) for factor in TOLD]
+    _print_table(images, found)
+
+
+def _names(images: list[Image]) -> list[str]:
+    return sorted({image.source for image in images})
+
+
+def _print_table(images: list[Image], found: dict[str, list[float | None]]) -> None:
+    """Print a row for every set and stain, and one for all; flags by ``FLAG_OCTAVES``."""
+    print(
+        "| set | stain | n | unknown | fits / true: least, median, most | "
+        + " | ".join(f"flagged at {factor:.3g}" for factor in TOLD)
+        + " |",
+        "|---" * (5 + len(TOLD)) + "|",
+        sep="\n",
+    )
+    groups = [(image.set_name, image.stain) for image in images]
+    groups = [*sorted(set(groups)), *(("all but those not fitted", stain) for stain in Stain)]
+    for name, stain in groups:
+        mine = [
+            found[image.name]
+            for image in images
+            if image.stain == stain
+            and (image.set_name == name or (name.startswith("all") and image.set_name not in _NOT_FITTED))
+        ]
+        fits = [2 ** row[0] for row in mine if row[0] is not None]
+        flags = [sum(row[i] is not None and abs(row[i]) >= FLAG_OCTAVES for row in mine) for i in range(len(TOLD))]
+        spread = " ".join(f"{value:.2f}" for value in np.quantile(fits, (0, 0.5, 1))) if fits else "-"
+        cells = [name, stain, len(mine), sum(row[0] is None for row in mine), spread, *flags]
+        print("| " + " | ".join(map(str, cells)) + " |")
 
 
 def main() -> None:
-    """Search or fit."""
+    """Describe or fit."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    searching = commands.add_parser("see")
-    searching.add_argument("data", type=Path)
-    searching.add_argument("seen", type=Path)
-    searching.add_argument("--every", type=int, default=1)
+    seeing = commands.add_parser("see")
+    seeing.add_argument("data", type=Path)
+    seeing.add_argument("seen", type=Path)
+    seeing.add_argument("--most", type=int, default=60)
     fitting = commands.add_parser("fit")
     fitting.add_argument("seen", type=Path)
     chosen = parser.parse_args()
     if chosen.command == "see":
-        see(chosen.data, chosen.seen, chosen.every)
-        return
-    everything = read_seen(chosen.seen)
-    for stain in Stain:
-        images = [image for image in everything if image.stain == stain]
-        fitted = [image for image in images if image.set_name not in NOT_FITTED]
-        print(stain, fit_ruler(fitted, stain))
-        names = sorted({image.set_name for image in images})
-        for half in (0, 1):
-            ruler = fit_ruler([image for image in fitted if names.index(image.set_name) % 2 == half], stain)
-            left_out = [image for image in images if names.index(image.set_name) % 2 != half]
-            counts = {f"{2.0**offset:g} x": flags(left_out, ruler, offset) for offset in (0, 1, -1, 2, -2)}
-            print(f"{stain}, half {half} fitted; of the other (images, flagged, unknown): {counts}")
+        see(chosen.data, chosen.seen, chosen.most)
+    else:
+        fit(chosen.seen)
 
 
 if __name__ == "__main__":

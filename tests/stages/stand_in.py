@@ -1,6 +1,6 @@
 """A network in a few lines, a slide to run it on, and a way to put it where a run meets its network.
 
-``install`` replaces the one seam of the stages; ``dask_setup`` does the same in workers, which load this file.
+``install`` replaces the two seams of the stages; ``dask_setup`` does the same in workers, which load this file.
 """
 
 from __future__ import annotations
@@ -58,6 +58,16 @@ def load_stand_in(weights: str, card: ModelCard, backend: str, threads: int) -> 
     return DarknessPredictor()
 
 
+class NoDescriber:
+    """No ruler of the pixel size is fitted for the stand-in: the check of the picture says so, and reads nothing."""
+
+    card = CARD
+
+
+def load_no_describer(weights: str, card: ModelCard) -> NoDescriber:
+    return NoDescriber()
+
+
 def resolve_stand_in(name: str) -> tuple[Path, ModelCard]:
     return Path("stand-in.safetensors"), CARD
 
@@ -65,10 +75,12 @@ def resolve_stand_in(name: str) -> tuple[Path, ModelCard]:
 def install() -> None:
     """Put the stand-in in place, for good: for processes of their own."""
     import wsipsm.stages.block
+    import wsipsm.stages.picture_size
     import wsipsm.stages.plan
     import wsipsm.stages.prepare
 
     wsipsm.stages.block.load_predictor = load_stand_in
+    wsipsm.stages.picture_size.load_describer = load_no_describer  # type: ignore[assignment]
     wsipsm.stages.plan.resolve_model = resolve_stand_in
     wsipsm.stages.prepare.resolve_model = resolve_stand_in
 

@@ -26,7 +26,9 @@ def picture_of(path: Path, mpp: float | None = None) -> Finding:
     return next(finding for finding in describe_slide(path, mpp).findings if finding.name == "pixel_size")
 
 
-@pytest.mark.parametrize(("mpp", "verdict"), [(None, "ok"), (1.0, "flag"), (0.08, "flag")])
+@pytest.mark.parametrize(
+    ("mpp", "verdict"), [(None, "ok"), (0.5, "flag"), (0.635, "flag"), (1.0, "flag"), (0.08, "flag")]
+)
 def test_a_drawn_slide(drawn: Path, mpp: float | None, verdict: str) -> None:
     finding = picture_of(drawn, mpp)
     assert finding.verdict == verdict
@@ -55,7 +57,12 @@ def test_results_that_were_flagged_are_refused_without_being_made_again(drawn: P
         ("aperio-jp2k33005-he-tcga-cr-7395-nompp.svs", 1.0, "ok"),
         ("ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif", None, "ok"),
         ("ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif", 0.577, "flag"),
+        ("ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif", 0.4542, "flag"),
+        ("ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif", 0.0894, "flag"),
         ("aperio-jpeg-he-skin-cmu1-small-region.svs", None, "ok"),
+        ("aperio-jpeg-he-skin-cmu1-small-region.svs", 1.0, "flag"),
+        ("ometiff-he-tma-core-instanseg.ome.tif", None, "ok"),
+        ("aperio-jp2k33003-ihc-dab-luna-1065626.svs", None, "ok"),
     ],
 )
 def test_real_slides(slides_dir: Path, name: str, mpp: float | None, verdict: str) -> None:

@@ -78,6 +78,7 @@ def names(roots: tuple[str, ...], package: Path = PACKAGE) -> set[str]:
         ("slide/openslide.py", (True, True, True)),
         ("ki67/__init__.py", (True, True, True)),
         ("zoo/ki67-ihc.json", (True, True, True)),
+        ("quality/ruler.json", (True, True, True)),
         ("stages/report.py", (False, True, True)),
         ("stages/summary.py", (False, True, True)),
         ("stages/score.py", (False, True, True)),

@@ -90,7 +90,7 @@ class TorchPredictor:
         _check_multiple(rgb, self.card.stride)
         smooth = smooth_image(rgb, self.card.input_sigma_px)
         image = torch.from_numpy(np.ascontiguousarray(smooth))[None].to(self._device)
-        with torch.inference_mode(), _torch_threads(self._threads), _strict_float32():
+        with torch.inference_mode(), torch_threads(self._threads), _strict_float32():
             maps: NDArray[np.float32] = self._scorer(image)[0].contiguous().cpu().numpy()
         return maps
 
@@ -236,7 +236,8 @@ def _check_multiple(rgb: NDArray[np.uint8], stride: int) -> None:
 
 
 @contextmanager
-def _torch_threads(n_threads: int) -> Iterator[None]:
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """Keep torch to so many threads of the processor for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:

@@ -134,12 +134,19 @@ class NucleusUnet(nn.Module):
         self.head = nn.Conv2d(channels, n_outputs, 1)
         self.detail = nn.Conv2d(channels, n_outputs * _HEAD_STRIDE**2, 1) if fine else None
 
-    def forward(self, rgb: Tensor) -> Tensor:
-        """Map RGB in 0..255, shape (n, 3, h, w) with h and w multiples of 16, to logits (n, outputs, h, w)."""
-        *skips, y = self.encoder(rgb / 127.5 - 1.0)
+    def maps(self, rgb: Tensor) -> list[Tensor]:
+        """Map RGB as :meth:`forward` takes it to the encoder's four maps and the decoder's three, in order."""
+        maps: list[Tensor] = self.encoder(rgb / 127.5 - 1.0)
+        *skips, y = maps
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             y = functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
             y = block(torch.cat([y, skip], dim=1))
+            maps.append(y)
+        return maps
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Map RGB in 0..255, shape (n, 3, h, w) with h and w multiples of 16, to logits (n, outputs, h, w)."""
+        y = self.maps(rgb)[-1]
         logits = functional.interpolate(
             self.head(y), scale_factor=float(_HEAD_STRIDE), mode="bilinear", align_corners=False
         )

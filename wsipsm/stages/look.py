@@ -34,7 +34,7 @@ class SlideLook:
     """Parts of the overview, and patches of the sample, that could not be read."""
 
 
-def look_at_slide(slide: Slide, seed: int = 0, backend: str = "auto") -> SlideLook:
+def look_at_slide(slide: Slide, seed: int = 0) -> SlideLook:
     """Find tissue and stain of a slide, and check pixel size, focus and ink.
 
     Parameters
@@ -42,9 +42,7 @@ def look_at_slide(slide: Slide, seed: int = 0, backend: str = "auto") -> SlideLo
     slide
         Open slide.
     seed
-        Of the sample.
-    backend
-        Runs the network that checks the pixel size.
+        Of the sample, and of the patches by which the pixel size is checked.
 
     Raises
     ------
@@ -61,7 +59,7 @@ def look_at_slide(slide: Slide, seed: int = 0, backend: str = "auto") -> SlideLo
     decision = detect_stain(sample.pixels)
     sizes: tuple[Finding, ...] = ()
     if info.mpp_is_plausible:
-        sizes = check_picture_size(slide, thumbnail, tissue, decision.stain, seed, backend)
+        sizes = check_picture_size(slide, thumbnail, tissue, seed)
     return SlideLook(
         tissue=tissue,
         pixels=sample.pixels,

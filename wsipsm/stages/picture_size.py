@@ -1,8 +1,8 @@
-"""The pixel size by the picture: patches of tissue, searched by the shipped network at several assumed sizes."""
+"""The pixel size by the picture: patches of tissue, described by the shipped network at several assumed sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,41 +13,37 @@ from scipy import ndimage
 
 from wsipsm.errors import MissingMppError, SlideReadError
 from wsipsm.geometry import Box, Size
-from wsipsm.instances.decode import decode_instances
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.quality.finding import Finding, Verdict
 from wsipsm.quality.pixel_size import (
+    FAR_STEPS,
+    FARTHEST_OCTAVES,
     NEAR_OCTAVES,
-    NEAR_STEPS,
-    RULERS,
     STEPS,
-    NucleiSeen,
-    Ruler,
+    PatchSeen,
     check_pixel_size,
     check_statements,
     estimate_octaves,
-    pool,
-    see_nuclei,
     unchecked_pixel_size,
 )
+from wsipsm.quality.ruler import Ruler, read_ruler, show_nuclei
 from wsipsm.slide.base import Slide, SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import require_mpp
 from wsipsm.slide.read import read_box
-from wsipsm.stages.block import opened_predictor
-from wsipsm.tiling import round_up
 from wsipsm.tissue import TissueMask
 
 if TYPE_CHECKING:
-    from wsipsm.models.predict import Predictor
+    from wsipsm.models.describe import Describer
 
-PATCH_PX = 320
+RULED_MODEL = DEFAULT_MODELS[Stain.HE]
+"""Whose maps the ruler reads, of slides of any stain."""
+PATCH_PX = 256
 _MIN_PATCH_PX = 32
-_MARGIN_PX = 32
-N_PATCHES = 3
-N_PATCHES_IN_DOUBT = 6
+N_PATCHES = 4
+N_PATCHES_IN_DOUBT = 8
 _N_CANDIDATES = 24
 _CANDIDATE_UM = 64.0
 
@@ -59,33 +55,33 @@ class _Sample:
     slide: Slide
     centres_px0: NDArray[np.float64]
     """x, y, shape (n, 2)."""
-    predictor: Predictor
+    describer: Describer
 
-    def seen(self, step: int, patches: slice) -> list[NucleiSeen]:
-        """Search patches as if their pixels were 2 to the power of ``step`` times as large as stated."""
-        card = self.predictor.card
-        scale = card.mpp / (require_mpp(self.slide.info) * 2.0**step)
-        content = SlideFrame.of(self.slide.info).content
-        size = Size(int(content.width / scale), int(content.height / scale))
-        width, height = min(PATCH_PX, size.width), min(PATCH_PX, size.height)
-        if min(width, height) < _MIN_PATCH_PX:
-            return []
-        corners = (self.centres_px0[patches] - (content.x, content.y)) / scale - np.array([width, height]) / 2
-        corners = np.clip(corners, 0, np.array([size.width - width, size.height - height])).astype(int)
-        # The same patch twice, on a small image, would count its nuclei twice.
-        boxes = [Box(x, y, width, height) for x, y in sorted(set(map(tuple, corners.tolist())))]
+    def seen(self, steps: Iterable[float], n_patches: int) -> list[PatchSeen]:
+        """Describe patches as if their pixels were 2 to the power of each step times as large as stated."""
+        card = self.describer.card
+        nucleus = card.outputs.index("nucleus") - len(card.outputs)
         found = []
-        for box in boxes:
-            try:
-                rgb = read_box(self.slide, box, scale, (content.x, content.y))
-            except SlideReadError:
-                continue
-            found.append(_search(self.predictor, rgb))
+        for step in steps:
+            scale = card.mpp / (require_mpp(self.slide.info) * 2.0**step)
+            boxes: set[Box] = set()
+            for place, centre in enumerate(self.centres_px0[:n_patches].tolist()):
+                box = patch_box(self.slide, centre, scale, card.stride)
+                # The same patch twice, on a small image, would count twice.
+                if box is None or box in boxes:
+                    continue
+                boxes.add(box)
+                try:
+                    rgb = read_patch(self.slide, box, scale)
+                except SlideReadError:
+                    continue
+                described = self.describer.describe(show_nuclei(rgb))
+                found.append(PatchSeen(place, step, described, float(described[0, nucleus])))
         return found
 
 
 def check_picture_size(
-    slide: Slide, thumbnail: NDArray[np.uint8], tissue: TissueMask, stain: Stain, seed: int = 0, backend: str = "auto"
+    slide: Slide, thumbnail: NDArray[np.uint8], tissue: TissueMask, seed: int = 0
 ) -> tuple[Finding, ...]:
     """Check the pixel size that is used by the picture, and by what else the file states.
 
@@ -97,12 +93,8 @@ def check_picture_size(
         RGB of the mask's shape, (h, w, 3), uint8.
     tissue
         Where to look.
-    stain
-        That the slide shows.
     seed
         The same seed gives the same patches.
-    backend
-        What runs the network.
 
     Raises
     ------
@@ -110,40 +102,72 @@ def check_picture_size(
         When the shipped model cannot be used.
     """
     stated = require_mpp(slide.info)
-    weights, card = resolve_model(DEFAULT_MODELS[stain])
-    ruler = RULERS[stain]
-    predictor = opened_predictor(str(Path(weights).resolve()), card.model_dump_json(), backend, 1)
-    if predictor.card.sha256 != ruler.sha256:
-        picture = unchecked_pixel_size(stated, f"it is not fitted for the weights of {predictor.card.name}")
+    weights, card = resolve_model(RULED_MODEL)
+    describer, ruler = load_describer(str(weights), card), read_ruler()
+    if describer.card.sha256 != ruler.sha256:
+        picture = unchecked_pixel_size(stated, f"it is not fitted for the weights of {describer.card.name}")
     else:
-        sample = _Sample(slide, _choose_centres(slide.info, thumbnail, tissue, seed), predictor)
-        seen = {step: sample.seen(step, slice(N_PATCHES)) for step in NEAR_STEPS}
-        octaves = _estimate(seen, ruler)
-        if octaves is None or abs(octaves) > NEAR_OCTAVES:
-            rest = slice(N_PATCHES, N_PATCHES_IN_DOUBT)
-            seen |= {step: sample.seen(step, slice(N_PATCHES)) for step in STEPS if step not in NEAR_STEPS}
-            octaves = _estimate({step: found + sample.seen(step, rest) for step, found in seen.items()}, ruler)
-        picture = check_pixel_size(octaves, stated, _source(slide.info))
+        sample = _Sample(slide, choose_centres(slide.info, thumbnail, tissue, seed), describer)
+        picture = check_pixel_size(_measure(sample, ruler), stated, _source(slide.info))
     statements = check_statements(slide.info.mpp_statements, picture)
     return (picture,) if statements is None else (picture, statements)
 
 
-def nuclei_at_every_step(
-    slide: Slide, thumbnail: NDArray[np.uint8], tissue: TissueMask, stain: Stain, n_patches: int
-) -> dict[int, NucleiSeen]:
-    """Find what a :class:`~wsipsm.quality.pixel_size.Ruler` is fitted on: nuclei of the same patches at every step.
+def _measure(sample: _Sample, ruler: Ruler) -> float | None:
+    """Estimate octaves between the true and the stated pixel size; twice where the first estimate is far from it."""
+    seen = sample.seen(STEPS, N_PATCHES)
+    octaves = estimate_octaves(seen, ruler)
+    if octaves is None:
+        octaves = estimate_octaves(seen + sample.seen(FAR_STEPS, N_PATCHES), ruler)
+    if octaves is None or abs(octaves) <= NEAR_OCTAVES:
+        return octaves
+    centre = min(max(octaves, -FARTHEST_OCTAVES), FARTHEST_OCTAVES)
+    return estimate_octaves(sample.seen([centre + step for step in STEPS], N_PATCHES_IN_DOUBT), ruler)
+
+
+def patch_box(slide: Slide, centre_px0: Sequence[float], scale: float, stride: int) -> Box | None:
+    """Lay a patch around a point of a slide.
 
     Parameters
     ----------
-    slide, thumbnail, tissue, stain
-        As for :func:`check_picture_size`.
-    n_patches
-        At most ``N_PATCHES_IN_DOUBT``.
+    slide
+        Open slide.
+    centre_px0
+        x, y, level-0 pixels.
+    scale
+        Level-0 pixels a pixel of the patch.
+    stride
+        The sides are multiples of it.
+
+    Returns
+    -------
+    Pixels of the patch's size from the corner of what holds pixels; None where that is too small for a patch.
     """
-    weights, card = resolve_model(DEFAULT_MODELS[stain])
-    predictor = opened_predictor(str(Path(weights).resolve()), card.model_dump_json(), "auto", 1)
-    sample = _Sample(slide, _choose_centres(slide.info, thumbnail, tissue, seed=0), predictor)
-    return {step: pool(sample.seen(step, slice(n_patches))) for step in STEPS}
+    content = SlideFrame.of(slide.info).content
+    size = Size(int(content.width / scale), int(content.height / scale))
+    width, height = (min(PATCH_PX, side) // stride * stride for side in (size.width, size.height))
+    if min(width, height) < _MIN_PATCH_PX:
+        return None
+    left, top = (
+        int(min(max((at - origin) / scale - side / 2, 0), whole - side))
+        for at, origin, side, whole in zip(
+            centre_px0, (content.x, content.y), (width, height), (size.width, size.height), strict=True
+        )
+    )
+    return Box(left, top, width, height)
+
+
+def read_patch(slide: Slide, box: Box, scale: float) -> NDArray[np.uint8]:
+    """Read a patch that :func:`patch_box` laid: RGB of shape (box.height, box.width, 3), uint8."""
+    content = SlideFrame.of(slide.info).content
+    return read_box(slide, box, scale, (content.x, content.y))
+
+
+def load_describer(weights: str, card: ModelCard) -> Describer:
+    """Open the network that describes patches. The one place where this check meets one, and where torch loads."""
+    from wsipsm.models.describe import open_describer
+
+    return open_describer(Path(weights), card)
 
 
 def refuse_picture_size(findings: Sequence[Finding], path: str) -> None:
@@ -162,18 +186,17 @@ def refuse_picture_size(findings: Sequence[Finding], path: str) -> None:
             )
 
 
-def _estimate(seen: dict[int, list[NucleiSeen]], ruler: Ruler) -> float | None:
-    return estimate_octaves({step: pool(found) for step, found in seen.items()}, ruler)
-
-
 def _source(info: SlideInfo) -> str:
     return info.mpp_statements[0].source if info.mpp_statements else "given"
 
 
-def _choose_centres(
-    info: SlideInfo, thumbnail: NDArray[np.uint8], tissue: TissueMask, seed: int
-) -> NDArray[np.float64]:
-    """Draw points of tissue, of those the darker half in red light, where hematoxylin and so nuclei are."""
+def choose_centres(info: SlideInfo, thumbnail: NDArray[np.uint8], tissue: TissueMask, seed: int) -> NDArray[np.float64]:
+    """Draw points of tissue, of those the darker half in red light, where hematoxylin and so nuclei are.
+
+    Returns
+    -------
+    x, y, level-0 pixels, shape (n, 2); the same order at every call with the same seed.
+    """
     rows, columns = np.nonzero(tissue.tissue if tissue.tissue.any() else tissue.mask)
     if len(rows) == 0:
         return np.empty((0, 2))
@@ -185,19 +208,3 @@ def _choose_centres(
     chosen = rng.permutation(drawn[: max(N_PATCHES_IN_DOUBT, len(drawn) // 2)])
     xy = np.column_stack([columns[chosen], rows[chosen]]) + 0.5
     return np.asarray(xy * tissue.px0_per_pixel + tissue.origin_px0, dtype=np.float64)
-
-
-def _search(predictor: Predictor, rgb: NDArray[np.uint8]) -> NucleiSeen:
-    card: ModelCard = predictor.card
-    height, width = rgb.shape[:2]
-    top, left = min(_MARGIN_PX, height - 1), min(_MARGIN_PX, width - 1)
-    below = min(round_up(height + top + _MARGIN_PX, card.stride) - height - top, height - 1)
-    right = min(round_up(width + left + _MARGIN_PX, card.stride) - width - left, width - 1)
-    padded = np.pad(rgb, ((top, below), (left, right), (0, 0)), mode="reflect")
-    rest = [(0, -side % card.stride) for side in padded.shape[:2]]
-    padded = np.pad(padded, (*rest, (0, 0)), mode="edge")
-    maps = predictor.predict(padded)[:, top : top + height, left : left + width]
-    maps = np.ascontiguousarray(maps)
-    labels = decode_instances(maps, card.outputs, card.decode, card.mpp)
-    nucleus, distance = (maps[card.outputs.index(name)] for name in ("nucleus", "distance"))
-    return see_nuclei(labels, nucleus, distance, card.mpp)

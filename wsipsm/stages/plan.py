@@ -111,7 +111,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     info = slide.info
     slide_mpp = require_mpp(info)
     frame = SlideFrame.of(info, options.qupath_frame)
-    look = look_at_slide(slide, options.seed, options.backend)
+    look = look_at_slide(slide, options.seed)
     chosen = _choose_model(options, look.decision)
     if options.on_pixel_size == "refuse":
         refuse_picture_size(look.sizes, info.path)
