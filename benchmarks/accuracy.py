@@ -14,10 +14,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from wsipsm.benchmark.bench import open_set, run_bench
+from wsipsm.benchmark.best_and_worst import write_gallery
 from wsipsm.benchmark.names import BuiltIn, SetName
 from wsipsm.benchmark.table import markdown, write_tables
-from wsipsm.stages.bench import open_set, run_bench
-from wsipsm.stages.bench_gallery import write_gallery
 
 SETS = tuple(name.value for name in SetName)
 FOLDERS = {name: f"ki67/{name}" for name in SetName} | {SetName.MONUSEG: "monuseg/train"}

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from prediction import Cells, read_cells
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import WsipsmError
+from wsipsm.events import ignore_events
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.keys import Artefact
 from wsipsm.slide.frame import SlideFrame

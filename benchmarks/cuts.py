@@ -20,7 +20,7 @@ from machine import describe_machine
 from prediction import Cells, read_cells
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact
 from wsipsm.stages.run import run_slide
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from slides import compose_slide, read_source, write_whole_region
 from watch import Usage, run_watched
 
+from wsipsm.cohort.discover import slide_stem
 from wsipsm.config import RunOptions
 from wsipsm.geometry import Box
 from wsipsm.instances.shard import ShardFacts, write_shard
@@ -33,7 +34,6 @@ from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Artefact, Column, Stain
 from wsipsm.rundir import RunDir
 from wsipsm.slide.open import open_slide
-from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.tiling import Block
 

@@ -66,11 +66,11 @@ ROOMS = {
         (
             "wsipsm/slide/fingerprint.py",
             "wsipsm/slide/dicom.py",
-            "wsipsm/stages/provenance.py",
-            "wsipsm/stages/closure.py",
+            "wsipsm/results/provenance.py",
+            "wsipsm/results/closure.py",
             "wsipsm/stages/prepare.py",
-            "wsipsm/stages/study_ids.py",
-            "wsipsm/stages/slide_folder.py",
+            "wsipsm/cohort/ids.py",
+            "wsipsm/results/slide_folder.py",
         ),
         (
             "tests/slide/test_fingerprint.py",

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsipsm.benchmark.bench import Method, make_builtin, open_set, run_bench
 from wsipsm.benchmark.images import LabelledImage
 from wsipsm.benchmark.names import BuiltIn, SetName
 from wsipsm.benchmark.oracles import ORACLES
 from wsipsm.benchmark.table import markdown, write_tables
-from wsipsm.stages.bench import Method, make_builtin, open_set, run_bench
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from wsipsm.benchmark.bench import run_image
 from wsipsm.benchmark.cells import Cells, read_cells
-from wsipsm.stages.bench import run_image
 
 __all__ = ["Cells", "read_cells", "run_image"]

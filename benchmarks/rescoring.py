@@ -27,7 +27,7 @@ from machine import describe_machine
 
 from wsipsm.config import RunOptions
 from wsipsm.demo.draw import draw_slide
-from wsipsm.engine.events import ignore_events
+from wsipsm.events import ignore_events
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column
 from wsipsm.stages.run import run_slide

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import psutil
 from scale_pool import STAND_IN, Watched
 
+from wsipsm.cohort.run import CohortOptions, run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, SlideDone, SlideFailed
-from wsipsm.stages.cohort import CohortOptions, run_cohort
+from wsipsm.events import BlockDone, Event, SlideDone, SlideFailed
 
 
 class Mark(NamedTuple):

@@ -16,11 +16,11 @@ from typing import Any
 from distributed import Worker
 from scale_pool import STAND_IN
 
-from wsipsm.engine.events import BlockReport
 from wsipsm.errors import WsipsmError
+from wsipsm.events import BlockReport
+from wsipsm.results.summary import RunSummary
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.prepare import PreparedSlide, prepare_slide
-from wsipsm.stages.summary import RunSummary
 from wsipsm.tiling import Block
 
 N_BLOCKS = "WSIPSM_SCALE_BLOCKS"
@@ -53,12 +53,12 @@ def install() -> None:
     sys.path.insert(0, str(STAND_IN.parent))
     import stand_in
 
-    import wsipsm.stages.flow
+    import wsipsm.cohort.flow
 
     stand_in.install()
-    wsipsm.stages.flow.prepare_slide = prepare_many
-    wsipsm.stages.flow.segment_block = report_nothing
-    wsipsm.stages.flow.finish_slide = finish_nothing
+    wsipsm.cohort.flow.prepare_slide = prepare_many
+    wsipsm.cohort.flow.segment_block = report_nothing
+    wsipsm.cohort.flow.finish_slide = finish_nothing
 
 
 async def dask_setup(worker: Any) -> None:

@@ -20,9 +20,9 @@ from machine import describe_machine
 from memory import run_command
 from slides import compose_slide, read_source, write_whole_region
 
+from wsipsm.cohort.discover import slide_stem
 from wsipsm.keys import Artefact
 from wsipsm.rundir import RunDir
-from wsipsm.stages.discover import slide_stem
 
 
 def run_once(slide: Path, out: Path, workers: int, model: str) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsipsm.cohort.run import run_cohort
     from wsipsm.config import RunOptions
     from wsipsm.errors import (
         BudgetError,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from wsipsm.slide.base import Slide, SlideInfo
     from wsipsm.slide.open import open_slide
     from wsipsm.slide.read import read_box
-    from wsipsm.stages.cohort import run_cohort
     from wsipsm.stages.run import run_slide
     from wsipsm.stain import fit_stain_profile
     from wsipsm.tissue import find_tissue
@@ -76,7 +76,7 @@ _HOMES = MappingProxyType(
         "wsipsm.slide.base": ("Slide", "SlideInfo"),
         "wsipsm.slide.open": ("open_slide",),
         "wsipsm.slide.read": ("read_box",),
-        "wsipsm.stages.cohort": ("run_cohort",),
+        "wsipsm.cohort.run": ("run_cohort",),
         "wsipsm.stages.run": ("run_slide",),
         "wsipsm.training.train": ("train_model",),
         "wsipsm.stain": ("fit_stain_profile",),

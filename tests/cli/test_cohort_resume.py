@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
+from wsipsm.cohort.request import REQUEST_NAME, CohortOptions, keep_request, read_request
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
-from wsipsm.stages.study_request import REQUEST_NAME, CohortOptions, keep_request, read_request
 
 
 def test_paths_hold_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

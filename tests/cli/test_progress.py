@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from wsipsm.cli.progress import BarProgress, PlainProgress, Tally, open_listener
-from wsipsm.engine.events import (
+from wsipsm.events import (
     BlockDone,
     BlockFailed,
     BlockReport,

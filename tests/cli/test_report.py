@@ -10,9 +10,9 @@ from wsipsm.cli.report import lines_about_index, lines_about_run
 from wsipsm.ki67.index import labelling_index
 from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.quality.finding import Finding, Verdict
+from wsipsm.results.scoring import Scoring
+from wsipsm.results.summary import RunSummary
 from wsipsm.stages.report import overview_caption
-from wsipsm.stages.scoring import Scoring
-from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import Totals
 
 

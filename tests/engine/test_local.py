@@ -16,10 +16,10 @@ import pytest
 from distributed import LocalCluster
 from PIL import Image
 
-from wsipsm.engine import machine
+from wsipsm import machine
 from wsipsm.engine.dask import DaskExecutor
-from wsipsm.engine.machine import ground_problems, process_problem
 from wsipsm.errors import UsageError
+from wsipsm.machine import ground_problems, process_problem
 
 _NOBODY = 65534
 _PROBE_S = 120.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsipsm.export.agreement_plot import AgreementPicture, draw_agreement
+from wsipsm.agree.plot import AgreementPicture, draw_agreement
 from wsipsm.metrics.agreement import limits_of_agreement
 
 

@@ -243,8 +243,8 @@ def test_what_is_shown_names_the_slide() -> None:
 
 
 def test_a_request_that_is_kept_holds_no_secret(tmp_path: Path) -> None:
+    from wsipsm.cohort.request import REQUEST_NAME, CohortOptions, keep_request, read_request
     from wsipsm.config import RunOptions
-    from wsipsm.stages.study_request import REQUEST_NAME, CohortOptions, keep_request, read_request
 
     keep_request(tmp_path, ["https://host/a.svs"], RunOptions(), CohortOptions())
     assert read_request(tmp_path).sources == ("https://host/a.svs",)

@@ -15,10 +15,10 @@ def main() -> None:
     import distributed  # noqa: F401  its defaults must be there before one is changed
     import stand_in
 
+    from wsipsm.cohort.run import CohortOptions, run_cohort
     from wsipsm.config import RunOptions
-    from wsipsm.engine.events import Event, SlideDone
     from wsipsm.errors import WsipsmError
-    from wsipsm.stages.cohort import CohortOptions, run_cohort
+    from wsipsm.events import Event, SlideDone
 
     parser = ArgumentParser()
     parser.add_argument("study")

@@ -12,7 +12,7 @@ TORCH = "torch 0.0.1"
 async def dask_setup(worker: Any) -> None:
     import stand_in
 
-    from wsipsm.stages import provenance
+    from wsipsm.results import provenance
 
     versions = provenance.library_versions()
     versions["torch"] = TORCH.split()[1]

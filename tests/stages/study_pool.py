@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from distributed import Client
 from stand_in import HERE, MPP, draw_slide
 
+from wsipsm.cohort.journal import read_journal
+from wsipsm.cohort.run import run_cohort
+from wsipsm.cohort.table import PARQUET_NAME
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact
-from wsipsm.stages.cohort import run_cohort
-from wsipsm.stages.cohort_table import PARQUET_NAME
-from wsipsm.stages.journal import read_journal
 
 _VARIES = ("seconds", "attempts")
 """What a disturbed study may tell otherwise: how long it took, and how often a slide was tried."""

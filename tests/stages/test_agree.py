@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsipsm.agree.compare import AgreementOptions, compare_tables
+from wsipsm.agree.reader_table import Source, Unit, join_tables, read_table
+from wsipsm.cohort.table import CohortRow, write_table
 from wsipsm.errors import OutputError, UsageError
-from wsipsm.stages.agree import AgreementOptions, compare_tables
-from wsipsm.stages.cohort_table import CohortRow, write_table
-from wsipsm.stages.reader_table import Source, Unit, join_tables, read_table
 
 INDICES = {"a": 0.031, "b": 0.12, "c": 0.25, "d": 0.48}
 REFERENCE = "slide,index\na,4\nb,10\nc,27\nd,40\n"

@@ -12,11 +12,11 @@ from PIL import Image
 from scipy import ndimage
 from typer.testing import CliRunner, Result
 
+from wsipsm.benchmark.bench import Method, open_set, parse_methods, run_bench
 from wsipsm.benchmark.names import BuiltIn, ScoringProtocol, SetName
 from wsipsm.benchmark.table import markdown, write_tables
 from wsipsm.cli.main import app
 from wsipsm.errors import EXIT_USAGE, OutputError, UsageError
-from wsipsm.stages.bench import Method, open_set, parse_methods, run_bench
 
 PERFECT = Method("perfect", lambda image: image.truth, lambda: "perfect: knows the truth.")
 EMPTY = Method("empty", lambda image: np.zeros_like(image.truth))

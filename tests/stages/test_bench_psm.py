@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from wsipsm.benchmark.bench import open_set
 from wsipsm.benchmark.names import SetName
+from wsipsm.benchmark.paper_rows import train_methods
 from wsipsm.cli.main import app
 from wsipsm.config import read_paper_options
 from wsipsm.demo.draw import draw_array
 from wsipsm.errors import UsageError
 from wsipsm.keys import NucleusClass, Stain
-from wsipsm.stages.bench import open_set
-from wsipsm.stages.bench_psm import train_methods
-from wsipsm.stages.paper import train_paper
+from wsipsm.training.paper import train_paper
 
 SIDE = 128
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from stand_in import draw_slide
 
+from wsipsm.cohort.check import check_slides
+from wsipsm.cohort.discover import CohortSlide, read_study
 from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError
 from wsipsm.slide.remote import SlideCache
-from wsipsm.stages.check import check_slides
-from wsipsm.stages.discover import CohortSlide, read_study
 
 SITE = """
 import ctypes, time

@@ -18,19 +18,19 @@ from drawn_dicom import draw_dicom
 from PIL import Image
 from stand_in import MPP, draw_slide
 
+from wsipsm.cohort import flow
+from wsipsm.cohort.discover import CohortSlide, list_slides
+from wsipsm.cohort.fetch import Fetcher
+from wsipsm.cohort.flow import SlideFlow
+from wsipsm.cohort.journal import read_journal
+from wsipsm.cohort.run import CohortOptions, run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, CohortPlanned, Event, SlideDone, SlideFailed, ignore_events
 from wsipsm.engine.serial import SerialExecutor
 from wsipsm.engine.task import ExecutorLostError, Outcome
 from wsipsm.errors import OutputError, SlideOpenError, TooManyFailuresError, UsageError
+from wsipsm.events import BlockDone, CohortPlanned, Event, SlideDone, SlideFailed, ignore_events
 from wsipsm.folderlock import LOCK_NAME
 from wsipsm.keys import Artefact
-from wsipsm.stages import flow
-from wsipsm.stages.cohort import CohortOptions, run_cohort
-from wsipsm.stages.discover import CohortSlide, list_slides
-from wsipsm.stages.fetch import Fetcher
-from wsipsm.stages.flow import SlideFlow
-from wsipsm.stages.journal import read_journal
 
 
 def touch(root: Path, *names: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from stand_in import draw_slide
 from study_pool import Pool, draw_study, run_client, table_of, told
 
-from wsipsm.stages.cohort_table import PARQUET_NAME
+from wsipsm.cohort.table import PARQUET_NAME
 
 N_SLIDES, MANY_SLIDES = 12, 40
 KILL_EVERY_S = 5.0

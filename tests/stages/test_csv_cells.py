@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsipsm.benchmark.table import csv_text
-from wsipsm.stages.cohort_table import CohortRow, write_table
+from wsipsm.cohort.table import CohortRow, write_table
 from wsipsm.text import cell_text
 
 STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\ufe66")

@@ -14,7 +14,7 @@ import shapely
 from stand_in import HERE, draw_slide
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact, Column
 from wsipsm.stages.run import run_slide
 

@@ -12,7 +12,7 @@ from virtual_stains import hazy, tinted, with_strength
 
 from wsipsm.config import RunOptions
 from wsipsm.demo.draw import draw_array
-from wsipsm.engine.events import ignore_events
+from wsipsm.events import ignore_events
 from wsipsm.geometry import Box
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_box

@@ -18,11 +18,11 @@ from drawn_dicom import (
     element,
 )
 
+from wsipsm.cohort.discover import list_slides
 from wsipsm.errors import SlideOpenError
 from wsipsm.slide.dicom import is_dicom, read_dicom_head, series_files, slides_in
 from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.open import open_slide
-from wsipsm.stages.discover import list_slides
 
 ITEM_END, SEQUENCE_END = b"\xfe\xff\x0d\xe0" + bytes(4), b"\xfe\xff\xdd\xe0" + bytes(4)
 OTHER_SERIES = element(0x0020, 0x000E, "UI", b"9.9.9")

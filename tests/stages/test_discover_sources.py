@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from drawn_dicom import dicom
 
+from wsipsm.cohort.discover import CohortSlide, list_slides, read_study, refusal
 from wsipsm.errors import UsageError
-from wsipsm.stages.discover import CohortSlide, list_slides, read_study, refusal
 
 
 def touch(root: Path, *names: str, content: bytes = b"") -> None:

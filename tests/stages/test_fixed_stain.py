@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import MPP, draw_nuclei, draw_slide
 
+from wsipsm.cohort.request import CohortOptions
+from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import UsageError
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact, Stain
 from wsipsm.slide.open import open_slide
-from wsipsm.stages.cohort import run_cohort
 from wsipsm.stages.fixed_stain import (
     STAIN_NAME,
     SampleTask,
@@ -27,7 +28,6 @@ from wsipsm.stages.fixed_stain import (
 )
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.study_request import CohortOptions
 from wsipsm.stain import REFERENCE_EOSIN, REFERENCE_HEMATOXYLIN, StainProfile, fit_stain_profile
 
 OPTIONS = RunOptions(mpp=MPP, workers=0, block_px=256, tile_px=128)

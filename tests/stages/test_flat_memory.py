@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from stand_in import MPP, draw_slide
 
+import wsipsm.cohort.flow
+import wsipsm.cohort.run
 import wsipsm.engine.dask
-import wsipsm.stages.cohort
-import wsipsm.stages.flow
+from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
 from wsipsm.engine.dask import DaskExecutor
-from wsipsm.engine.events import BlockReport, ignore_events
+from wsipsm.events import BlockReport, ignore_events
 from wsipsm.stages.block import segment_block
-from wsipsm.stages.cohort import run_cohort
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import PreparedSlide, prepare_slide
 from wsipsm.stages.segment import Segmented
@@ -42,10 +42,10 @@ def replayed_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         report: BlockReport = pickle.loads(kept[block.index])
         return report
 
-    monkeypatch.setattr(wsipsm.stages.flow, "prepare_slide", lambda *_: pickle.loads(before))
-    monkeypatch.setattr(wsipsm.stages.flow, "segment_block", report_block)
-    monkeypatch.setattr(wsipsm.stages.flow, "finish_slide", lambda *_: pickle.loads(after))
-    monkeypatch.setattr(wsipsm.stages.cohort, "check_slides", lambda *_: [])
+    monkeypatch.setattr(wsipsm.cohort.flow, "prepare_slide", lambda *_: pickle.loads(before))
+    monkeypatch.setattr(wsipsm.cohort.flow, "segment_block", report_block)
+    monkeypatch.setattr(wsipsm.cohort.flow, "finish_slide", lambda *_: pickle.loads(after))
+    monkeypatch.setattr(wsipsm.cohort.run, "check_slides", lambda *_: [])
 
 
 def peak_of(folder: Path, n_slides: int) -> int:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact
 from wsipsm.stages.check_result import check_result
 from wsipsm.stages.rescore import score_result

@@ -13,14 +13,14 @@ import pytest
 import shapely
 from stand_in import MPP, draw_slide
 
+from wsipsm.cohort.request import CohortOptions
+from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, RunPlanned, StageStarted, ignore_events
 from wsipsm.errors import BudgetError, SlideOpenError, UsageError
+from wsipsm.events import BlockDone, Event, RunPlanned, StageStarted, ignore_events
 from wsipsm.folderlock import LOCK_NAME, hold_folder
-from wsipsm.stages.cohort import run_cohort
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.study_request import CohortOptions
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 HOLDER = rf"process {os.getpid()} on {socket.gethostname()}"

@@ -17,16 +17,16 @@ from stand_in import MPP, draw_slide, load_no_describer, load_stand_in, resolve_
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
+from wsipsm.cohort.ids import IDS_NAME
+from wsipsm.cohort.run import CohortOptions, run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, ignore_events
 from wsipsm.errors import OutputError, UsageError, WsipsmError
+from wsipsm.events import BlockDone, Event, ignore_events
 from wsipsm.instances.shard import read_shard
 from wsipsm.keys import Artefact
 from wsipsm.rundir import TEMPORARY_PREFIX, write_aside
 from wsipsm.stages.block import release_worker
-from wsipsm.stages.cohort import CohortOptions, run_cohort
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.study_ids import IDS_NAME
 
 pytestmark = [
     pytest.mark.usefixtures("stand_in"),

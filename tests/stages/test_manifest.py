@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsipsm.cohort.discover import read_study
+from wsipsm.cohort.manifest import MAX_COLUMNS, OWN_COLUMNS, read_manifest
 from wsipsm.errors import UsageError
-from wsipsm.stages.discover import read_study
-from wsipsm.stages.manifest import MAX_COLUMNS, OWN_COLUMNS, read_manifest
 
 
 def write(folder: Path, content: str | bytes) -> Path:

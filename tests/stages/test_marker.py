@@ -17,17 +17,17 @@ from typer.testing import CliRunner
 from wsipsm.cli.main import app
 from wsipsm.cli.report import lines_about_run
 from wsipsm.cli.score import lines_about_score
+from wsipsm.cohort.report import StudyReport
+from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import UsageError
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact, marker_name
 from wsipsm.quality.finding import Finding, flags_of
+from wsipsm.results.summary import RunSummary
 from wsipsm.stages.check_result import check_result
-from wsipsm.stages.cohort_table import PAGE_NAME, CohortRow
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.study_report import StudyReport
-from wsipsm.stages.summary import RunSummary
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 

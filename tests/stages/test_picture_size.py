@@ -8,8 +8,8 @@ import pytest
 
 from wsipsm.config import RunOptions
 from wsipsm.demo.draw import draw_slide
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import MissingMppError
+from wsipsm.events import ignore_events
 from wsipsm.quality.finding import Finding
 from wsipsm.stages.info import describe_slide
 from wsipsm.stages.run import run_slide

@@ -15,7 +15,7 @@ import pytest
 from stand_in import MPP, draw_slide
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, RunPlanned, ignore_events
+from wsipsm.events import BlockDone, Event, RunPlanned, ignore_events
 from wsipsm.keys import Artefact
 from wsipsm.rundir import TEMPORARY_PREFIX
 from wsipsm.stages.run import run_slide

@@ -19,15 +19,15 @@ from PIL import Image
 from stand_in import HERE, MPP, draw_slide
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, RunPlanned, SlideDone, StageStarted, ignore_events
 from wsipsm.engine.serial import SerialExecutor
 from wsipsm.errors import MissingMppError, OutputError, RoiError, SlideOpenError, UsageError
+from wsipsm.events import BlockDone, Event, RunPlanned, SlideDone, StageStarted, ignore_events
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.instances.table import nuclei_schema
 from wsipsm.keys import Artefact, Column
+from wsipsm.results.folder_names import slide_stem
 from wsipsm.stages import finish, segment
 from wsipsm.stages.check_result import check_result
-from wsipsm.stages.discover import slide_stem
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

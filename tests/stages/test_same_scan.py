@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import RoiError
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact, Column, QuPathFrame
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide

@@ -21,13 +21,13 @@ from typer.testing import CliRunner
 from wsipsm.cli.main import app
 from wsipsm.cli.report import lines_about_run
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import RoiError, UsageError
+from wsipsm.events import ignore_events
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.keys import Artefact, Column
+from wsipsm.results.summary import RunSummary
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.summary import RunSummary
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 WIDTH, HEIGHT = 1400, 1100

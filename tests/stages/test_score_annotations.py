@@ -17,15 +17,15 @@ from typer.testing import CliRunner, Result
 
 from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import RoiError
+from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact, Column
+from wsipsm.results.scoring import OWN
+from wsipsm.results.stored_run import read_region
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.stages.check_result import check_result
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.scoring import OWN
-from wsipsm.stages.stored_run import read_region
-from wsipsm.stages.summary import RunSummary
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 LEFT, RIGHT, INSIDE = shapely.box(100, 100, 500, 700), shapely.box(550, 100, 750, 700), shapely.box(200, 200, 400, 400)

@@ -17,15 +17,15 @@ from stand_in import MPP, draw_slide
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
+from wsipsm.cohort.request import CohortOptions
+from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, ignore_events
 from wsipsm.errors import UsageError
+from wsipsm.events import BlockDone, Event, ignore_events
 from wsipsm.folderlock import LOCK_NAME
 from wsipsm.keys import Artefact
-from wsipsm.stages.cohort import run_cohort
-from wsipsm.stages.discover import check_folder_name
+from wsipsm.results.folder_names import check_folder_name
 from wsipsm.stages.run import run_slide
-from wsipsm.stages.study_request import CohortOptions
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 

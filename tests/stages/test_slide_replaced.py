@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from stand_in import MPP, draw_nuclei, draw_slide
 
+from wsipsm.cohort.run import CohortOptions, run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, SlideDone, ignore_events
 from wsipsm.errors import SlideOpenError
+from wsipsm.events import BlockDone, Event, SlideDone, ignore_events
 from wsipsm.keys import Artefact
-from wsipsm.stages.cohort import CohortOptions, run_cohort
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

@@ -14,16 +14,12 @@ from typing import Any, get_args
 import pytest
 
 import wsipsm
+from wsipsm.cohort import flow
 from wsipsm.config import FixedStain, RunOptions
 from wsipsm.errors import RoiError
 from wsipsm.geometry import Size
-from wsipsm.slide.base import SlideInfo
-from wsipsm.stages import flow
-from wsipsm.stages.block import SlideJob
-from wsipsm.stages.closure import import_closure
-from wsipsm.stages.plan import NOT_IN_SHARD_KEY
-from wsipsm.stages.prepare import NOT_IN_REQUEST, request_key
-from wsipsm.stages.provenance import (
+from wsipsm.results.closure import import_closure
+from wsipsm.results.provenance import (
     DISTRIBUTIONS,
     RESULT_ROOTS,
     SHARD_ROOTS,
@@ -35,6 +31,10 @@ from wsipsm.stages.provenance import (
     library_versions,
     result_code,
 )
+from wsipsm.slide.base import SlideInfo
+from wsipsm.stages.block import SlideJob
+from wsipsm.stages.plan import NOT_IN_SHARD_KEY
+from wsipsm.stages.prepare import NOT_IN_REQUEST, request_key
 
 PACKAGE = Path(wsipsm.__file__).parent
 
@@ -72,7 +72,7 @@ def names(roots: tuple[str, ...], package: Path = PACKAGE) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "stale"),
     [
-        ("stages/partial.py", (True, True, True)),
+        ("slide/partial.py", (True, True, True)),
         ("stages/block.py", (True, True, True)),
         ("models/unet.py", (True, True, True)),
         ("slide/openslide.py", (True, True, True)),
@@ -80,11 +80,11 @@ def names(roots: tuple[str, ...], package: Path = PACKAGE) -> set[str]:
         ("zoo/ki67-ihc.json", (True, True, True)),
         ("quality/ruler.json", (True, True, True)),
         ("stages/report.py", (False, True, True)),
-        ("stages/summary.py", (False, True, True)),
+        ("results/summary.py", (False, True, True)),
         ("stages/score.py", (False, True, True)),
         ("export/overview.py", (False, True, True)),
         ("engine/dask.py", (False, False, True)),
-        ("stages/flow.py", (False, False, True)),
+        ("cohort/flow.py", (False, False, True)),
         ("cli/run.py", (False, False, False)),
         ("cli/report.py", (False, False, False)),
         ("training/fit.py", (False, False, False)),
@@ -109,7 +109,7 @@ def test_every_module_of_a_closure_counts(copied: Path) -> None:
 def test_a_change_of_a_value_makes_stale(copied: Path) -> None:
     """The two that a list of files once missed."""
     before = digests(copied)
-    partial = copied / "stages" / "partial.py"
+    partial = copied / "slide" / "partial.py"
     text = partial.read_text()
     partial.write_text(text.replace("RETRY_BOXES_PX = (512, 128)", "RETRY_BOXES_PX = (512, 256)"))
     assert partial.read_text() != text
@@ -313,10 +313,10 @@ def test_other_code_or_another_library_makes_another_request(
         number = installed_version(name)
         assert number is None or f"{name} {number}" in code
     other = {SHARD_ROOTS: code_digest(SHARD_ROOTS), RESULT_ROOTS: code_digest(RESULT_ROOTS), roots: "f" * 16}
-    monkeypatch.setattr("wsipsm.stages.provenance.code_digest", other.__getitem__)
+    monkeypatch.setattr("wsipsm.results.provenance.code_digest", other.__getitem__)
     assert request_key(INFO, RunOptions()) != before
     monkeypatch.undo()
     assert request_key(INFO, RunOptions()) == before
     versions = {name: "0.0.1" for name in library_versions()}
-    monkeypatch.setattr("wsipsm.stages.provenance.library_versions", lambda: versions)
+    monkeypatch.setattr("wsipsm.results.provenance.library_versions", lambda: versions)
     assert request_key(INFO, RunOptions()) != before

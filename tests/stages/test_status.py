@@ -10,11 +10,11 @@ from stand_in import MPP, draw_slide
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
+from wsipsm.cohort.run import CohortOptions, run_cohort
+from wsipsm.cohort.status import RunningSlide, StudyStatus, read_status
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, ignore_events
 from wsipsm.errors import UsageError
-from wsipsm.stages.cohort import CohortOptions, run_cohort
-from wsipsm.stages.status import RunningSlide, StudyStatus, read_status
+from wsipsm.events import BlockDone, Event, ignore_events
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -11,12 +11,12 @@ import pytest
 from drawn_dicom import draw_dicom
 from stand_in import MPP, draw_slide
 
+from wsipsm.cohort.discover import Study, list_slides, read_study
+from wsipsm.cohort.ids import IDS_NAME, keep_known
+from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, ignore_events
 from wsipsm.errors import UsageError
-from wsipsm.stages.cohort import run_cohort
-from wsipsm.stages.discover import Study, list_slides, read_study
-from wsipsm.stages.study_ids import IDS_NAME, keep_known
+from wsipsm.events import BlockDone, Event, ignore_events
 
 
 def touch(root: Path, *names: str) -> None:

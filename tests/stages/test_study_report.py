@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import MPP, draw_slide
 
+from wsipsm.cohort import report as study_report
+from wsipsm.cohort.report import StudyReport, flag_drift
+from wsipsm.cohort.run import CohortOptions, run_cohort
+from wsipsm.cohort.table import COLUMNS, CSV_NAME, PAGE_NAME, PARQUET_NAME, CohortRow, write_table
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import Event, SlideDone, ignore_events
+from wsipsm.events import Event, SlideDone, ignore_events
 from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
-from wsipsm.stages import study_report
-from wsipsm.stages.cohort import CohortOptions, run_cohort
-from wsipsm.stages.cohort_table import COLUMNS, CSV_NAME, PAGE_NAME, PARQUET_NAME, CohortRow, write_table
-from wsipsm.stages.study_report import StudyReport, flag_drift
 
 HOSTILE = "<script>alert(1)</script>"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -173,7 +173,7 @@ def test_thumbnail_follows_its_overview(out: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("stand_in")
 def test_page_is_there_while_slides_are_worked_on(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_report, "_PERIOD_S", 0.0)
-    monkeypatch.setattr("wsipsm.stages.cohort._TABLE_PERIOD_S", 0.0)
+    monkeypatch.setattr("wsipsm.cohort.run._TABLE_PERIOD_S", 0.0)
     seen = []
 
     def look(event: Event) -> None:

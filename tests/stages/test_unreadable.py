@@ -21,8 +21,8 @@ import wsipsm.stages.brown_sample
 import wsipsm.stages.finish
 import wsipsm.stages.prepare
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, Event, StageStarted, ignore_events
 from wsipsm.errors import OutputError, SlideReadError
+from wsipsm.events import BlockDone, Event, StageStarted, ignore_events
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact, Column
 from wsipsm.slide.array import ArraySlide

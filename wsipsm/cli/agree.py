@@ -12,8 +12,8 @@ from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
 
 if TYPE_CHECKING:
-    from wsipsm.stages.agree import AgreementSummary
-    from wsipsm.stages.reader_table import Unit
+    from wsipsm.agree.compare import AgreementSummary
+    from wsipsm.agree.reader_table import Unit
 
 Reference = Annotated[
     Path,
@@ -85,7 +85,7 @@ def agree(
 
     Example: wsipsm agree pathologist.csv results/cohort.csv --out agreement
     """
-    from wsipsm.stages.agree import AgreementOptions, compare_tables
+    from wsipsm.agree.compare import AgreementOptions, compare_tables
 
     options = AgreementOptions(
         ref_column=ref_column,
@@ -101,7 +101,7 @@ def agree(
 
 
 def _unit(flag: str, text: str | None, allowed: str) -> Unit | None:
-    from wsipsm.stages.reader_table import Unit
+    from wsipsm.agree.reader_table import Unit
 
     if text is None:
         return None
@@ -111,8 +111,8 @@ def _unit(flag: str, text: str | None, allowed: str) -> Unit | None:
 
 
 def _lines_about(summary: AgreementSummary) -> list[str]:
-    from wsipsm.stages.agree_text import measures_told
-    from wsipsm.stages.reader_table import listed
+    from wsipsm.agree.markdown import measures_told
+    from wsipsm.agree.reader_table import listed
 
     lines = [f"{summary.n_slides} slides compared"]
     for told in measures_told(summary):

@@ -87,11 +87,11 @@ def bench(
 
     Example: wsipsm bench monuseg "MoNuSeg 2018 Training Data" --out tables
     """
+    from wsipsm.benchmark.bench import Method, open_set, parse_methods, run_bench
+    from wsipsm.benchmark.best_and_worst import write_gallery
     from wsipsm.benchmark.table import markdown, write_tables
     from wsipsm.cli.progress import open_teller
     from wsipsm.cli.steps import open_steps
-    from wsipsm.stages.bench import Method, open_set, parse_methods, run_bench
-    from wsipsm.stages.bench_gallery import write_gallery
 
     if not train and any(given is not None for given in (train_on, config, budget)):
         raise UsageError("--train-on, --config, --budget: given without --train; they are for training. Add --train.")
@@ -102,7 +102,7 @@ def bench(
     ):
         opened = open_set(name, folder, protocol, limit)
         if train:
-            from wsipsm.stages.bench_psm import train_methods
+            from wsipsm.benchmark.paper_rows import train_methods
 
             options = _paper_options(opened.stain, config, budget, seed)
             seed = options.seed

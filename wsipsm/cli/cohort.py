@@ -36,8 +36,8 @@ from wsipsm.errors import UsageError
 from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
-    from wsipsm.stages.cohort_table import CohortSummary
-    from wsipsm.stages.study_request import StudyRequest
+    from wsipsm.cohort.request import StudyRequest
+    from wsipsm.cohort.table import CohortSummary
 
 Sources = Annotated[
     list[str] | None,  # a path would turn https:// into https:/
@@ -150,8 +150,8 @@ def cohort(
     """
     options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
-    from wsipsm.stages.cohort import run_cohort
-    from wsipsm.stages.study_request import CohortOptions, StudyRequest
+    from wsipsm.cohort.request import CohortOptions, StudyRequest
+    from wsipsm.cohort.run import run_cohort
 
     how = CohortOptions(
         retry,
@@ -180,7 +180,7 @@ def _show(summary: CohortSummary, as_json: bool, quiet: bool) -> None:
 
 def _whole_command(given: StudyRequest, out: Path | None, resume: Path | None) -> tuple[Path, StudyRequest]:
     """Folder and command: as given, or as they were, with what runs the blocks as given now."""
-    from wsipsm.stages.study_request import read_request
+    from wsipsm.cohort.request import read_request
 
     if resume is None:
         if out is None or not given.sources:

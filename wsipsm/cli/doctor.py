@@ -18,7 +18,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: wsipsm doctor
     """
-    from wsipsm.stages.doctor import examine_machine
+    from wsipsm.doctor import examine_machine
 
     findings = examine_machine()
     n_failed = sum(finding.state == "fail" for finding in findings)

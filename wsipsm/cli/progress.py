@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
 from wsipsm.cli.terminal import clean_line, show_on
-from wsipsm.engine.events import (
+from wsipsm.events import (
     BlockDone,
     BlockFailed,
     CohortPlanned,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from wsipsm.cli.region_table import lines_about_annotations
 from wsipsm.keys import KI67, Artefact
-from wsipsm.stages.summary import RESEARCH_USE
+from wsipsm.results.summary import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from wsipsm.stages.summary import RunSummary
+    from wsipsm.results.summary import RunSummary
 
 
 def lines_about_run(summary: RunSummary) -> list[str]:

@@ -147,7 +147,7 @@ def lines_about_score(scored: Scored) -> list[str]:
 
 def _line_about_study(scored: Scored) -> str:
     """Say that a study's table does not follow; empty without one, or where the run's own scoring is shown."""
-    from wsipsm.stages.cohort_table import CSV_NAME
+    from wsipsm.cohort.table import CSV_NAME
 
     table = scored.folder.parent / CSV_NAME
     if scored.scoring.made_by == "run" or not table.is_file():

@@ -11,7 +11,7 @@ from wsipsm.cli.options import AsJson
 from wsipsm.cli.terminal import show_json, show_lines
 
 if TYPE_CHECKING:
-    from wsipsm.stages.status import StudyStatus
+    from wsipsm.cohort.status import StudyStatus
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder that 'wsipsm cohort --out' was given.", show_default=False)
@@ -26,7 +26,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: wsipsm status results
     """
-    from wsipsm.stages.status import read_status
+    from wsipsm.cohort.status import read_status
 
     found = read_status(folder)
     if as_json:

@@ -9,9 +9,9 @@ from typing import Any
 import dask.config
 from distributed import Nanny, Scheduler, SpecCluster, Worker
 
-from wsipsm.engine.machine import ground_problems, process_problem
 from wsipsm.engine.own_keys import make_own_keys
 from wsipsm.errors import UsageError, one_line
+from wsipsm.machine import ground_problems, process_problem
 
 _HOST, _PROTOCOL = "127.0.0.1", "tls://"
 

@@ -18,7 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from wsipsm.engine.events import BlockReport
+from wsipsm.events import BlockReport
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.instances.decode import decode
 from wsipsm.instances.shard import ShardFacts, ShardPlace, write_shard
@@ -30,7 +30,7 @@ from wsipsm.models.card import ModelCard
 from wsipsm.rundir import RunDir
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.opened import OpenedSlide, changed_error
-from wsipsm.stages.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of
+from wsipsm.slide.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of
 from wsipsm.stain import StainProfile, separate
 from wsipsm.tiling import Block, round_up
 

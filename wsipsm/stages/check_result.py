@@ -21,11 +21,11 @@ from wsipsm.export.geojson_check import check_geojson
 from wsipsm.instances.table import classify
 from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.region import Region
+from wsipsm.results.scoring import OWN, Scoring, own_results
+from wsipsm.results.stored_run import no_run, read_region
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.stages.report import count_values
-from wsipsm.stages.scoring import OWN, Scoring, own_results
-from wsipsm.stages.stored_run import no_run, read_region
-from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import Totals
 
 _MOST_TOLD = 5

@@ -18,17 +18,17 @@ from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact, Stain, marker_name
 from wsipsm.region import PolygonRegion
+from wsipsm.region.coverage import read_coverage
+from wsipsm.results.scoring import Scoring, finish_own
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
+from wsipsm.slide.partial import read_partial_thumbnail
 from wsipsm.stages.brown_sample import check_nuclei
-from wsipsm.stages.coverage import read_coverage
-from wsipsm.stages.partial import read_partial_thumbnail
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.stages.report import SlideResult, file_facts, overview_caption, provenance, summarise
 from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_stains, write_region, write_score
-from wsipsm.stages.scoring import Scoring, finish_own
-from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
 

@@ -19,7 +19,7 @@ from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.rundir import write_aside
 from wsipsm.slide.open import open_slide
-from wsipsm.stages.partial import read_partial_thumbnail
+from wsipsm.slide.partial import read_partial_thumbnail
 from wsipsm.stain import FALLBACK_BACKGROUND, StainProfile, detect_stain, estimate_background, fit_stain_profile
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 

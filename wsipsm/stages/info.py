@@ -9,10 +9,10 @@ from typing import Any
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
 from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.quality.finding import Finding, flags_of
+from wsipsm.quality.stain_checks import check_stain
 from wsipsm.slide.base import Slide, SlideImage, SlideInfo
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.look import look_at_slide
-from wsipsm.stages.stain_checks import check_stain
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.quality.finding import Finding
+from wsipsm.quality.stain_checks import check_stain
 from wsipsm.region import PolygonRegion, Region, read_roi
+from wsipsm.results.provenance import shard_code
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import Slide, SlideInfo
 from wsipsm.slide.frame import SlideFrame
@@ -25,8 +27,6 @@ from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.look import look_at_slide
 from wsipsm.stages.picture_size import refuse_picture_size
-from wsipsm.stages.provenance import shard_code
-from wsipsm.stages.stain_checks import check_stain
 from wsipsm.stain import StainDecision, StainProfile, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
 from wsipsm.tissue import TissueMask

@@ -9,23 +9,23 @@ from pathlib import Path
 from types import MappingProxyType
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockReport, Listener, RunPlanned, StageStarted, ignore_events
 from wsipsm.errors import RoiError, UsageError
+from wsipsm.events import BlockReport, Listener, RunPlanned, StageStarted, ignore_events
 from wsipsm.instances.shard import check_shard
 from wsipsm.keys import Artefact, marker_name
 from wsipsm.models.registry import resolve_model
 from wsipsm.paths import find_no_file
 from wsipsm.quality.finding import Finding, flags_of
+from wsipsm.results.provenance import result_code
+from wsipsm.results.scoring import Scoring, clear_aside, forget_results, is_whole, own_results, show_own, shows_own
+from wsipsm.results.slide_folder import claim_slide_folder
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
 from wsipsm.stages.picture_size import refuse_picture_size
 from wsipsm.stages.plan import SlidePlan, plan_slide
-from wsipsm.stages.provenance import result_code
-from wsipsm.stages.scoring import Scoring, clear_aside, forget_results, is_whole, own_results, show_own, shows_own
-from wsipsm.stages.slide_folder import claim_slide_folder
-from wsipsm.stages.summary import RunSummary
 from wsipsm.tiling import Block
 
 NOT_IN_REQUEST = MappingProxyType(

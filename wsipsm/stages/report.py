@@ -13,14 +13,14 @@ from wsipsm.geometry import Box
 from wsipsm.ki67.drift import StainStatistics
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import Region
+from wsipsm.results.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
+from wsipsm.results.scoring import Scoring
+from wsipsm.results.summary import RESEARCH_USE, RESULTS, RunSummary
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
-from wsipsm.stages.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
 from wsipsm.stages.score import Scored
-from wsipsm.stages.scoring import Scoring
-from wsipsm.stages.summary import RESEARCH_USE, RESULTS, RunSummary
 from wsipsm.stages.write import AREA_STEP_UM2, Totals
 from wsipsm.text import clean_text
 

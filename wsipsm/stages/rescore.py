@@ -24,8 +24,11 @@ from wsipsm.quality.brown import check_solidity
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
+from wsipsm.region.coverage import read_coverage
+from wsipsm.results.scoring import Scoring, own_results, publish, show_own, staged
+from wsipsm.results.stored_run import StoredRun, no_run, open_run
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, link_file, write_aside
-from wsipsm.stages.coverage import read_coverage
 from wsipsm.stages.report import count_values, file_facts, index_values, overview_caption
 from wsipsm.stages.score import (
     RegionFacts,
@@ -36,9 +39,6 @@ from wsipsm.stages.score import (
     write_region,
     write_score,
 )
-from wsipsm.stages.scoring import Scoring, own_results, publish, show_own, staged
-from wsipsm.stages.stored_run import StoredRun, no_run, open_run
-from wsipsm.stages.summary import RunSummary
 from wsipsm.stages.write import ROWS_PER_GROUP, CellsWriter, Totals
 
 

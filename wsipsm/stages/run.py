@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import Listener, SlideDone, StageStarted
 from wsipsm.engine.task import Executor
-from wsipsm.stages.discover import folder_stem
+from wsipsm.events import Listener, SlideDone, StageStarted
+from wsipsm.results.folder_names import folder_stem
+from wsipsm.results.slide_folder import choose_folder_name, held_slide_folder
+from wsipsm.results.summary import RunSummary
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import prepare_slide
 from wsipsm.stages.segment import segment_slide
-from wsipsm.stages.slide_folder import choose_folder_name, held_slide_folder
-from wsipsm.stages.summary import RunSummary
 
 
 def run_slide(

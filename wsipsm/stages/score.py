@@ -22,11 +22,11 @@ from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.ki67.score import Ki67Score, score_nuclei
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import PLAIN_CLASS, PolygonRegion, Region, annotation_rows
+from wsipsm.results.provenance import package_version, slide_facts
+from wsipsm.results.scoring import Scoring
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.stages.provenance import package_version, slide_facts
-from wsipsm.stages.scoring import Scoring
 from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from wsipsm.config import RunOptions
 from wsipsm.engine.budget import Budget, available_bytes, check_budget, workers_that_fit
-from wsipsm.engine.events import BlockDone, BlockFailed, BlockReport, Listener, StageStarted
 from wsipsm.engine.serial import SerialExecutor
 from wsipsm.engine.task import Executor, granted_cpus
 from wsipsm.errors import BudgetError, OutputError, SlideOpenError, UsageError
+from wsipsm.events import BlockDone, BlockFailed, BlockReport, Listener, StageStarted
+from wsipsm.results.provenance import worker_code
 from wsipsm.stages.block import release_worker, segment_block
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
-from wsipsm.stages.provenance import worker_code
 from wsipsm.tiling import Block
 
 STOPS_THE_SLIDE = (OutputError, UsageError, SlideOpenError, BudgetError)

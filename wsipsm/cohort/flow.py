@@ -15,19 +15,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from wsipsm.cohort.discover import CohortSlide
+from wsipsm.cohort.fetch import Fetcher
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import BlockDone, BlockFailed, BlockReport, Listener, SlideDone, StageStarted
 from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, Source
 from wsipsm.errors import BudgetError, DiskFullError, WsipsmError, one_line
+from wsipsm.events import BlockDone, BlockFailed, BlockReport, Listener, SlideDone, StageStarted
+from wsipsm.results.slide_folder import held_slide_folder
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.stages.block import SlideJob, release_worker, segment_block
-from wsipsm.stages.discover import CohortSlide
-from wsipsm.stages.fetch import Fetcher
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import PreparedSlide, finished_before, prepare_slide
 from wsipsm.stages.segment import STOPS_THE_SLIDE, Segmented, fitted_plan
-from wsipsm.stages.slide_folder import held_slide_folder
-from wsipsm.stages.summary import RunSummary
 from wsipsm.tiling import Block
 
 

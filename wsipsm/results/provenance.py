@@ -11,16 +11,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 
-import wsipsm
+from wsipsm.results.closure import import_closure
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.stages.closure import import_closure
 
 SHARD_ROOTS = ("wsipsm.stages.block",)
 """What a worker runs on a block: this and all that it imports decide what a shard holds."""
 RESULT_ROOTS = ("wsipsm.stages.prepare", "wsipsm.stages.block", "wsipsm.stages.finish")
 """The steps of a slide, likewise, decide what its results hold."""
-WORKER_ROOTS = ("wsipsm.stages.flow",)
+WORKER_ROOTS = ("wsipsm.cohort.flow",)
 """What a process of a running scheduler is given to do."""
 WITHOUT_INFLUENCE = MappingProxyType(
     {
@@ -118,7 +117,7 @@ def libraries_of(roots: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _own_folder() -> Path:
-    return Path(wsipsm.__file__).parent
+    return Path(__file__).parents[1]
 
 
 def worker_code() -> str:

@@ -18,7 +18,7 @@ from wsipsm.psm.activation import central_patch
 from wsipsm.psm.points import find_maxima, voronoi_label
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.rundir import output_error
-from wsipsm.stages.paper import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
+from wsipsm.training.paper import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
 from wsipsm.training.patches import draw_patches
 
 _SHOWN_PX = 512
@@ -93,7 +93,7 @@ def show_psm(
     working_mpp
         Pixel size to work at, um/px.
     tell, progress
-        As :func:`wsipsm.stages.paper.train_paper` takes them.
+        As :func:`wsipsm.training.paper.train_paper` takes them.
 
     Raises
     ------

@@ -19,10 +19,10 @@ from typing import Any
 from wsipsm.errors import OutputError
 from wsipsm.keys import KI67, Artefact
 from wsipsm.region import Region
+from wsipsm.results.provenance import package_version
 from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, flush_folder, link_file, output_error
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.stages.provenance import package_version
 
 OWN = "run"
 """Name of the run's own scoring in the folder ``scores``."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import wsipsm
+from wsipsm.cohort.discover import CohortSlide, Problem
 from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError, RoiError, UsageError, WsipsmError, one_line
 from wsipsm.keys import QuPathFrame
@@ -30,7 +31,6 @@ from wsipsm.region import RoiRules, read_roi
 from wsipsm.slide.address import check_url
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.remote import SlideCache
-from wsipsm.stages.discover import CohortSlide, Problem
 
 N_PROCESSES = 4
 """Opening waits for the disk more than for the processor."""
@@ -231,7 +231,7 @@ class _Opener:
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from wsipsm.stages.check import serve; serve()"],
+            [sys.executable, "-P", "-c", "from wsipsm.cohort.check import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from wsipsm.engine.budget import available_bytes
-from wsipsm.engine.machine import ground_problems, process_problem
 from wsipsm.engine.task import granted_cpus
 from wsipsm.errors import WsipsmError
+from wsipsm.machine import ground_problems, process_problem
 
 State = Literal["ok", "note", "fail"]
 

@@ -38,8 +38,8 @@ from wsipsm.benchmark.scoring import (
 )
 from wsipsm.benchmark.table import BenchReport, MethodResult
 from wsipsm.config import RunOptions
-from wsipsm.engine.events import ignore_events
 from wsipsm.errors import UsageError
+from wsipsm.events import ignore_events
 from wsipsm.keys import Stain
 from wsipsm.stages.run import run_slide
 

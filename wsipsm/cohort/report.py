@@ -11,12 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wsipsm.export.study_page import PageChart, PageSlide, StudyPage, study_page
-from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
-from wsipsm.keys import Artefact
-from wsipsm.ki67.drift import ControlChart, control_chart
-from wsipsm.rundir import RunDir, write_aside
-from wsipsm.stages.cohort_table import (
+from wsipsm.cohort.journal import JOURNAL_NAME
+from wsipsm.cohort.table import (
     CSV_NAME,
     DONE,
     FAILED,
@@ -26,10 +22,14 @@ from wsipsm.stages.cohort_table import (
     WAITING,
     CohortRow,
 )
-from wsipsm.stages.journal import JOURNAL_NAME
-from wsipsm.stages.provenance import package_version
-from wsipsm.stages.scoring import OWN, own_results
-from wsipsm.stages.summary import RESEARCH_USE
+from wsipsm.export.study_page import PageChart, PageSlide, StudyPage, study_page
+from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
+from wsipsm.keys import Artefact
+from wsipsm.ki67.drift import ControlChart, control_chart
+from wsipsm.results.provenance import package_version
+from wsipsm.results.scoring import OWN, own_results
+from wsipsm.results.summary import RESEARCH_USE
+from wsipsm.rundir import RunDir, write_aside
 
 _PERIOD_S = 30.0
 """A page of thousands of slides is written at most so often."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsipsm.benchmark.bench import BenchImage, Method, OpenSet
 from wsipsm.benchmark.classical import Points
 from wsipsm.benchmark.images import LabelledImage, PointImage, list_files, read_rgb
 from wsipsm.benchmark.scoring import centroids
@@ -17,8 +18,7 @@ from wsipsm.errors import UsageError
 from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
-from wsipsm.stages.bench import BenchImage, Method, OpenSet
-from wsipsm.stages.paper import OPENING_PX, PaperEngine, Progress, Tell, train_paper
+from wsipsm.training.paper import OPENING_PX, PaperEngine, Progress, Tell, train_paper
 
 _HALF = 0.5
 """Score of background below which the detector sees a nucleus."""
@@ -41,7 +41,7 @@ def train_methods(
     keep
         Folder of checkpoints and logs.
     tell, progress
-        As :func:`wsipsm.stages.paper.train_paper` takes them.
+        As :func:`wsipsm.training.paper.train_paper` takes them.
     train_on
         Folder of the images that are learned from; None: those that are scored.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from wsipsm.benchmark.bench import BenchImage, Method, OpenSet, make_builtin
 from wsipsm.benchmark.images import LabelledImage
 from wsipsm.benchmark.names import BuiltIn
 from wsipsm.benchmark.table import BenchReport
 from wsipsm.export.gallery import OutlinePanel, PointPanel, draw_gallery
-from wsipsm.stages.bench import BenchImage, Method, OpenSet, make_builtin
 
 
 def write_gallery(

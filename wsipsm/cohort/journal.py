@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import orjson
 
-from wsipsm.engine.events import BlockFailed, Event, PoolOpened, RunPlanned, SlideDone, SlideFailed
+from wsipsm.events import BlockFailed, Event, PoolOpened, RunPlanned, SlideDone, SlideFailed
 from wsipsm.rundir import output_error
 from wsipsm.text import clean_json
 

@@ -16,11 +16,11 @@ from wsipsm.geometry import Box, Size
 from wsipsm.keys import KI67, Artefact, QuPathFrame, Stain
 from wsipsm.quality.finding import Finding
 from wsipsm.region import PolygonRegion, Region
+from wsipsm.results.scoring import own_results
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.stages.scoring import own_results
-from wsipsm.stages.summary import RunSummary
 from wsipsm.tissue import TissueMask
 
 

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsipsm.errors import UsageError
-from wsipsm.rundir import output_error, write_aside
-from wsipsm.stages.agree_text import agreement_markdown
-from wsipsm.stages.reader_table import (
+from wsipsm.agree.markdown import agreement_markdown
+from wsipsm.agree.reader_table import (
     INDEX_COLUMNS,
     ReaderTable,
     Reading,
@@ -24,6 +22,8 @@ from wsipsm.stages.reader_table import (
     plain_name,
     read_table,
 )
+from wsipsm.errors import UsageError
+from wsipsm.rundir import output_error, write_aside
 from wsipsm.text import cell_text
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _compare(
     out: Path, pairs: Sequence[tuple[Reading, Reading]], compared: tuple[Compared, Compared], notes: tuple[str, ...]
 ) -> AgreementSummary:
     try:
-        from wsipsm.export.agreement_plot import AgreementPicture, draw_agreement
+        from wsipsm.agree.plot import AgreementPicture, draw_agreement
         from wsipsm.metrics import agreement
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("wsipsm"):

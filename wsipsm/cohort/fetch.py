@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from wsipsm.cohort.discover import CohortSlide
 from wsipsm.errors import UsageError
 from wsipsm.slide.address import shown_url
 from wsipsm.slide.remote import SlideCache
-from wsipsm.stages.discover import CohortSlide
 
 _N_THREADS = 2
 

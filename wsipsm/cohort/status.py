@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wsipsm.cohort.journal import read_journal
+from wsipsm.cohort.table import FAILED, PARQUET_NAME, WAITING
 from wsipsm.errors import UsageError
 from wsipsm.folderlock import holder_of
 from wsipsm.keys import Artefact
-from wsipsm.stages.cohort_table import FAILED, PARQUET_NAME, WAITING
-from wsipsm.stages.journal import read_journal
 
 
 @dataclass(frozen=True, slots=True)

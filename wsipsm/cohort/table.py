@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsipsm.errors import EXIT_COHORT_PARTIAL, EXIT_INCOMPLETE, EXIT_OK
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import write_aside
-from wsipsm.stages.summary import RunSummary
 from wsipsm.text import MAX_JSON_CHARS, cell_text, clean_text
 
 CSV_NAME, PARQUET_NAME, PAGE_NAME = "cohort.csv", "cohort.parquet", "cohort.html"

@@ -9,16 +9,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from wsipsm.config import FixedStain, RunOptions
-from wsipsm.engine.budget import project_budget
-from wsipsm.engine.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked, StageStarted
-from wsipsm.engine.task import Executor
-from wsipsm.errors import DiskFullError, TooManyFailuresError, UsageError, WsipsmError, one_line
-from wsipsm.folderlock import FolderLock, hold_folder
-from wsipsm.keys import Artefact
-from wsipsm.slide.remote import SlideCache
-from wsipsm.stages.check import check_slides
-from wsipsm.stages.cohort_table import (
+from wsipsm.cohort.check import check_slides
+from wsipsm.cohort.discover import CohortSlide, Problem, read_study, refusal
+from wsipsm.cohort.fetch import Fetcher
+from wsipsm.cohort.flow import SlideEnd, SlideFlow
+from wsipsm.cohort.ids import keep_known, read_known
+from wsipsm.cohort.journal import Journal
+from wsipsm.cohort.report import StudyReport, flag_drift
+from wsipsm.cohort.request import CohortOptions, keep_request
+from wsipsm.cohort.table import (
     COLUMNS,
     CSV_NAME,
     DONE,
@@ -28,8 +27,15 @@ from wsipsm.stages.cohort_table import (
     CohortSummary,
     write_table,
 )
-from wsipsm.stages.discover import CohortSlide, Problem, read_study, refusal
-from wsipsm.stages.fetch import Fetcher
+from wsipsm.config import FixedStain, RunOptions
+from wsipsm.engine.budget import project_budget
+from wsipsm.engine.task import Executor
+from wsipsm.errors import DiskFullError, TooManyFailuresError, UsageError, WsipsmError, one_line
+from wsipsm.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked, StageStarted
+from wsipsm.folderlock import FolderLock, hold_folder
+from wsipsm.keys import Artefact
+from wsipsm.results.provenance import worker_code
+from wsipsm.slide.remote import SlideCache
 from wsipsm.stages.fixed_stain import (
     BATCH,
     MAX_SLIDES,
@@ -40,13 +46,7 @@ from wsipsm.stages.fixed_stain import (
     sample_stain,
     write_fixed_stain,
 )
-from wsipsm.stages.flow import SlideEnd, SlideFlow
-from wsipsm.stages.journal import Journal
-from wsipsm.stages.provenance import worker_code
 from wsipsm.stages.segment import opened_executor
-from wsipsm.stages.study_ids import keep_known, read_known
-from wsipsm.stages.study_report import StudyReport, flag_drift
-from wsipsm.stages.study_request import CohortOptions, keep_request
 
 _USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160
 _TABLE_PERIOD_S = 2.0

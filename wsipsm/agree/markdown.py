@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wsipsm.agree.compare import AgreementSummary, Compared
     from wsipsm.metrics.agreement import BandAgreement, Estimate
-    from wsipsm.stages.agree import AgreementSummary, Compared
 
 _METHODS = """\
 ## How the numbers are made

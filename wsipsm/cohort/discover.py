@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wsipsm.cohort.folders import find_slides, is_pattern, is_slide_folder, match_pattern
+from wsipsm.cohort.ids import KnownSlide, SlideToName, name_slides, read_known
+from wsipsm.cohort.manifest import ManifestRow, read_manifest
 from wsipsm.errors import UsageError
 from wsipsm.keys import MARKER_PATTERN
+from wsipsm.results.folder_names import folder_name, folder_stem
 from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.slide.reader import parse_number
-from wsipsm.stages.folders import find_slides, is_pattern, is_slide_folder, match_pattern
-from wsipsm.stages.manifest import ManifestRow, read_manifest
-from wsipsm.stages.study_ids import KnownSlide, SlideToName, name_slides, read_known
 from wsipsm.text import clean_text
 
-_LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
-_MAX_NAME_BYTES = 120
-_NO_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
-_STUDY_FILES = re.compile(r"(cohort|journal|wsipsm)\.", re.IGNORECASE)
-"""The study's own files lie beside the slides' folders."""
 _N_TOLD = 200
 
 
@@ -79,20 +74,6 @@ class Study:
     def extra_columns(self) -> tuple[str, ...]:
         """Names of the columns that manifests carry, in their order."""
         return tuple(dict.fromkeys(name for slide in self.slides for name, _ in slide.extra))
-
-
-def slide_stem(path: str | Path) -> str:
-    """Name of a slide's folder: its file name without the suffix."""
-    name = path.name if isinstance(path, Path) else Path(path).name
-    for suffix in _LONG_SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return os.path.splitext(name)[0] or "slide"
-
-
-def folder_stem(path: str | Path, image: int | None) -> str:
-    """Name of a slide's folder, with the number of an image that was chosen: two images of a file are two slides."""
-    return slide_stem(path) if image is None else f"{slide_stem(path)}-image-{image}"
 
 
 def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlide]:
@@ -281,31 +262,6 @@ def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], p
             for place in (other, n):
                 problems.setdefault(place, f"{told}; an id of its own for each is needed. Correct the lines.")
     return kept
-
-
-def folder_name(text: str) -> str:
-    """Text as a folder's name on any system."""
-    if not text:
-        return ""
-    plain = _NO_NAME.sub("_", unicodedata.normalize("NFC", text))
-    short = plain.strip(". ").encode()[:_MAX_NAME_BYTES].decode(errors="ignore").rstrip(". ")
-    return f"_{short}" if _STUDY_FILES.match(short) else short
-
-
-def check_folder_name(name: str, option: str) -> None:
-    """Make sure that a name can be a folder's on any system.
-
-    Raises
-    ------
-    UsageError
-        When it cannot; the option that gave it is named.
-    """
-    if folder_name(name) != name or not name:
-        usable = folder_name(name) or "slide"
-        raise UsageError(
-            f"{option} {name[:80]!r}: no name of a folder on every system; one without path and control characters, "
-            f"signs like : or *, no dot at its ends, at most {_MAX_NAME_BYTES} bytes is needed. {usable!r} would do."
-        )
 
 
 def _with_ids(

@@ -49,7 +49,7 @@ class RunSummary:
     region: dict[str, Any]
     """Name, kind and area of what was scored, and what each drawn annotation was taken for."""
     scoring: dict[str, Any]
-    """Which nuclei count and from which cut; every file of the folder says the same. See `stages.scoring.Scoring`."""
+    """Which nuclei count and from which cut; every file of the folder says the same. See `results.scoring.Scoring`."""
     region_area_mm2: float
     coverage: float
     """Share of the region whose pixels were read and scored, 0..1."""

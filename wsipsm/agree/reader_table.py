@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
+from wsipsm.cohort.folders import SLIDE_SUFFIXES
+from wsipsm.cohort.manifest import declared_separator
 from wsipsm.errors import UsageError
 from wsipsm.paths import find_no_file
-from wsipsm.stages.discover import slide_stem
-from wsipsm.stages.folders import SLIDE_SUFFIXES
-from wsipsm.stages.manifest import declared_separator
+from wsipsm.results.folder_names import slide_stem
 
 NAME_COLUMNS = ("id", "slide")
 INDEX_COLUMNS = ("labelling_index", "labeling_index", "ki67_index", "ki67", "ki_67_index", "ki_67", "index")

@@ -1,0 +1,1 @@
+"""A cohort's results held against a reference's."""

@@ -1,0 +1,1 @@
+"""What lies in a result folder: whose it is, of which scoring, made by what."""

@@ -1,0 +1,55 @@
+"""Names of slides' folders: made from file names, and such as every system takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+from wsipsm.errors import UsageError
+
+_LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
+_MAX_NAME_BYTES = 120
+_NO_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
+_COHORT_FILES = re.compile(r"(cohort|journal|wsipsm)\.", re.IGNORECASE)
+"""The cohort's own files lie beside the slides' folders."""
+
+
+def slide_stem(path: str | Path) -> str:
+    """Name of a slide's folder: its file name without the suffix."""
+    name = path.name if isinstance(path, Path) else Path(path).name
+    for suffix in _LONG_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return os.path.splitext(name)[0] or "slide"
+
+
+def folder_stem(path: str | Path, image: int | None) -> str:
+    """Name of a slide's folder, with the number of an image that was chosen: two images of a file are two slides."""
+    return slide_stem(path) if image is None else f"{slide_stem(path)}-image-{image}"
+
+
+def folder_name(text: str) -> str:
+    """Text as a folder's name on any system."""
+    if not text:
+        return ""
+    plain = _NO_NAME.sub("_", unicodedata.normalize("NFC", text))
+    short = plain.strip(". ").encode()[:_MAX_NAME_BYTES].decode(errors="ignore").rstrip(". ")
+    return f"_{short}" if _COHORT_FILES.match(short) else short
+
+
+def check_folder_name(name: str, option: str) -> None:
+    """Make sure that a name can be a folder's on any system.
+
+    Raises
+    ------
+    UsageError
+        When it cannot; the option that gave it is named.
+    """
+    if folder_name(name) != name or not name:
+        usable = folder_name(name) or "slide"
+        raise UsageError(
+            f"{option} {name[:80]!r}: no name of a folder on every system; one without path and control characters, "
+            f"signs like : or *, no dot at its ends, at most {_MAX_NAME_BYTES} bytes is needed. {usable!r} would do."
+        )
