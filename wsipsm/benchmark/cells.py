@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
 from wsipsm.geometry import Size
+from wsipsm.instances.cells import open_cells
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.metrics.labels import polygon_labels
@@ -42,7 +42,8 @@ class Cells:
 
 def read_cells(folder: Path) -> Cells:
     """Read the nuclei that a run wrote."""
-    table = pq.read_table(folder / Artefact.CELLS)
+    with open_cells(folder / Artefact.CELLS) as cells:
+        table = cells.table()
     run = orjson.loads((folder / Artefact.RUN).read_bytes())
     summary = orjson.loads((folder / Artefact.SUMMARY).read_bytes())
     return Cells(

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from wsipsm.demo.truth import DrawnTruth
-from wsipsm.errors import UsageError
+from wsipsm.instances.cells import open_cells
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Column, NucleusClass
 from wsipsm.metrics.assignment import assign_pairs
@@ -125,12 +124,8 @@ def compare(truth: DrawnTruth, cells: Path | pa.Table) -> Comparison:
 
 
 def _read_cells(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=_COLUMNS)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise UsageError(
-            f"{path}: not a table of nuclei ({error}); cells.parquet of a run is needed. Run the slide again."
-        ) from error
+    with open_cells(path) as cells:
+        return cells.table(_COLUMNS)
 
 
 def _match(truth: DrawnTruth, found_px0: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

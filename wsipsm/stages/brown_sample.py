@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
 from wsipsm.config import RunOptions
 from wsipsm.errors import SlideReadError
 from wsipsm.geometry import Box
+from wsipsm.instances.cells import open_cells, read_columns
 from wsipsm.keys import Artefact, Column
 from wsipsm.quality.brown import RING_UM, BrownPlace, check_brown, place_brown
 from wsipsm.quality.dab_modes import check_modes
@@ -23,7 +23,6 @@ from wsipsm.slide.base import Slide
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_box
 from wsipsm.stages.plan import SlidePlan
-from wsipsm.stages.score import read_columns
 from wsipsm.stain import StainProfile, optical_density, separate
 
 _N_POSITIVE, _N_NEGATIVE = 200, 100
@@ -66,11 +65,11 @@ def _sampled_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
 def _outlines(run_dir: RunDir, rows: NDArray[np.intp]) -> Iterator[shapely.Polygon]:
     """Outlines of those rows, level-0 pixels; a batch of the table in memory at a time."""
     first = 0
-    with pq.ParquetFile(run_dir.path(Artefact.CELLS)) as file:
-        for batch in file.iter_batches(columns=[Column.GEOMETRY.value]):
-            here = rows[(rows >= first) & (rows < first + len(batch))] - first
-            yield from (shapely.from_wkb(batch.column(0)[row].as_py()) for row in here.tolist())
-            first += len(batch)
+    with open_cells(run_dir.path(Artefact.CELLS)) as cells:
+        for table in cells.batches([Column.GEOMETRY.value]):
+            here = rows[(rows >= first) & (rows < first + len(table))] - first
+            yield from (shapely.from_wkb(table.column(0)[row].as_py()) for row in here.tolist())
+            first += len(table)
 
 
 def _places(

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from wsipsm.errors import WsipsmError, one_line
 from wsipsm.export.geojson_check import check_geojson
+from wsipsm.instances.cells import open_cells
 from wsipsm.instances.table import classify
 from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.region import Region
@@ -130,8 +130,8 @@ def _check_carried(run_dir: RunDir, scoring: Scoring) -> Iterator[str]:
 
 
 def _carried_by_table(path: Path) -> dict[str, Any]:
-    with pq.ParquetFile(path) as file:
-        return dict(orjson.loads((file.schema_arrow.metadata or {})[b"wsipsm"])["scoring"])
+    with open_cells(path) as cells:
+        return dict(cells.facts["scoring"])
 
 
 def _carried_by_geojson(path: Path) -> dict[str, Any]:
@@ -170,8 +170,8 @@ def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Itera
 
 def _check_nuclei(run_dir: RunDir, summary: RunSummary, scoring: Scoring, region: Region) -> Iterator[str]:
     """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
-    with pq.ParquetFile(run_dir.path(Artefact.CELLS)) as file:
-        table = file.read(columns=[one.value for one in Column if one != Column.GEOMETRY])
+    with open_cells(run_dir.path(Artefact.CELLS)) as cells:
+        table = cells.table([one.value for one in Column if one != Column.GEOMETRY])
     found = _Nuclei.of(table)
     expected = _expected(own_results(run_dir).path(Artefact.CELLS), region, scoring.dab_cut_od)
     yield from _differences(f"{Artefact.CELLS}", found, expected, "the run's nuclei, region and cut")
@@ -210,8 +210,8 @@ def _check_score(run_dir: RunDir, summary: RunSummary, totals: Totals) -> Iterat
 
 def _expected(path: Path, region: Region, cut_od: float | None) -> _Nuclei:
     names = [Column.NUCLEUS_ID, Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0, Column.DAB_OD]
-    with pq.ParquetFile(path) as file:
-        table = file.read(columns=[name.value for name in names])
+    with open_cells(path) as cells:
+        table = cells.table([name.value for name in names])
     x, y = (np.asarray(table.column(name.value).to_numpy(), np.float64) for name in names[1:3])
     inside = np.asarray(region.contains(np.stack([x, y], axis=1)), dtype=bool)
     ids = table.column(names[0].value).filter(pa.array(inside)).to_pylist()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,6 +17,7 @@ from wsipsm.errors import UsageError
 from wsipsm.export.geojson import GeoJsonWriter
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.folderlock import hold_folder, holder_of
+from wsipsm.instances.cells import CellsWriter, open_cells, read_columns
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import MARKER_PATTERN, Artefact, Column, NucleusClass, QuPathFrame, marker_name
 from wsipsm.quality.brown import check_solidity
@@ -34,12 +34,11 @@ from wsipsm.stages.score import (
     RegionFacts,
     Scored,
     read_annotation_rows,
-    read_columns,
     read_stains,
     write_region,
     write_score,
 )
-from wsipsm.stages.write import ROWS_PER_GROUP, CellsWriter, Totals
+from wsipsm.stages.write import Totals
 
 
 def score_result(
@@ -192,25 +191,21 @@ def _canvas(stored: StoredRun, region: Region) -> OverviewCanvas:
 
 def _counted(path: Path, region: Region, cut_od: float) -> Iterator[pa.Table]:
     """Nuclei of a file that lie in a region, classed by a cut, some ten thousand at a time."""
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_PER_GROUP):
-                table = pa.Table.from_batches([batch])
-                dab = batch.column(Column.DAB_OD.value)
-                if dab.null_count:
-                    raise UsageError(
-                        f"{path}: {dab.null_count} of {len(dab)} nuclei have no DAB density; Ki-67 needs it. Run the "
-                        "slide again."
-                    )
-                positive = np.asarray(dab.to_numpy(), dtype=np.float64) >= cut_od
-                classes = np.where(positive, NucleusClass.POSITIVE.value, NucleusClass.NEGATIVE.value)
-                place = table.schema.get_field_index(Column.CLASS.value)
-                table = table.set_column(place, table.schema.field(place), pa.array(classes, pa.string()))
-                table = table.filter(pa.array(np.asarray(region.contains(centroids_px0(table)), dtype=bool)))
-                if table.num_rows:
-                    yield table.replace_schema_metadata(None)
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); the nuclei of a finished run are needed.") from error
+    with open_cells(path) as cells:
+        for table in cells.batches():
+            dab = table.column(Column.DAB_OD.value)
+            if dab.null_count:
+                raise UsageError(
+                    f"{path}: {dab.null_count} of {len(dab)} nuclei have no DAB density; Ki-67 needs it. Run the "
+                    "slide again."
+                )
+            positive = np.asarray(dab.to_numpy(), dtype=np.float64) >= cut_od
+            classes = np.where(positive, NucleusClass.POSITIVE.value, NucleusClass.NEGATIVE.value)
+            place = table.schema.get_field_index(Column.CLASS.value)
+            table = table.set_column(place, table.schema.field(place), pa.array(classes, pa.string()))
+            table = table.filter(pa.array(np.asarray(region.contains(centroids_px0(table)), dtype=bool)))
+            if table.num_rows:
+                yield table.replace_schema_metadata(None)
 
 
 def _summarise(

@@ -10,13 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import Annotation, annotation_bytes
+from wsipsm.instances.cells import read_columns
 from wsipsm.keys import KI67, Artefact, Column
 from wsipsm.ki67.drift import StainStatistics, stain_statistics
 from wsipsm.ki67.score import Ki67Score, score_nuclei
@@ -183,25 +182,6 @@ def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Re
         with write_aside(run_dir.path(Artefact.TISSUE)) as temporary:
             temporary.write_bytes(coded.tobytes())
         run_dir.remove(Artefact.REGION)
-
-
-def read_columns(path: Path, names: list[str]) -> NDArray[np.float64]:
-    """Read columns of cells.parquet, in the order of the names, shape (n_columns, n_nuclei); NaN where there is none.
-
-    Raises
-    ------
-    UsageError
-        When the file cannot be read or lacks one.
-    """
-    try:
-        # Not read_table, which loads a room of pyarrow that takes a quarter of a second.
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=names)
-        batch = pa.record_batch([table.column(name).combine_chunks() for name in names], names=names)
-        # A column's own to_numpy loads pandas: half a second.
-        return np.asarray(batch.to_tensor(null_to_nan=True).to_numpy().T, dtype=np.float64)
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); the nuclei of a finished run are needed.") from error
 
 
 def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

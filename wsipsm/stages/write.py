@@ -6,20 +6,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
 from wsipsm.export.geojson import GeoJsonWriter
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
+from wsipsm.instances.cells import CellsWriter
 from wsipsm.instances.shard import read_seam_rows, read_shard
 from wsipsm.instances.stitch import SeamRow, resolve_seams
 from wsipsm.instances.table import BORDER_PX, OWNED, centroids_px0, nuclei_schema
@@ -28,72 +25,11 @@ from wsipsm.results.scoring import forget_results
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
-from wsipsm.text import clean_json
 from wsipsm.tiling import Block
 
-ROWS_PER_GROUP = 65_536
-"""Nuclei in a row group of cells.parquet: about 20 MB, the most that is held besides one shard."""
 AREA_STEP_UM2 = 10.0
 _N_AREA_STEPS = 41
 _SEAM_COLUMNS = (OWNED, BORDER_PX, Column.GEOMETRY.value)
-_GEO = {
-    "version": "1.1.0",
-    "primary_column": Column.GEOMETRY.value,
-    # Pixels of a slide lie in no place on earth: no reference system.
-    "columns": {
-        Column.GEOMETRY.value: {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None, "edges": "planar"}
-    },
-}
-
-
-class CellsWriter:
-    """Writes cells.parquet (GeoParquet 1.1) in row groups of bounded size, whatever the shards' sizes.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    about
-        What the file says about its making, under the key ``wsipsm`` of its metadata.
-    """
-
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
-        told = orjson.dumps(clean_json(about), option=orjson.OPT_SORT_KEYS)
-        schema = nuclei_schema().with_metadata({b"geo": orjson.dumps(_GEO), b"wsipsm": told})
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
-        self._waiting: list[pa.Table] = []
-        self._n_waiting = 0
-
-    def add(self, table: pa.Table) -> None:
-        """Add nuclei, a table of ``nuclei_schema()``."""
-        self._waiting.append(table)
-        self._n_waiting += table.num_rows
-        while self._n_waiting >= ROWS_PER_GROUP:
-            self._write(ROWS_PER_GROUP)
-
-    def _write(self, n_rows: int) -> None:
-        whole = pa.concat_tables(self._waiting)
-        self._writer.write_table(whole.slice(0, n_rows), row_group_size=ROWS_PER_GROUP)
-        rest = whole.slice(n_rows)
-        self._waiting = [rest] if rest.num_rows else []
-        self._n_waiting = rest.num_rows
-
-    def close(self) -> None:
-        """Write what waits, and the footer."""
-        if self._n_waiting:
-            self._write(self._n_waiting)
-        self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._writer.close()
 
 
 @dataclass
