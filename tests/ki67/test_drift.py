@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -115,3 +117,35 @@ def test_no_dab_on_hematoxylin_and_eosin() -> None:
 def test_nuclei_without_dab_measurement_count_for_no_class() -> None:
     dab = np.r_[np.full(30, np.nan), np.full(30, 0.7)]
     assert stain_statistics(dab, dab, 0.2, None).dab_od_negative is None
+
+
+def test_eight_slides_and_twenty_nuclei_are_enough() -> None:
+    assert (control_chart([1.0] * 7).centre, control_chart([1.0] * 8).centre) == (None, 1)
+    few, enough = (stain_statistics(np.full(n, 0.3), None, None, None).hematoxylin_od for n in (19, 20))
+    assert (few, enough) == (None, 0.3)
+
+
+def test_a_nucleus_at_the_cut_is_positive() -> None:
+    told = stain_statistics(np.full(40, 0.3), np.r_[np.full(20, 0.25), np.full(20, 0.2)], 0.25, None)
+    assert (told.dab_od_positive, told.dab_od_negative) == (0.25, 0.2)
+
+
+def test_a_statistic_is_stored_to_four_places() -> None:
+    told = stain_statistics(np.full(40, 0.123449), None, None, (240.00006, 240.00006, 240.00006))
+    assert told.to_dict()["hematoxylin_od"] == 0.1234
+    assert told.to_dict()["background_level"] == 240.0001
+
+
+@pytest.mark.parametrize("finest", [0.0, 0.01, 0.3, 2.0])
+def test_limits_by_loops(finest: float) -> None:
+    random = np.random.default_rng(7)
+    values = random.normal(0.4, 0.1, 31).tolist()
+    values[4] = values[20] = float("nan")
+    known = [value for value in values if value == value]
+    steps = sorted(abs(after - before) for before, after in itertools.pairwise(known))
+    sigma = max((steps[13] + steps[14]) / 2 / 0.95387, finest)
+    chart = control_chart(values, finest=finest)
+    assert chart.centre == sorted(known)[14]
+    assert (chart.low, chart.high) == pytest.approx((chart.centre - 3 * sigma, chart.centre + 3 * sigma), rel=1e-4)
+    assert chart.n_known == 29
+    assert chart.outside.tolist() == [value < chart.low or value > chart.high for value in values]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsipsm.ki67.fields import area_weighted_mean, lay_fields, unweighted_mean
+from wsipsm.ki67.fields import Fields, area_weighted_mean, lay_fields, unweighted_mean
+from wsipsm.ki67.spatial import Lattice, ratio_interval
 
 
 def scatter(n: int, side_um: float, index: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,3 +121,74 @@ def test_what_are_no_areas_is_refused() -> None:
         lay_fields(*scatter(10, 10, 0.5, 0), side_um=0)
     with pytest.raises(ValueError, match="too small for the extent"):
         lay_fields(*scatter(10, 1e6, 0.5, 0), side_um=1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("min_nuclei", [0, 1, 4])
+def test_means_and_intervals_by_loops(seed: int, min_nuclei: int) -> None:
+    """Fields laid in a dictionary, and the interval of their lattice."""
+    random = np.random.default_rng(seed)
+    xy_um = random.random((400, 2)) ** 1.5 * (4000, 3000) + random.integers(-5000, 5000, 2)
+    positive = random.random(400) < 0.3
+    counts: dict[tuple[int, int], list[int]] = {}
+    for (x, y), is_positive in zip(xy_um.tolist(), positive.tolist(), strict=True):
+        field = counts.setdefault((int(y // 400), int(x // 400)), [0, 0])
+        field[0] += is_positive
+        field[1] += 1
+    keys = sorted(counts)
+    fields = lay_fields(xy_um, positive, side_um=400.0)
+    assert list(zip(fields.row.tolist(), fields.column.tolist(), strict=True)) == keys
+    area_um2 = random.uniform(0, 160_000, len(keys))
+    area_um2[0], area_um2[1] = 0, 160_000  # the outline may leave out all of a field, or nothing
+    options = {"n_resamples": 150, "confidence": 0.8, "seed": seed}
+    for mean, areas in (
+        (unweighted_mean(fields, min_nuclei=min_nuclei, **options), np.ones(len(keys))),
+        (area_weighted_mean(fields, area_um2, min_nuclei=min_nuclei, **options), area_um2),
+    ):
+        used = {key: area for key, area in zip(keys, areas, strict=True) if area > 0 and counts[key][1] >= min_nuclei}
+        own = {key: counts[key][0] / counts[key][1] for key in used}
+        assert mean.value == pytest.approx(sum(used[key] * own[key] for key in used) / sum(used.values()))
+        assert (mean.n_fields, mean.n_nuclei) == (len(used), sum(counts[key][1] for key in used))
+        rows, columns = ([key[axis] for key in keys] for axis in (0, 1))
+        whole = np.zeros((max(rows) - min(rows) + 1, max(columns) - min(columns) + 1))
+        part = np.zeros_like(whole)
+        for row, column in used:
+            place = (row - min(rows), column - min(columns))
+            whole[place], part[place] = used[row, column], used[row, column] * own[row, column]
+        scaled = Lattice(part / whole.max(), whole / whole.max(), 400.0, (min(columns), min(rows)))
+        interval = ratio_interval(scaled, **options)
+        assert interval is not None
+        assert (mean.low, mean.high) == pytest.approx((interval.low, interval.high))
+        n_sparse = len(keys) - len(used)
+        told = f"{n_sparse} sparse fields with {400 - mean.n_nuclei} nuclei are left out."
+        assert mean.flags == (*interval.flags, *([told] if n_sparse else []))
+
+
+@pytest.mark.parametrize(("n", "is_used"), [(49, False), (50, True)])
+def test_fifty_nuclei_are_enough_of_a_field(n: int, is_used: bool) -> None:
+    fields = lay_fields(np.full((n, 2), 7.0), np.arange(n) < 20)
+    for mean in (unweighted_mean(fields), area_weighted_mean(fields, np.array([2.5e5]))):
+        assert (mean.value is not None) is is_used
+
+
+def test_what_is_not_given_is_as_documented() -> None:
+    xy_um, positive = scatter(3000, 2600, 0.3, 9)
+    fields = lay_fields(xy_um, positive)
+    given = {"min_nuclei": 50, "n_resamples": 2000, "confidence": 0.95, "seed": 0}
+    area_um2 = np.random.default_rng(0).uniform(1e4, 2.5e5, len(fields.n))
+    assert fields.side_um == 500
+    assert unweighted_mean(fields) == unweighted_mean(fields, **given)
+    assert area_weighted_mean(fields, area_um2) == area_weighted_mean(fields, area_um2, **given)
+
+
+@pytest.mark.parametrize("side_um", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_field_has_a_side(side_um: float) -> None:
+    with pytest.raises(ValueError, match="a positive length is needed"):
+        lay_fields(np.ones((3, 2)), np.ones(3, bool), side_um=side_um)
+
+
+def test_an_area_may_be_a_fields_but_for_rounding() -> None:
+    fields = Fields(*(np.array(values) for values in ([0, 1], [0, 0], [60, 60], [10, 20])), side_um=100.0)
+    assert area_weighted_mean(fields, np.array([1e4, 1e4 + 0.005])).value == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="between 0 and 10000 um2"):
+        area_weighted_mean(fields, np.array([1e4, 1e4 + 0.05]))
