@@ -60,7 +60,8 @@ ROOMS = {
     "geometry": Room(("wsipsm/geometry.py",), ("tests/geometry", "tests/tiling")),
     "stain": Room(("wsipsm/stain.py",), ("tests/stain", "tests/quality/test_brown.py", "tests/quality/test_hue.py")),
     "rules": Room(
-        ("wsipsm/export/geojson_rules.py",), ("tests/export/test_geojson_check.py", "tests/export/test_geojson.py")
+        ("wsipsm/export/geojson_rules.py",),
+        ("tests/export/test_geojson_rules.py", "tests/export/test_geojson_check.py", "tests/export/test_geojson.py"),
     ),
     "identity": Room(
         (
@@ -74,6 +75,8 @@ ROOMS = {
         ),
         (
             "tests/slide/test_fingerprint.py",
+            "tests/stages/test_identity_bounds.py",
+            "tests/stages/test_naming_rules.py",
             "tests/stages/test_dicom_slides.py",
             "tests/stages/test_staleness.py",
             "tests/stages/test_study_ids.py",
