@@ -18,10 +18,10 @@ import numpy as np
 
 from wsipsm.errors import SlideError, UsageError
 from wsipsm.quality.finding import Finding
+from wsipsm.quality.picture_size import check_picture_size
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
-from wsipsm.stages.picture_size import check_picture_size
 from wsipsm.tissue import find_slide_tissue
 
 

@@ -34,6 +34,7 @@ from wsipsm.geometry import Box
 from wsipsm.keys import Stain
 from wsipsm.models.describe import Describer, open_describer
 from wsipsm.models.registry import resolve_model
+from wsipsm.quality.picture_size import RULED_MODEL, choose_centres, patch_box, read_patch
 from wsipsm.quality.pixel_size import (
     FARTHEST_OCTAVES,
     FLAG_OCTAVES,
@@ -48,7 +49,6 @@ from wsipsm.slide.base import Slide
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_thumbnail
-from wsipsm.stages.picture_size import RULED_MODEL, choose_centres, patch_box, read_patch
 from wsipsm.stain import detect_stain
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 from wsipsm.training.augment import AugmentOptions, compress, jitter_stains

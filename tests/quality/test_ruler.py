@@ -11,8 +11,8 @@ from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
 from wsipsm.models.describe import open_describer
 from wsipsm.models.registry import resolve_model
+from wsipsm.quality.picture_size import RULED_MODEL
 from wsipsm.quality.ruler import Ruler, read_ruler, show_nuclei
-from wsipsm.stages.picture_size import RULED_MODEL
 
 
 def test_the_ruler_is_fitted_for_the_shipped_weights() -> None:

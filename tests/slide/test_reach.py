@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
 from wsipsm.errors import SlideOpenError, UsageError
-from wsipsm.slide.address import shown_url, without_secrets
-from wsipsm.slide.reach import UnreachableError, is_private, open_client
-from wsipsm.slide.remote import SlideCache
+from wsipsm.remote.address import shown_url, without_secrets
+from wsipsm.remote.cache import SlideCache
+from wsipsm.remote.reach import UnreachableError, is_private, open_client
 
 needs_aiohttp = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed")
 BYTES = bytes(range(256)) * 40

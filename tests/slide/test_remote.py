@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsipsm.errors import BudgetError, OutputError, SlideOpenError, UsageError
-from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
-from wsipsm.slide.remote import SlideCache
-from wsipsm.slide.transfer import read_pieces
+from wsipsm.remote.address import check_url, file_of, is_url, shown_url, url_name
+from wsipsm.remote.cache import SlideCache
+from wsipsm.remote.transfer import read_pieces
 
 BYTES = bytes(range(256)) * 4000
 needs_aiohttp = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed")
@@ -86,7 +86,7 @@ def test_addresses_that_are_read() -> None:
 
 @given(st.text(max_size=60))
 def test_no_name_leaves_the_folder(name: str) -> None:
-    from wsipsm.slide.remote import _safe_name
+    from wsipsm.remote.cache import _safe_name
 
     safe = _safe_name(url_name(f"https://host/{name}"))
     assert safe == Path(safe).name
@@ -260,7 +260,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 def test_without_its_library_a_scheme_names_the_extra(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['aiohttp'] = None\n"
-        "from wsipsm.slide.remote import SlideCache\n"
+        "from wsipsm.remote.cache import SlideCache\n"
         "assert 'fsspec' not in sys.modules\n"
         f"SlideCache({str(tmp_path)!r}).size_of('https://host.invalid/a.svs')"
     )

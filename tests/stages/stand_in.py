@@ -74,13 +74,13 @@ def resolve_stand_in(name: str) -> tuple[Path, ModelCard]:
 
 def install() -> None:
     """Put the stand-in in place, for good: for processes of their own."""
+    import wsipsm.quality.picture_size
     import wsipsm.stages.block
-    import wsipsm.stages.picture_size
     import wsipsm.stages.plan
     import wsipsm.stages.prepare
 
     wsipsm.stages.block.load_predictor = load_stand_in
-    wsipsm.stages.picture_size.load_describer = load_no_describer  # type: ignore[assignment]
+    wsipsm.quality.picture_size.load_describer = load_no_describer  # type: ignore[assignment]
     wsipsm.stages.plan.resolve_model = resolve_stand_in
     wsipsm.stages.prepare.resolve_model = resolve_stand_in
 

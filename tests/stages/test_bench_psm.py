@@ -22,7 +22,7 @@ from wsipsm.config import read_paper_options
 from wsipsm.demo.draw import draw_array
 from wsipsm.errors import UsageError
 from wsipsm.keys import NucleusClass, Stain
-from wsipsm.training.paper import train_paper
+from wsipsm.paper.engine import train_paper
 
 SIDE = 128
 

@@ -13,7 +13,7 @@ from wsipsm.cohort.check import check_slides
 from wsipsm.cohort.discover import CohortSlide, read_study
 from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError
-from wsipsm.slide.remote import SlideCache
+from wsipsm.remote.cache import SlideCache
 
 SITE = """
 import ctypes, time

@@ -59,7 +59,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         for place in ("stages.plan.resolve_model", "stages.prepare.resolve_model"):
             patch.setattr(f"wsipsm.{place}", stand_in.resolve_stand_in)
         patch.setattr("wsipsm.stages.block.load_predictor", stand_in.load_stand_in)
-        patch.setattr("wsipsm.stages.picture_size.load_describer", stand_in.load_no_describer)
+        patch.setattr("wsipsm.quality.picture_size.load_describer", stand_in.load_no_describer)
         return draw_study(tmp_path_factory.mktemp("drawn"), 10)
 
 

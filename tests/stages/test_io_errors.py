@@ -51,7 +51,7 @@ def finished(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for place in ("stages.plan.resolve_model", "stages.prepare.resolve_model"):
             patch.setattr(f"wsipsm.{place}", resolve_stand_in)
         patch.setattr("wsipsm.stages.block.load_predictor", load_stand_in)
-        patch.setattr("wsipsm.stages.picture_size.load_describer", load_no_describer)
+        patch.setattr("wsipsm.quality.picture_size.load_describer", load_no_describer)
         release_worker()
         return Path(run_slide(slide, tmp_path_factory.mktemp("finished"), options(), ignore_events).folder)
 

@@ -13,8 +13,8 @@ from wsipsm.config import PaperOptions
 from wsipsm.demo.draw import draw_array
 from wsipsm.errors import OutputError, UsageError
 from wsipsm.keys import Stain
+from wsipsm.paper.engine import PaperEngine, fit_maps, train_maps, train_paper
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
-from wsipsm.training.paper import PaperEngine, fit_maps, train_maps, train_paper
 from wsipsm.training.pretext import PretextLog
 
 SHORT = {"steps": 1, "batch": 2, "crop_px": 64}

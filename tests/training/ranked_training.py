@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from wsipsm.demo.draw import draw_array
+from wsipsm.paper.pixel import PixelLesson, PixelOptions, train_pixels
 from wsipsm.training.losses import detection_loss
-from wsipsm.training.pixel import PixelLesson, PixelOptions, train_pixels
 from wsipsm.training.pretext import PretextOptions, train_pretext
 
 

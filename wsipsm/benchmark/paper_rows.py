@@ -15,10 +15,10 @@ from wsipsm.benchmark.images import LabelledImage, PointImage, list_files, read_
 from wsipsm.benchmark.scoring import centroids
 from wsipsm.config import PaperOptions
 from wsipsm.errors import UsageError
+from wsipsm.paper.engine import OPENING_PX, PaperEngine, Progress, Tell, train_paper
 from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
-from wsipsm.training.paper import OPENING_PX, PaperEngine, Progress, Tell, train_paper
 
 _HALF = 0.5
 """Score of background below which the detector sees a nucleus."""
@@ -41,7 +41,7 @@ def train_methods(
     keep
         Folder of checkpoints and logs.
     tell, progress
-        As :func:`wsipsm.training.paper.train_paper` takes them.
+        As :func:`wsipsm.paper.engine.train_paper` takes them.
     train_on
         Folder of the images that are learned from; None: those that are scored.
 

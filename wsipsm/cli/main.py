@@ -18,7 +18,7 @@ from wsipsm.cli.streams import open_streams
 from wsipsm.cli.terminal import CleanFormatter, show, show_traceback
 from wsipsm.errors import EXIT_UNEXPECTED, WsipsmError, one_line
 from wsipsm.paths import require_plain_word
-from wsipsm.slide.address import without_secrets
+from wsipsm.remote.address import without_secrets
 
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "WSIPSM_DEBUG"

@@ -54,7 +54,7 @@ def psm(
 
     from wsipsm.cli.progress import open_teller
     from wsipsm.cli.steps import open_steps
-    from wsipsm.training.paper_figure import PsmChoice, show_psm
+    from wsipsm.paper.figure import PsmChoice, show_psm
 
     choice = PsmChoice(config=config, network=network, seed=seed, stain=stain, trained=train)
     silent = quiet or as_json

@@ -28,9 +28,9 @@ from wsipsm.keys import QuPathFrame
 from wsipsm.models.registry import resolve_model
 from wsipsm.paths import CHECK_THE_PATH, find_no_file
 from wsipsm.region import RoiRules, read_roi
-from wsipsm.slide.address import check_url
+from wsipsm.remote.address import check_url
+from wsipsm.remote.cache import SlideCache
 from wsipsm.slide.open import open_slide, require_mpp
-from wsipsm.slide.remote import SlideCache
 
 N_PROCESSES = 4
 """Opening waits for the disk more than for the processor."""

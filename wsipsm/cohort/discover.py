@@ -13,8 +13,8 @@ from wsipsm.cohort.ids import KnownSlide, SlideToName, name_slides, read_known
 from wsipsm.cohort.manifest import ManifestRow, read_manifest
 from wsipsm.errors import UsageError
 from wsipsm.keys import MARKER_PATTERN
+from wsipsm.remote.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.results.folder_names import folder_name, folder_stem
-from wsipsm.slide.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.slide.reader import parse_number
 from wsipsm.text import clean_text
 

@@ -10,8 +10,8 @@ from typing import Self
 
 from wsipsm.cohort.discover import CohortSlide
 from wsipsm.errors import UsageError
-from wsipsm.slide.address import shown_url
-from wsipsm.slide.remote import SlideCache
+from wsipsm.remote.address import shown_url
+from wsipsm.remote.cache import SlideCache
 
 _N_THREADS = 2
 

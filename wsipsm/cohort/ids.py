@@ -16,8 +16,8 @@ from pathlib import Path
 
 from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.keys import Artefact
+from wsipsm.remote.address import is_url, shown_url
 from wsipsm.rundir import RunDir, write_aside
-from wsipsm.slide.address import is_url, shown_url
 from wsipsm.slide.dicom import read_dicom_head
 from wsipsm.slide.fingerprint import fingerprint_slide
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
+from wsipsm.remote.address import is_url, shown_url
+from wsipsm.remote.cache import DEFAULT_CACHE_BYTES
 from wsipsm.rundir import write_aside
-from wsipsm.slide.address import is_url, shown_url
-from wsipsm.slide.remote import DEFAULT_CACHE_BYTES
 from wsipsm.stages.fixed_stain import BATCH
 
 REQUEST_NAME = "cohort.request.json"

@@ -34,8 +34,8 @@ from wsipsm.errors import DiskFullError, TooManyFailuresError, UsageError, Wsips
 from wsipsm.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked, StageStarted
 from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.keys import Artefact
+from wsipsm.remote.cache import SlideCache
 from wsipsm.results.provenance import worker_code
-from wsipsm.slide.remote import SlideCache
 from wsipsm.stages.fixed_stain import (
     BATCH,
     MAX_SLIDES,

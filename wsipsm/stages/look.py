@@ -11,9 +11,9 @@ from wsipsm.geometry import Box
 from wsipsm.quality.finding import Finding
 from wsipsm.quality.focus import check_focus
 from wsipsm.quality.ink import check_ink
+from wsipsm.quality.picture_size import check_picture_size
 from wsipsm.slide.base import Slide
 from wsipsm.slide.partial import read_partial_thumbnail, slices_of
-from wsipsm.stages.picture_size import check_picture_size
 from wsipsm.stain import StainDecision, detect_stain
 from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sample_tissue
 

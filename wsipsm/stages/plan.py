@@ -15,6 +15,7 @@ from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
 from wsipsm.quality.finding import Finding
+from wsipsm.quality.picture_size import refuse_picture_size
 from wsipsm.quality.stain_checks import check_stain
 from wsipsm.region import PolygonRegion, Region, read_roi
 from wsipsm.results.provenance import shard_code
@@ -26,7 +27,6 @@ from wsipsm.slide.pixel_size import notes_on_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.look import look_at_slide
-from wsipsm.stages.picture_size import refuse_picture_size
 from wsipsm.stain import StainDecision, StainProfile, fit_stain_profile
 from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
 from wsipsm.tissue import TissueMask

@@ -16,6 +16,7 @@ from wsipsm.keys import Artefact, marker_name
 from wsipsm.models.registry import resolve_model
 from wsipsm.paths import find_no_file
 from wsipsm.quality.finding import Finding, flags_of
+from wsipsm.quality.picture_size import refuse_picture_size
 from wsipsm.results.provenance import result_code
 from wsipsm.results.scoring import Scoring, clear_aside, forget_results, is_whole, own_results, show_own, shows_own
 from wsipsm.results.slide_folder import claim_slide_folder
@@ -24,7 +25,6 @@ from wsipsm.rundir import RunDir, digest
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
-from wsipsm.stages.picture_size import refuse_picture_size
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.tiling import Block
 

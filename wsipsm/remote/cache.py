@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from wsipsm.errors import BudgetError, OutputError, SlideOpenError, WsipsmError
-from wsipsm.slide.address import SCHEMES, check_url, shown_url, url_name
-from wsipsm.slide.transfer import NoAnswerError, RestartError, failure_of, is_final, open_system, read_pieces
+from wsipsm.remote.address import SCHEMES, check_url, shown_url, url_name
+from wsipsm.remote.transfer import NoAnswerError, RestartError, failure_of, is_final, open_system, read_pieces
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

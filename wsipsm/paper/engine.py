@@ -22,6 +22,7 @@ from wsipsm.config import NetworkSection, PaperOptions, PretextSection
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
+from wsipsm.paper.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
 from wsipsm.psm.activation import (
     FeatureWeights,
     MapScale,
@@ -42,7 +43,6 @@ from wsipsm.training.checkpoint import digest_arrays
 from wsipsm.training.device import find_compute
 from wsipsm.training.fit import LOG_SUFFIX
 from wsipsm.training.losses import detection_loss, segmentation_loss
-from wsipsm.training.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
 from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
 
 OPENING_PX = 2

@@ -11,8 +11,8 @@ from collections.abc import Generator
 from typing import Any
 
 from wsipsm.errors import SlideOpenError, UsageError
-from wsipsm.slide.address import file_of, shown_url, without_secrets
-from wsipsm.slide.reach import UnreachableError, open_client
+from wsipsm.remote.address import file_of, shown_url, without_secrets
+from wsipsm.remote.reach import UnreachableError, open_client
 
 CHUNK_BYTES = 8 * 2**20
 _HTTP_BYTES = 2**16

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from wsipsm.config import PaperOptions, read_paper_options
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
+from wsipsm.paper.engine import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
 from wsipsm.psm.activation import central_patch
 from wsipsm.psm.points import find_maxima, voronoi_label
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.rundir import output_error
-from wsipsm.training.paper import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
 from wsipsm.training.patches import draw_patches
 
 _SHOWN_PX = 512
@@ -93,7 +93,7 @@ def show_psm(
     working_mpp
         Pixel size to work at, um/px.
     tell, progress
-        As :func:`wsipsm.training.paper.train_paper` takes them.
+        As :func:`wsipsm.paper.engine.train_paper` takes them.
 
     Raises
     ------
