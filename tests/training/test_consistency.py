@@ -67,13 +67,13 @@ def test_it_is_seeded_and_goes_on(teacher: NucleusUnet, image: NDArray[np.uint8]
     short = replace(OPTIONS, steps=2, crop_px=64)
     plain, kept, again = (
         train_consistency([image], teacher, short, keep=keep).state_dict()
-        for keep in (None, tmp_path / "settle", tmp_path / "settle")
+        for keep in (None, tmp_path / "steady", tmp_path / "steady")
     )
     for name in plain:
         assert torch.equal(plain[name], kept[name])
         assert torch.equal(plain[name], again[name])
     with pytest.raises(ModelError, match="other images or settings"):
-        train_consistency([255 - image], teacher, short, keep=tmp_path / "settle")
+        train_consistency([255 - image], teacher, short, keep=tmp_path / "steady")
 
 
 def test_the_student_learns_what_the_teacher_sees_in_a_paler_image(

@@ -104,7 +104,7 @@ def train_consistency(
 
     plan = averaged_plan(learner, draw, loss, options.learning_rate, options.steps)
     weights = [digest_state(part.state_dict()) for part in (network, start)]
-    identity = f"settle {options} {' '.join(weights)} {digest_arrays(images)}"
+    identity = f"consistency {options} {' '.join(weights)} {digest_arrays(images)}"
     fit(plan, FitOptions(options.steps, options.seed, keep, identity), progress)
     return learner.inner.cpu().eval()
 
