@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in map(SetName, args.sets):
         print(name, flush=True)
         opened = open_set(name, args.data / FOLDERS[name], limit=args.limit)
-        report = run_bench(opened, methods, model=args.model, tell=lambda line: print(f"  {line}", flush=True))
+        report = run_bench(opened, methods, model=args.model, announce=lambda line: print(f"  {line}", flush=True))
         write_tables(report, args.out)
         write_gallery(opened, report, args.out, model=args.model)
         texts.append(markdown(report))

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return Method(name, lambda image: ORACLES[name](image.truth, found(image)))
 
     methods = [Method("as it is", found, installed.describe), *map(undo, ORACLES)]
-    report = run_bench(opened, methods, tell=lambda line: print(line, flush=True))
+    report = run_bench(opened, methods, announce=lambda line: print(line, flush=True))
     write_tables(report, args.out)
     print(markdown(report))
 

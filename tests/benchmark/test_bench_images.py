@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from wsipsm.benchmark import images
-from wsipsm.benchmark.images import check_pairs, list_files, read_label_png, read_rgb, tell_names
+from wsipsm.benchmark.images import check_pairs, list_files, list_names, read_label_png, read_rgb
 from wsipsm.errors import UsageError
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
@@ -113,4 +113,4 @@ def test_unpaired_files_are_all_named_at_once(tmp_path: Path) -> None:
 
 
 def test_a_long_list_is_cut_and_counted() -> None:
-    assert tell_names(str(i) for i in range(20)).endswith("11 and 8 more")
+    assert list_names(str(i) for i in range(20)).endswith("11 and 8 more")

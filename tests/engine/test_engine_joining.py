@@ -70,7 +70,7 @@ def test_the_newcomer_is_refused_by_name_and_the_rest_go_on(tmp_path: Path, newc
     with (
         running(tmp_path) as (address, processes),
         DaskExecutor(
-            address=address, fingerprint=fingerprint, tell=lambda what, sentence: said.append((what, sentence))
+            address=address, fingerprint=fingerprint, announce=lambda what, sentence: said.append((what, sentence))
         ) as executor,
     ):
         outcomes = executor.run(wait_a_little, range(N_TASKS))
@@ -95,7 +95,7 @@ def test_the_newcomer_is_refused_by_name_and_the_rest_go_on(tmp_path: Path, newc
 def test_when_none_is_left_that_may_take_part_the_run_ends_and_says_why(tmp_path: Path) -> None:
     with (
         running(tmp_path) as (address, processes),
-        DaskExecutor(address=address, fingerprint=fingerprint, tell=lambda *_: None, patience_s=3) as executor,
+        DaskExecutor(address=address, fingerprint=fingerprint, announce=lambda *_: None, patience_s=3) as executor,
     ):
         outcomes = executor.run(wait_a_little, range(N_TASKS))
         next(outcomes)

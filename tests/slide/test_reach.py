@@ -127,7 +127,7 @@ def test_with_the_option_it_is(tmp_path: Path, port: int) -> None:
 @needs_aiohttp
 def test_a_redirect_to_another_host_is_said_once(tmp_path: Path, port: int) -> None:
     said: list[str] = []
-    held = cache(tmp_path, allow_private=True, tell=said.append)
+    held = cache(tmp_path, allow_private=True, announce=said.append)
     url = f"http://127.0.0.1:{port}/a.svs?to=http://localhost:PORT/case.svs?token=secret"
     with held.fetch(url) as path:
         assert path.read_bytes() == BYTES

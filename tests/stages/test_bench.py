@@ -60,7 +60,7 @@ def bcdata(tmp_path: Path) -> Path:
 
 def test_a_perfect_and_an_empty_method(monuseg: Path) -> None:
     lines: list[str] = []
-    report = run_bench(open_set(SetName.MONUSEG, monuseg), [PERFECT, EMPTY], tell=lines.append)
+    report = run_bench(open_set(SetName.MONUSEG, monuseg), [PERFECT, EMPTY], announce=lines.append)
     perfect, empty = report.results
     for name in ("AJI", "AJI+", "PQ", "SQ", "DQ", "Dice", "IoU", "Dice_obj", "F1", "F1_c"):
         assert perfect.scores[name] == 1
@@ -144,7 +144,7 @@ def test_odd_annotations_are_told_and_listed(monuseg: Path) -> None:
     for name in "ab":
         (monuseg / "xml" / f"{name}.xml").write_text(f"<A>{region.format(vertices)}{region.format('')}</A>")
     lines: list[str] = []
-    report = run_bench(open_set(SetName.MONUSEG, monuseg), [PERFECT], tell=lines.append)
+    report = run_bench(open_set(SetName.MONUSEG, monuseg), [PERFECT], announce=lines.append)
     assert lines[0].startswith("warning: a.xml: of 2 regions 1 with fewer than three vertices, dropped; 1 crossing")
     assert "Oddities" in markdown(report)
 

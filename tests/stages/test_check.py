@@ -62,7 +62,7 @@ def test_everything_is_told_at_once(tmp_path: Path) -> None:
     study = read_study([tmp_path / "study.csv"], tmp_path / "out")
     assert study.problems == ()
     progress: list[tuple[int, int]] = []
-    problems = check_slides(study.slides, RunOptions(), tell=lambda done, total: progress.append((done, total)))
+    problems = check_slides(study.slides, RunOptions(), announce=lambda done, total: progress.append((done, total)))
     assert progress == [(n, 7) for n in range(1, 8)]
     told = [(problem.slide_id, problem.reason) for problem in problems]
     expected = [
@@ -131,7 +131,7 @@ def test_stopped_in_the_middle(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        check_slides(slides, RunOptions(mpp=0.5), tell=stop)
+        check_slides(slides, RunOptions(mpp=0.5), announce=stop)
 
 
 def test_real_slides(slides_dir: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Agreement told in Markdown."""
+"""A comparison as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CAUTION = """\
 
 
 def agreement_markdown(summary: AgreementSummary, plot_name: str) -> str:
-    """Tell a comparison as a page.
+    """Write a comparison as a page.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def agreement_markdown(summary: AgreementSummary, plot_name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class MeasureRow:
     """A measure as a reader is shown it."""
 
     name: str
@@ -66,7 +66,7 @@ class Told:
     """Why there is none."""
 
 
-def measures_told(summary: AgreementSummary) -> list[Told]:
+def measure_rows(summary: AgreementSummary) -> list[MeasureRow]:
     """Put every measure into words."""
     limits = summary.limits
     points = " points" if summary.unit == "percent" else ""
@@ -78,7 +78,7 @@ def measures_told(summary: AgreementSummary) -> list[Told]:
         *((f"Cohen's kappa, {bands.name}", bands.kappa, ".3f", "") for bands in summary.bands),
     ]
     return [
-        Told(name, _value(estimate, form, unit), _interval(estimate, form), estimate.note)
+        MeasureRow(name, _value(estimate, form, unit), _interval(estimate, form), estimate.note)
         for name, estimate, form, unit in rows
     ]
 
@@ -94,7 +94,7 @@ def _interval(estimate: Estimate, form: str) -> str:
 
 
 def _measures(summary: AgreementSummary) -> str:
-    rows = [f"| {told.name} | {told.value} | {told.interval or told.note} |" for told in measures_told(summary)]
+    rows = [f"| {row.name} | {row.value} | {row.interval or row.note} |" for row in measure_rows(summary)]
     points = " points" if summary.unit == "percent" else ""
     rows.insert(3, f"| standard deviation of differences | {summary.limits.sd:.2f}{points} | |")
     return "\n".join(["| measure | value | 95 % interval |", "|---|---|---|", *rows])
@@ -121,8 +121,8 @@ def _not_compared(table: Compared, what: str) -> list[str]:
     if table.only_here:
         lines.append(f"- in the {what} only ({len(table.only_here)}): {_escaped(', '.join(table.only_here))}")
     if table.without_value:
-        told = ", ".join(f"{name} ({reason})" for name, reason in table.without_value)
-        lines.append(f"- without a value in the {what} ({len(table.without_value)}): {_escaped(told)}")
+        shown = ", ".join(f"{name} ({reason})" for name, reason in table.without_value)
+        lines.append(f"- without a value in the {what} ({len(table.without_value)}): {_escaped(shown)}")
     return lines
 
 

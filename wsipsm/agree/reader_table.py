@@ -172,12 +172,12 @@ def _meant(reading: Reading, known: Mapping[str, list[tuple[int, Reading]]]) -> 
 
 def listed(names: Sequence[str]) -> str:
     """Name some and count the rest."""
-    told = ", ".join(names[:_N_NAMED])
-    return told + (f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else "") if names else "none"
+    shown = ", ".join(names[:_N_NAMED])
+    return shown + (f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else "") if names else "none"
 
 
 def _layout(path: Path, text: str) -> tuple[str, list[str]]:
-    """Tell the separator and the names of the columns by the first line."""
+    """Find the separator and the names of the columns by the first line."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     headers = {mark: [plain_name(name) for name in next(csv.reader([first], delimiter=mark))] for mark in _SEPARATORS}
     separator = next((mark for mark, names in headers.items() if set(NAME_COLUMNS) & set(names)), ",")
@@ -243,7 +243,7 @@ def plain_name(name: str) -> str:
 
 
 def _value_columns(source: Source, columns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Tell what the value is called, and the column or the two columns that it is made from."""
+    """Find what the value is called, and the column or the two columns that it is made from."""
     offered = ", ".join(name for name in columns if name not in NAME_COLUMNS) or "none"
     flag = source.column_flag
     if source.column is not None:

@@ -24,7 +24,7 @@ from wsipsm.benchmark.classical import (
     segment_he,
     split_by_dab,
 )
-from wsipsm.benchmark.images import LabelledImage, PointImage, PointSet, tell_names
+from wsipsm.benchmark.images import LabelledImage, PointImage, PointSet, list_names
 from wsipsm.benchmark.machine import describe_machine
 from wsipsm.benchmark.monuseg import MPP, PAPER_CROP_PX, monuseg_images, paper_view
 from wsipsm.benchmark.names import BuiltIn, ScoringProtocol, SetName
@@ -121,7 +121,7 @@ def run_bench(
     *,
     model: str | None = None,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda line: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> BenchReport:
     """Score methods on every image of a set.
 
@@ -134,8 +134,8 @@ def run_bench(
     model
         Weights of the built-in ``wsipsm``; None: the shipped model for the stain that each image shows.
     seed
-        For its sample of tissue pixels, and told in the header.
-    tell
+        For its sample of tissue pixels, and named in the header.
+    announce
         Given a line an image.
 
     Raises
@@ -156,10 +156,10 @@ def run_bench(
         if opened.points is None and not image.rgb.shape[:2] == image.truth.shape:  # type: ignore[union-attr]
             raise UsageError(f"{image.path}: truth is of another size than the image. Get both again.")
         for note in image.notes:
-            tell(f"warning: {note}")
+            announce(f"warning: {note}")
             notes.append(note)
-        told = [tally.add(image) for tally in tallies]
-        tell(f"{number}/{len(opened.images)} {image.name}: {', '.join(told)}")
+        added = [tally.add(image) for tally in tallies]
+        announce(f"{number}/{len(opened.images)} {image.name}: {', '.join(added)}")
     results = [tally.result() for tally in tallies]
     about = [line for method in ready if (line := method.describe())]
     return BenchReport(opened.name, opened.protocol, results, [*_header(opened, seed), *about], notes)
@@ -197,7 +197,7 @@ def parse_methods(text: str) -> list[BuiltIn]:
     unknown = [name for name in names if name not in list(BuiltIn)]
     if unknown or not names:
         raise UsageError(
-            f"--methods {text}: {tell_names(unknown) or 'none'} unknown; any of {', '.join(BuiltIn)} is needed."
+            f"--methods {text}: {list_names(unknown) or 'none'} unknown; any of {', '.join(BuiltIn)} is needed."
         )
     return [BuiltIn(name) for name in names]
 

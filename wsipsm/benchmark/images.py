@@ -19,7 +19,7 @@ from wsipsm.geometry import Box, Size
 from wsipsm.slide.image import MAX_IMAGE_PX
 
 NO_POINTS: NDArray[np.float64] = np.empty((0, 2))
-_N_TOLD_NAMES = 12
+_N_SHOWN_NAMES = 12
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, IndexError, struct.error, EOFError, Image.DecompressionBombError)
 
 
@@ -150,7 +150,7 @@ def read_size(path: Path) -> Size:
     Raises
     ------
     UsageError
-        As `read_rgb`, so far as the header tells.
+        As `read_rgb`, so far as the header shows.
     """
     with _open_image(path) as image:
         return Size(*image.size)
@@ -239,9 +239,9 @@ def check_pairs(folder: Path, images: Mapping[str, Path], annotations: Mapping[s
     extra = [path.name for stem, path in annotations.items() if stem not in images]
     found = []
     if missing:
-        found.append(f"no {kind} for {tell_names(missing)}")
+        found.append(f"no {kind} for {list_names(missing)}")
     if extra:
-        found.append(f"no image for {tell_names(extra)}")
+        found.append(f"no image for {list_names(extra)}")
     if found:
         raise UsageError(
             f"{folder}: {'; '.join(found)}; each image needs its {kind}, of the same name. "
@@ -249,15 +249,15 @@ def check_pairs(folder: Path, images: Mapping[str, Path], annotations: Mapping[s
         )
 
 
-def tell_names(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """Names with commas; a long list is cut and counted."""
     names = list(names)
-    told = ", ".join(names[:_N_TOLD_NAMES])
-    return told if len(names) <= _N_TOLD_NAMES else f"{told} and {len(names) - _N_TOLD_NAMES} more"
+    shown = ", ".join(names[:_N_SHOWN_NAMES])
+    return shown if len(names) <= _N_SHOWN_NAMES else f"{shown} and {len(names) - _N_SHOWN_NAMES} more"
 
 
 def notes_on_points(path: Path, xy: NDArray[np.float64], size: Size) -> tuple[str, ...]:
-    """Tell how many points lie outside the image."""
+    """Say how many points lie outside the image."""
     outside = (xy < 0).any(1) | (xy[:, 0] > size.width) | (xy[:, 1] > size.height)
     n = int(outside.sum())
     if n == 0:
@@ -284,7 +284,7 @@ def _open_image(path: Path) -> ImageFile:
 
 
 def _is_deep(image: ImageFile) -> bool:
-    """Tell whether a channel has more than 8 bits; Pillow cuts 16-bit RGB down without a word."""
+    """Whether a channel has more than 8 bits; Pillow cuts 16-bit RGB down without a word."""
     raw_modes = [tile[3] if isinstance(tile[3], str) else str(tile[3][0]) for tile in image.tile if tile[3]]
     return image.mode in ("I", "F") or any(";16" in mode for mode in (image.mode, *raw_modes))
 

@@ -23,7 +23,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def _n_cores() -> int:
-    # Linux alone tells what this process may use of them.
+    # Linux alone says what this process may use of them.
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 

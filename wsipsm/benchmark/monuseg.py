@@ -22,9 +22,9 @@ from wsipsm.benchmark.images import (
     Truth,
     check_pairs,
     list_files,
+    list_names,
     read_label_png,
     read_size,
-    tell_names,
 )
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Box, Size
@@ -70,7 +70,7 @@ def monuseg_images(folder: Path) -> list[LabelledImage]:
     ]
     if wrong:
         raise UsageError(
-            f"{folder}: label images of another size than their image: {tell_names(wrong)}; take them out."
+            f"{folder}: label images of another size than their image: {list_names(wrong)}; take them out."
         )
     return [
         LabelledImage(name, path, partial(read_truth, annotations[name], sizes[name]), organ=organ_of(name))
@@ -110,7 +110,7 @@ def read_truth(path: Path, size: Size) -> Truth:
 
 
 def notes_on_regions(path: Path, regions: list[NDArray[np.float64]], labels: NDArray[np.int32]) -> tuple[str, ...]:
-    """Tell what was odd about a file's regions: one sentence, or none.
+    """Say what was odd about a file's regions: one sentence, or none.
 
     Parameters
     ----------
@@ -137,8 +137,8 @@ def notes_on_regions(path: Path, regions: list[NDArray[np.float64]], labels: NDA
         "without a pixel of their own, dropped": n_hidden,
         "crossing themselves, drawn by parity": n_crossing,
     }
-    told = [f"{n} {what}" for what, n in counts.items() if n]
-    return (f"{path.name}: of {len(regions)} regions {'; '.join(told)}.",) if told else ()
+    oddities = [f"{n} {what}" for what, n in counts.items() if n]
+    return (f"{path.name}: of {len(regions)} regions {'; '.join(oddities)}.",) if oddities else ()
 
 
 def paper_view(image: LabelledImage) -> LabelledImage:
@@ -185,7 +185,7 @@ def _find_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path], str]:
     if len(subfolders) == 1:
         return _find_files(next(iter(subfolders.values())))
     raise UsageError(
-        f"{folder}: no layout of MoNuSeg (found {tell_names(sorted(p.name for p in folder.iterdir())) or 'nothing'}); "
+        f"{folder}: no layout of MoNuSeg (found {list_names(sorted(p.name for p in folder.iterdir())) or 'nothing'}); "
         '"Tissue Images" and "Annotations", images and labels_png or xml, or .tif and .xml side by side are needed. '
         "Name the folder that holds them."
     )

@@ -15,7 +15,7 @@ from wsipsm.benchmark.images import LabelledImage, PointImage, list_files, read_
 from wsipsm.benchmark.scoring import centroids
 from wsipsm.config import PaperOptions
 from wsipsm.errors import UsageError
-from wsipsm.paper.engine import OPENING_PX, PaperEngine, Progress, Tell, train_paper
+from wsipsm.paper.engine import OPENING_PX, Announce, PaperEngine, Progress, train_paper
 from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
@@ -26,7 +26,12 @@ _SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 
 
 def train_methods(
-    opened: OpenSet, options: PaperOptions, keep: Path, tell: Tell, progress: Progress, train_on: Path | None = None
+    opened: OpenSet,
+    options: PaperOptions,
+    keep: Path,
+    announce: Announce,
+    progress: Progress,
+    train_on: Path | None = None,
 ) -> list[Method]:
     """Train the paper's engine on images alone, and give its steps as methods.
 
@@ -40,7 +45,7 @@ def train_methods(
         Settings, made for the set's stain.
     keep
         Folder of checkpoints and logs.
-    tell, progress
+    announce, progress
         As :func:`wsipsm.paper.engine.train_paper` takes them.
     train_on
         Folder of the images that are learned from; None: those that are scored.
@@ -51,8 +56,8 @@ def train_methods(
         When that folder holds no image, or one that cannot be used.
     """
     pixels = [replace(image).rgb for image in opened.images] if train_on is None else _read_folder(train_on)
-    engine = train_paper(pixels, options, keep, tell, progress)
-    about = _told(options, engine, train_on, len(pixels))
+    engine = train_paper(pixels, options, keep, announce, progress)
+    about = _settings_text(options, engine, train_on, len(pixels))
     steps = _Steps(engine)
     return _label_methods(steps, about) if opened.points is None else _point_methods(steps, about)
 
@@ -136,7 +141,7 @@ def _read_folder(folder: Path) -> list[NDArray[np.uint8]]:
     return [read_rgb(path) for path in files.values()]
 
 
-def _told(options: PaperOptions, engine: PaperEngine, train_on: Path | None, n_images: int) -> str:
+def _settings_text(options: PaperOptions, engine: PaperEngine, train_on: Path | None, n_images: int) -> str:
     collapsed = ", collapsed" if engine.log.collapsed else ""
     settings = "; ".join(
         f"{name}: " + ", ".join(f"{key} {value}" for key, value in section.items() if value is not None)

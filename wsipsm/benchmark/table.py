@@ -32,8 +32,8 @@ LABEL_COLUMNS: Mapping[str, str] = {
 }
 POINT_COLUMNS: Mapping[str, str] = {
     **{
-        f"{score}_{kind}": f"{name} of {told} nuclei, one to one within the radius, %"
-        for kind, told in (("pos", "positive"), ("neg", "negative"), ("any", "all (classes merged)"))
+        f"{score}_{kind}": f"{name} of {which} nuclei, one to one within the radius, %"
+        for kind, which in (("pos", "positive"), ("neg", "negative"), ("any", "all (classes merged)"))
         for score, name in (("P", "precision"), ("R", "recall"), ("F1", "F1"))
     },
     "MP": "mean absolute error of the positive count an image",
@@ -140,10 +140,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _method_table(report: BenchReport, columns: Mapping[str, str]) -> list[str]:
-    tell = _tell_label if report.set_name == SetName.MONUSEG else _tell_point
+    cell_of = _label_cell if report.set_name == SetName.MONUSEG else _point_cell
     head = ["method", *(_short(name) for name in columns), "s an image"]
     rows = [
-        [r.method, *(tell(c, r.scores[c]) for c in columns), f"{r.seconds / max(1, len(r.rows)):.1f}"]
+        [r.method, *(cell_of(c, r.scores[c]) for c in columns), f"{r.seconds / max(1, len(r.rows)):.1f}"]
         for r in report.results
     ]
     return _table(head, rows)
@@ -168,12 +168,12 @@ def _printed_table(set_name: SetName) -> list[str]:
     digits: dict[str, Callable[[float], str]] = {
         n: "{:.2f}".format if n in ("MP", "MN") else "{:.3f}".format for n in names
     }
-    told = [
+    cells = [
         [f"{row.method} (printed)", row.labels, f"Table {row.table}"]
         + [digits[n](row.scores[n]) if n in row.scores else "" for n in names]
         for row in rows
     ]
-    return _table(["method", "trained", "source", *names], told)
+    return _table(["method", "trained", "source", *names], cells)
 
 
 def _method_rows(report: BenchReport) -> list[dict[str, Any]]:
@@ -199,9 +199,9 @@ def _short(name: str) -> str:
     return name.removesuffix("_pool")
 
 
-def _tell_label(name: str, value: float) -> str:
+def _label_cell(name: str, value: float) -> str:
     return f"{value:.3f}"
 
 
-def _tell_point(name: str, value: float) -> str:
+def _point_cell(name: str, value: float) -> str:
     return f"{value:.1f}" if name.startswith(("M", "index")) else f"{100 * value:.1f}"

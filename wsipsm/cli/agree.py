@@ -111,11 +111,11 @@ def _unit(flag: str, text: str | None, allowed: str) -> Unit | None:
 
 
 def _lines_about(summary: AgreementSummary) -> list[str]:
-    from wsipsm.agree.markdown import measures_told
+    from wsipsm.agree.markdown import measure_rows
     from wsipsm.agree.reader_table import listed
 
     lines = [f"{summary.n_slides} slides compared"]
-    for told in measures_told(summary):
+    for told in measure_rows(summary):
         beside = f"95 % interval {told.interval}" if told.interval else told.note
         lines.append(f"  {told.name}: {told.value} ({beside})")
     for what, table in (("reference", summary.reference), ("cohort", summary.cohort)):

@@ -111,7 +111,7 @@ def bench(
             if os.environ.get("RANK", "0") != "0":
                 return  # one of torchrun's further processes: the first one scores
             chosen[-1:-1] = trained
-        report = run_bench(opened, chosen, model=model, seed=seed or 0, tell=tell)
+        report = run_bench(opened, chosen, model=model, seed=seed or 0, announce=tell)
         written = write_tables(report, out)
         if gallery := write_gallery(opened, report, out, model=model, seed=seed or 0):
             written.append(gallery)

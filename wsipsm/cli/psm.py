@@ -69,7 +69,7 @@ def psm(
             choice,
             mpp=mpp,
             working_mpp=working_mpp,
-            tell=tell,
+            announce=tell,
             progress=progress,
         )
     if as_json:

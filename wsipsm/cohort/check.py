@@ -1,4 +1,4 @@
-"""A study looked at whole before work starts: every slide that cannot be used is told at once.
+"""A study looked at whole before work starts: every slide that cannot be used is named at once.
 
 Slides are opened in processes of their own. A file that crashes the decoder in native code, or never comes back, ends
 one of them and no more, and is known by name since each process has one slide at a time.
@@ -46,7 +46,7 @@ def check_slides(
     slides: Sequence[CohortSlide],
     options: RunOptions,
     cache: SlideCache | None = None,
-    tell: Callable[[int, int], None] | None = None,
+    announce: Callable[[int, int], None] | None = None,
     n_processes: int = N_PROCESSES,
     patience_s: float = PATIENCE_S,
 ) -> list[Problem]:
@@ -63,7 +63,7 @@ def check_slides(
         Of the run; a slide's own mpp, image, model and roi take their place.
     cache
         Asked about slides by address; None leaves those out.
-    tell
+    announce
         Called with the numbers of slides looked at and of all, in this thread.
     n_processes
         Most slides that are opened at a time.
@@ -91,15 +91,15 @@ def check_slides(
         for n_done, (place, found) in enumerate(answers, start=1):
             if found:
                 reasons[place] = found
-            if tell is not None:
-                tell(n_done, len(slides))
+            if announce is not None:
+                announce(n_done, len(slides))
     problems = []
     for place, slide in enumerate(slides):
-        told = reasons.get(place, [])
+        found = reasons.get(place, [])
         if slide.model in models:
-            told = [*told, models[slide.model]]
+            found = [*found, models[slide.model]]
         where = f"{slide.origin}: " if slide.origin else ""
-        problems += [Problem(slide.id, slide.source, f"{where}{reason}") for reason in told]
+        problems += [Problem(slide.id, slide.source, f"{where}{reason}") for reason in found]
     return problems
 
 
@@ -131,7 +131,7 @@ def _each(
                 if slide is None:
                     return
                 answers.put((place, _look(slide, options, cache, opener)))
-        except Exception as error:  # noqa: BLE001  told in the caller's thread
+        except Exception as error:  # noqa: BLE001  raised in the caller's thread
             answers.put(error)
 
     threads = [threading.Thread(target=work, args=(opener,), daemon=True) for opener in openers]
@@ -175,7 +175,7 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
 
 
 def _is_read(url: str) -> bool:
-    """Whether an address may be asked for; what is wrong with it was told where its manifest was read."""
+    """Whether an address may be asked for; what is wrong with it was said where its manifest was read."""
     try:
         check_url(url)
     except UsageError:
@@ -217,7 +217,7 @@ class _Opener:
                     f"{question['path']}: it did not open within {self._patience_s:g} s; a slide that opens is needed. "
                     "Check its disk, or copy it again."
                 ]
-            ends.append(_told_exit(code))
+            ends.append(_exit_text(code))
         return [
             f"{question['path']}: opening it crashed the decoder ({ends[-1]}), {_N_TRIES} times; a sound file is "
             "needed. Copy it again from its source."
@@ -263,7 +263,7 @@ class _Opener:
                 try:
                     stream.close()
                 except OSError:
-                    continue  # what it was told last it never read
+                    continue  # it never read what was written last
         return code
 
     def close(self) -> None:
@@ -287,7 +287,7 @@ def _exchange(process: subprocess.Popen[str], line: str) -> str:
     return answer if answer.endswith("\n") else ""
 
 
-def _told_exit(code: int) -> str:
+def _exit_text(code: int) -> str:
     try:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
     except ValueError:

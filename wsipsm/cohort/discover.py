@@ -98,7 +98,7 @@ def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlid
 def read_study(
     sources: Sequence[str | Path], out_dir: Path, table_columns: Collection[str] = (), image: int | None = None
 ) -> Study:
-    """List the slides that sources mean, and what is wrong with them as far as their manifests tell.
+    """List the slides that sources mean, and what is wrong with them as far as their manifests say.
 
     Parameters
     ----------
@@ -130,9 +130,9 @@ def read_study(
     for source in sources:
         named += _slides_of(str(source), out_dir.resolve(), table_columns, problems, len(named))
     if not named:
-        told = ", ".join(str(source) for source in sources) or "nothing"
+        given = ", ".join(str(source) for source in sources) or "nothing"
         raise UsageError(
-            f"{told}: no slide found; slides, a folder of them, or a CSV file with a column 'slide' are needed. "
+            f"{given}: no slide found; slides, a folder of them, or a CSV file with a column 'slide' are needed. "
             "Check the path."
         )
     identities = _identities(named)
@@ -142,7 +142,7 @@ def read_study(
 
 
 def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
-    """Error that tells every problem of a study."""
+    """Make the error that names every problem of a study."""
     n_bad = len({problem.slide_id for problem in problems})
     lines = [f"  {problem.reason}" for problem in problems[:_N_TOLD]]
     if len(problems) > _N_TOLD:
@@ -258,9 +258,9 @@ def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], p
         kept.append(n)
         other = n if slide.id else first.setdefault((identity, slide.image), n)
         if other != n:
-            told = f"{slides[other].origin} and {slide.origin} say different things of {slide.source}"
+            contradiction = f"{slides[other].origin} and {slide.origin} say different things of {slide.source}"
             for place in (other, n):
-                problems.setdefault(place, f"{told}; an id of its own for each is needed. Correct the lines.")
+                problems.setdefault(place, f"{contradiction}; an id of its own for each is needed. Correct the lines.")
     return kept
 
 

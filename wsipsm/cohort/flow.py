@@ -116,7 +116,7 @@ class SlideFlow:
     executor
         That the tasks are run on.
     listener
-        Told what happens.
+        Is called with every event.
     fetcher
         Knows the slides' files.
     """
@@ -135,7 +135,7 @@ class SlideFlow:
         self._out_dir = out_dir
         self._options = options
         self._executor = executor
-        self._tell = listener
+        self._announce = listener
         self._fetcher = fetcher
         self._opened: dict[int, _Open] = {}
         self._ready: deque[Task] = deque()
@@ -155,8 +155,8 @@ class SlideFlow:
                     if isinstance(outcome.error, (DiskFullError, ExecutorLostError)):
                         raise outcome.error
                     yield from self._take_outcome(outcome)
-                    yield from self._tell_not_begun()
-                yield from self._tell_not_begun()
+                    yield from self._end_not_begun()
+                yield from self._end_not_begun()
         finally:
             for held in self._held.values():
                 held.close()
@@ -183,14 +183,14 @@ class SlideFlow:
                 if path is None:
                     return None
                 self._hold(number)
-            except Exception as error:  # noqa: BLE001  the boundary of a slide: it is told as its end
+            except Exception as error:  # noqa: BLE001  the boundary of a slide: it is that slide's end
                 self._not_begun.append((self._waiting.popleft(), error))
                 continue
             self._waiting.popleft()
             self._n_begun += 1
             if self._waiting:
                 self._fetcher.start(self._waiting[0], self._slides[self._waiting[0]])
-            self._tell(StageStarted("plan", slide.source))
+            self._announce(StageStarted("plan", slide.source))
             # Absolute, since workers of a running scheduler work in folders of their own.
             absolute, out_dir = os.path.abspath(path), os.path.abspath(self._out_dir)
             address = "" if slide.url is None else slide.source
@@ -202,7 +202,7 @@ class SlideFlow:
         self._held[number] = ExitStack()
         self._held[number].enter_context(held_slide_folder(self._out_dir / self._slides[number].id, in_study=True))
 
-    def _tell_not_begun(self) -> Iterator[SlideEnd]:
+    def _end_not_begun(self) -> Iterator[SlideEnd]:
         while self._not_begun:
             number, error = self._not_begun.pop(0)
             if isinstance(error, DiskFullError):
@@ -222,12 +222,12 @@ class SlideFlow:
             case BlockReport() as report if task.slide in self._opened:
                 opened = self._opened[task.slide]
                 opened.segmented.reports[report.index] = report
-                self._tell(BlockDone(self._told(task.slide), report))
+                self._announce(BlockDone(self._source_of(task.slide), report))
                 yield from self._count_down(task.slide)
 
     def _open(self, number: int, prepared: PreparedSlide) -> Iterator[SlideEnd]:
         n_workers = self._executor.n_workers
-        self._tell(replace(prepared.announcement(n_workers), slide=self._told(number)))
+        self._announce(replace(prepared.announcement(n_workers), slide=self._source_of(number)))
         todo = prepared.todo
         self._opened[number] = _Open(prepared, Segmented(dict(prepared.before)), len(todo))
         if not todo:
@@ -238,7 +238,7 @@ class SlideFlow:
         except (BudgetError, OSError) as error:  # does not fit, or the folder is away just now
             yield self._fail(number, error)
             return
-        self._tell(StageStarted("segment", self._told(number)))
+        self._announce(StageStarted("segment", self._source_of(number)))
         self._ready.extend(BlockTask(number, plan.job, block) for block in todo)
 
     def _take_error(self, task: Task, error: Exception) -> Iterator[SlideEnd]:
@@ -255,7 +255,7 @@ class SlideFlow:
         opened.segmented.failures[task.block.index] = reason
         opened.first_error = opened.first_error or error
         n_tiles = task.job.count_tiles(task.block.core)
-        self._tell(BlockFailed(self._told(task.slide), task.block.index, n_tiles, reason))
+        self._announce(BlockFailed(self._source_of(task.slide), task.block.index, n_tiles, reason))
         yield from self._count_down(task.slide)
 
     def _count_down(self, number: int) -> Iterator[SlideEnd]:
@@ -271,7 +271,7 @@ class SlideFlow:
     def _finish(self, number: int) -> None:
         opened = self._opened[number]
         opened.segmented.seconds = round(time.perf_counter() - opened.started, 3)
-        self._tell(StageStarted("write", self._told(number)))
+        self._announce(StageStarted("write", self._source_of(number)))
         options = self._options(self._slides[number])
         self._ready.appendleft(FinishTask(number, opened.prepared, opened.segmented, options))
 
@@ -289,8 +289,8 @@ class SlideFlow:
         if (held := self._held.pop(end.slide, None)) is not None:
             held.close()
         if end.summary is not None:
-            self._tell(SlideDone(self._told(end.slide), end.summary))
+            self._announce(SlideDone(self._source_of(end.slide), end.summary))
         return end
 
-    def _told(self, number: int) -> str:
+    def _source_of(self, number: int) -> str:
         return self._slides[number].source

@@ -155,7 +155,7 @@ def _is_named_otherwise(name: str) -> bool:
 
 
 def _is_read_as_dicom(file: Path) -> bool:
-    """Whether a file is DICOM and says so itself; else its name alone makes it a slide, which is told to be damaged."""
+    """Whether a file is DICOM and says so itself; else its name alone makes it a slide, which counts as damaged."""
     try:
         return read_dicom_head(file) is not None
     except OSError:

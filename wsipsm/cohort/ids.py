@@ -144,8 +144,8 @@ class _Names:
         if self._given[folded] > 1:
             fault = f"id {slide.given!r} occurs {self._given[folded]} times; every slide needs its own."
         elif (other := self._kept_by.get(folded)) is not None:
-            told = self._here[other].place
-            fault = f"id {slide.given!r} is that of {told} in this study; an id stays with its slide. Choose another."
+            place = self._here[other].place
+            fault = f"id {slide.given!r} is that of {place} in this study; an id stays with its slide. Choose another."
         if fault:
             before = self.faults[number]
             self.faults[number] = f"{before} Also, {slide.origin}: {fault}" if before else f"{slide.origin}: {fault}"
@@ -153,8 +153,8 @@ class _Names:
     def _hashed(self, name: str, number: int) -> str:
         slide = self._slides[number]
         # A row that is at fault shares its slide with another.
-        told = f"{slide.identity} {slide.origin}" if self.faults[number] else slide.identity
-        digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+        name = f"{slide.identity} {slide.origin}" if self.faults[number] else slide.identity
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
         blocked = self._taken | self._reserved
         return next(new for k in _DIGEST_CHARS if (new := f"{name}-{digest[:k]}").casefold() not in blocked)
 

@@ -60,7 +60,7 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
     Raises
     ------
     UsageError
-        When the file cannot be read as such a table. Every line that is at fault is told at once, since cells that
+        When the file cannot be read as such a table. Every line that is at fault is named at once, since cells that
         moved to another column would be taken for something else.
     """
     text = _read_text(path)
@@ -174,7 +174,7 @@ def _column_names(path: Path, cells: Sequence[str], table_columns: Collection[st
 
 
 def _fault(names: Sequence[str], slide: int, unnamed: Sequence[int], cells: Sequence[str]) -> str:
-    """Tell what makes a row unusable as a whole; an empty text when nothing does."""
+    """Say what makes a row unusable as a whole; an empty text when nothing does."""
     if len(cells) > len(names) and any(map(str.strip, cells[len(names) :])):
         return f"{len(cells)} cells under {len(names)} columns"
     if slide >= len(cells) or not cells[slide].strip():

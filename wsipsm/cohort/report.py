@@ -93,12 +93,14 @@ def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = 
     charts
         Of these rows, where they are laid already.
     """
-    told: dict[int, list[str]] = {}
+    drifts: dict[int, list[str]] = {}
     for one in stain_charts(rows) if charts is None else charts:
         for place in np.flatnonzero(one.chart.outside).tolist():
             value = f"{one.column} {one.chart.values[place]:.3g}"
-            told.setdefault(one.rows[place], []).append(f"{value} outside {one.chart.low:.3g} to {one.chart.high:.3g}")
-    return [replace(row, drift="; ".join(told.get(n, ()))) for n, row in enumerate(rows)]
+            drifts.setdefault(one.rows[place], []).append(
+                f"{value} outside {one.chart.low:.3g} to {one.chart.high:.3g}"
+            )
+    return [replace(row, drift="; ".join(drifts.get(n, ()))) for n, row in enumerate(rows)]
 
 
 class StudyReport:
@@ -138,7 +140,7 @@ class StudyReport:
     def _picture(self, name: str) -> None:
         # Of the run's own scoring, as the table is: a later one may be shown at the top of the slide's folder.
         place = own_results(RunDir(self._folder / name)).root
-        # A slide's results without a picture are still results; a full disk is told by the table.
+        # A slide's results without a picture are still results; a full disk ends the table.
         with suppress(OSError):  # another command may make the slide's results anew just now
             if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
                 self._pictured.add(name)
@@ -150,13 +152,13 @@ class StudyReport:
         slides = [self._shown(row, known) for row in order]
         versions = sorted({row.version for row in rows if row.version} | {package_version()})
         models = Counter(row.model for row in rows if row.model)
-        told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        written = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         return StudyPage(
             name=self._folder.resolve().name,
             use=RESEARCH_USE,
             counts={status: counts[status] for status in (FAILED, INCOMPLETE, DONE, WAITING)},
             facts=(
-                f"written {told}; {'the command has ended' if ended else 'slides were still being worked on'}",
+                f"written {written}; {'the command has ended' if ended else 'slides were still being worked on'}",
                 f"wsipsm {', '.join(versions)}",
                 "models: " + (", ".join(f"{name} ({n})" for name, n in sorted(models.items())) or "none yet"),
             ),

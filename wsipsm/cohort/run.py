@@ -76,14 +76,14 @@ def run_cohort(
     options
         Of every run; a manifest's mpp, image, model, marker and roi take their place where given.
     listener
-        Told what happens.
+        Is called with every event.
     cohort_options
         How failures are dealt with.
 
     Raises
     ------
     UsageError
-        When the sources name no slide, slides cannot be used (all are told, unless ``skip_bad``), another command
+        When the sources name no slide, slides cannot be used (all are named, unless ``skip_bad``), another command
         works on the folder, or what runs the blocks cannot be opened.
     OutputError
         When table or journal cannot be written, or the disk is full.
@@ -133,7 +133,7 @@ def _open_cache(slides: Sequence[CohortSlide], out: Path, how: CohortOptions, jo
         how.cache or out / CACHE_NAME,
         how.cache_bytes,
         allow_private=how.allow_private_addresses,
-        tell=lambda sentence: journal.write("redirected", reason=sentence),
+        announce=lambda sentence: journal.write("redirected", reason=sentence),
     )
 
 
@@ -173,13 +173,13 @@ class RunningStudy:
         write_table(self._out, self.rows)
         self._report.write(self.rows)
         self._journal.write("started", n_slides=len(self.rows), note=self._lock.told)
-        self._tell(CohortPlanned(tuple(row.slide for row in self.rows)))
+        self._announce(CohortPlanned(tuple(row.slide for row in self.rows)))
         for row in self.rows:
             if row.status == FAILED:
-                self._tell(SlideFailed(row.slide, row.reason))
+                self._announce(SlideFailed(row.slide, row.reason))
         todo = [number for number, row in enumerate(self.rows) if row.status != FAILED]
-        with self._told_when_stopped(), self._opened_executor() as executor:
-            self._tell(PoolOpened(executor.n_workers, executor.dashboard))
+        with self._journalled_when_stopped(), self._opened_executor() as executor:
+            self._announce(PoolOpened(executor.n_workers, executor.dashboard))
             self._fix_stain(todo, executor)
             for attempt in range(self._how.retry + 1):
                 if attempt:
@@ -191,7 +191,7 @@ class RunningStudy:
         self._journal.write("ended", n_failed=sum(row.status == FAILED for row in self.rows))
 
     @contextmanager
-    def _told_when_stopped(self) -> Iterator[None]:
+    def _journalled_when_stopped(self) -> Iterator[None]:
         """Whatever stops the study, leave the table as it is then and the reason in the journal, if there is room."""
         try:
             yield
@@ -213,15 +213,15 @@ class RunningStudy:
         if self._how.slurm is not None:
             from wsipsm.engine.slurm import opened_slurm, read_slurm_profile
 
-            with opened_slurm(read_slurm_profile(self._how.slurm), worker_code, self._tell_of_worker) as jobs:
+            with opened_slurm(read_slurm_profile(self._how.slurm), worker_code, self._announce_worker) as jobs:
                 self._options = options.model_copy(update={"scheduler": jobs.address})
                 yield jobs
             return
         budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
-        with opened_executor(options, budget=budget, apart=True, tell=self._tell_of_worker) as executor:
+        with opened_executor(options, budget=budget, apart=True, announce=self._announce_worker) as executor:
             yield executor
 
-    def _tell_of_worker(self, what: str, reason: str) -> None:
+    def _announce_worker(self, what: str, reason: str) -> None:
         self._journal.write(what, reason=reason)
 
     def _fix_stain(self, todo: Sequence[int], executor: Executor) -> None:
@@ -275,7 +275,7 @@ class RunningStudy:
             self._out,
             self._options_of,
             executor,
-            self._tell,
+            self._announce,
             self._fetcher,
         )
         for end in flow.run():
@@ -297,7 +297,7 @@ class RunningStudy:
                     f"{self._out / row.folder}: its results are not there any more; was the folder away for a while?"
                 )
                 self.rows[number] = replace(row, status=FAILED, reason=reason)
-                self._tell(SlideFailed(row.slide, reason))
+                self._announce(SlideFailed(row.slide, reason))
                 gone.append(number)
         return gone
 
@@ -308,7 +308,7 @@ class RunningStudy:
             row = row.finished(end.summary)
         else:
             row = replace(row, status=FAILED, reason=end.reason)
-            self._tell(SlideFailed(row.slide, end.reason))
+            self._announce(SlideFailed(row.slide, end.reason))
         self.rows[end.slide] = row
         if time.monotonic() - self._written_s >= _TABLE_PERIOD_S:
             self._show_table()
@@ -349,7 +349,7 @@ class RunningStudy:
         }
         return RunOptions(**{**self._options.model_dump(), **own})
 
-    def _tell(self, event: Event) -> None:
+    def _announce(self, event: Event) -> None:
         if isinstance(event, StageStarted) and event.name == "plan":
             self._journal.write("begun", slide=event.slide)  # who dies of it leaves this as the last word
         self._journal(event)

@@ -29,7 +29,7 @@ class RunningSlide:
 
 @dataclass(frozen=True, slots=True)
 class StudyStatus:
-    """What a study's folder tells."""
+    """What a study's folder says."""
 
     folder: str
     holder: str

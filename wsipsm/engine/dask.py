@@ -40,7 +40,7 @@ _JOIN_S = 20.0
 _PATIENCE_S = 120.0
 """How long a run goes on without any worker: they come back, or more are started."""
 _TIDY_EVERY = 10_000
-"""Tasks after which the scheduler is told to forget what it keeps of each."""
+"""Tasks after which the scheduler is asked to forget what it keeps of each."""
 _QUIET = (
     "distributed",
     "distributed.client",
@@ -97,8 +97,8 @@ class DaskExecutor:
         How long to wait for the first worker of a running scheduler, seconds: they may be starting again.
     cluster
         A Dask cluster in place of ``address``; it stays open.
-    tell
-        Told of workers that are lost, or joined later and are refused: what happened, and a sentence; None: logged.
+    announce
+        Is called with what happened and a sentence when a worker is lost or refused later; None: it is logged.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class DaskExecutor:
         patience_s: float = _PATIENCE_S,
         join_s: float = _JOIN_S,
         cluster: Any = None,
-        tell: Callable[[str, str], None] | None = None,
+        announce: Callable[[str, str], None] | None = None,
     ) -> None:
         self._patience_s = patience_s
         self._cluster: Any = None
@@ -129,7 +129,7 @@ class DaskExecutor:
         try:
             self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
             keep_sending(self._client)
-            self._crew = Crew(self._client, address or "", fingerprint if address else None, tell, patience_s)
+            self._crew = Crew(self._client, address or "", fingerprint if address else None, announce, patience_s)
             if address is not None:
                 n_workers = self._crew.check(join_s)
         except BaseException:
@@ -231,7 +231,7 @@ class DaskExecutor:
         return self._client.submit(_caller(), payload, key=key, pure=False, workers=sorted(workers) or None)
 
     def _is_stranded(self, flight: _Flight[T]) -> bool:
-        """Tell whether all workers that may do a task are gone, while others are there."""
+        """Whether all workers that may do a task are gone, while others are there."""
         return bool(flight.workers) and flight.workers.isdisjoint(self._crew.alive())
 
     def _settled(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
@@ -272,7 +272,7 @@ class DaskExecutor:
         return self._n_workers
 
     def _outcome(self, task: T, future: Any) -> Outcome[T, R] | None:
-        """Tell what a future came to; None when its result was lost with its worker and is made again."""
+        """Say what a future came to; None when its result was lost with its worker and is made again."""
         try:
             if future.status == "finished":
                 return Outcome(task, result=future.result(timeout=_CONNECT_TIMEOUT_S))

@@ -79,7 +79,7 @@ def read_slurm_profile(path: Path) -> SlurmProfile:
 
 @contextmanager
 def opened_slurm(
-    profile: SlurmProfile, fingerprint: Callable[[], str], tell: Callable[[str, str], None] | None = None
+    profile: SlurmProfile, fingerprint: Callable[[], str], announce: Callable[[str, str], None] | None = None
 ) -> Iterator[DaskExecutor]:
     """Submit the jobs and wait for the first worker; they are cancelled at the end.
 
@@ -89,8 +89,8 @@ def opened_slurm(
         Jobs to ask for.
     fingerprint
         Says what code a process runs; workers of another are refused.
-    tell
-        Told of workers that are lost or refused, see :class:`DaskExecutor`.
+    announce
+        Is called for workers that are lost or refused, see :class:`DaskExecutor`.
 
     Yields
     ------
@@ -111,10 +111,12 @@ def opened_slurm(
         stack.callback(_close, cluster)
         cluster.scale(jobs=profile.jobs)
         wait_for_worker(submissions, profile.jobs, lambda: len(cluster.scheduler.workers), Path(logs), profile.wait_s)
-        if tell is not None:
+        if announce is not None:
             for words in submissions.refused:
-                tell("job refused", words)
-        with DaskExecutor(cluster=cluster, fingerprint=fingerprint, join_s=profile.wait_s, tell=tell) as executor:
+                announce("job refused", words)
+        with DaskExecutor(
+            cluster=cluster, fingerprint=fingerprint, join_s=profile.wait_s, announce=announce
+        ) as executor:
             yield executor
 
 

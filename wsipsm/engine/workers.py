@@ -35,8 +35,8 @@ class Crew:
         As the user gave it.
     fingerprint
         Says what a process runs, its parts between commas; None: whatever workers run is fine.
-    tell
-        Told of every worker that is refused after the start, or lost: what happened, and a sentence.
+    announce
+        Is called for every worker that is refused after the start, or lost: what happened, and a sentence.
     patience_s
         How long to wait when none is left that may take part, seconds.
     """
@@ -46,11 +46,11 @@ class Crew:
         client: Any,
         address: str,
         fingerprint: Callable[[], str] | None,
-        tell: Callable[[str, str], None] | None,
+        announce: Callable[[str, str], None] | None,
         patience_s: float,
     ) -> None:
         self._client, self._address, self._fingerprint = client, address, fingerprint
-        self._tell, self._patience_s = tell or functools.partial(_LOGGER.warning, "%s: %s"), patience_s
+        self._announce, self._patience_s = announce or functools.partial(_LOGGER.warning, "%s: %s"), patience_s
         self._own = "" if fingerprint is None else fingerprint()
         self.refused: dict[str, str] = {}
         """Sentences by worker."""
@@ -113,7 +113,7 @@ class Crew:
         alive = self.alive()
         if alive:  # else the scheduler may only be slow to answer
             for worker in sorted(self._seen - alive):
-                self._tell(LOST, f"worker {worker} is gone; others do what it had.")
+                self._announce(LOST, f"worker {worker} is gone; others do what it had.")
             self._seen = alive
         if alive - self._asked:
             self._refuse_all(self._ask_all())
@@ -123,7 +123,7 @@ class Crew:
         for worker, sentence in unfit.items():
             if worker not in self.refused:
                 self.refused[worker] = sentence
-                self._tell(REFUSED, sentence)
+                self._announce(REFUSED, sentence)
 
     def fit(self) -> frozenset[str]:
         """Addresses that tasks may go to, once some were refused; waits for one. Empty: to any.

@@ -186,7 +186,7 @@ def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", thread
 
 
 def predict_tiled(predictor: Predictor, rgb: NDArray[np.uint8], margin_px: int, tile_px: int) -> NDArray[np.float32]:
-    """Score an image in tiles whose borders cannot be told from the result.
+    """Score an image in tiles whose borders do not show in the result.
 
     Parameters
     ----------

@@ -161,19 +161,21 @@ def read_card(path: Path) -> ModelCard:
     try:
         card = ModelCard.model_validate_json(content)
     except ValidationError as error:
-        raise ModelError(f"{path}: {_told(error)}; a model card is needed. Copy it again, or train anew.") from error
+        raise ModelError(
+            f"{path}: {_first_faults(error)}; a model card is needed. Copy it again, or train anew."
+        ) from error
     if card.outputs not in OUTPUTS.values():
         wanted = " or ".join("+".join(outputs) for outputs in OUTPUTS.values())
         raise ModelError(f"{path}: its outputs are {'+'.join(card.outputs)}; {wanted} are needed. Train anew.")
     return card
 
 
-def _told(error: ValidationError) -> str:
+def _first_faults(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False)
-    told = [": ".join(filter(None, (".".join(map(str, p["loc"])), p["msg"]))) for p in problems[:3]]
-    if len(problems) > len(told):
-        told.append(f"and {len(problems) - len(told)} more")
-    return ", ".join(told)
+    shown = [": ".join(filter(None, (".".join(map(str, p["loc"])), p["msg"]))) for p in problems[:3]]
+    if len(problems) > len(shown):
+        shown.append(f"and {len(problems) - len(shown)} more")
+    return ", ".join(shown)
 
 
 def _looks_like_path(given: str | Path, path: Path) -> bool:

@@ -53,7 +53,7 @@ def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 class _Conv(nn.Module):
-    """Convolution, batch norm and, unless told otherwise, ReLU6."""
+    """Convolution, batch norm and, unless asked otherwise, ReLU6."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, activate: bool = True
@@ -118,7 +118,7 @@ class NucleusUnet(nn.Module):
     n_outputs
         Number of channels: nucleus, distance, and positive where Ki-67 is scored.
     fine
-        Whether a second head adds to the interpolated values what tells the four pixels under each of theirs apart
+        Whether a second head adds to the interpolated values what makes the four pixels under each of theirs differ
         (pixel shuffle, Shi et al. 2016): at coarse pixel sizes an outline is finer than the head's grid.
     """
 

@@ -19,7 +19,7 @@ from wsipsm.models.registry import card_path, check_checksum, check_weights_path
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.rundir import write_aside
 
-_N_TOLD = 3
+_N_SHOWN = 3
 
 
 def save_model(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> ModelCard:
@@ -131,7 +131,7 @@ def measure_reach(network: nn.Module) -> int:
 
 
 def _reach_along(probe: nn.Module, axis: int, length: int) -> int:
-    """Send an impulse, a line across the other axis, from each position modulo the stride; tell how far it came."""
+    """Send an impulse, a line across the other axis, from each position modulo the stride; return how far it came."""
     shape = (length, ENCODER_STRIDE) if axis == 0 else (ENCODER_STRIDE, length)
     positions = range(length // 2, length // 2 + ENCODER_STRIDE)
     # 127.5 is what the network scales to zero.
@@ -171,10 +171,10 @@ def _check_state(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> No
         if key in state and (state[key].shape != wanted[key].shape or state[key].dtype != wanted[key].dtype):
             problems.append(f"{key} is {_form(state[key])} and not {_form(wanted[key])}")
     if problems:
-        told = ", ".join(problems[:_N_TOLD])
-        more = f", and {len(problems) - _N_TOLD} more differ" if len(problems) > _N_TOLD else ""
+        shown = ", ".join(problems[:_N_SHOWN])
+        more = f", and {len(problems) - _N_SHOWN} more differ" if len(problems) > _N_SHOWN else ""
         raise ModelError(
-            f"{path}: made for another architecture ({told}{more}); weights of {card.architecture} with outputs "
+            f"{path}: made for another architecture ({shown}{more}); weights of {card.architecture} with outputs "
             f"{'+'.join(card.outputs)} are needed. Copy weights and card again, or train anew."
         )
     broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]

@@ -51,9 +51,9 @@ _HALF = 0.5
 _PATCH_PX = 256
 _MAX_PATCHES = 32
 _EVERY_PIXEL = 7
-Tell: TypeAlias = Callable[[str], None]
+Announce: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, int, int, float], None]
-"""Told the part of the chain, the step, the number of steps and the loss."""
+"""Is called with the part of the chain, the step, the number of steps and the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def train_paper(
     images: Sequence[NDArray[np.uint8]],
     options: PaperOptions,
     keep: Path | None,
-    tell: Tell,
+    announce: Announce,
     progress: Progress,
     *,
     segmenting: bool = True,
@@ -177,10 +177,10 @@ def train_paper(
     keep
         Folder of checkpoints and logs, in a folder of their own for these images and settings; a killed training goes
         on from there. None: nowhere.
-    tell
+    announce
         Given a line at each step of the chain.
     progress
-        Told the stage's name, the step, the number of steps and the loss.
+        Is called with the stage's name, the step, the number of steps and the loss.
     segmenting
         Whether a segmenter is trained too; on IHC none is.
 
@@ -191,13 +191,13 @@ def train_paper(
     ModelError
         When a checkpoint in the folder is of another training.
     """
-    maps, log = train_maps(images, options, keep, tell, progress)
+    maps, log = train_maps(images, options, keep, announce, progress)
     masks = []
     for number, rgb in enumerate(images, start=1):
         mask, note = maps.classify(rgb)
         masks.append(mask)
-        told = f"pseudo masks {number}/{len(images)}: {np.mean(mask > 0):.0%} of the image is nuclear"
-        tell(f"{told}; {note}" if note else told)
+        line = f"pseudo masks {number}/{len(images)}: {np.mean(mask > 0):.0%} of the image is nuclear"
+        announce(f"{line}; {note}" if note else line)
     if not any(mask.any() for mask in masks):
         raise UsageError("psm: no image shows a nuclear cluster; tissue with nuclei is needed. Check its stain.")
     identity = _identity(images, options)
@@ -217,7 +217,7 @@ def train_paper(
     lessons = []
     for number, (rgb, mask) in enumerate(zip(images, masks, strict=True), start=1):
         points = _find_points(score_pixels(detector, rgb), options)[NUCLEUS]
-        tell(f"points {number}/{len(images)}: {len(points)} nuclei")
+        announce(f"points {number}/{len(images)}: {len(points)} nuclei")
         voronoi = voronoi_label(points, mask.shape, options.segmentation.point_radius_px)
         lessons.append(PixelLesson(rgb, (mask, voronoi)))
     segmenter = train_pixels(
@@ -238,7 +238,11 @@ def train_paper(
 
 
 def train_maps(
-    images: Sequence[NDArray[np.uint8]], options: PaperOptions, keep: Path | None, tell: Tell, progress: Progress
+    images: Sequence[NDArray[np.uint8]],
+    options: PaperOptions,
+    keep: Path | None,
+    announce: Announce,
+    progress: Progress,
 ) -> tuple[PaperMaps, PretextLog]:
     """Train the activation network and fit what its maps need; see :func:`train_paper`."""
     if not images:
@@ -252,7 +256,7 @@ def train_maps(
     if options.clusters.image == "stains" and options.stain != Stain.HE:
         raise UsageError('clusters.image = "stains": given for IHC; it is made for H&E. Choose "rgb".')
     if smallest < max(options.pretext.crop_px, options.detection.crop_px):
-        tell(f"the smallest image has a side of {smallest} px: no crop will be larger, of no image")
+        announce(f"the smallest image has a side of {smallest} px: no crop will be larger, of no image")
     section = options.pretext
     pretext = PretextOptions(
         steps=_steps(section, options, len(images)),
@@ -268,7 +272,7 @@ def train_maps(
     )
     keep = keep and _own_folder(keep, _identity(images, options))
     network, log = train_pretext(images, pretext, partial(progress, "pretext"), keep and keep / "pretext")
-    tell(_told(pretext, log))
+    announce(_pretext_text(pretext, log))
     return fit_maps(network, images, options), log
 
 
@@ -385,7 +389,7 @@ def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str
     return digest({"pixels": digest_arrays(images), "options": settings})
 
 
-def _told(options: PretextOptions, log: PretextLog) -> str:
+def _pretext_text(options: PretextOptions, log: PretextLog) -> str:
     if not log.losses:
         return f"pretext {options.pretext}: not trained, embedding spread {log.spread:.3g}"
     state = "COLLAPSED, its maps say little" if log.collapsed else f"embedding spread {log.spread:.3g}"

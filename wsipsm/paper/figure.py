@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wsipsm.config import PaperOptions, read_paper_options
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
-from wsipsm.paper.engine import PaperMaps, Progress, Tell, fit_maps, train_maps, train_paper
+from wsipsm.paper.engine import Announce, PaperMaps, Progress, fit_maps, train_maps, train_paper
 from wsipsm.psm.activation import central_patch
 from wsipsm.psm.points import find_maxima, voronoi_label
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
@@ -48,7 +48,7 @@ class PsmChoice:
     network: str | None = None
     seed: int | None = None
     stain: Stain | None = None
-    """None: told from colour."""
+    """None: by colour."""
     trained: bool = False
     """Whether a detector is trained for the points; else they are maxima of the smoothed pseudo mask."""
 
@@ -75,7 +75,7 @@ def show_psm(
     *,
     mpp: float | None,
     working_mpp: float,
-    tell: Tell,
+    announce: Announce,
     progress: Progress,
 ) -> PsmResult:
     """Train the activation network on a slide's own pixels and draw what the chain makes of a part of it.
@@ -92,7 +92,7 @@ def show_psm(
         Pixel size where the file states none, um/px.
     working_mpp
         Pixel size to work at, um/px.
-    tell, progress
+    announce, progress
         As :func:`wsipsm.paper.engine.train_paper` takes them.
 
     Raises
@@ -102,12 +102,12 @@ def show_psm(
     OutputError
         When the picture cannot be written.
     """
-    _import_figure()  # missing, it is told before any work
+    _import_figure()  # it may be missing, which is said before any work
     seed = choice.options(choice.stain).seed  # before any work: settings may be refused
     drawn = draw_patches(path, mpp, choice.stain, seed, working_mpp)
     options = choice.options(choice.stain or drawn.decision.stain)
     images = [image.rgb for image in drawn.images]
-    tell(f"{path.name}: {options.stain.value}, {len(images)} patches of tissue at {working_mpp:g} um/px")
+    announce(f"{path.name}: {options.stain.value}, {len(images)} patches of tissue at {working_mpp:g} um/px")
     folder = out / path.stem
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,9 +115,9 @@ def show_psm(
         raise output_error(folder, error) from error
     rgb = central_patch(images[0], _SHOWN_PX)
     if choice.trained:
-        engine = train_paper(images, options, folder / "training", tell, progress, segmenting=False)
+        engine = train_paper(images, options, folder / "training", announce, progress, segmenting=False)
         return _draw(path, folder, rgb, engine.maps, images, engine.points(rgb), engine.log.collapsed)
-    maps, log = train_maps(images, options, folder / "training", tell, progress)
+    maps, log = train_maps(images, options, folder / "training", announce, progress)
     return _draw(path, folder, rgb, maps, images, None, log.collapsed)
 
 

@@ -93,7 +93,7 @@ class SlideCache:
         Seconds before each further try of a connection that brought next to nothing.
     allow_private
         Connect also to this machine and to private networks.
-    tell
+    announce
         Called with a sentence when a server sends to another host.
     """
 
@@ -104,15 +104,15 @@ class SlideCache:
         schemes: Collection[str] = SCHEMES,
         pauses_s: tuple[float, ...] = PAUSES_S,
         allow_private: bool = False,
-        tell: Callable[[str], None] | None = None,
+        announce: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.max_bytes = max_bytes
         self._schemes = tuple(schemes)
         self._pauses_s = pauses_s
         self._allow_private = allow_private
-        self._tell = tell
-        self._told: set[str] = set()
+        self._announce = announce
+        self._announced: set[str] = set()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -198,7 +198,7 @@ class SlideCache:
                 if pause_s is None or is_final(url, error) or self._stopped.is_set():
                     raise failure_of(url, error) from error
             self._stopped.wait(pause_s)
-        self._tell_of_redirect(url, str(info.get("url") or url))
+        self._announce_redirect(url, str(info.get("url") or url))
         size = info.get("size")
         if info.get("type") == "directory" or not isinstance(size, int) or size <= 0:
             raise SlideOpenError(
@@ -212,11 +212,18 @@ class SlideCache:
         version = next((f"{name} {info[name]}" for name in _VERSION_FIELDS if info.get(name)), "")
         return _Remote(url, size, version)
 
-    def _tell_of_redirect(self, url: str, final: str) -> None:
+    def _announce_redirect(self, url: str, final: str) -> None:
         host, before = urlsplit(final).hostname, urlsplit(url).hostname
-        if self._tell is not None and url.lower().startswith("http") and host != before and url not in self._told:
-            self._told.add(url)
-            self._tell(f"{shown_url(url)}: the server sends to another host, {host}; the slide is fetched from there.")
+        if (
+            self._announce is not None
+            and url.lower().startswith("http")
+            and host != before
+            and url not in self._announced
+        ):
+            self._announced.add(url)
+            self._announce(
+                f"{shown_url(url)}: the server sends to another host, {host}; the slide is fetched from there."
+            )
 
     def _download(self, remote: _Remote, path: Path) -> None:
         part = path.parent / _PART
@@ -352,7 +359,7 @@ def _is_whole(path: Path, size: int) -> bool:
 def _pull_once(
     remote: _Remote, file: IO[bytes], offset: int, allow_private: bool, stopped: threading.Event
 ) -> tuple[int, Exception]:
-    """Append what one connection brings; tell how far it came, and why it ended."""
+    """Append what one connection brings; return how far it came, and why it ended."""
     pieces = read_pieces(remote.url, remote.size, offset, allow_private)
     while offset < remote.size and not stopped.is_set():
         try:

@@ -95,10 +95,10 @@ def read_pieces(url: str, size: int, offset: int, allow_private: bool = False) -
 def _status(url: str, error: Exception) -> int | None:
     """Status that a server answered with."""
     if _is_http(url):
-        told = [getattr(error, "status", None), getattr(error.__cause__, "status", None)]
+        codes = [getattr(error, "status", None), getattr(error.__cause__, "status", None)]
     else:
-        told = [getattr(error, "code", None)]  # gcsfs
-    return next((status for status in told if isinstance(status, int) and status >= 100), None)
+        codes = [getattr(error, "code", None)]  # gcsfs
+    return next((status for status in codes if isinstance(status, int) and status >= 100), None)
 
 
 def _is_http(url: str) -> bool:

@@ -49,7 +49,7 @@ def find_tiff_lie(path: Path, width: int, height: int) -> Lie | None:
 
     Returns
     -------
-    What a reader that trusts the tag does to the colours; None when tag and tile agree, or the tile does not tell.
+    What a reader that trusts the tag does to the colours; None when tag and tile agree, or the tile does not show it.
     """
     try:
         with tifffile.TiffFile(path) as tif:

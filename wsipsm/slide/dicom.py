@@ -117,7 +117,7 @@ def _series_of(file: Path) -> bytes:
     try:
         head = read_dicom_head(file)
     except OSError:
-        return b""  # told when it is opened
+        return b""  # an error when it is opened
     return head.series if head is not None and head.is_slide_part else b""
 
 

@@ -32,7 +32,7 @@ class SlideFrame:
     content: Box
     """Part that holds pixels, level-0 pixels: the file's bounds, or the whole canvas."""
     qupath: QuPathFrame = QuPathFrame.CROPPED
-    """Whether QuPath crops the slide to its bounds, as it does unless told not to."""
+    """Whether QuPath crops the slide to its bounds, as it does unless asked not to."""
 
     @classmethod
     def of(cls, info: SlideInfo, qupath: QuPathFrame | str = QuPathFrame.CROPPED) -> SlideFrame:

@@ -23,7 +23,7 @@ class JpegHeader:
     height: int
     n_components: int
     colour: Literal["rgb", "ycbcr"] | None
-    """How three components are to be understood, when the stream tells; None when only the container can."""
+    """How three components are to be understood, when the stream says so; None when only the container can."""
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader:

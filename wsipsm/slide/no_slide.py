@@ -1,4 +1,4 @@
-"""What is given in place of a slide: told by its name and its first bytes, before any reader looks.
+"""What is given in place of a slide: known by its name and its first bytes, before any reader looks.
 
 Readers know what they expect and not what they were given: of a download page they say that the copy is incomplete.
 """

@@ -1,4 +1,4 @@
-"""Open any slide: readers are tried in order, and when none will, every reader's reason is told."""
+"""Open any slide: readers are tried in order, and when none will, every reader's reason is given."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_slide(path: str | Path, mpp: float | None = None, image: int | None = N
     UsageError
         When ``mpp`` cannot be a pixel size at which nuclei are seen, or there is no image of that number.
     SlideOpenError
-        When there is no such file, or no reader opens it; the message tells every reader's reason.
+        When there is no such file, or no reader opens it; the message gives every reader's reason.
     UnsupportedSlideError
         When it opens but is of a kind that cannot be scored, such as fluorescence.
     """

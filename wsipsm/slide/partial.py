@@ -62,7 +62,7 @@ def read_what_can_be_read(
     try:
         return read_box(slide, box_px, scale, origin_px0), []
     except SlideReadError:
-        pass  # told by the boxes that fail alone
+        pass  # shown by the boxes that fail alone
     rgb = np.full((box_px.height, box_px.width, 3), _WHITE, dtype=np.uint8)
     failed: list[Box] = []
     on_slide = Box(0, 0, size_px.width, size_px.height)

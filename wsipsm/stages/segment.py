@@ -31,7 +31,7 @@ def opened_executor(
     n_tasks: int | None = None,
     budget: Budget | None = None,
     apart: bool = False,
-    tell: Callable[[str, str], None] | None = None,
+    announce: Callable[[str, str], None] | None = None,
 ) -> Iterator[Executor]:
     """Open what the options ask for: this process, a local cluster or a running scheduler.
 
@@ -45,13 +45,13 @@ def opened_executor(
         Where the number of workers is left to wsipsm, no more are started than memory holds.
     apart
         Where it is left to wsipsm, start one at least: a slide that crashes its process in native code ends that one.
-    tell
-        Told of workers that are lost, or joined a running scheduler later and are refused: what, and a sentence.
+    announce
+        Is called for workers that are lost, or joined a running scheduler later and are refused: what, and a sentence.
     """
     if options.scheduler is not None:
         from wsipsm.engine.dask import DaskExecutor
 
-        with DaskExecutor(address=options.scheduler, fingerprint=worker_code, tell=tell) as remote:
+        with DaskExecutor(address=options.scheduler, fingerprint=worker_code, announce=announce) as remote:
             yield remote
         return
     n_workers = granted_cpus() if options.workers is None else options.workers
@@ -66,7 +66,7 @@ def opened_executor(
         return
     from wsipsm.engine.dask import DaskExecutor
 
-    with DaskExecutor(n_workers=n_workers, tell=tell) as local:
+    with DaskExecutor(n_workers=n_workers, announce=announce) as local:
         yield local
 
 
