@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsipsm.errors import UsageError
-from wsipsm.keys import MARKER_PATTERN, QuPathFrame, Stain
+from wsipsm.keys import QuPathFrame, Stain
+from wsipsm.markers.base import NAME_PATTERN
+from wsipsm.markers.registry import DEFAULT_MARKER
 
 if TYPE_CHECKING:
     from wsipsm.region import RoiRules
@@ -39,8 +41,8 @@ class RunOptions(BaseModel):
 
     model: str | None = None
     """Name of a shipped model or path of weights; None: chosen by the stain that the slide shows."""
-    marker: str = Field("ki67", pattern=MARKER_PATTERN)
-    """Nuclear marker that DAB shows. Bands and thresholds of Ki-67 are given for it alone."""
+    marker: str = Field(DEFAULT_MARKER.key, pattern=NAME_PATTERN)
+    """Nuclear marker that DAB shows; bands are given for those of `wsipsm.markers.known` alone."""
     mpp: float | None = None
     """Level-0 pixel size, um/px, in place of the file's. Checked where the slide is opened."""
     on_pixel_size: Literal["flag", "refuse"] = "flag"

@@ -32,19 +32,6 @@ class NucleusClass(StrEnum):
     NEGATIVE = "Negative"
 
 
-KI67 = "Ki-67"
-MARKER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,23}$"
-"""What the name of a marker may be."""
-_NAMES_OF_KI67 = frozenset({"ki67", "mib1", "309", "sp6"})
-"""And of its antibodies' clones, without blanks and signs."""
-
-
-def marker_name(text: str) -> str:
-    """Spell a nuclear marker as reports do: ``ki67``, ``Ki 67`` and ``mib-1`` are Ki-67; others in capitals."""
-    letters = "".join(char for char in text.casefold() if char.isalnum())
-    return KI67 if letters in _NAMES_OF_KI67 else " ".join(text.split()).upper()
-
-
 class Column(StrEnum):
     """Columns of cells.parquet, in file order."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from wsipsm.cli.report import lines_about_index, lines_about_run
 from wsipsm.ki67.index import labelling_index
-from wsipsm.ki67.score import Ki67Score, score_nuclei
+from wsipsm.ki67.score import MarkerScore, score_nuclei
 from wsipsm.quality.finding import Finding, Verdict
 from wsipsm.results.scoring import Scoring
 from wsipsm.results.summary import RunSummary
@@ -66,7 +66,7 @@ def test_what_was_found_where_it_lies_and_what_to_open() -> None:
     assert "overview.png" in text
 
 
-def scored(n: int, side_um: float) -> Ki67Score:
+def scored(n: int, side_um: float) -> MarkerScore:
     random = np.random.default_rng(5)
     xy_um, dab_od = random.uniform(0, side_um, (n, 2)), random.uniform(0, 0.4, n)
     return score_nuclei(
@@ -80,7 +80,7 @@ def scored(n: int, side_um: float) -> Ki67Score:
     )
 
 
-def told_of(score: Ki67Score) -> str:
+def told_of(score: MarkerScore) -> str:
     told = score.to_dict()
     return "\n".join(lines_about_run(summary(labelling_index=told.pop("index"), scores=told)))
 

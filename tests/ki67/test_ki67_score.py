@@ -6,10 +6,10 @@ import numpy as np
 import orjson
 import pytest
 
-from wsipsm.ki67.bands import bands_of
 from wsipsm.ki67.index import wilson_interval
 from wsipsm.ki67.score import score_nuclei
 from wsipsm.ki67.spatial import block_bootstrap_interval
+from wsipsm.markers.registry import DEFAULT_MARKER
 
 
 def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +32,9 @@ def test_every_figure_is_of_the_same_nuclei() -> None:
     assert (found.index.n_positive, found.index.n_scored) == (n_positive, 4000)
     assert (found.index.low, found.index.high) == wilson_interval(n_positive, 4000)
     assert found.interval == block_bootstrap_interval(xy_um, positive, seed=3)
-    assert found.bands == tuple(bands_of(n_positive / 4000, found.interval.low, found.interval.high))
+    assert found.bands == tuple(
+        one.call(n_positive / 4000, found.interval.low, found.interval.high) for one in DEFAULT_MARKER.bands
+    )
     assert found.curve_od == tuple(round(0.02 * step, 4) for step in range(51))
     assert found.curve_index[0] == 1
     assert found.curve_index[10] == n_positive / 4000

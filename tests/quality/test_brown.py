@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.quality.brown import BrownPlace, check_brown, place_brown
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Verdict
@@ -45,7 +46,7 @@ def test_places_of_brown_are_told_apart(dab: float, radius_px: int) -> None:
 
 
 def verdicts(places: list[BrownPlace], solidity: NDArray[np.float64]) -> dict[str, Verdict]:
-    return {finding.name: finding.verdict for finding in check_brown(places, solidity)}
+    return {finding.name: finding.verdict for finding in check_brown(places, solidity, DEFAULT_MARKER)}
 
 
 @pytest.mark.parametrize("hollow_share", [0.0, 0.08, 0.15])

@@ -22,7 +22,8 @@ from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
 from wsipsm.events import ignore_events
-from wsipsm.keys import Artefact, marker_name
+from wsipsm.keys import Artefact
+from wsipsm.markers.registry import marker_of
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.results.summary import RunSummary
 from wsipsm.stages.check_result import check_result
@@ -45,7 +46,7 @@ def told(summary: RunSummary) -> str:
 
 @pytest.mark.parametrize("text", ["ki67", "Ki-67", "KI67", "mib1", "MIB-1", "ki-67", "Ki 67", "ki_67", "30-9"])
 def test_ki67_has_one_spelling(text: str) -> None:
-    assert marker_name(text) == "Ki-67"
+    assert marker_of(text).name == "Ki-67"
 
 
 def test_another_marker_has_its_name_and_no_band_of_ki67(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from wsipsm.cli.options import (
 from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
 from wsipsm.keys import QuPathFrame
+from wsipsm.markers.registry import DEFAULT_MARKER
 
 if TYPE_CHECKING:
     from wsipsm.cohort.request import StudyRequest
@@ -110,7 +111,7 @@ def cohort(
     out: OutDir = None,
     resume: Resume = None,
     model: Model = None,
-    marker: Marker = "ki67",
+    marker: Marker = DEFAULT_MARKER.key,
     mpp: Mpp = None,
     on_pixel_size: OnPixelSize = "flag",
     image: ImageNumber = None,

@@ -11,6 +11,7 @@ import typer
 
 from wsipsm.errors import UsageError
 from wsipsm.keys import QuPathFrame
+from wsipsm.markers.known import known_markers
 
 if TYPE_CHECKING:
     from wsipsm.config import RunOptions
@@ -48,12 +49,15 @@ Model = Annotated[
         show_default="chosen by the slide's stain",
     ),
 ]
+_WITH_BANDS = [marker.key for marker in known_markers() if marker.bands]
+ABOUT_BANDS = f"bands are given for {' and '.join(_WITH_BANDS)} alone"
+"""Says of which markers an index is placed in bands."""
 Marker = Annotated[
     str,
     typer.Option(
         "--marker",
         metavar="NAME",
-        help="Nuclear marker that DAB shows, e.g. ki67, er, pr; bands are given for ki67 alone.",
+        help=f"Nuclear marker that DAB shows, e.g. ki67, er, pr; {ABOUT_BANDS}.",
     ),
 ]
 Roi = Annotated[

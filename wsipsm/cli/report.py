@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsipsm.cli.region_table import lines_about_annotations
-from wsipsm.keys import KI67, Artefact
+from wsipsm.keys import Artefact
+from wsipsm.markers.registry import DEFAULT_MARKER, marker_of
 from wsipsm.results.summary import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def lines_about_run(summary: RunSummary) -> list[str]:
     """Tell what was found, where it lies and what to open next."""
     density = "" if summary.nuclei_per_mm2 is None else f", {summary.nuclei_per_mm2:,.0f} per mm2"
-    marker = str(summary.scoring.get("marker", KI67))
+    marker = str(summary.scoring.get("marker", DEFAULT_MARKER.name))
     lines = [f"FLAG: {flag}" for flag in summary.flags]
     lines.append(
         f"{Path(summary.slide).name}: {summary.n_nuclei:,} nuclei in {summary.region_area_mm2:.2f} mm2{density}"
@@ -41,7 +42,9 @@ def lines_about_run(summary: RunSummary) -> list[str]:
     return lines
 
 
-def lines_about_index(index: dict[str, Any], scores: dict[str, Any] | None = None, marker: str = KI67) -> list[str]:
+def lines_about_index(
+    index: dict[str, Any], scores: dict[str, Any] | None = None, marker: str = DEFAULT_MARKER.name
+) -> list[str]:
     """Tell the labelling index with n, intervals, method and region; the other scores in a line; and its flags."""
     counts = f"{index['n_positive']:,} positive of {index['n_scored']:,} nuclei"
     value = "none"
@@ -51,8 +54,9 @@ def lines_about_index(index: dict[str, Any], scores: dict[str, Any] | None = Non
             told += f" by counting, {_range(scores['interval'])} with clusters"
         value = f"{index['value']:.1%} ({told})"
     return [
-        f"{marker} labelling index: {value}; {counts}; region: {index['region']}",
+        f"{marker} {marker_of(marker).index_name}: {value}; {counts}; region: {index['region']}",
         *([] if scores is None or index["value"] is None else [_line_about_places(scores)]),
+        *_lines_about_figures(scores),
         f"  method: {index['method']}",
         *(f"  flag: {flag}" for flag in index["flags"]),
     ]
@@ -69,6 +73,12 @@ def _line_about_places(scores: dict[str, Any]) -> str:
     if spot is not None:
         hot_spot = f"{spot['index']:.1%} of {spot['n']:,} nuclei (95 % interval {_range(spot)})"
     return f"  mean over fields: {fields}; hot spot: {hot_spot}"
+
+
+def _lines_about_figures(scores: dict[str, Any] | None) -> list[str]:
+    """Tell what the marker has beside the share of positive nuclei."""
+    figures = [] if scores is None else scores.get("figures", [])
+    return [f"  {figure['name']}: {figure['text']}; {figure['method']}" for figure in figures]
 
 
 def _range(interval: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ from wsipsm.cli.options import (
 )
 from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.keys import QuPathFrame
+from wsipsm.markers.registry import DEFAULT_MARKER
 
 StainFrom = Annotated[
     Path | None,
@@ -65,7 +66,7 @@ def run(
     out: OutDir = Path("wsipsm-out"),
     name: Name = None,
     model: Model = None,
-    marker: Marker = "ki67",
+    marker: Marker = DEFAULT_MARKER.key,
     mpp: Mpp = None,
     on_pixel_size: OnPixelSize = "flag",
     image: ImageNumber = None,

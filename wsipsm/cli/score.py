@@ -1,4 +1,4 @@
-"""``wsipsm score``: Ki-67 again from stored nuclei, with another region or cut, in seconds."""
+"""``wsipsm score``: the marker again from stored nuclei, with another region or cut, in seconds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsipsm.cli.options import (
+    ABOUT_BANDS,
     FRAME_HELP,
     AsJson,
     ExcludeClass,
@@ -23,7 +24,7 @@ from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
     from wsipsm.ki67.fields import FieldMean
-    from wsipsm.ki67.score import Ki67Score
+    from wsipsm.ki67.score import MarkerScore
     from wsipsm.stages.score import Scored
 
 Results = Annotated[
@@ -56,7 +57,7 @@ ScoreMarker = Annotated[
     typer.Option(
         "--marker",
         metavar="NAME",
-        help="Nuclear marker that DAB shows; bands are given for ki67 alone.",
+        help=f"Nuclear marker that DAB shows; {ABOUT_BANDS}.",
         show_default="the run's own",
     ),
 ]
@@ -155,7 +156,7 @@ def _line_about_study(scored: Scored) -> str:
     return f"  note: {table} keeps the run's own scoring, which scores/run holds."
 
 
-def _lines_about_places(found: Ki67Score) -> list[str]:
+def _lines_about_places(found: MarkerScore) -> list[str]:
     """Give means over fields, hot spot and bands."""
     bands = [
         f"  {band.name}: {band.meaning}{'' if band.certain else '; not certain on this count'}" for band in found.bands
@@ -164,6 +165,7 @@ def _lines_about_places(found: Ki67Score) -> list[str]:
         _mean_line("mean over fields", found.unweighted),
         _mean_line("weighted by area", found.area_weighted),
         f"  hot spot {_hot_spot(found)}",
+        *(f"  {figure.name}: {figure.text}; {figure.method}" for figure in found.figures),
         *bands,
     ]
 
@@ -175,7 +177,7 @@ def _mean_line(name: str, mean: FieldMean) -> str:
     return f"  {name} {mean.value:.1%} ({mean.n_fields} fields of {mean.side_um:.0f} um{interval})"
 
 
-def _hot_spot(found: Ki67Score) -> str:
+def _hot_spot(found: MarkerScore) -> str:
     spot = found.hot_spot.spot
     if spot is None:
         return str(found.hot_spot.reason)

@@ -12,7 +12,7 @@ from wsipsm.cohort.folders import find_slides, is_pattern, is_slide_folder, matc
 from wsipsm.cohort.ids import KnownSlide, SlideToName, name_slides, read_known
 from wsipsm.cohort.manifest import ManifestRow, read_manifest
 from wsipsm.errors import UsageError
-from wsipsm.keys import MARKER_PATTERN
+from wsipsm.markers.registry import is_marker_name
 from wsipsm.remote.address import check_url, file_of, is_url, shown_url, url_name
 from wsipsm.results.folder_names import folder_name, folder_stem
 from wsipsm.slide.reader import parse_number
@@ -203,7 +203,7 @@ def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSli
     if row.image and image is None:
         problems.append(f"image {row.image[:40]!r}; the number of an image in the file, from 1, is needed.")
     marker = row.marker or None
-    if marker is not None and re.fullmatch(MARKER_PATTERN, marker) is None:
+    if marker is not None and not is_marker_name(marker):
         problems.append(f"marker {marker[:40]!r}; up to 24 letters, digits, blanks and signs such as - are needed.")
         marker = None
     is_weights = row.model.lower().endswith(".safetensors")

@@ -19,6 +19,8 @@ from wsipsm.export.markup import add, page_bytes
 from wsipsm.export.page_charts import draw_control_chart, draw_histogram
 from wsipsm.keys import Artefact
 from wsipsm.ki67.drift import ControlChart
+from wsipsm.markers.base import Marker
+from wsipsm.markers.registry import DEFAULT_MARKER, marker_of
 
 _STYLE = """
 :root{color-scheme:light}
@@ -242,8 +244,18 @@ def _add_slide(row: Element, slide: PageSlide, stains: Sequence[str]) -> None:
 
 def _index_title(slides: Sequence[PageSlide]) -> str:
     """Name of the marker where it is one."""
+    marker = _only_marker(slides)
+    return "Index %" if marker is None else f"{marker.name} %"
+
+
+def _only_marker(slides: Sequence[PageSlide]) -> Marker | None:
     markers = {slide.marker for slide in slides} - {""}
-    return f"{markers.pop()} %" if len(markers) == 1 else "Index %"
+    return marker_of(markers.pop()) if len(markers) == 1 else None
+
+
+def _index_name(slides: Sequence[PageSlide]) -> str:
+    name = (_only_marker(slides) or DEFAULT_MARKER).index_name
+    return name[:1].upper() + name[1:]
 
 
 def _add_number(row: Element, value: float | None, form: str) -> None:
@@ -257,7 +269,7 @@ def _add_distributions(body: Element, slides: Sequence[PageSlide]) -> None:
     density = [slide.nuclei_per_mm2 for slide in slides if slide.nuclei_per_mm2 is not None]
     drawn = add(body, "div", class_="charts")
     for values, title, edges in (
-        (index, f"Labelling index, {_index_title(slides)}", _INDEX_EDGES),
+        (index, f"{_index_name(slides)}, {_index_title(slides)}", _INDEX_EDGES),
         (density, "nuclei per mm2", None),
     ):
         if values:

@@ -1,1 +1,1 @@
-"""Stain per nucleus and the labelling index."""
+"""Stain per nucleus, and statistics of the positive share: made for Ki-67, used for every nuclear marker."""

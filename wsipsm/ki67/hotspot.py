@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from wsipsm.ki67.index import MIN_SCORED_NUCLEI, wilson_interval
+from wsipsm.ki67.index import wilson_interval
 from wsipsm.ki67.spatial import Lattice, check_nuclei, count_cells, merge_cells
+from wsipsm.markers.registry import DEFAULT_MARKER
 
 CELL_UM = 50.0
 """Edges of a candidate field lie on this lattice, so that its counts are exact and cheap."""
@@ -82,7 +83,7 @@ def find_hot_spot(
     xy_um: NDArray[np.float64],
     positive: NDArray[np.bool_],
     *,
-    min_nuclei: int = MIN_SCORED_NUCLEI,
+    min_nuclei: int = DEFAULT_MARKER.min_nuclei,
     max_side_um: float = MAX_SIDE_UM,
     n_resamples: int = 40,
     confidence: float = 0.95,

@@ -1,4 +1,4 @@
-"""The Ki-67 labelling index, its interval, and what a pathologist should know before using it."""
+"""The share of nuclei that a marker stains, its interval, and what a pathologist should know before using it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.keys import NucleusClass
+from wsipsm.markers.base import Marker
+from wsipsm.markers.registry import DEFAULT_MARKER
 
 ALL_NUCLEI = "all nuclei"
 """Name of the region when none was drawn."""
-MIN_SCORED_NUCLEI = 500
-"""Fewest nuclei of a Ki-67 score; 500 to 1000 are asked for (Dowsett et al. 2011, 10.1093/jnci/djr393)."""
 
 _METHOD = "unweighted global: positive / (positive + negative) nuclei of the region; 95% Wilson score interval"
 
@@ -96,7 +96,9 @@ def classify(dab_od_mean: NDArray[np.floating], cut: float) -> NDArray[np.object
     return classes[(np.asarray(dab_od_mean) >= cut).astype(np.intp)]
 
 
-def labelling_index(n_positive: int, n_negative: int, region: str, coverage: float) -> LabellingIndex:
+def labelling_index(
+    n_positive: int, n_negative: int, region: str, coverage: float, marker: Marker = DEFAULT_MARKER
+) -> LabellingIndex:
     """Score a region from its counts.
 
     Parameters
@@ -107,13 +109,15 @@ def labelling_index(n_positive: int, n_negative: int, region: str, coverage: flo
         Its name; "all nuclei" when none was drawn.
     coverage
         Share of the region's area that could be read and searched, 0..1.
+    marker
+        That was stained: how many nuclei a score of it needs.
     """
     n = n_positive + n_negative
     flags: list[str] = []
     if n == 0:
         flags.append("no nuclei were found in the region: there is no index.")
-    elif n < MIN_SCORED_NUCLEI:
-        flags.append(f"only {n} nuclei were scored; a score needs at least {MIN_SCORED_NUCLEI}, so do not report it.")
+    elif n < marker.min_nuclei:
+        flags.append(f"only {n} nuclei were scored; a score needs at least {marker.min_nuclei}, so do not report it.")
     if coverage < 1:
         # Rounded down, so that 99.99 % is never shown as complete.
         flags.append(

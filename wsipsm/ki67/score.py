@@ -1,20 +1,22 @@
-"""Every Ki-67 figure of a region, from one pass over its nuclei."""
+"""Every figure of a marker in a region, from one pass over its nuclei."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsipsm.ki67.bands import BandCall, bands_of
 from wsipsm.ki67.fields import FieldMean, Fields, area_weighted_mean, lay_fields, unweighted_mean
 from wsipsm.ki67.hotspot import HotSpotSearch, find_hot_spot
 from wsipsm.ki67.index import LabellingIndex, labelling_index
 from wsipsm.ki67.sensitivity import share_near_cut, threshold_curve
 from wsipsm.ki67.spatial import SpatialInterval, block_bootstrap_interval
+from wsipsm.markers.bands import BandCall
+from wsipsm.markers.base import Marker
+from wsipsm.markers.registry import DEFAULT_MARKER
 
 CURVE_OD = (0.0, 1.0, 0.02)
 """First and last cut of the threshold curve, and its step."""
@@ -24,7 +26,19 @@ AreasOf: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ki67Score:
+class Figure:
+    """A figure that is scored beside the share of positive nuclei, for markers that have such."""
+
+    key: str
+    name: str
+    value: float
+    text: str
+    """Of the value, as a reader is shown it."""
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkerScore:
     """What is told of a region."""
 
     index: LabellingIndex
@@ -45,6 +59,8 @@ class Ki67Score:
     share_near_cut: float | None
     """Share of nuclei within ``NEAR_OD`` of the cut."""
     fields: Fields
+    figures: tuple[Figure, ...] = ()
+    """Beside the share of positive nuclei, for markers that have such; empty without nuclei."""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -58,6 +74,7 @@ class Ki67Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``score.json``; fields stand in ``score.geojson``."""
+        figures = [asdict(figure) for figure in self.figures]
         return {
             "index": self.index.to_dict(),
             "interval": None if self.interval is None else self.interval.to_dict(),
@@ -67,6 +84,7 @@ class Ki67Score:
             "bands": [band.to_dict() for band in self.bands],
             "cut": {"dab_od": self.cut_od, "from": self.cut_from, "share_within_0.05_od": self.share_near_cut},
             "threshold_curve": {"dab_od": list(self.curve_od), "index": list(self.curve_index)},
+            **({"figures": figures} if figures else {}),
             "flags": list(self.flags),
         }
 
@@ -80,8 +98,9 @@ def score_nuclei(
     region: str,
     coverage: float,
     areas_of: AreasOf,
+    marker: Marker = DEFAULT_MARKER,
     seed: int = 0,
-) -> Ki67Score:
+) -> MarkerScore:
     """Score the nuclei of a region.
 
     Parameters
@@ -100,6 +119,8 @@ def score_nuclei(
         Share of the region that could be read and searched, 0..1.
     areas_of
         Areas of boxes inside the region.
+    marker
+        That was stained: its bands, its further figures, and how many nuclei a score of it needs.
     seed
         Of the bootstraps.
 
@@ -110,22 +131,30 @@ def score_nuclei(
     """
     positive = np.asarray(dab_od) >= cut_od
     n, n_positive = len(positive), int(positive.sum())
-    index = labelling_index(n_positive, n - n_positive, region, coverage)
+    index = labelling_index(n_positive, n - n_positive, region, coverage, marker)
     interval = block_bootstrap_interval(xy_um, positive, seed=seed) if n else None
     fields = lay_fields(xy_um, positive)
     first, last, step = CURVE_OD
     cuts = np.round(np.arange(first, last + step / 2, step), 4)
-    return Ki67Score(
+    return MarkerScore(
         index=index,
         interval=interval,
         unweighted=unweighted_mean(fields, seed=seed),
         area_weighted=area_weighted_mean(fields, areas_of(fields.boxes_um), seed=seed),
-        hot_spot=find_hot_spot(xy_um, positive, seed=seed),
-        bands=tuple(bands_of(n_positive / n, interval.low, interval.high)) if interval else (),
+        hot_spot=find_hot_spot(xy_um, positive, min_nuclei=marker.min_nuclei, seed=seed),
+        bands=tuple(one.call(n_positive / n, interval.low, interval.high) for one in marker.bands) if interval else (),
         cut_od=cut_od,
         cut_from=cut_from,
         curve_od=tuple(cuts.tolist()) if n else (),
         curve_index=tuple(threshold_curve(dab_od, cuts).tolist()) if n else (),
         share_near_cut=share_near_cut(dab_od, cut_od, NEAR_OD) if n else None,
         fields=fields,
+        figures=_figures(np.asarray(dab_od), cut_od, marker) if n else (),
+    )
+
+
+def _figures(dab_od: NDArray[np.floating], cut_od: float, marker: Marker) -> tuple[Figure, ...]:
+    values = [(kind, float(kind.measure(dab_od, cut_od))) for kind in marker.figures]
+    return tuple(
+        Figure(kind.key, kind.name, value, f"{value:.{kind.decimals}f}", kind.method) for kind, value in values
     )

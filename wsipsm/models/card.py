@@ -68,7 +68,7 @@ class ModelCard(BaseModel):
     """Gaussian smoothing of the image before the network, working pixels: scans of one glass that were compressed
     unlike then give the same nuclei."""
     outputs: tuple[str, ...]
-    """Channels: 'nucleus' and 'distance', then 'positive' where the model scores Ki-67."""
+    """Channels: 'nucleus' and 'distance', then 'positive' where the model scores a marker."""
     decode: DecodeSettings = DecodeSettings()
     sha256: str
     """Of the safetensors file."""

@@ -116,7 +116,7 @@ class NucleusUnet(nn.Module):
     Parameters
     ----------
     n_outputs
-        Number of channels: nucleus, distance, and positive where Ki-67 is scored.
+        Number of channels: nucleus, distance, and positive where a marker is scored.
     fine
         Whether a second head adds to the interpolated values what makes the four pixels under each of theirs differ
         (pixel shuffle, Shi et al. 2016): at coarse pixel sizes an outline is finer than the head's grid.

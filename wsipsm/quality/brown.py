@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wsipsm.markers.base import Marker
 from wsipsm.quality.finding import Finding, Verdict
 
 HOLLOW_MAX, HOLLOW_MAX_OF_ROUND = 0.17, 0.35
@@ -25,10 +26,6 @@ RING_UM = (1.0, 3.0)
 _PALE_CENTRE = 0.95
 _CONFIDENCE = 0.95
 _MIN_PIXELS = 5
-_WHAT_TO_DO = (
-    "no index is given, since Ki-67 stains nuclei. If the marker is a nuclear one, look at the overview: outlines may "
-    "hold more than the nucleus."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ def place_brown(
     return BrownPlace(within is not None and within >= cut_od, hollow, ringed)
 
 
-def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating]) -> tuple[Finding, ...]:
+def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating], marker: Marker) -> tuple[Finding, ...]:
     """Check that brown fills nuclei, does not surround them, and has their shape.
 
     Parameters
@@ -81,6 +78,8 @@ def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating]) ->
         Of a sample of nuclei.
     solidity
         Of all positive nuclei, shape (n,).
+    marker
+        That is scored: where its brown belongs.
 
     Returns
     -------
@@ -93,13 +92,13 @@ def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating]) ->
     pale = "positive nuclei have a pale centre: the brown lies in membranes and cytoplasm"
     around = "nuclei have more brown around than within: it lies in the cytoplasm"
     return (
-        _check_share("hollow_share", hollow, hollow_max, pale),
-        _check_share("ringed_share", ringed, RINGED_MAX, around),
-        check_solidity(solidity),
+        _check_share("hollow_share", hollow, hollow_max, pale, marker),
+        _check_share("ringed_share", ringed, RINGED_MAX, around, marker),
+        check_solidity(solidity, marker),
     )
 
 
-def _check_share(name: str, marked: Sequence[bool], high: float, what: str) -> Finding:
+def _check_share(name: str, marked: Sequence[bool], high: float, what: str, marker: Marker) -> Finding:
     if len(marked) < MIN_POSITIVE:
         text = f"only {len(marked)} nuclei could be measured: too few to say where the brown lies."
         return Finding(name=name, value=None, verdict=Verdict.UNKNOWN, text=text)
@@ -108,17 +107,19 @@ def _check_share(name: str, marked: Sequence[bool], high: float, what: str) -> F
     if _at_least(sum(marked), len(marked)) <= high:
         text = "the brown lies in nuclei."
         return Finding(name=name, value=round(share, 4), high=high, verdict=Verdict.OK, text=text)
-    text = f"{share:.0%} of {len(marked)} {what} (at most {high:.0%} is usual): {_WHAT_TO_DO}"
+    text = f"{share:.0%} of {len(marked)} {what} (at most {high:.0%} is usual): {_what_to_do(marker)}"
     return Finding(name=name, value=round(share, 4), high=high, verdict=Verdict.WITHHOLD, text=text)
 
 
-def check_solidity(solidity: NDArray[np.floating]) -> Finding:
+def check_solidity(solidity: NDArray[np.floating], marker: Marker) -> Finding:
     """Check that what is positive has the shape of nuclei.
 
     Parameters
     ----------
     solidity
         Of all positive nuclei, shape (n,).
+    marker
+        That is scored: where its brown belongs.
 
     Returns
     -------
@@ -134,9 +135,16 @@ def check_solidity(solidity: NDArray[np.floating]) -> Finding:
         return Finding(name=name, value=value, low=SOLIDITY_MIN, verdict=Verdict.OK, text=text)
     text = (
         f"what is called positive is not shaped like nuclei (solidity {value:.2f}, usually {SOLIDITY_MIN:g} and more): "
-        f"the brown lies in membranes and cytoplasm; {_WHAT_TO_DO}"
+        f"the brown lies in membranes and cytoplasm; {_what_to_do(marker)}"
     )
     return Finding(name=name, value=value, low=SOLIDITY_MIN, verdict=Verdict.WITHHOLD, text=text)
+
+
+def _what_to_do(marker: Marker) -> str:
+    return (
+        f"no index is given, since {marker.belief}. If the marker is a nuclear one, look at the overview: outlines may "
+        "hold more than the nucleus."
+    )
 
 
 def _at_least(n_marked: int, n: int) -> float:

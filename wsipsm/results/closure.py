@@ -13,6 +13,8 @@ from pathlib import Path
 
 _BY_NAME = frozenset(("import_module", "__import__", "find_spec", "run_module", "resolve_name"))
 """Functions that import what a text names."""
+_BY_LISTING = frozenset(("iter_modules", "walk_packages"))
+"""Functions that list a package's modules, to import them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class _Imports:
     texts: tuple[str, ...]
     """Dotted names that stand in texts, wherever; they count where a module is imported by a name that is computed."""
     by_computed_name: bool
+    lists_modules: bool
+    """Whether it lists a package's modules, as one does that imports every module beside it."""
 
 
 def import_closure(roots: tuple[str, ...], package: Path) -> Closure:
@@ -88,6 +92,8 @@ def _imported_by(file: Path, package: Path) -> Iterator[str]:
     if imports.by_computed_name:
         is_root = file == package / "__init__.py"
         yield from () if is_root else (text for text in imports.texts if _file_of(text, package))
+    if imports.lists_modules:
+        yield from (".".join([*own, beside.stem]) for beside in sorted(file.parent.glob("*.py")) if beside != file)
 
 
 def _homes_of_public_names(package: Path) -> list[str]:
@@ -121,7 +127,7 @@ def _read_imports(source: str, package: str) -> _Imports:
     modules: list[str] = []
     relative: list[tuple[int, str]] = []
     texts: list[str] = []
-    by_computed_name = False
+    by_computed_name = lists_modules = False
     for node in _nodes_that_run(ast.parse(source)):
         match node:
             case ast.Import(names=names):
@@ -135,6 +141,7 @@ def _read_imports(source: str, package: str) -> _Imports:
             case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name == package and attribute[0] != "_":
                 modules.append(f"{package}.{attribute}")
             case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=[argument, *_]):
+                lists_modules |= called in _BY_LISTING
                 if called in _BY_NAME:
                     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                         modules.append(argument.value)
@@ -142,7 +149,7 @@ def _read_imports(source: str, package: str) -> _Imports:
                         by_computed_name = True
             case _:
                 pass
-    return _Imports(tuple(modules), tuple(relative), tuple(texts), by_computed_name)
+    return _Imports(tuple(modules), tuple(relative), tuple(texts), by_computed_name, lists_modules)
 
 
 def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:

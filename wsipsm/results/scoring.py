@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import OutputError
-from wsipsm.keys import KI67, Artefact
+from wsipsm.keys import Artefact
+from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.region import Region
 from wsipsm.results.provenance import package_version
 from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, flush_folder, link_file, output_error
@@ -58,7 +59,7 @@ class Scoring:
     dab_cut_od: float | None
     """None on H&E."""
     cut_from: str
-    marker: str = KI67
+    marker: str = DEFAULT_MARKER.name
     """As reports spell it."""
 
     @classmethod
@@ -69,7 +70,7 @@ class Scoring:
         weights_sha256: str,
         region: Region,
         cut: tuple[float | None, str],
-        marker: str = KI67,
+        marker: str = DEFAULT_MARKER.name,
     ) -> Scoring:
         """Name a scoring by what decides it."""
         info, frame = slide

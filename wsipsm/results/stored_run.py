@@ -13,7 +13,8 @@ import numpy as np
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import read_ground, read_outline
 from wsipsm.geometry import Box, Size
-from wsipsm.keys import KI67, Artefact, QuPathFrame, Stain
+from wsipsm.keys import Artefact, QuPathFrame, Stain
+from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.quality.finding import Finding
 from wsipsm.region import PolygonRegion, Region
 from wsipsm.results.scoring import own_results
@@ -45,7 +46,7 @@ class StoredRun:
     lost_px0: tuple[Box, ...]
     findings: tuple[Finding, ...]
     """What was checked of the picture."""
-    marker: str = KI67
+    marker: str = DEFAULT_MARKER.name
     """As reports spell it."""
 
 
@@ -62,7 +63,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
     Raises
     ------
     UsageError
-        When there is no finished Ki-67 run in it, or one of a version that left something else.
+        When there is no finished run of a DAB stain in it, or one of a version that left something else.
     """
     run_dir = RunDir(folder)
     own = own_results(run_dir)
@@ -77,7 +78,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
     try:
         profile = run["stain"]["profile"]
         if profile["stain"] != Stain.IHC.value:
-            raise UsageError(f"{folder}: an H&E run; a Ki-67 stain is needed to score. Check the path.")
+            raise UsageError(f"{folder}: an H&E run; a stain with DAB is needed to score. Check the path.")
         info = _slide_info(run["slide"])
         summary = RunSummary.from_dict(values, folder)
         return StoredRun(
@@ -94,7 +95,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
             picture_px0=float(run["picture"]["px0_per_pixel"]),
             lost_px0=tuple(Box(*(int(value) for value in box)) for box in summary.failed_boxes_px0),
             findings=tuple(Finding.model_validate(value) for value in summary.checks),
-            marker=str(summary.scoring.get("marker", KI67)),
+            marker=str(summary.scoring.get("marker", DEFAULT_MARKER.name)),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):

@@ -15,6 +15,7 @@ from wsipsm.errors import SlideReadError
 from wsipsm.geometry import Box
 from wsipsm.instances.cells import open_cells, read_columns
 from wsipsm.keys import Artefact, Column
+from wsipsm.markers.registry import marker_of
 from wsipsm.quality.brown import RING_UM, BrownPlace, check_brown, place_brown
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding
@@ -50,7 +51,7 @@ def check_nuclei(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple
     rows = _sampled_rows(dab_od >= cut_od, options.seed)
     with open_slide(plan.info.path, options.mpp, plan.info.image) as slide:
         places = list(_places(slide, plan.job.profile, cut_od, _outlines(run_dir, rows), plan.job.grid.slide_mpp))
-    return (*check_modes(dab_od, cut_od), *check_brown(places, solidity[dab_od >= cut_od]))
+    return (*check_modes(dab_od, cut_od), *check_brown(places, solidity[dab_od >= cut_od], marker_of(options.marker)))
 
 
 def _sampled_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:

@@ -16,7 +16,8 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import SlideOpenError, SlideReadError, UsageError
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.geometry import Box
-from wsipsm.keys import Artefact, Stain, marker_name
+from wsipsm.keys import Artefact, Stain
+from wsipsm.markers.registry import marker_of
 from wsipsm.region import PolygonRegion
 from wsipsm.region.coverage import read_coverage
 from wsipsm.results.scoring import Scoring, finish_own
@@ -116,7 +117,7 @@ def _scoring_of(plan: SlidePlan, options: RunOptions) -> Scoring:
     is_scored = profile.stain == Stain.IHC and profile.dab_cut_od is not None
     cut = (profile.dab_cut_od, profile.cut_from) if is_scored else (None, "")
     slide = (plan.info, plan.frame)
-    return Scoring.of("run", slide, plan.job.card.sha256, plan.region, cut, marker_name(options.marker))
+    return Scoring.of("run", slide, plan.job.card.sha256, plan.region, cut, marker_of(options.marker).name)
 
 
 def _keep_picture(run_dir: RunDir, picture: NDArray[np.uint8]) -> None:
@@ -126,7 +127,7 @@ def _keep_picture(run_dir: RunDir, picture: NDArray[np.uint8]) -> None:
 
 
 def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
-    """Score Ki-67; None on H&E."""
+    """Score the marker; None on H&E."""
     plan, scoring = result.plan, result.scoring
     write_region(run_dir, plan.info, plan.frame, plan.region, scoring)
     if scoring.dab_cut_od is None:

@@ -12,7 +12,8 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import RoiError, UsageError
 from wsipsm.events import BlockReport, Listener, RunPlanned, StageStarted, ignore_events
 from wsipsm.instances.shard import check_shard
-from wsipsm.keys import Artefact, marker_name
+from wsipsm.keys import Artefact
+from wsipsm.markers.registry import marker_of
 from wsipsm.models.registry import resolve_model
 from wsipsm.paths import find_no_file
 from wsipsm.quality.finding import Finding, flags_of
@@ -151,7 +152,7 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
         value = getattr(options, name)
         if isinstance(value, Path):
             chosen[name] = _content_digest(value, name)
-    chosen["marker"] = marker_name(options.marker)
+    chosen["marker"] = marker_of(options.marker).name
     model = None
     if options.model is not None:
         model = resolve_model(options.model)[1].model_dump(mode="json")

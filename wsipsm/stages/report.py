@@ -131,7 +131,7 @@ def summarise(
     notes
         Beside those of the plan.
     scored
-        Of Ki-67; None on H&E.
+        The marker's score; None on H&E.
     """
     plan, segmented = result.plan, result.segmented
     profile, card = plan.job.profile, plan.job.card

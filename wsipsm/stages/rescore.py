@@ -1,8 +1,7 @@
-"""Ki-67 of a finished slide with another region or cut: every file at the top of its folder is of that scoring then."""
+"""A finished slide scored with another region or cut: every file at the top of its folder is of that scoring then."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +18,8 @@ from wsipsm.export.overview import OverviewCanvas
 from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.instances.cells import CellsWriter, open_cells, read_columns
 from wsipsm.instances.table import centroids_px0
-from wsipsm.keys import MARKER_PATTERN, Artefact, Column, NucleusClass, QuPathFrame, marker_name
+from wsipsm.keys import Artefact, Column, NucleusClass, QuPathFrame
+from wsipsm.markers.registry import is_marker_name, marker_of
 from wsipsm.quality.brown import check_solidity
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding, flags_of
@@ -72,7 +72,7 @@ def score_result(
     Raises
     ------
     UsageError
-        When the folder holds no finished Ki-67 run, another command works on it, or the marker is no name.
+        When the folder holds no finished run of a DAB stain, another command works on it, or the marker is no name.
     RoiError
         When the region cannot be used.
     OutputError
@@ -100,9 +100,9 @@ def score_result(
 
 
 def _known_marker(text: str) -> str:
-    if re.fullmatch(MARKER_PATTERN, text) is None:
+    if not is_marker_name(text):
         raise UsageError(f"--marker {text!r}: a name of at most 24 letters, digits and . _ / + - is needed, as er.")
-    return marker_name(text)
+    return marker_of(text).name
 
 
 def holds_result(folder: Path) -> bool:
@@ -148,9 +148,9 @@ def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple
         own_results(stored.run_dir).path(Artefact.CELLS), [column.value for column in columns]
     )
     inside = region.contains(np.stack([x, y], axis=1))
-    cut_od = scoring.dab_cut_od or 0.0
+    cut_od, marker = scoring.dab_cut_od or 0.0, marker_of(scoring.marker)
     # Where the brown lies was measured on the slide, which a score does not need; the run's findings on it stand.
-    anew = (*check_modes(dab_od[inside], cut_od), check_solidity(solidity[inside & (dab_od >= cut_od)]))
+    anew = (*check_modes(dab_od[inside], cut_od), check_solidity(solidity[inside & (dab_od >= cut_od)], marker))
     on_cut = {finding.name: finding for finding in anew}
     return tuple(on_cut.get(finding.name, finding) for finding in stored.findings)
 
@@ -196,8 +196,7 @@ def _counted(path: Path, region: Region, cut_od: float) -> Iterator[pa.Table]:
             dab = table.column(Column.DAB_OD.value)
             if dab.null_count:
                 raise UsageError(
-                    f"{path}: {dab.null_count} of {len(dab)} nuclei have no DAB density; Ki-67 needs it. Run the "
-                    "slide again."
+                    f"{path}: {dab.null_count} of {len(dab)} nuclei have no DAB density to score. Run the slide again."
                 )
             positive = np.asarray(dab.to_numpy(), dtype=np.float64) >= cut_od
             classes = np.where(positive, NucleusClass.POSITIVE.value, NucleusClass.NEGATIVE.value)

@@ -1,9 +1,9 @@
-"""Ki-67 from the nuclei in a folder, and what is written of it there."""
+"""A marker's score from the nuclei in a folder, and what is written of it there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import Annotation, annotation_bytes
 from wsipsm.instances.cells import read_columns
-from wsipsm.keys import KI67, Artefact, Column
+from wsipsm.keys import Artefact, Column
 from wsipsm.ki67.drift import StainStatistics, stain_statistics
-from wsipsm.ki67.score import Ki67Score, score_nuclei
+from wsipsm.ki67.score import MarkerScore, score_nuclei
+from wsipsm.markers.registry import marker_of
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import PLAIN_CLASS, PolygonRegion, Region, annotation_rows
 from wsipsm.results.provenance import package_version, slide_facts
@@ -29,7 +30,16 @@ from wsipsm.slide.frame import SlideFrame
 from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 
-_OF_THE_INDEX = ("index", "interval", "unweighted_mean", "area_weighted_mean", "hot_spot", "bands", "threshold_curve")
+_OF_THE_INDEX = (
+    "index",
+    "interval",
+    "unweighted_mean",
+    "area_weighted_mean",
+    "hot_spot",
+    "bands",
+    "threshold_curve",
+    "figures",
+)
 """Figures of a score that are a share of positive nuclei, or follow from one."""
 _COLUMNS = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB_OD.value]
 
@@ -51,7 +61,7 @@ class Scored:
 
     folder: Path
     scoring: Scoring
-    score: Ki67Score
+    score: MarkerScore
     withheld: str | None = None
     """Why no index may be given; the counts stand."""
     flags: tuple[str, ...] = ()
@@ -77,7 +87,7 @@ class Scored:
         """Plain values for ``--json`` and ``score.json``; with the index, all that gives it away is withheld."""
         values = self.score.to_dict()
         if self.withheld is not None:
-            values.update(dict.fromkeys(_OF_THE_INDEX))
+            values.update(dict.fromkeys(name for name in _OF_THE_INDEX if name in values))
         told = {
             "scoring": self.scoring.to_dict(),
             "index_withheld": self.withheld,
@@ -123,6 +133,7 @@ def write_score(
     if scoring.dab_cut_od is None:
         raise ValueError("a DAB cut is needed to score")
     mpp = info.mpp or 1.0
+    marker = marker_of(scoring.marker)
     xy_px0, dab_od = _read_nuclei(run_dir.path(Artefact.CELLS), region)
     score = score_nuclei(
         frame.to_um(xy_px0, mpp),
@@ -132,9 +143,8 @@ def write_score(
         region=region.name,
         coverage=facts.coverage,
         areas_of=lambda boxes_um: region.areas_in(frame.boxes_px0(boxes_um, mpp)) * mpp**2,
+        marker=marker,
     )
-    if scoring.marker != KI67:
-        score = replace(score, bands=())  # limits of Ki-67
     origin = {
         "slide": Path(info.path).name,
         "fingerprint": info.fingerprint,
@@ -188,7 +198,7 @@ def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArr
     """Centroids, level-0 pixels, and DAB densities of the nuclei in a region."""
     x, y, dab = read_columns(path, _COLUMNS)
     if n := np.count_nonzero(np.isnan(dab)):
-        raise UsageError(f"{path}: {n} of {len(dab)} nuclei have no DAB density; Ki-67 needs it. Run the slide again.")
+        raise UsageError(f"{path}: {n} of {len(dab)} nuclei have no DAB density to score. Run the slide again.")
     xy = np.stack([x, y], axis=1)
     inside = region.contains(xy)
     return xy[inside], dab[inside]
@@ -244,7 +254,7 @@ def read_stains(
     return stain_statistics(hematoxylin, None if cut_od is None else dab, cut_od, background)
 
 
-def _annotations(score: Ki67Score, frame: SlideFrame, mpp: float, marker: str) -> list[Annotation]:
+def _annotations(score: MarkerScore, frame: SlideFrame, mpp: float, marker: str) -> list[Annotation]:
     """Hot spot and fields: squares cut to the slide, whole also where the region cuts them."""
     areas = []
     if score.hot_spot.spot is not None:

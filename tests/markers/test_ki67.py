@@ -7,23 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsipsm.ki67.bands import Band, bands_of
+from wsipsm.markers.bands import BandCall
+from wsipsm.markers.known.ki67 import MARKER
+
+
+def bands_of(value: float, low: float, high: float) -> list[BandCall]:
+    return [one.call(value, low, high) for one in MARKER.bands]
 
 
 @pytest.mark.parametrize(
     ("value", "prognostic", "drug"),
     [
-        (0.0, Band.LOW, Band.BELOW),
-        (0.05, Band.LOW, Band.BELOW),
-        (0.051, Band.INTERMEDIATE, Band.BELOW),
-        (0.1999, Band.INTERMEDIATE, Band.BELOW),
-        (0.20, Band.INTERMEDIATE, Band.AT_OR_ABOVE),
-        (0.2999, Band.INTERMEDIATE, Band.AT_OR_ABOVE),
-        (0.30, Band.HIGH, Band.AT_OR_ABOVE),
-        (1.0, Band.HIGH, Band.AT_OR_ABOVE),
+        (0.0, "low", "below"),
+        (0.05, "low", "below"),
+        (0.051, "intermediate", "below"),
+        (0.1999, "intermediate", "below"),
+        (0.20, "intermediate", "at or above"),
+        (0.2999, "intermediate", "at or above"),
+        (0.30, "high", "at or above"),
+        (1.0, "high", "at or above"),
     ],
 )
-def test_band_of_a_value(value: float, prognostic: Band, drug: Band) -> None:
+def test_band_of_a_value(value: float, prognostic: str, drug: str) -> None:
     first, second = bands_of(value, value, value)
     assert (first.band, second.band) == (prognostic, drug)
     assert first.certain

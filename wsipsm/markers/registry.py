@@ -1,0 +1,29 @@
+"""From what a user wrote to the marker that is meant."""
+
+from __future__ import annotations
+
+import re
+
+from wsipsm.markers.base import NAME_PATTERN, Marker
+from wsipsm.markers.known import known_markers
+from wsipsm.markers.known.ki67 import MARKER as DEFAULT_MARKER
+
+__all__ = ["DEFAULT_MARKER", "is_marker_name", "marker_of"]
+
+
+def is_marker_name(text: str) -> bool:
+    """Whether a text may be the name of a marker."""
+    return re.fullmatch(NAME_PATTERN, text) is not None
+
+
+def marker_of(text: str) -> Marker:
+    """Find the marker of a name: ``ki67``, ``Ki 67`` and ``mib-1`` are Ki-67; one that is not known has its name only.
+
+    Parameters
+    ----------
+    text
+        A name, in any case and with any blanks and signs, as a user writes it or as a report spells it.
+    """
+    letters = "".join(char for char in text.casefold() if char.isalnum())
+    found = (marker for marker in known_markers() if letters in marker.spellings)
+    return next(found, Marker(key=letters, name=" ".join(text.split()).upper()))
