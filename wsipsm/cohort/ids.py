@@ -153,8 +153,8 @@ class _Names:
     def _hashed(self, name: str, number: int) -> str:
         slide = self._slides[number]
         # A row that is at fault shares its slide with another.
-        name = f"{slide.identity} {slide.origin}" if self.faults[number] else slide.identity
-        digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+        identity = f"{slide.identity} {slide.origin}" if self.faults[number] else slide.identity
+        digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
         blocked = self._taken | self._reserved
         return next(new for k in _DIGEST_CHARS if (new := f"{name}-{digest[:k]}").casefold() not in blocked)
 
