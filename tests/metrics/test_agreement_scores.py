@@ -10,9 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
+from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.metrics.agreement import (
-    CUT_20,
-    IKWG_BANDS,
     Bands,
     Estimate,
     band_agreement,
@@ -29,6 +28,8 @@ MINI_WRIGHT = "512 430 520 428 500 600 364 380 658 445 432 626 260 477 259 350 4
 JUDGES = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
 
 percentages = st.integers(0, 1000).map(lambda tenths: tenths / 10)
+
+IKWG_BANDS, CUT_20 = (Bands.of(one) for one in DEFAULT_MARKER.compared_by)
 
 
 def column(text: str) -> Column:

@@ -238,3 +238,34 @@ def test_a_first_line_that_declares_the_separator_is_no_header(tmp_path: Path, m
     read = read_table(Source(table(tmp_path, text), unit=Unit.PERCENT))
 
     assert [(reading.line, reading.slide) for reading in read.readings] == [(3, "a"), (4, "b"), (5, "c"), (6, "d")]
+
+
+def cohort_of(folder: Path, markers: list[str]) -> Path:
+    rows = [
+        CohortRow(name, f"{name}.svs", status="done", labelling_index=value, marker=marker)
+        for (name, value), marker in zip(INDICES.items(), markers, strict=True)
+    ]
+    write_table(folder, rows)
+    return folder / "cohort.csv"
+
+
+@pytest.mark.parametrize(
+    ("markers", "bands", "note"),
+    [
+        (["Ki-67"] * 4, ["International Ki67 Working Group", "20 % cut"], ""),
+        (["Ki-67", "mib1", "", "ki67"], ["International Ki67 Working Group", "20 % cut"], ""),
+        (["ER"] * 4, [], "ER: no bands of this marker are known"),
+        (["ER", "Ki-67", "PR", "ER"], [], "slides of several markers (ER, Ki-67, PR): they are not compared by bands"),
+    ],
+)
+def test_slides_are_compared_by_the_bands_of_their_own_marker(
+    tmp_path: Path, markers: list[str], bands: list[str], note: str
+) -> None:
+    reference = table(tmp_path, REFERENCE)
+    summary = compare_tables(reference, cohort_of(tmp_path, markers), tmp_path / "out")
+    report = (tmp_path / "out" / "agreement.md").read_text()
+    assert [one.name for one in summary.bands] == bands
+    assert list(summary.notes) == [note] * bool(note)
+    assert ("Ki67 Working Group" in report) == bool(bands)
+    header = (tmp_path / "out" / "agreement.csv").read_text().splitlines()[0]
+    assert header.endswith("reference_band,cohort_band,reference_cut_20,cohort_cut_20" if bands else "difference")

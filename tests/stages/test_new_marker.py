@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from stand_in import MPP, draw_nuclei
 
+from wsipsm.agree.compare import AgreementOptions, compare_tables
+from wsipsm.agree.reader_table import Unit
 from wsipsm.cli.report import lines_about_run
 from wsipsm.cli.score import lines_about_score
 from wsipsm.cohort.report import StudyReport
@@ -34,7 +36,7 @@ from wsipsm.stages.write import Totals
 ER = '''
 """Estrogen receptor: percent positive with the bands of ASCO and CAP, and the H-score."""
 
-from wsipsm.markers.bands import Band, BandSet, Limit
+from wsipsm.markers.bands import Band, BandSet, ComparedBands, Limit
 from wsipsm.markers.base import FigureKind, Marker, Place
 
 STEP_OD = 0.15
@@ -46,7 +48,6 @@ def h_score(dab_od, cut_od):
 
 STATUS = BandSet(
     name="receptor status, 1 and 10%",
-    title="ASCO and CAP",
     bands=(
         Band("negative", "below 1 %", "below 1%: negative"),
         Band("low positive", "1 to 10 %", "1 to 10%: low positive"),
@@ -54,7 +55,6 @@ STATUS = BandSet(
     ),
     limits=(Limit(0.01, starts_upper=True), Limit(0.10, starts_upper=False)),
     reference="Allison et al. 2020, J Clin Oncol 38:1346, 10.1200/JCO.19.02309",
-    words="Bands of ASCO and CAP: below 1 %, 1 to 10 %, above 10 % (Allison et al., J Clin Oncol 2020).",
 )
 MARKER = Marker(
     key="er",
@@ -65,7 +65,9 @@ MARKER = Marker(
     min_nuclei=100,
     min_nuclei_reference="Allison et al. 2020",
     bands=(STATUS,),
-    compared_by=(STATUS,),
+    compared_by=(
+        ComparedBands(STATUS, "ASCO and CAP", "status", "Bands of ASCO and CAP (Allison et al., J Clin Oncol 2020)."),
+    ),
     figures=(FigureKind("h_score", "H-score", h_score, 0, "three strengths, 0.15 OD apart (McCarty et al. 1985)"),),
     index_columns=("er_percent",),
 )
@@ -127,6 +129,21 @@ def test_what_gives_an_index_away_is_withheld_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_with_er")
+def test_two_tables_are_compared_by_its_bands_and_its_column_is_found(tmp_path: Path) -> None:
+    (tmp_path / "ref.csv").write_text("slide,er_percent\na,0.5\nb,7\nc,80\n")
+    (tmp_path / "mine.csv").write_text("slide,marker,er_percent\na,sp1,0.4\nb,ER,12\nc,,90\n")
+    summary = compare_tables(
+        tmp_path / "ref.csv", tmp_path / "mine.csv", tmp_path / "out", AgreementOptions(cohort_unit=Unit.PERCENT)
+    )
+    assert [(one.name, one.labels[0]) for one in summary.bands] == [("ASCO and CAP", "below 1 %")]
+    assert summary.bands[0].share_agreeing == pytest.approx(2 / 3)
+    report = (tmp_path / "out" / "agreement.md").read_text()
+    assert "- Bands of ASCO and CAP (Allison et al., J Clin Oncol 2020).\n" in report
+    assert "Ki67" not in report
+    assert "reference_status,cohort_status" in (tmp_path / "out" / "agreement.csv").read_text()
+
+
+@pytest.mark.usefixtures("_with_er")
 @pytest.mark.parametrize("text", ["ER", "er", "SP1", "sp-1", "Estrogen Receptor"])
 def test_a_marker_is_found_by_every_name_of_it(text: str) -> None:
     assert marker_of(text).name == "ER"
@@ -158,11 +175,12 @@ def test_known_markers_are_told_apart_and_say_where_their_numbers_come_from() ->
         assert is_marker_name(marker.key)
         assert marker_of(marker.name) is marker, "its name leads back to it"
         assert marker.min_nuclei_reference
-        assert all(limits.reference and limits.words.endswith(".") for limits in (*marker.bands, *marker.compared_by))
+        assert all(limits.reference for limits in (*marker.bands, *(one.bands for one in marker.compared_by)))
+        assert all(one.words.endswith(".") for one in marker.compared_by)
 
 
 @pytest.mark.parametrize("values", [(), (0.2, 0.1), (0.1, 0.1), (0.0, 0.5), (0.5, 1.0)])
 def test_limits_that_do_not_divide_are_refused(values: tuple[float, ...]) -> None:
     bands = tuple(Band(str(n), "", "") for n in range(max(3, len(values) + 1)))
     with pytest.raises(ValueError, match="limits"):
-        BandSet("drawn", "drawn", bands, tuple(Limit(value, starts_upper=True) for value in values), "none", "None.")
+        BandSet("drawn", bands, tuple(Limit(value, starts_upper=True) for value in values), "none")

@@ -12,7 +12,7 @@ import numpy as np
 
 from wsipsm.agree.markdown import agreement_markdown
 from wsipsm.agree.reader_table import (
-    INDEX_COLUMNS,
+    INDEX_COLUMN,
     ReaderTable,
     Reading,
     Source,
@@ -23,6 +23,8 @@ from wsipsm.agree.reader_table import (
     read_table,
 )
 from wsipsm.errors import UsageError
+from wsipsm.markers.bands import ComparedBands
+from wsipsm.markers.registry import DEFAULT_MARKER, marker_of
 from wsipsm.rundir import output_error, write_aside
 from wsipsm.text import cell_text
 
@@ -151,7 +153,8 @@ def _compare(
     reference, measured = np.ascontiguousarray(values[:, 0]), np.ascontiguousarray(values[:, 1])
     are_counts = compared[0].unit == Unit.COUNT
     limits = agreement.limits_of_agreement(reference, measured)
-    bandings = () if are_counts else (agreement.IKWG_BANDS, agreement.CUT_20)
+    compared_by, why_none = ((), ()) if are_counts else _bands_to_compare_by(pairs)
+    bandings = [agreement.Bands.of(one) for one in compared_by]
     summary = AgreementSummary(
         folder=str(out),
         unit="count" if are_counts else "percent",
@@ -161,7 +164,7 @@ def _compare(
         limits=limits,
         icc=agreement.intraclass_correlation(values),
         bands=tuple(agreement.band_agreement(reference, measured, banding) for banding in bandings),
-        notes=notes,
+        notes=(*notes, *why_none),
     )
     band_names = [[[b.labels[i] for i in b.assign(column)] for b in bandings] for column in (reference, measured)]
     picture = AgreementPicture(
@@ -177,10 +180,29 @@ def _compare(
     _make_folder(out)
     with write_aside(out / PLOT_NAME) as temporary:
         draw_agreement(temporary, picture)
-    _write_table(out / TABLE_NAME, pairs, values, band_names, "" if are_counts else "_percent")
+    band_columns = [f"{side}_{one.column}" for one in compared_by for side in ("reference", "cohort")]
+    _write_table(out / TABLE_NAME, pairs, values, (band_columns, band_names), "" if are_counts else "_percent")
     with write_aside(out / REPORT_NAME) as temporary:
-        temporary.write_text(agreement_markdown(summary, PLOT_NAME), encoding="utf-8")
+        temporary.write_text(agreement_markdown(summary, PLOT_NAME, compared_by), encoding="utf-8")
     return summary
+
+
+def _bands_to_compare_by(
+    pairs: Sequence[tuple[Reading, Reading]],
+) -> tuple[tuple[ComparedBands, ...], tuple[str, ...]]:
+    """Bands of the marker that the tables name, or of the usual one where they name none; and why there are none."""
+    named = {
+        marker_of(reading.marker).name: marker_of(reading.marker)
+        for pair in pairs
+        for reading in pair
+        if reading.marker
+    }
+    if not named:
+        return DEFAULT_MARKER.compared_by, ()
+    if len(named) > 1:
+        return (), (f"slides of several markers ({', '.join(sorted(named))}): they are not compared by bands",)
+    (marker,) = named.values()
+    return marker.compared_by, () if marker.compared_by else (f"{marker.name}: no bands of this marker are known",)
 
 
 def _sources(reference: Path, cohort: Path, options: AgreementOptions) -> tuple[Source, Source]:
@@ -195,7 +217,7 @@ def _sources(reference: Path, cohort: Path, options: AgreementOptions) -> tuple[
             Source(reference, options.ref_column, Unit.COUNT),
             Source(cohort, options.column, Unit.COUNT, "--column", "--unit"),
         )
-    if cohort_unit is None and plain_name(options.column or INDEX_COLUMNS[0]) == INDEX_COLUMNS[0]:
+    if cohort_unit is None and plain_name(options.column or INDEX_COLUMN) == INDEX_COLUMN:
         cohort_unit = Unit.FRACTION
     return (
         Source(reference, options.ref_column, options.unit),
@@ -247,24 +269,24 @@ def _write_table(
     path: Path,
     pairs: Sequence[tuple[Reading, Reading]],
     values: NDArray[np.float64],
-    band_names: Sequence[Sequence[Sequence[str]]],
+    bands: tuple[Sequence[str], Sequence[Sequence[Sequence[str]]]],
     suffix: str,
 ) -> None:
-    """Write the joined rows: values, mean, difference, bands."""
-    n_bandings = len(band_names[0])
+    """Write the joined rows: values, mean, difference, bands with the names of their columns."""
+    band_columns, band_names = bands
     header = ["slide", "reference_name", *(name + suffix for name in ("reference", "cohort", "mean")), "difference"]
-    header += ["reference_band", "cohort_band", "reference_cut_20", "cohort_cut_20"][: 2 * n_bandings]
+    header += band_columns
     with write_aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row, ((reference, cohort), (first, second)) in enumerate(zip(pairs, values.tolist(), strict=True)):
             numbers = (first, second, (first + second) / 2, second - first)
-            bands = [cell_text(side[banding][row]) for banding in range(n_bandings) for side in band_names]
+            here = [cell_text(side[banding][row]) for banding in range(len(band_names[0])) for side in band_names]
             writer.writerow(
                 [
                     cell_text(cohort.name),
                     cell_text(reference.name),
                     *(f"{round(x, _ROUND):.10g}" for x in numbers),
-                    *bands,
+                    *here,
                 ]
             )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wsipsm.agree.compare import AgreementSummary, Compared
+    from wsipsm.markers.bands import ComparedBands
     from wsipsm.metrics.agreement import BandAgreement, Estimate
 
 _METHODS = """\
@@ -20,15 +23,13 @@ _METHODS = """\
 _BAND_METHODS = """\
 - Cohen's kappa, unweighted, with the large-sample interval of Fleiss, Cohen & Everitt (1969), computed by statsmodels.
   With few slides, or an interval that meets 1 or -1, it is rough.
-- Bands of the International Ki67 Working Group: 5 % or less, 30 % or more, and between (Nielsen et al., JNCI 2021). The
-  cut at 20 % is that of the St Gallen consensus of 2013: 20 % or more is high.
 """
 _CAUTION = """\
 - Intervals are 95 %, and hold for slides drawn like these. Research use only, not for diagnosis.
 """
 
 
-def agreement_markdown(summary: AgreementSummary, plot_name: str) -> str:
+def agreement_markdown(summary: AgreementSummary, plot_name: str, compared_by: Sequence[ComparedBands] = ()) -> str:
     """Write a comparison as a page.
 
     Parameters
@@ -37,6 +38,8 @@ def agreement_markdown(summary: AgreementSummary, plot_name: str) -> str:
         What came of it.
     plot_name
         The picture's file name, in the same folder.
+    compared_by
+        The bands of the comparison.
     """
     reference, cohort = summary.reference, summary.cohort
     parts = [
@@ -51,7 +54,7 @@ def agreement_markdown(summary: AgreementSummary, plot_name: str) -> str:
     ]
     if summary.notes:
         parts += ["## To be looked at", "\n".join(f"- {_escaped(note)}" for note in summary.notes)]
-    return "\n\n".join([*parts, _METHODS + (_BAND_METHODS if summary.bands else "") + _CAUTION])
+    return "\n\n".join([*parts, _METHODS + _band_methods(compared_by) + _CAUTION])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,13 @@ def _measures(summary: AgreementSummary) -> str:
     points = " points" if summary.unit == "percent" else ""
     rows.insert(3, f"| standard deviation of differences | {summary.limits.sd:.2f}{points} | |")
     return "\n".join(["| measure | value | 95 % interval |", "|---|---|---|", *rows])
+
+
+def _band_methods(compared_by: Sequence[ComparedBands]) -> str:
+    if not compared_by:
+        return ""
+    words = " ".join(one.words for one in compared_by)
+    return f"{_BAND_METHODS}{fill(words, 120, initial_indent='- ', subsequent_indent='  ', break_on_hyphens=False)}\n"
 
 
 def _band_table(bands: BandAgreement) -> str:

@@ -16,11 +16,13 @@ from pathlib import Path, PurePosixPath
 from wsipsm.cohort.folders import SLIDE_SUFFIXES
 from wsipsm.cohort.manifest import declared_separator
 from wsipsm.errors import UsageError
+from wsipsm.markers.known import known_markers
 from wsipsm.paths import find_no_file
 from wsipsm.results.folder_names import slide_stem
 
 NAME_COLUMNS = ("id", "slide")
-INDEX_COLUMNS = ("labelling_index", "labeling_index", "ki67_index", "ki67", "ki_67_index", "ki_67", "index")
+INDEX_COLUMN = "labelling_index"
+"""Column of the index in tables of ``wsipsm cohort``."""
 COUNT_PAIRS = (("n_positive", "n_negative"), ("positive", "negative"))
 _NO_VALUE = frozenset({"", "-", "na", "n/a", "nan", "none", "null"})
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
@@ -60,6 +62,8 @@ class Reading:
     """In percent, or a count; None when the table gives none."""
     reason: str = ""
     """Why there is no value, or what limits it."""
+    marker: str = ""
+    """That was stained, as the table says it; empty where it does not."""
 
     @property
     def name(self) -> str:
@@ -176,6 +180,12 @@ def listed(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else "") if names else "none"
 
 
+def index_columns() -> tuple[str, ...]:
+    """Names under which tables keep an index of a known marker, the surest first."""
+    of_markers = (name for marker in known_markers() for name in marker.index_columns)
+    return (INDEX_COLUMN, "labeling_index", *of_markers, "index")
+
+
 def _layout(path: Path, text: str) -> tuple[str, list[str]]:
     """Find the separator and the names of the columns by the first line."""
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -257,7 +267,8 @@ def _value_columns(source: Source, columns: Sequence[str]) -> tuple[str, tuple[s
         raise UsageError(
             f"{source.path}: {source.unit_flag} count without a column; it has {offered}. Name the counts with {flag}."
         )
-    found = [name for name in INDEX_COLUMNS if name in columns]
+    usual = index_columns()
+    found = [name for name in usual if name in columns]
     if len(found) > 1:
         raise UsageError(
             f"{source.path}: columns {' and '.join(found)} may both be the index; one is needed. Name it with {flag}."
@@ -268,7 +279,7 @@ def _value_columns(source: Source, columns: Sequence[str]) -> tuple[str, tuple[s
         if set(pair) <= set(columns):
             return f"{pair[0]} / ({pair[0]} + {pair[1]})", pair
     raise UsageError(
-        f"{source.path}: no column of an index; it has {offered}, and one of {', '.join(INDEX_COLUMNS)}, or "
+        f"{source.path}: no column of an index; it has {offered}, and one of {', '.join(usual)}, or "
         f"{' and '.join(COUNT_PAIRS[0])}, is looked for. Name the column with {flag}."
     )
 
@@ -352,7 +363,7 @@ def _reading(line: int, row: Mapping[str, str], value: float | None, column: str
         reason = reason or f"no value in column {column!r}"
     elif status != "incomplete":
         reason = ""
-    return Reading(line, row.get("id", ""), row.get("slide", ""), value, reason)
+    return Reading(line, row.get("id", ""), row.get("slide", ""), value, reason, row.get("marker", ""))
 
 
 def _refuse_doubles(path: Path, readings: Sequence[Reading]) -> None:

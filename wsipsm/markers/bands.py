@@ -65,16 +65,12 @@ class BandSet:
     """Limits that answer one question about an index, and what they make of it."""
 
     name: str
-    title: str
-    """Its name where two tables are compared by it."""
     bands: tuple[Band, ...]
     """From the lowest, one more than there are limits."""
     limits: tuple[Limit, ...]
     """Ascending."""
     reference: str
     """Publication or approval that the limits are taken from."""
-    words: str
-    """One sentence about the limits and their source, for a comparison's report."""
 
     def __post_init__(self) -> None:
         """Refuse limits that do not divide the bands.
@@ -121,3 +117,16 @@ class BandSet:
             straddled=tuple(limit.value for limit in self.limits if limit.is_below(low) != limit.is_below(high)),
             reference=self.reference,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedBands:
+    """Limits by which two indices of a slide are compared, and how a comparison names them."""
+
+    bands: BandSet
+    title: str
+    """In reports."""
+    column: str
+    """In tables, behind ``reference_`` and ``cohort_``."""
+    words: str
+    """One sentence about the limits and their source."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from wsipsm.markers.bands import BandSet
+from wsipsm.markers.bands import BandSet, ComparedBands
 
 if TYPE_CHECKING:  # the command line reads markers for its help, and starts faster without arrays
     import numpy as np
@@ -65,7 +65,7 @@ class Marker:
     """Publication that asks for so many; empty where none is known, and the usual number is kept."""
     bands: tuple[BandSet, ...] = ()
     """How an index is read, one set a question."""
-    compared_by: tuple[BandSet, ...] = ()
+    compared_by: tuple[ComparedBands, ...] = ()
     """How two indices of a slide are read where their agreement is asked."""
     figures: tuple[FigureKind, ...] = ()
     """What is scored beside the share of positive nuclei."""

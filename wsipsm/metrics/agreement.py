@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
+from wsipsm.markers.bands import ComparedBands
+
 MIN_SLIDES = 3
 """With two, an interval has one degree of freedom and says nothing."""
 _CONFIDENCE = 0.95
@@ -56,22 +58,19 @@ class Bands:
     edges: tuple[tuple[float, bool], ...]
     """Ascending; True when a value on the edge belongs to the band above it."""
 
+    @classmethod
+    def of(cls, compared: ComparedBands) -> Bands:
+        """Make the classes of a marker's limits, which are fractions there."""
+        # Rounded, since 100 times a limit such as 0.07 is not 7.
+        edges = tuple((round(100 * limit.value, 9), limit.starts_upper) for limit in compared.bands.limits)
+        return cls(compared.title, tuple(band.span for band in compared.bands.bands), edges)
+
     def assign(self, percent: NDArray[np.float64]) -> NDArray[np.intp]:
         """Give the band's number, from 0, of each value in percent."""
         number = np.zeros(percent.shape, np.intp)
         for edge, is_above in self.edges:
             number += percent >= edge if is_above else percent > edge
         return number
-
-
-IKWG_BANDS = Bands(
-    "International Ki67 Working Group",
-    ("5 % or less", "between 5 and 30 %", "30 % or more"),
-    ((5.0, False), (30.0, True)),
-)
-"""Nielsen et al., JNCI 2021;113:808-819: 5 % or less and 30 % or more can be told apart reliably; between them not."""
-CUT_20 = Bands("20 % cut", ("below 20 %", "20 % or more"), ((20.0, True),))
-"""Goldhirsch et al., Ann Oncol 2013 (St Gallen): 20 % or more is high."""
 
 
 @dataclass(frozen=True, slots=True)
