@@ -24,6 +24,7 @@ from wsipsm.errors import UsageError
 from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact
 from wsipsm.markers.registry import marker_of
+from wsipsm.quality.brown import BrownPlace, check_brown
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.results.summary import RunSummary
 from wsipsm.stages.check_result import check_result
@@ -70,6 +71,21 @@ def test_a_score_may_declare_another_marker_than_its_run(tmp_path: Path) -> None
     assert check_result(Path(folder)) == []
     assert score_result(folder, marker="mib-1").scoring.marker == "Ki-67"
     assert score_result(folder).scoring.made_by == "run"
+
+
+def test_why_an_index_is_withheld_is_said_in_the_words_of_the_declared_marker(tmp_path: Path) -> None:
+    folder = run(tmp_path, draw_nuclei(500, 400)).folder
+    path = Path(folder) / Artefact.SCORES / "run" / Artefact.SUMMARY
+    values = orjson.loads(path.read_bytes())
+    ringed = check_brown([BrownPlace(True, False, True)] * 100, np.full(100, 0.95), marker_of("ki67"))[1]
+    values["checks"] = [
+        ringed.model_dump(mode="json") if one["name"] == ringed.name else one for one in values["checks"]
+    ]
+    path.write_bytes(orjson.dumps(values))
+    assert "Ki-67 stains nuclei" in str(score_result(folder, dab_cut_od=0.3).withheld)
+    other = score_result(folder, marker="pr")
+    assert other.withheld == ringed.text.replace("Ki-67 stains nuclei", "an index counts stained nuclei")
+    assert "Ki-67" not in (Path(folder) / Artefact.SUMMARY).read_text()
 
 
 @pytest.mark.parametrize("marker", ["", "<b>", "a" * 25, "e\nr"])

@@ -140,6 +140,20 @@ def check_solidity(solidity: NDArray[np.floating], marker: Marker) -> Finding:
     return Finding(name=name, value=value, low=SOLIDITY_MIN, verdict=Verdict.WITHHOLD, text=text)
 
 
+def in_words_of(finding: Finding, before: Marker, now: Marker) -> Finding:
+    """Say a finding on where the brown lies in the words of another marker.
+
+    Parameters
+    ----------
+    finding
+        Any finding; one that speaks of no marker stays as it is.
+    before, now
+        The marker that it was made for, and the one that is scored now.
+    """
+    text = finding.text.replace(_what_to_do(before), _what_to_do(now))
+    return finding.model_copy(update={"text": text})
+
+
 def _what_to_do(marker: Marker) -> str:
     return (
         f"no index is given, since {marker.belief}. If the marker is a nuclear one, look at the overview: outlines may "

@@ -20,7 +20,7 @@ from wsipsm.instances.cells import CellsWriter, open_cells, read_columns
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column, NucleusClass, QuPathFrame
 from wsipsm.markers.registry import is_marker_name, marker_of
-from wsipsm.quality.brown import check_solidity
+from wsipsm.quality.brown import check_solidity, in_words_of
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
@@ -152,7 +152,8 @@ def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple
     # Where the brown lies was measured on the slide, which a score does not need; the run's findings on it stand.
     anew = (*check_modes(dab_od[inside], cut_od), check_solidity(solidity[inside & (dab_od >= cut_od)], marker))
     on_cut = {finding.name: finding for finding in anew}
-    return tuple(on_cut.get(finding.name, finding) for finding in stored.findings)
+    before = marker_of(stored.marker)
+    return tuple(on_cut.get(finding.name, in_words_of(finding, before, marker)) for finding in stored.findings)
 
 
 def _write_nuclei(stored: StoredRun, aside: RunDir, region: Region, scoring: Scoring) -> Totals:
