@@ -2,12 +2,12 @@
 
     scripts/mutate [ROOM ...] [--sample N] [--seed S] [--only TEXT] [--list]
 
-Rooms are instances, ki67, region, geometry, stain, rules (of QuPath's GeoJSON) and identity (which slide, which code,
-which folder); all by default. A run first notes which functions each test enters, then draws N faults at random, the
-same for the same seed and code, and runs against each the tests that enter its function, the quickest first, until one
-fails. Tests that would take long are left out, which can only make more faults survive. The fault is put in as the
-module is imported, in a process of its own: no file changes, and what the tests read of the sources is whole. 200
-faults take about twenty minutes of one core.
+Rooms are instances, ki67, markers, region, geometry, stain, rules (of QuPath's GeoJSON) and identity (which slide,
+which code, which folder); all by default. A run first notes which functions each test enters, then draws N faults at
+random, the same for the same seed and code, and runs against each the tests that enter its function, the quickest
+first, until one fails. Tests that would take long are left out, which can only make more faults survive. The fault is
+put in as the module is imported, in a process of its own: no file changes, and what the tests read of the sources is
+whole. 200 faults take about twenty minutes of one core.
 
 Printed are a table of rooms, and every fault that no test noticed: a test is missing there, or the fault changes
 nothing that anybody could see. Not part of continuous integration.
@@ -56,6 +56,7 @@ class Room:
 ROOMS = {
     "instances": Room(("wsipsm/instances",), ("tests/instances",)),
     "ki67": Room(("wsipsm/ki67",), ("tests/ki67",)),
+    "markers": Room(("wsipsm/markers",), ("tests/markers",)),
     "region": Room(("wsipsm/region",), ("tests/region", "tests/frame")),
     "geometry": Room(("wsipsm/geometry.py",), ("tests/geometry", "tests/tiling")),
     "stain": Room(("wsipsm/stain.py",), ("tests/stain", "tests/quality/test_brown.py", "tests/quality/test_hue.py")),

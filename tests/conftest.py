@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +95,15 @@ steps = 1
 batch = 1
 crop_px = 32
 """
+
+
+@pytest.fixture
+def marker_er(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ER is known, by a file beside those of the package, as of whoever adds a marker."""
+    from wsipsm.markers import known
+
+    folder = Path(__file__).parent / "drawn" / "more_markers"
+    monkeypatch.setattr(known, "__path__", [*known.__path__, str(folder)])
+    # Loaded within the test, it is forgotten with it.
+    monkeypatch.setitem(sys.modules, "wsipsm.markers.known.er", None)
+    monkeypatch.delitem(sys.modules, "wsipsm.markers.known.er")
