@@ -18,14 +18,9 @@ from wsipsm.engine.budget import available_bytes
 from wsipsm.engine.task import granted_cpus
 from wsipsm.errors import WsipsmError
 from wsipsm.machine import ground_problems, process_problem
+from wsipsm.slide.formats import INSTALL_TIATOOLBOX
 
 State = Literal["ok", "note", "fail"]
-
-TIATOOLBOX_INSTALL = (
-    "pip install SimpleITK zarr defusedxml universal-pathlib requests matplotlib tqdm && "
-    "pip install --no-deps tiatoolbox==2.1.3"
-)
-"""TIAToolbox without its own requirements: they ask for an older torch than wsipsm takes."""
 
 LITTLE_MEMORY_BYTES = 4 * 2**30
 """Below it a run with default options may be refused."""
@@ -49,6 +44,12 @@ LIBRARIES = (
     ("pandas", "pandas"),
     ("pydantic", "pydantic"),
     ("orjson", "orjson"),
+    ("joblib", "joblib"),
+    ("threadpoolctl", "threadpoolctl"),
+    ("filelock", "filelock"),
+    ("psutil", "psutil"),
+    ("typer", "typer"),
+    ("rich", "rich"),
 )
 """Distribution and module of the libraries about which only the version is of interest."""
 
@@ -156,11 +157,11 @@ def _check_tiatoolbox() -> Finding:
     try:
         installed = version("tiatoolbox")
     except PackageNotFoundError:
-        return Finding("tiatoolbox", "note", f"not installed; {adds}", TIATOOLBOX_INSTALL)
+        return Finding("tiatoolbox", "note", f"not installed; {adds}", INSTALL_TIATOOLBOX)
     try:
         import_module("tiatoolbox.wsicore.wsireader")
     except _LOAD_ERRORS as error:
-        return Finding("tiatoolbox", "note", f"{installed} does not load: {error}; {adds}", TIATOOLBOX_INSTALL)
+        return Finding("tiatoolbox", "note", f"{installed} does not load: {error}; {adds}", INSTALL_TIATOOLBOX)
     return Finding("tiatoolbox", "ok", f"{installed}, adds OME-Zarr (NGFF) slides")
 
 

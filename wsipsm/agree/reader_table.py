@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-from wsipsm.cohort.folders import SLIDE_SUFFIXES
 from wsipsm.cohort.manifest import declared_separator
 from wsipsm.errors import UsageError
 from wsipsm.markers.known import known_markers
 from wsipsm.paths import find_no_file
 from wsipsm.results.folder_names import slide_stem
+from wsipsm.slide.formats import SLIDE_SUFFIXES
 
 NAME_COLUMNS = ("id", "slide")
 INDEX_COLUMN = "labelling_index"

@@ -19,10 +19,11 @@ from wsipsm.paper.engine import OPENING_PX, Announce, PaperEngine, Progress, tra
 from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.points import divide_by_points
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
+from wsipsm.slide.formats import PLAIN, TIFF, single_suffixes
 
 _HALF = 0.5
 """Score of background below which the detector sees a nucleus."""
-_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+_SUFFIXES = (*single_suffixes(TIFF), *single_suffixes(PLAIN))
 
 
 def train_methods(

@@ -9,11 +9,8 @@ from pathlib import Path
 from wsipsm.errors import UsageError
 from wsipsm.keys import Artefact
 from wsipsm.slide.dicom import largest_of, read_dicom_head, slides_in
+from wsipsm.slide.formats import READ, SLIDE_SUFFIXES
 
-_READABLE = (".svs .ndpi .mrxs .scn .bif .svslide .vms .vmu .dcm .czi", ".tif .tiff .jp2 .png .jpg .jpeg .zarr")
-_KNOWN_BUT_NOT_READABLE = ".vsi .isyntax .kfb .sdpc .lif"
-SLIDE_SUFFIXES = frozenset(" ".join((*_READABLE, _KNOWN_BUT_NOT_READABLE)).split())
-"""What counts as a slide in a folder; one that is not readable gets a row that says so."""
 _OTHER_FILES = ".txt .md .csv .tsv .xml .json .geojson .html .pdf .xlsx .docx .zip .gz .log .ini .dat .py"
 _NO_DICOM = frozenset(_OTHER_FILES.split())
 """Names that are not looked into: opening every file of a share costs time."""
@@ -134,7 +131,7 @@ def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
     """Names of the files of a folder that are slides; of a DICOM series the largest, which holds the full size."""
     suffixes = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in entries}
     # The parts of a Hamamatsu VMS slide are JPEG files beside it.
-    has_parts = not {".vms", ".vmu"}.isdisjoint(suffixes.values())
+    has_parts = not {*READ["VMS"], *READ["VMU"]}.isdisjoint(suffixes.values())
     maybe_dicom: list[Path] = []
     for entry in entries:
         suffix = suffixes[entry.name]
@@ -142,7 +139,7 @@ def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
             continue
         if not _is_named_otherwise(entry.name):
             maybe_dicom.append(Path(entry.path))
-        elif suffix in SLIDE_SUFFIXES and not (has_parts and suffix in (".jpg", ".jpeg")):
+        elif suffix in SLIDE_SUFFIXES and not (has_parts and suffix in READ["JPEG"]):
             yield entry.name
     yield from (largest_of(files).name for files in slides_in(maybe_dicom).values())
     yield from (file.name for file in maybe_dicom if file.suffix.lower() == ".dcm" and not _is_read_as_dicom(file))

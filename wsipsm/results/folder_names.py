@@ -8,8 +8,8 @@ import unicodedata
 from pathlib import Path
 
 from wsipsm.errors import UsageError
+from wsipsm.slide.formats import DOUBLE_SUFFIXES
 
-_LONG_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
 _MAX_NAME_BYTES = 120
 _NO_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 _COHORT_FILES = re.compile(r"(cohort|journal|wsipsm)\.", re.IGNORECASE)
@@ -19,7 +19,7 @@ _COHORT_FILES = re.compile(r"(cohort|journal|wsipsm)\.", re.IGNORECASE)
 def slide_stem(path: str | Path) -> str:
     """Name of a slide's folder: its file name without the suffix."""
     name = path.name if isinstance(path, Path) else Path(path).name
-    for suffix in _LONG_SUFFIXES:
+    for suffix in DOUBLE_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return os.path.splitext(name)[0] or "slide"

@@ -15,10 +15,11 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.formats import PLAIN, single_suffixes
 from wsipsm.slide.pixel_size import judge_statements
 from wsipsm.slide.reader import ReaderSlide, compose_over_white, to_sizes
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = single_suffixes(PLAIN)
 """By name as well as by content: an MRXS index is a JPEG of a slide's label. TIFF has a reader of its own."""
 
 FORMATS = ("PNG", "JPEG", "BMP")

@@ -11,20 +11,12 @@ from pathlib import Path
 from wsipsm.errors import SlideOpenError
 from wsipsm.paths import find_bad_name, find_no_file
 from wsipsm.slide.dicom import slides_in
+from wsipsm.slide.formats import NOT_READ, PARTS_NOT_READ, READ, READABLE
 
-READABLE = "SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-TIFF, NGFF zarr, JP2, PNG and JPEG are read"
-
-_UNREADABLE_SUFFIXES = {
-    ".vsi": "an Olympus VSI slide",
-    ".ets": "a part of an Olympus VSI slide",
-    ".isyntax": "a Philips iSyntax slide",
-    ".kfb": "a KFBio slide",
-    ".sdpc": "a TEKSQRAY SDPC slide",
-    ".lif": "a Leica LIF file",
-}
+_UNREADABLE_SUFFIXES = {**NOT_READ, **PARTS_NOT_READ}
 """Refused by name before any reader looks: a VSI, for one, is a TIFF of the slide's label."""
 
-_TEXT_SLIDES = (".vms", ".vmu")
+_TEXT_SLIDES = (*READ["VMS"], *READ["VMU"])
 """Hamamatsu's index files are text."""
 
 _HEAD_BYTES = 4096

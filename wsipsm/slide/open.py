@@ -10,8 +10,9 @@ from pathlib import Path
 from wsipsm.errors import MissingMppError, SlideOpenError, UsageError
 from wsipsm.slide.base import PLAUSIBLE_MPP, Slide, SlideImage, SlideInfo
 from wsipsm.slide.fingerprint import FileStamp, fingerprint_slide, stamp_slide
+from wsipsm.slide.formats import READABLE
 from wsipsm.slide.images import require_image
-from wsipsm.slide.no_slide import READABLE, refuse_no_slide
+from wsipsm.slide.no_slide import refuse_no_slide
 from wsipsm.slide.pixel_size import describe_statement
 from wsipsm.slide.reader import ReaderSlide
 

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.formats import BY_TIATOOLBOX, INSTALL_TIATOOLBOX, single_suffixes
 from wsipsm.slide.pixel_size import judge_statements, stated_mpp
 from wsipsm.slide.reader import ReaderSlide, shrinking_levels, to_sizes
 
-SUFFIXES = (".zarr", ".jp2")
-
-INSTALL = 'pip install "wsipsm[tiatoolbox-needs]", then pip install --no-deps tiatoolbox==2.1.3 (and glymur for JP2)'
-"""tiatoolbox pins older versions of most libraries here, yet its readers run on the newest: hence --no-deps."""
+SUFFIXES = single_suffixes(BY_TIATOOLBOX)
 
 _READ_ERRORS = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, AssertionError)
 
@@ -121,7 +119,9 @@ def _open_reader(path: Path) -> Any:
             except FileNotSupportedError as error:
                 raise SlideOpenError(f"tiatoolbox: {error}") from error
     except ImportError as error:
-        raise SlideOpenError(f"{error}; {path.suffix} is read by tiatoolbox. Install it: {INSTALL}") from error
+        raise SlideOpenError(
+            f"{error}; {path.suffix} is read by tiatoolbox. Install it: {INSTALL_TIATOOLBOX}"
+        ) from error
     except SlideOpenError:
         raise
     except _READ_ERRORS as error:
