@@ -74,7 +74,7 @@ class RunOptions(BaseModel):
     seed: int = 0
     """For the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
-    """What runs the network: auto, openvino or torch."""
+    """What runs the network: one of ``keys.BACKENDS``."""
     stain: FixedStain | None = None
     """Stains and DAB cut of a reference; None: fitted on each slide."""
 

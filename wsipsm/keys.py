@@ -14,6 +14,10 @@ class Stain(StrEnum):
     """Hematoxylin with DAB."""
 
 
+BACKENDS = ("auto", "openvino", "torch")
+"""What may run a network; auto takes OpenVINO where it is installed."""
+
+
 class QuPathFrame(StrEnum):
     """What QuPath shows of a slide whose scan lies on a larger, empty canvas."""
 

@@ -14,7 +14,8 @@ from wsipsm.cli import demo
 from wsipsm.cli.main import app
 from wsipsm.demo.compare import Comparison
 from wsipsm.demo.draw import draw_slide
-from wsipsm.keys import Artefact
+from wsipsm.keys import BACKENDS, Artefact
+from wsipsm.models.shipped import DEFAULT_MODELS, shipped_names
 
 RUNNER = CliRunner()
 FILES = {artefact.value for artefact in Artefact} - {Artefact.SHARDS.value, Artefact.REGION.value}
@@ -93,8 +94,22 @@ def test_models() -> None:
     result = wsipsm("models")
     assert result.exit_code == 0, result.output
     names = {card["name"] for card in json.loads(wsipsm("models", "--json").stdout)["models"]}
-    assert names >= {"nuclei-he", "ki67-ihc"}
+    assert names == set(shipped_names()) >= {*DEFAULT_MODELS.values()}
     assert all(name in result.stdout for name in names)
+
+
+@pytest.mark.parametrize("command", ["run", "cohort"])
+def test_help_names_all_models_and_backends(command: str) -> None:
+    shown = " ".join(wsipsm(command, "--help").output.replace("\u2502", " ").split())
+    assert f"{', '.join(shipped_names())} or a .safetensors file" in shown
+    assert "|".join(BACKENDS) in shown
+
+
+def test_errors_name_all_models_and_backends(slide: Path, tmp_path: Path) -> None:
+    refused = wsipsm("run", slide, "--out", tmp_path, "--model", "nuclei")
+    assert all(name in refused.output for name in shipped_names())
+    refused = wsipsm("run", slide, "--out", tmp_path, "--backend", "onnx")
+    assert all(name in refused.output for name in BACKENDS)
 
 
 def test_cohort_goes_on_after_a_failure(slide: Path, tmp_path: Path) -> None:

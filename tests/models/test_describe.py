@@ -10,7 +10,8 @@ from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
 from wsipsm.models.describe import Describer, open_describer
 from wsipsm.models.predict import open_predictor
-from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
+from wsipsm.models.registry import resolve_model
+from wsipsm.models.shipped import DEFAULT_MODELS
 
 
 @pytest.fixture(scope="module", params=list(Stain))

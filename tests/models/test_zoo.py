@@ -16,7 +16,8 @@ from wsipsm.keys import Stain
 from wsipsm.metrics.detection import match_points
 from wsipsm.models.card import ModelCard
 from wsipsm.models.predict import open_predictor
-from wsipsm.models.registry import DEFAULT_MODELS, list_models, resolve_model
+from wsipsm.models.registry import list_models, resolve_model
+from wsipsm.models.shipped import DEFAULT_MODELS
 from wsipsm.models.weights import build_network
 
 SIDE_PX = 256

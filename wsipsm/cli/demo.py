@@ -14,12 +14,13 @@ import typer
 from wsipsm.cli.options import AsJson, Quiet, Workers, build_run_options, says_how_to_continue
 from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_UNEXPECTED
-from wsipsm.keys import Artefact
+from wsipsm.keys import Artefact, Stain
+from wsipsm.models.shipped import DEFAULT_MODELS
 
 if TYPE_CHECKING:
     from wsipsm.demo.compare import Comparison
 
-DEMO_MODEL = "ki67-ihc"
+DEMO_MODEL = DEFAULT_MODELS[Stain.IHC]
 SLIDE_NAME = "demo-ki67.tiff"
 MIN_RECALL = 0.97
 MAX_INDEX_ERROR = 0.02

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from wsipsm.errors import UsageError
-from wsipsm.keys import QuPathFrame
+from wsipsm.keys import BACKENDS, QuPathFrame
 from wsipsm.markers.known import known_markers
+from wsipsm.models.shipped import shipped_names
 
 if TYPE_CHECKING:
     from wsipsm.config import RunOptions
@@ -45,7 +46,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME|PATH",
-        help="nuclei-he, ki67-ihc or a .safetensors file.",
+        help=f"{', '.join(shipped_names())} or a .safetensors file.",
         show_default="chosen by the slide's stain",
     ),
 ]
@@ -122,12 +123,11 @@ ChosenSeed = Annotated[
 ]
 Backend = Annotated[
     str,
-    typer.Option("--backend", metavar="auto|openvino|torch", help="What runs the network; auto takes OpenVINO on CPU."),
+    typer.Option("--backend", metavar="|".join(BACKENDS), help="What runs the network; auto takes OpenVINO on CPU."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", show_default="no")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.", show_default="no")]
 
-BACKENDS = ("auto", "openvino", "torch")
 CONTINUE_HINT = "Finished blocks are kept; the same command continues from them."
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wsipsm.errors import ModelError
+from wsipsm.keys import BACKENDS
 from wsipsm.models.card import ModelCard
 from wsipsm.models.smooth import smooth_image
 from wsipsm.models.unet import NucleusUnet
@@ -27,7 +28,6 @@ from wsipsm.models.weights import build_network
 if TYPE_CHECKING:
     import openvino
 
-BACKENDS = ("auto", "openvino", "torch")
 _WHITE = 255
 
 

@@ -7,27 +7,19 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from importlib.resources import files
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from wsipsm.errors import ModelError
-from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, ModelCard
+from wsipsm.models.shipped import zoo_dir
 
-DEFAULT_MODELS = {Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
-"""Models of a run in which none is named."""
 WEIGHTS_SUFFIX = ".safetensors"
 MAX_WEIGHTS_BYTES = 1_000_000_000
 """The shipped networks have about 5 MB; more than this is another kind of file."""
 _MAX_CARD_BYTES = 1_000_000
 _PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
-
-
-def zoo_dir() -> Path:
-    """Folder of the models that come with the package."""
-    return Path(str(files("wsipsm"))) / "zoo"
 
 
 def card_path(weights: Path) -> Path:

@@ -15,7 +15,8 @@ from wsipsm.errors import MissingMppError, SlideReadError
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
-from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
+from wsipsm.models.registry import resolve_model
+from wsipsm.models.shipped import DEFAULT_MODELS
 from wsipsm.quality.finding import Finding, Verdict
 from wsipsm.quality.pixel_size import (
     FAR_STEPS,

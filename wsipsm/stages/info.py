@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import SlideReadError, UnsupportedSlideError
-from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
+from wsipsm.models.registry import resolve_model
+from wsipsm.models.shipped import DEFAULT_MODELS
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.quality.stain_checks import check_stain
 from wsipsm.slide.base import Slide, SlideImage, SlideInfo

@@ -13,7 +13,8 @@ from wsipsm.config import RunOptions
 from wsipsm.engine.budget import Budget, project_budget
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.models.card import ModelCard
-from wsipsm.models.registry import DEFAULT_MODELS, resolve_model
+from wsipsm.models.registry import resolve_model
+from wsipsm.models.shipped import DEFAULT_MODELS
 from wsipsm.quality.finding import Finding
 from wsipsm.quality.picture_size import refuse_picture_size
 from wsipsm.quality.stain_checks import check_stain

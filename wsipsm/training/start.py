@@ -12,7 +12,8 @@ from torch import Tensor
 from wsipsm.errors import ModelError, UsageError
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
-from wsipsm.models.registry import DEFAULT_MODELS, card_path, check_weights_path, resolve_model
+from wsipsm.models.registry import card_path, check_weights_path, resolve_model
+from wsipsm.models.shipped import DEFAULT_MODELS
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import load_weights
 from wsipsm.training.recipe import WORKING_MPP, Recipe
