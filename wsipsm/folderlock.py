@@ -244,6 +244,7 @@ def _start_of(pid: Any) -> int | None:
     if not isinstance(pid, int):
         return None
     try:
+        # Not psutil's create_time(): it adds the time of boot, which moves when the machine's clock is set.
         # The second field, the command, may hold anything but ends with the last bracket.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import psutil
 
 from wsipsm.errors import DiskFullError, OutputError
 from wsipsm.keys import Artefact
@@ -191,7 +192,7 @@ def _left_by_dead_run(name: str) -> bool:
     if not name.startswith(host):
         return False  # ours on another host may be alive: left alone
     process = name[len(host) :].split("-", 1)[0]
-    if not process.isdigit():
+    if not process.isdecimal():
         return False
     return int(process) == os.getpid() or not is_alive(int(process))
 
@@ -199,12 +200,9 @@ def _left_by_dead_run(name: str) -> bool:
 def is_alive(pid: int) -> bool:
     """Tell whether a process of this host exists; one that may not be asked does."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return bool(psutil.pid_exists(pid))
+    except OverflowError:  # no system gives a process so large a number
         return False
-    except OSError:
-        return True
-    return True
 
 
 def read_json_object(path: Path) -> dict[str, Any] | None:

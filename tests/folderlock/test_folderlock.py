@@ -102,6 +102,13 @@ def test_a_lock_that_is_nonsense_is_left_behind(tmp_path: Path, content: bytes) 
         assert "left behind" in lock.told
 
 
+@pytest.mark.parametrize("pid", [-1, 2**31, 10**18])
+def test_a_lock_of_no_possible_process_is_left_behind(tmp_path: Path, pid: int) -> None:
+    written(tmp_path, host=socket.gethostname(), pid=pid, started=0, beat=0)
+    with hold_folder(tmp_path, BEAT_S) as lock:
+        assert "left behind" in lock.told
+
+
 def test_many_at_once_and_one_holds(tmp_path: Path) -> None:
     written(tmp_path, host=socket.gethostname(), pid=2**22 + 1, started=1, beat=0)
     code = (

@@ -16,7 +16,7 @@ import pytest
 from wsipsm.errors import OutputError
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact
-from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, output_error, write_aside
+from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, is_alive, output_error, write_aside
 from wsipsm.tiling import Block
 
 
@@ -103,6 +103,23 @@ def test_what_dead_runs_left_is_cleared_and_what_lives_is_not(tmp_path: Path) ->
         path.write_bytes(b"x")
     run_dir.create()
     assert [path.exists() for path in (dead, dead_shard, alive, elsewhere, final)] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("number", ["9" * 30, str(2**31), "\u00b2", "x"])
+def test_odd_numbers_in_names_are_no_process(tmp_path: Path, number: str) -> None:
+    run_dir = RunDir(tmp_path / "slide")
+    run_dir.create()
+    left = run_dir.root / f"{TEMPORARY_PREFIX}{socket.gethostname()}-{number}-cells.parquet"
+    left.touch()
+    run_dir.create()
+    assert left.exists() != number.isdecimal(), "what no process can have written is taken away, other names are not"
+
+
+def test_processes_live_or_not() -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    assert is_alive(os.getpid())
+    assert is_alive(1), "one of another user lives, too"
+    assert not any(is_alive(pid) for pid in (int(ended.stdout), -1, 2**31, 10**30))
 
 
 def test_shards_are_removed_but_those_kept(tmp_path: Path) -> None:

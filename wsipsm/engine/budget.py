@@ -6,6 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from wsipsm.errors import BudgetError
 
 # Fitted to peak memory measured for blocks of 1024 to 3008 px and tiles of 432 to 2304 px (OpenVINO, float32, three
@@ -72,8 +74,6 @@ def project_budget(
 
 def available_bytes() -> int:
     """Memory that may still be taken: of the machine, and of the cgroup where it is bounded."""
-    import psutil  # type: ignore[import-untyped]  # comes with distributed
-
     free = int(psutil.virtual_memory().available)
     limit, used = _cgroup_bytes()
     return free if limit is None else max(0, min(free, limit - used))
