@@ -64,3 +64,7 @@ def test_each_says_what_it_is_and_from_where() -> None:
 def test_what_is_no_interval_is_refused(three: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="fractions"):
         bands_of(*three)
+
+
+def test_500_nuclei_are_asked_for() -> None:
+    assert (MARKER.min_nuclei, "10.1093/jnci/djr393" in MARKER.min_nuclei_reference) == (500, True)

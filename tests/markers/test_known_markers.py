@@ -22,7 +22,7 @@ def test_a_marker_is_found_by_every_name_of_it(text: str) -> None:
 def test_what_is_not_known_has_its_name_and_nothing_more() -> None:
     marker = marker_of(" p53  wild ")
     assert (marker.name, marker.bands, marker.compared_by, marker.figures) == ("P53 WILD", (), (), ())
-    assert marker.place is Place.UNSTATED
+    assert (marker.place, marker.min_nuclei) == (Place.UNSTATED, 500)
     assert marker_of(marker.name) == marker
 
 
