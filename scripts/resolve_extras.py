@@ -23,7 +23,7 @@ SHOWN = ("torch", "torchvision", "numpy", "dask")
 def pip_command(extra: str, constrained: bool, report: Path) -> list[str]:
     """Command that resolves an extra and writes what pip would install."""
     what = str(ROOT) if extra == ALONE else f"{ROOT}[{extra}]"
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
     command += ["--disable-pip-version-check", "--report", str(report)]
     return [*command, *(["-c", str(ROOT / "constraints.txt")] if constrained else []), what]
 
@@ -32,6 +32,13 @@ def versions(report: dict[str, Any]) -> dict[str, str]:
     """Version by name of all that pip would install."""
     found = [item["metadata"] for item in report["install"]]
     return {item["name"].lower(): item["version"] for item in found}
+
+
+def reason(stdout: str, stderr: str) -> str:
+    """Say why pip failed: its errors, and, which it prints elsewhere, what the conflict is caused by."""
+    errors = [line for line in stderr.splitlines() if line.startswith("ERROR")]
+    _, found, causes = stdout.partition("The conflict is caused by:")
+    return "\n".join([*errors, *(f"{found}{causes}".rstrip().splitlines())])
 
 
 def resolve(extra: str, constrained: bool) -> bool:
@@ -44,7 +51,7 @@ def resolve(extra: str, constrained: bool) -> bool:
         how = "constraints.txt" if constrained else "newest"
         if ended.returncode:
             print(f"{extra:<18}{how:<17}{'FAILS':>8}{seconds:>6.0f} s", flush=True)
-            print("\n".join(line for line in ended.stderr.splitlines() if not line.startswith("WARNING")), flush=True)
+            print(reason(ended.stdout, ended.stderr), flush=True)
             return False
         found = versions(json.loads(report.read_text()))
     shown = "  ".join(f"{name} {found[name]}" for name in SHOWN if name in found)
