@@ -179,6 +179,9 @@ def test_what_is_not_given_is_as_documented() -> None:
     assert fields.side_um == 500
     assert unweighted_mean(fields) == unweighted_mean(fields, **given)
     assert area_weighted_mean(fields, area_um2) == area_weighted_mean(fields, area_um2, **given)
+    for other in ({"min_nuclei": 90}, {"n_resamples": 4000}, {"confidence": 0.9}, {"seed": 1}):
+        assert unweighted_mean(fields) != unweighted_mean(fields, **{**given, **other})
+        assert area_weighted_mean(fields, area_um2) != area_weighted_mean(fields, area_um2, **{**given, **other})
 
 
 @pytest.mark.parametrize("side_um", [0.0, -1.0, float("inf"), float("nan")])

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit, logit
 
-from wsipsm.ki67.hotspot import HotSpot, find_hot_spot
+from wsipsm.ki67.hotspot import HotSpot, _smooth, find_hot_spot
 from wsipsm.ki67.index import wilson_interval
+from wsipsm.ki67.spatial import Lattice
 
 Cell = tuple[int, int]
 Place = tuple[int, int, int]
@@ -146,9 +147,12 @@ def test_from_a_million_nuclei_on_20_searches_are_enough(n: int, n_searches: int
     assert (asked == fewer) is (n_searches == 20)
 
 
-def test_a_cell_may_hold_more_than_two_bytes_count() -> None:
+@pytest.mark.parametrize("n_beside", [0, 3])
+def test_a_cell_may_hold_more_than_two_bytes_count(n_beside: int) -> None:
     """Nearly all of 100,000 nuclei in each cell are positive, which a count of 16 bits would not hold."""
     xy_um, positive = heap(1_590_000, 1_600_000)
+    beside = np.full((n_beside, 2), 1025.0)  # a cell of few does not make the others smaller
+    xy_um, positive = np.concatenate([xy_um, beside]), np.append(positive, np.zeros(n_beside, bool))
     spot = find_hot_spot(xy_um, positive, n_resamples=20).spot
     assert spot is not None
     assert spot.corrected == pytest.approx(0.99375, abs=0.002)
@@ -162,9 +166,10 @@ def test_what_is_not_given_is_as_documented() -> None:
     assert find_hot_spot(xy_um, positive) == given
     assert given.spot is None, "1,400 nuclei on 12 mm2 need a square of 2.1 mm"
     crowded = find_hot_spot(xy_um / 2, positive)
-    assert crowded == find_hot_spot(
-        xy_um / 2, positive, min_nuclei=500, max_side_um=1500.0, n_resamples=40, confidence=0.95, seed=0
-    )
+    options = {"min_nuclei": 500, "max_side_um": 1500.0, "n_resamples": 40, "confidence": 0.95, "seed": 0}
+    assert crowded == find_hot_spot(xy_um / 2, positive, **options)
+    for other in ({"min_nuclei": 600}, {"n_resamples": 41}, {"confidence": 0.9}, {"seed": 1}):
+        assert crowded != find_hot_spot(xy_um / 2, positive, **{**options, **other})
     assert crowded.spot is not None
     assert crowded.spot.n >= 500
 
@@ -195,3 +200,16 @@ def test_cells_grow_where_two_million_do_not_hold_the_slide(n_cells: int, side_u
     spot = find_hot_spot(xy_um, np.arange(501) < 100, n_resamples=20).spot
     assert spot is not None
     assert (spot.side_um, spot.n) == (side_um, 500)
+
+
+@pytest.mark.parametrize(("n_positive", "chance"), [(0, 1 / 65536), (100_000, 1 - 1 / 65536)])
+def test_a_chance_is_drawn_from_65536_steps_and_neither_never_nor_always(n_positive: int, chance: float) -> None:
+    whole = np.full((2, 2), 25_000.0)
+    found = _smooth(Lattice(whole * n_positive / 100_000, whole, 50.0, (0, 0)), 1)
+    assert found == pytest.approx(np.full((2, 2), chance), rel=1e-9, abs=1e-9)
+
+
+def test_a_cell_of_just_as_many_nuclei_as_two_bytes_do_not_count() -> None:
+    spot = find_hot_spot(np.full((65_536, 2), 25.0), np.ones(65_536, bool), n_resamples=20).spot
+    assert spot is not None
+    assert spot.low > 0.999

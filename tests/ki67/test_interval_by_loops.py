@@ -238,13 +238,18 @@ def test_cells_count_what_lies_in_them_and_grow_by_halves_of_the_memory(seed: in
 
 
 def test_what_is_not_given_is_as_documented() -> None:
+    """On nuclei that are alike in places, where no interval is as wide as Wilson's, so that each option shows."""
     random = np.random.default_rng(3)
-    xy_um, positive = random.random((1500, 2)) * 1200, random.random(1500) < 0.2
-    assert block_bootstrap_interval(xy_um, positive) == block_bootstrap_interval(
-        xy_um, positive, block_um=None, n_resamples=2000, confidence=0.95, seed=0
-    )
+    xy_um = random.random((1500, 2)) * 1200
+    positive = random.random(1500) < np.where((xy_um // 150).sum(1) % 3 == 0, 0.8, 0.05)
     lattice = count_cells(xy_um, positive, 100.0)
-    assert ratio_interval(lattice) == ratio_interval(lattice, reach_um=None, n_resamples=2000, confidence=0.95, seed=0)
+    given = {"n_resamples": 2000, "confidence": 0.95, "seed": 0}
+    found, of_lattice = block_bootstrap_interval(xy_um, positive), ratio_interval(lattice)
+    assert found == block_bootstrap_interval(xy_um, positive, block_um=None, **given)
+    assert of_lattice == ratio_interval(lattice, reach_um=None, **given)
+    for other in ({"n_resamples": 4000}, {"confidence": 0.9}, {"seed": 1}):
+        assert found != block_bootstrap_interval(xy_um, positive, **{**given, **other})
+        assert of_lattice != ratio_interval(lattice, **{**given, **other})
     assert count_cells(xy_um, positive).cell_um == 25
     # 2**18 cells of 25 um: 512 of them, and no wider, fit side by side.
     ends = np.array([[0.0, 0.0], [25.0 * 510, 25.0 * 510]])
@@ -267,3 +272,12 @@ def test_100_resamples_are_enough(n_resamples: int, is_refused: bool) -> None:
         return
     with pytest.raises(ValueError, match="at least 100 are needed"):
         block_bootstrap_interval(xy_um, positive, n_resamples=n_resamples)
+
+
+@pytest.mark.parametrize(("n_cells", "is_small"), [(99, True), (100, False), (101, False)])
+def test_just_a_square_millimetre_is_not_small(n_cells: int, is_small: bool) -> None:
+    lattice = Lattice(np.arange(n_cells)[None] % 5.0, np.full((1, n_cells), 6.0), 100.0, (0, 0))
+    found = ratio_interval(lattice, n_resamples=100)
+    assert found is not None
+    assert any("mm2 only" in flag for flag in found.flags) is is_small
+    assert not is_small or found.flags[0].startswith("nuclei cover 0.99 mm2 only")

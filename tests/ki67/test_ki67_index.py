@@ -57,6 +57,7 @@ def test_index_of_a_complete_roi_has_no_flag() -> None:
         (1, 498, "Tumour", 1.0, "only 499 nuclei"),
         (400, 600, "Tumour", 0.9999, "99.9% of the region"),
         (400, 600, "all nuclei", 1.0, "all nuclei: stroma and lymphocytes count"),
+        (400, 600, "all nuclei without fold", 1.0, "all nuclei: stroma and lymphocytes count"),
     ],
 )
 def test_each_limit_has_its_flag(n_positive: int, n_negative: int, region: str, coverage: float, says: str) -> None:

@@ -60,7 +60,7 @@ def stain_statistics(
         Grey levels of empty glass; None where none was seen.
     """
     dab = np.empty(0) if dab_od is None or cut_od is None else np.asarray(dab_od, np.float64)
-    positive = dab >= (cut_od or 0.0)
+    positive = np.zeros(0, bool) if cut_od is None else dab >= cut_od
     return StainStatistics(
         hematoxylin_od=_median(np.asarray(hematoxylin_od, np.float64)),
         dab_od=_median(dab),
