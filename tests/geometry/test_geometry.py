@@ -66,3 +66,8 @@ def test_the_grid_covers_the_slide_and_no_pixel_more(
     ):
         assert first - begin == math.floor(start * grid.scale)
         assert last - begin == math.ceil(end * grid.scale)
+
+
+@given(st.integers(0, 99), st.integers(0, 99))
+def test_a_size_has_as_many_pixels_as_a_box_of_it(width: int, height: int) -> None:
+    assert Size(width, height).area == Box(3, 4, width, height).area == width * height
