@@ -33,7 +33,7 @@ from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, 
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.dicom import DicomHead, largest_of, read_dicom_head, series_files, slides_in
-from wsipsm.slide.fingerprint import fingerprint_slide, series_in_folder, slide_files, stamp_slide
+from wsipsm.slide.fingerprint import FileStamp, fingerprint_slide, series_in_folder, slide_files, stamp_slide
 from wsipsm.slide.frame import SlideFrame
 
 LONG = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
@@ -92,6 +92,15 @@ def test_sequences_may_lie_33_deep(tmp_path: Path, depth: int, series: bytes) ->
     closing = b"\xfe\xff\x0d\xe0" + bytes(4) + b"\xfe\xff\xdd\xe0" + bytes(4)
     path = tmp_path / "a"
     path.write_bytes(dicom("1.2.3", before=opening * depth + closing * depth))
+    head = read_dicom_head(path)
+    assert head is not None
+    assert head.series == series
+
+
+@pytest.mark.parametrize(("kind", "series"), [(b"LO", b"1.2.3"), (b"L1", b""), (b"\0\0", b""), (b"  ", b"")])
+def test_a_form_that_is_no_form_is_not_followed(tmp_path: Path, kind: bytes, series: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(dicom("1.2.3", before=b"\x08\x00\x70\x10" + kind + b"\x02\x00ab"))
     head = read_dicom_head(path)
     assert head is not None
     assert head.series == series
@@ -166,6 +175,21 @@ def test_a_stamp_is_what_the_file_system_says(tmp_path: Path) -> None:
     stat = path.stat()
     (stamp,) = stamp_slide(path) or ()
     assert tuple(stamp) == (stat.st_dev, stat.st_ino, 5, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@pytest.mark.parametrize(("age_ns", "is_read_again"), [(3_000_000_000, True), (3_000_000_001, False)])
+def test_a_file_is_remembered_once_it_was_left_alone_for_more_than_three_seconds(
+    tmp_path: Path, age_ns: int, is_read_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.svs"
+    path.write_bytes(b"1")
+    changed_ns = path.stat().st_ctime_ns
+    stamp = FileStamp(0, age_ns, 1, 0, changed_ns)
+    monkeypatch.setattr("wsipsm.slide.fingerprint._stamp", lambda _: stamp)
+    monkeypatch.setattr("wsipsm.slide.fingerprint.time.time_ns", lambda: changed_ns + age_ns)
+    first = fingerprint_slide(path)
+    path.write_bytes(b"2")
+    assert (fingerprint_slide(path) != first) is is_read_again
 
 
 def test_files_that_an_index_names(tmp_path: Path) -> None:

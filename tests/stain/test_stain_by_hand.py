@@ -15,6 +15,7 @@ from wsipsm.stain import (
     REFERENCE_DAB,
     REFERENCE_EOSIN,
     REFERENCE_HEMATOXYLIN,
+    _fit_dab_cut,
     detect_stain,
     estimate_background,
     fit_stain_profile,
@@ -203,3 +204,21 @@ def test_amounts_by_the_references() -> None:
     # What remains lies across both stains.
     rest = od - found @ rows[:2]
     assert np.abs(np.cross(rest, residual)).max() < 1e-5
+
+
+@pytest.mark.parametrize(("n_pink", "stain"), [(59, Stain.IHC), (60, Stain.IHC), (61, Stain.HE)])
+def test_more_than_the_cut_must_be_pink(n_pink: int, stain: Stain) -> None:
+    pink, blue = [230, 90, 190], [120, 100, 180]
+    pixels = np.concatenate([np.full((4000, 3), 240), np.tile(pink, (n_pink, 1)), np.tile(blue, (400 - n_pink, 1))])
+    decision = detect_stain(pixels.astype(np.uint8))
+    assert f"{n_pink / 400:.1%} of the stained pixels are pink" in decision.reason
+    assert "and 0.0% brown" in decision.reason
+    assert decision.stain is stain
+
+
+@pytest.mark.parametrize(("level", "is_fitted"), [(0.2, False), (0.2001, True)])
+def test_brown_begins_above_qupaths_cut(level: float, is_fitted: bool) -> None:
+    dab = np.concatenate([np.linspace(0.02, 0.19, 1000), np.full(400, level)]).astype(np.float32)
+    notes: list[str] = []
+    cut = _fit_dab_cut(np.full(1400, 0.5, np.float32), dab, notes)
+    assert (cut != 0.2, notes == []) == (is_fitted, is_fitted)

@@ -211,7 +211,6 @@ def _search_gains(lattice: Lattice, places: _Places, n_resamples: int, seed: int
     expected = logit(_count(_summed(share * lattice.whole), places) / places.n)
     filled = np.flatnonzero(lattice.whole)
     n = lattice.whole.ravel()[filled].astype(np.int64)
-    narrow = np.uint16 if n.max() < _LEVELS else np.int64
     corners = _corners(lattice.whole.shape, places)
     starts = np.concatenate([[0], np.cumsum(n)[:-1]])
     limit = np.repeat(np.rint(share.ravel()[filled] * _LEVELS).clip(1, _LEVELS - 1).astype(np.uint16), n)
@@ -220,7 +219,7 @@ def _search_gains(lattice: Lattice, places: _Places, n_resamples: int, seed: int
     gains = np.empty(n_resamples)
     for k in range(n_resamples):
         classes = random.integers(0, _LEVELS, len(limit), dtype=np.uint16) < limit
-        drawn[filled] = np.add.reduceat(classes.astype(narrow), starts)
+        drawn[filled] = np.add.reduceat(classes, starts, dtype=np.int64)
         counts = _difference(_summed(drawn.reshape(lattice.whole.shape)), corners)
         best = int(np.argmax(counts / places.n))
         gains[k] = logit((counts[best] + 0.5) / (places.n[best] + 1)) - expected[best]
