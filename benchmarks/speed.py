@@ -21,8 +21,7 @@ from memory import run_command
 from slides import compose_slide, read_source, write_whole_region
 
 from wsipsm.cohort.discover import slide_stem
-from wsipsm.keys import Artefact
-from wsipsm.rundir import RunDir
+from wsipsm.results.run_record import RunRecord
 
 
 def run_once(slide: Path, out: Path, workers: int, model: str) -> tuple[float, float]:
@@ -31,8 +30,8 @@ def run_once(slide: Path, out: Path, workers: int, model: str) -> tuple[float, f
     started = time.perf_counter()
     subprocess.run(command, check=True)
     seconds = time.perf_counter() - started
-    facts = RunDir(out / slide_stem(slide)).read_json(Artefact.RUN) or {}
-    return seconds, float(facts["seconds"]["block_steps"]["predict"])
+    run = RunRecord.read(out / slide_stem(slide))
+    return seconds, float(run.seconds.block_steps["predict"])
 
 
 def report(found: dict[str, list[tuple[float, float]]], area_mm2: float) -> list[str]:

@@ -15,6 +15,7 @@ from wsipsm.instances.cells import open_cells
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.metrics.labels import polygon_labels
+from wsipsm.results.run_record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ def read_cells(folder: Path) -> Cells:
     """Read the nuclei that a run wrote."""
     with open_cells(folder / Artefact.CELLS) as cells:
         table = cells.table()
-    run = orjson.loads((folder / Artefact.RUN).read_bytes())
+    run = RunRecord.read(folder)
     summary = orjson.loads((folder / Artefact.SUMMARY).read_bytes())
     return Cells(
         polygons=shapely.from_wkb(table.column(Column.GEOMETRY.value).to_numpy(zero_copy_only=False)),
         xy=centroids_px0(table),
         kinds=table.column(Column.CLASS.value).to_numpy(zero_copy_only=False),
-        model=f"{summary['model']} (sha256 {run['model']['card']['sha256'][:12]})",
+        model=f"{summary['model']} (sha256 {run.model.card.sha256[:12]})",
         n_too_large=summary["n_too_large"],
         seconds=summary["seconds"],
     )

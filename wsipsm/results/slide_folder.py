@@ -12,6 +12,7 @@ from typing import Any
 from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.folderlock import LOCK_NAME, FolderLock, hold_folder, hold_in_study
 from wsipsm.keys import Artefact
+from wsipsm.results.run_record import slide_of_run
 from wsipsm.rundir import RunDir, output_error
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.fingerprint import fingerprint_slide
@@ -153,10 +154,8 @@ def _called(image: Any) -> str:
 
 def _owner_by_run(run_dir: RunDir) -> dict[str, str] | None:
     """Slide of a folder that an earlier version made."""
-    slide = (run_dir.read_json(Artefact.RUN) or {}).get("slide")
-    if not isinstance(slide, dict):
-        return None
-    return {"source": _place_of(str(slide.get("path"))), "fingerprint": str(slide.get("fingerprint"))}
+    slide = slide_of_run(run_dir)
+    return None if slide is None else {"source": _place_of(slide[0]), "fingerprint": slide[1]}
 
 
 def _place_of(path: str) -> str:

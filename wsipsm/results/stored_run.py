@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import numpy as np
 
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import read_ground, read_outline
-from wsipsm.geometry import Box, Size
-from wsipsm.keys import Artefact, QuPathFrame, Stain
+from wsipsm.geometry import Box
+from wsipsm.keys import Artefact, QuPathFrame
 from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.quality.finding import Finding
 from wsipsm.region import PolygonRegion, Region
+from wsipsm.results.run_record import PolygonFacts, RunRecord, TissueFacts
 from wsipsm.results.scoring import own_results
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
@@ -67,32 +67,33 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
     """
     run_dir = RunDir(folder)
     own = own_results(run_dir)
-    run, values = run_dir.read_json(Artefact.RUN), own.read_json(Artefact.SUMMARY)
-    if run is not None and values is None and run_dir.path(Artefact.SUMMARY).is_file():
+    values = own.read_json(Artefact.SUMMARY)
+    has_run = run_dir.read_json(Artefact.RUN) is not None
+    if has_run and values is None and run_dir.path(Artefact.SUMMARY).is_file():
         raise UsageError(
             f"{folder}: results of an earlier version, whose files may be of several scorings; results of this version "
             "are needed. Run the slide again."
         )
-    if run is None or values is None or not own.path(Artefact.CELLS).is_file():
+    if not has_run or values is None or not own.path(Artefact.CELLS).is_file():
         raise no_run(folder)
+    run = RunRecord.read(folder)
+    profile = run.stain.profile
+    if profile.dab_cut_od is None:
+        raise UsageError(f"{folder}: an H&E run; a stain with DAB is needed to score. Check the path.")
     try:
-        profile = run["stain"]["profile"]
-        if profile["stain"] != Stain.IHC.value:
-            raise UsageError(f"{folder}: an H&E run; a stain with DAB is needed to score. Check the path.")
-        info = _slide_info(run["slide"])
         summary = RunSummary.from_dict(values, folder)
         return StoredRun(
             run_dir=run_dir,
             summary=summary,
-            weights_sha256=str(run["model"]["card"]["sha256"]),
-            model=str(run["model"]["card"]["name"]),
-            info=info,
-            frame=SlideFrame.of(info, qupath_frame or run["frame"]["qupath_frame"]),
-            cut_od=float(profile["dab_cut_od"]),
-            cut_from=str(profile["cut_from"]),
-            region=read_region(own, run["region"]),
+            weights_sha256=run.model.card.sha256,
+            model=run.model.card.name,
+            info=run.slide,
+            frame=run.slide_frame(qupath_frame),
+            cut_od=profile.dab_cut_od,
+            cut_from=profile.cut_from,
+            region=read_region(own, run.region),
             annotations=list(summary.region["annotations"]),
-            picture_px0=float(run["picture"]["px0_per_pixel"]),
+            picture_px0=float(run.picture.px0_per_pixel),
             lost_px0=tuple(Box(*(int(value) for value in box)) for box in summary.failed_boxes_px0),
             findings=tuple(Finding.model_validate(value) for value in summary.checks),
             marker=str(summary.scoring.get("marker", DEFAULT_MARKER.name)),
@@ -101,8 +102,8 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
         if isinstance(error, UsageError):
             raise
         raise UsageError(
-            f"{folder}: {Artefact.RUN} or {Artefact.SUMMARY} lacks what scoring needs ({error!r}); results of this "
-            "version are needed. Run the slide again."
+            f"{folder}: {Artefact.SUMMARY} lacks what scoring needs ({error!r}); results of this version are needed. "
+            "Run the slide again."
         ) from error
 
 
@@ -114,19 +115,7 @@ def no_run(folder: Path) -> UsageError:
     )
 
 
-def _slide_info(values: Mapping[str, Any]) -> SlideInfo:
-    bounds = values.get("bounds")
-    return SlideInfo(
-        path=str(values["path"]),
-        reader=str(values["reader"]),
-        level_sizes=tuple(Size(**size) for size in values["level_sizes"]),
-        mpp=float(values["mpp"]),
-        fingerprint=str(values["fingerprint"]),
-        bounds=None if bounds is None else Box(**bounds),
-    )
-
-
-def read_region(run_dir: RunDir, stored: Mapping[str, Any]) -> Region:
+def read_region(run_dir: RunDir, stored: TissueFacts | PolygonFacts) -> Region:
     """Read the region of a scoring from its folder.
 
     Parameters
@@ -134,28 +123,26 @@ def read_region(run_dir: RunDir, stored: Mapping[str, Any]) -> Region:
     run_dir
         Folder of the scoring.
     stored
-        What ``to_dict`` of the region gave.
+        Facts of the region.
 
     Raises
     ------
     UsageError
         When it cannot be read.
-    KeyError, TypeError, ValueError
-        When ``stored`` is something else.
     """
-    if stored["kind"] == "polygon":
+    if isinstance(stored, PolygonFacts):
         return _read_polygons(run_dir.path(Artefact.REGION), stored)
     path = run_dir.path(Artefact.TISSUE)
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if mask is None:
         raise UsageError(f"{path}: cannot be read; the tissue of the run is needed. Run the slide again.")
-    return TissueMask.from_picture(np.asarray(mask, dtype=np.uint8), stored)
+    return TissueMask.from_picture(np.asarray(mask, dtype=np.uint8), stored.model_dump())
 
 
-def _read_polygons(path: Path, stored: Mapping[str, Any]) -> PolygonRegion:
+def _read_polygons(path: Path, stored: PolygonFacts) -> PolygonRegion:
     try:
         content = path.read_bytes()
         shape, ground = read_outline(content), read_ground(content)
-        return PolygonRegion(shape, str(stored["name"]), tuple(stored["notes"]), ground=ground)
+        return PolygonRegion(shape, stored.name, stored.notes, ground=ground)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error!r}); the region of the run is needed.") from error

@@ -15,12 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsipsm.errors import WsipsmError, one_line
+from wsipsm.errors import UsageError, WsipsmError, one_line
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.instances.cells import open_cells
 from wsipsm.instances.table import classify
 from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.region import Region
+from wsipsm.results.run_record import RunRecord, region_facts
 from wsipsm.results.scoring import OWN, Scoring, own_results
 from wsipsm.results.stored_run import no_run, read_region
 from wsipsm.results.summary import RunSummary
@@ -75,17 +76,21 @@ def check_result(folder: Path) -> list[str]:
         scoring = Scoring(**summary.scoring)
     except (KeyError, TypeError) as error:
         return [f"{Artefact.SUMMARY}: lacks {error}; results of this version are needed. Run the slide again."]
-    problems = [*_check_files(run_dir, summary), *_check_carried(run_dir, scoring), *_check_kept(run_dir, summary)]
     try:
-        region = read_region(run_dir, summary.region)
+        run = RunRecord.read(folder)
+    except UsageError as error:
+        return [one_line(error)]
+    problems = [*_check_files(run_dir, summary, run), *_check_carried(run_dir, scoring), *_check_kept(run_dir, summary)]
+    try:
+        region = read_region(run_dir, region_facts(summary.region))
         problems += _check_region(run_dir, summary, region)
-        problems += _check_nuclei(run_dir, summary, scoring, region)
+        problems += _check_nuclei(run_dir, (summary, run.slide.mpp or 1.0), scoring, region)
     except _UNREADABLE as error:
         problems.append(f"not readable: {one_line(error)}")
     return problems
 
 
-def _check_files(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
+def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord) -> Iterator[str]:
     """Which files there are, and whether those about the run are of one run."""
     is_scored = summary.scoring["dab_cut_od"] is not None
     for name in summary.files.values():
@@ -94,11 +99,10 @@ def _check_files(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
     for artefact in (Artefact.SCORE, Artefact.SCORE_AREAS):
         if run_dir.path(artefact).exists() != is_scored:
             yield f"{artefact}: {'absent' if is_scored else 'there without a cut'}"
-    run = run_dir.read_json(Artefact.RUN) or {}
-    if run.get("keys", {}).get("request") != summary.request_key:
+    if run.keys.request != summary.request_key:
         yield f"{Artefact.RUN}: of another run than {Artefact.SUMMARY}"
     owner = run_dir.read_json(Artefact.SLIDE) or {}
-    if owner.get("fingerprint") != run.get("slide", {}).get("fingerprint"):
+    if owner.get("fingerprint") != run.slide.fingerprint:
         yield f"{Artefact.SLIDE}: of another slide than {Artefact.RUN}"
 
 
@@ -168,8 +172,9 @@ def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Itera
         yield f"regions differ: {', '.join(sorted(hashes))}"
 
 
-def _check_nuclei(run_dir: RunDir, summary: RunSummary, scoring: Scoring, region: Region) -> Iterator[str]:
+def _check_nuclei(run_dir: RunDir, told: tuple[RunSummary, float], scoring: Scoring, region: Region) -> Iterator[str]:
     """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
+    summary, mpp = told
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         table = cells.table([one.value for one in Column if one != Column.GEOMETRY])
     found = _Nuclei.of(table)
@@ -180,7 +185,6 @@ def _check_nuclei(run_dir: RunDir, summary: RunSummary, scoring: Scoring, region
     yield from _differences(f"{Artefact.GEOJSON}", _read_features(path), found, str(Artefact.CELLS))
     totals = Totals()
     totals.add(table)
-    mpp = float((run_dir.read_json(Artefact.RUN) or {})["slide"]["mpp"])
     values = count_values(totals, (region, summary.region["annotations"], summary.coverage), mpp)
     for name in ("n_nuclei", "n_positive", "n_negative", "region_area_mm2", "mean_area_um2", "nuclei_per_mm2"):
         if not _is_close(values[name], getattr(summary, name)):

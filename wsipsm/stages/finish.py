@@ -73,7 +73,7 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     seconds["total"] = round(sum(seconds.values()), 3)
     scored = _score(result, run_dir)
     summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
-    run_dir.write_json(Artefact.RUN, provenance(result, options, summary))
+    provenance(result, options, summary).write(run_dir)
     # Last, that all is done. Shards are of no more use then, unless a part is to be read again.
     finish_own(run_dir, summary.to_dict())
     kept = [] if summary.is_finished else made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,21 @@ from wsipsm.ki67.drift import StainStatistics
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import Region
 from wsipsm.results.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
+from wsipsm.results.record import Number
+from wsipsm.results.run_record import (
+    AreaFacts,
+    FrameFacts,
+    GridFacts,
+    Keys,
+    MachineFacts,
+    ModelFacts,
+    PictureFacts,
+    RunRecord,
+    SeamFacts,
+    SecondsFacts,
+    StainFacts,
+    region_facts,
+)
 from wsipsm.results.scoring import Scoring
 from wsipsm.results.summary import RESEARCH_USE, RESULTS, RunSummary
 from wsipsm.slide.base import SlideInfo
@@ -182,45 +197,47 @@ def round_down(share: float) -> float:
     return math.floor(share * 1e6) / 1e6
 
 
-def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) -> dict[str, Any]:
+def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) -> RunRecord:
     """Everything that is needed to say how the results came about."""
     plan, segmented, totals = result.plan, result.segmented, result.totals
     job: SlideJob = plan.job
-    steps: dict[str, float] = {}
+    steps: dict[str, Number] = {}
     for report in segmented.reports.values():
         for name, seconds in report.seconds.items():
             steps[name] = round(steps.get(name, 0.0) + seconds, 3)
     backends = {report.backend for report in segmented.reports.values() if report.backend}
-    return {
-        "options": options.model_dump(mode="json"),
-        "code": result_code(),
-        "libraries": library_versions(),
-        "machine": machine_facts(),
-        "slide": asdict(plan.info),
-        "frame": plan.frame.to_dict(),
-        "stain": {"decision": asdict(plan.decision), "profile": job.profile.to_dict()},
-        "model": {
-            "reason": plan.model_reason,
-            "weights": job.weights,
-            "card": job.card.model_dump(mode="json"),
-            "backends": sorted(backends),
-        },
-        "region": plan.region.to_dict(),
-        "picture": {"px0_per_pixel": result.picture_px0},
-        "grid": {
-            "mpp": job.grid.mpp,
-            "slide_mpp": job.grid.slide_mpp,
-            "origin_px0": list(job.grid.origin_px0),
-            "block_px": options.block_px,
-            "tile_px": job.tile_px,
-            "halo_px": job.halo_px,
-            "margin_px": job.margin_px,
-            "strip_px": job.strip_px,
-            "blocks": [block.index for block in plan.blocks],
-        },
-        "keys": {"request": summary.request_key, "shards": job.key, "result": plan.result_key},
-        "failures": {str(index): reason for index, reason in segmented.failures.items()},
-        "seam": {"n_found_again": totals.n_seam_dropped, "n_outside_region": totals.n_outside},
-        "areas": {"step_um2": AREA_STEP_UM2, "n_nuclei": totals.area_counts.tolist()},
-        "seconds": {"stages": summary.seconds, "block_steps": steps},
-    }
+    return RunRecord(
+        options=options,
+        code=result_code(),
+        libraries=library_versions(),
+        machine=MachineFacts.model_validate(machine_facts()),
+        slide=plan.info,
+        frame=FrameFacts.model_validate(plan.frame.to_dict()),
+        stain=StainFacts(decision=plan.decision, profile=job.profile),
+        model=ModelFacts(
+            reason=plan.model_reason, weights=job.weights, card=job.card, backends=tuple(sorted(backends))
+        ),
+        region=region_facts(plan.region.to_dict()),
+        picture=PictureFacts(px0_per_pixel=result.picture_px0),
+        grid=_grid_facts(plan, options),
+        keys=Keys(request=summary.request_key, shards=job.key, result=plan.result_key),
+        failures={str(index): reason for index, reason in segmented.failures.items()},
+        seam=SeamFacts(n_found_again=totals.n_seam_dropped, n_outside_region=totals.n_outside),
+        areas=AreaFacts(step_um2=AREA_STEP_UM2, n_nuclei=tuple(totals.area_counts.tolist())),
+        seconds=SecondsFacts(stages=dict(summary.seconds), block_steps=steps),
+    )
+
+
+def _grid_facts(plan: SlidePlan, options: RunOptions) -> GridFacts:
+    job = plan.job
+    return GridFacts(
+        mpp=job.grid.mpp,
+        slide_mpp=job.grid.slide_mpp,
+        origin_px0=job.grid.origin_px0,
+        block_px=options.block_px,
+        tile_px=job.tile_px,
+        halo_px=job.halo_px,
+        margin_px=job.margin_px,
+        strip_px=job.strip_px,
+        blocks=tuple(block.index for block in plan.blocks),
+    )

@@ -1,0 +1,188 @@
+"""run.json: everything that is needed to say how the results of a slide came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
+
+from wsipsm.config import RunOptions
+from wsipsm.keys import Artefact, QuPathFrame
+from wsipsm.models.card import ModelCard
+from wsipsm.results.record import Facts, Number, Record
+from wsipsm.rundir import RunDir
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
+from wsipsm.stain import StainDecision, StainProfile
+
+
+class MachineFacts(Facts):
+    """The machine that drove the run."""
+
+    system: str
+    release: str
+    processor: str
+    python: str
+    n_cpus: int
+
+
+class FrameFacts(Facts):
+    """The slide's canvas and its parts; see `slide.frame.SlideFrame`."""
+
+    canvas_px0: tuple[int, int]
+    """Width and height, level-0 pixels."""
+    content_px0: tuple[int, int, int, int]
+    """x, y, width, height of the part that holds pixels, level-0 pixels."""
+    qupath_frame: QuPathFrame
+    qupath_shows_px0: tuple[int, int, int, int]
+    """The same of the part that QuPath shows."""
+
+
+class StainFacts(Facts):
+    """Which stain the slide was taken for, and how it absorbs."""
+
+    decision: StainDecision
+    profile: StainProfile
+
+
+class ModelFacts(Facts):
+    """The model that found the nuclei."""
+
+    reason: str
+    """Why it was this one."""
+    weights: str
+    """Path of its weights."""
+    card: ModelCard
+    backends: tuple[str, ...]
+    """What computed it, over all workers."""
+
+
+class TissueFacts(Facts):
+    """A region that was found: the tissue; see `tissue.TissueMask`."""
+
+    kind: Literal["tissue"]
+    name: str
+    area_px0: Number
+    """Area of the tissue's own outline, level-0 pixels."""
+    n_parts: int
+    fraction: Number
+    """Share of the slide that is searched, 0..1."""
+    ink_fraction: Number
+    px0_per_pixel: Number
+    """Level-0 pixels of a pixel of the mask."""
+    origin_px0: tuple[int, int]
+    note: str | None
+    hash: str
+    """Names the masks."""
+
+
+class PolygonFacts(Facts):
+    """A region that was drawn; see `region.PolygonRegion`."""
+
+    kind: Literal["polygon"]
+    name: str
+    area_px0: Number
+    n_parts: int
+    bounds_px0: tuple[Number, ...]
+    """Left, top, right, bottom, level-0 pixels."""
+    notes: tuple[str, ...]
+    hash: str
+    """Names outline and ground."""
+
+
+RegionRecord = Annotated[TissueFacts | PolygonFacts, Field(discriminator="kind")]
+"""A region as files hold it: one that was found, or one that was drawn."""
+
+
+class PictureFacts(Facts):
+    """The picture of the slide that is kept for later overviews."""
+
+    px0_per_pixel: Number
+    """Level-0 pixels of a pixel of it."""
+
+
+class GridFacts(Facts):
+    """Pixel sizes, um/px, and lengths in working pixels, of how the slide was cut."""
+
+    mpp: Number
+    slide_mpp: Number
+    origin_px0: tuple[int, int]
+    block_px: int
+    tile_px: int
+    halo_px: int
+    margin_px: int
+    strip_px: int
+    blocks: tuple[int, ...]
+    """Numbers of the blocks that were to be scored."""
+
+
+class Keys(Facts):
+    """Digests that name what was asked for, what a shard and what the results follow from."""
+
+    request: str
+    shards: str
+    result: str
+
+
+class SeamFacts(Facts):
+    """Nuclei that were left out when blocks were joined."""
+
+    n_found_again: int
+    n_outside_region: int
+
+
+class AreaFacts(Facts):
+    """Nuclei by area; the last step is open."""
+
+    step_um2: float
+    n_nuclei: tuple[int, ...]
+
+
+class SecondsFacts(Facts):
+    """Seconds by stage on the clock, and by step of a block summed over workers."""
+
+    stages: dict[str, Number]
+    block_steps: dict[str, Number]
+
+
+class RunRecord(Record):
+    """How the results of a slide came about; ``run.json`` holds it."""
+
+    artefact: ClassVar[Artefact] = Artefact.RUN
+
+    options: RunOptions
+    code: str
+    """Version and digest of all code that shapes results, and its libraries."""
+    libraries: dict[str, str]
+    """Versions by distribution."""
+    machine: MachineFacts
+    slide: SlideInfo
+    frame: FrameFacts
+    stain: StainFacts
+    model: ModelFacts
+    region: RegionRecord
+    picture: PictureFacts
+    grid: GridFacts
+    keys: Keys
+    failures: dict[str, str]
+    """Reason by number of the block."""
+    seam: SeamFacts
+    areas: AreaFacts
+    seconds: SecondsFacts
+
+    def slide_frame(self, qupath_frame: QuPathFrame | None = None) -> SlideFrame:
+        """Frame of the slide; None: as QuPath showed it for the run."""
+        return SlideFrame.of(self.slide, qupath_frame or self.frame.qupath_frame)
+
+
+def region_facts(values: Mapping[str, Any]) -> TissueFacts | PolygonFacts:
+    """Facts of a region from what its ``to_dict`` gives, or a file holds; ValueError where one is missing."""
+    adapter: TypeAdapter[TissueFacts | PolygonFacts] = TypeAdapter(RegionRecord)
+    return adapter.validate_python(values)
+
+
+def slide_of_run(run_dir: RunDir) -> tuple[str, str] | None:
+    """Path and fingerprint of the slide that a folder was made from, by whatever version; None where none says so."""
+    slide = (run_dir.read_json(Artefact.RUN) or {}).get("slide")
+    return (str(slide.get("path")), str(slide.get("fingerprint"))) if isinstance(slide, dict) else None
