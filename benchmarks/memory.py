@@ -27,11 +27,13 @@ from watch import Usage, run_watched
 
 from wsipsm.cohort.discover import slide_stem
 from wsipsm.config import RunOptions
+from wsipsm.errors import UsageError
 from wsipsm.geometry import Box
 from wsipsm.instances.shard import ShardFacts, write_shard
 from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroids_px0, shard_schema
 from wsipsm.instances.trace import trace_outlines
-from wsipsm.keys import Artefact, Column, Stain
+from wsipsm.keys import Column, Stain
+from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.plan import SlidePlan, plan_slide
@@ -149,8 +151,10 @@ def run_command(slide: Path, out: Path, workers: int, model: str | None) -> list
 
 def count_nuclei(out: Path, slide: Path) -> int:
     """Nuclei of a finished run; -1 when there is none."""
-    summary = RunDir(out / slide_stem(slide)).read_json(Artefact.SUMMARY)
-    return -1 if summary is None else int(summary["n_nuclei"])
+    try:
+        return RunSummary.read(out / slide_stem(slide)).n_nuclei
+    except UsageError:
+        return -1
 
 
 def tell(name: str, usage: Usage, n_nuclei: int) -> None:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from wsipsm.models.predict import open_predictor
     from wsipsm.models.registry import list_models, resolve_model
     from wsipsm.region import read_roi
+    from wsipsm.results.read import read_cells, read_score, read_summary
+    from wsipsm.results.score_record import ScoreRecord
+    from wsipsm.results.summary import RunSummary
     from wsipsm.slide.array import ArraySlide
     from wsipsm.slide.base import Slide, SlideInfo
     from wsipsm.slide.open import open_slide
@@ -72,6 +75,9 @@ _HOMES = MappingProxyType(
         "wsipsm.models.predict": ("open_predictor",),
         "wsipsm.models.registry": ("list_models", "resolve_model"),
         "wsipsm.region": ("read_roi",),
+        "wsipsm.results.read": ("read_cells", "read_score", "read_summary"),
+        "wsipsm.results.score_record": ("ScoreRecord",),
+        "wsipsm.results.summary": ("RunSummary",),
         "wsipsm.slide.array": ("ArraySlide",),
         "wsipsm.slide.base": ("Slide", "SlideInfo"),
         "wsipsm.slide.open": ("open_slide",),
@@ -98,6 +104,8 @@ __all__ = [
     "OutputError",
     "RoiError",
     "RunOptions",
+    "RunSummary",
+    "ScoreRecord",
     "Size",
     "Slide",
     "SlideError",
@@ -117,7 +125,10 @@ __all__ = [
     "open_predictor",
     "open_slide",
     "read_box",
+    "read_cells",
     "read_roi",
+    "read_score",
+    "read_summary",
     "resolve_model",
     "run_cohort",
     "run_slide",

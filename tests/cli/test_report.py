@@ -1,19 +1,33 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from wsipsm.cli.report import lines_about_index, lines_about_run
+from wsipsm.ki67.drift import StainStatistics
 from wsipsm.ki67.index import labelling_index
 from wsipsm.ki67.score import MarkerScore, score_nuclei
 from wsipsm.quality.finding import Finding, Verdict
 from wsipsm.results.scoring import Scoring
-from wsipsm.results.summary import RunSummary
+from wsipsm.results.summary import RunSummary, ScoredTissue
 from wsipsm.stages.report import overview_caption
 from wsipsm.stages.write import Totals
+
+TISSUE = {
+    "kind": "tissue",
+    "name": "all nuclei",
+    "area_px0": 8e6,
+    "n_parts": 1,
+    "fraction": 0.4,
+    "ink_fraction": 0.0,
+    "px0_per_pixel": 16,
+    "origin_px0": (0, 0),
+    "note": None,
+    "hash": "hash",
+    "annotations": (),
+}
 
 
 def summary(**values: Any) -> RunSummary:
@@ -27,12 +41,12 @@ def summary(**values: Any) -> RunSummary:
         n_nuclei=2500,
         n_positive=678,
         n_negative=1822,
-        labelling_index=labelling_index(678, 1822, "all nuclei", 1.0).to_dict(),
+        labelling_index=labelling_index(678, 1822, "all nuclei", 1.0),
         labelling_index_note=None,
         scores=None,
-        stain_statistics={},
-        region={"name": "all nuclei", "kind": "tissue"},
-        scoring={},
+        stain_statistics=StainStatistics(0.3, 0.1, 0.6, 0.05, 240.0),
+        region=ScoredTissue.model_validate(TISSUE),
+        scoring=Scoring("key", "run", "all nuclei", "hash", 0.25, "fitted"),
         region_area_mm2=0.5,
         coverage=1.0,
         n_blocks=4,
@@ -52,7 +66,7 @@ def summary(**values: Any) -> RunSummary:
         result_key="b",
         version="0.1.0",
     )
-    return replace(made, **values)
+    return made.replaced(**values)
 
 
 def test_what_was_found_where_it_lies_and_what_to_open() -> None:
@@ -81,8 +95,7 @@ def scored(n: int, side_um: float) -> MarkerScore:
 
 
 def told_of(score: MarkerScore) -> str:
-    told = score.to_dict()
-    return "\n".join(lines_about_run(summary(labelling_index=told.pop("index"), scores=told)))
+    return "\n".join(lines_about_run(summary(labelling_index=score.index, scores=score.to_dict())))
 
 
 def test_both_intervals_and_the_scores_of_places() -> None:
@@ -112,15 +125,15 @@ def test_no_index_on_hematoxylin_and_eosin() -> None:
 
 
 def test_index_of_nothing() -> None:
-    lines = lines_about_index(labelling_index(0, 0, "tumour", 1.0).to_dict())
+    lines = lines_about_index(labelling_index(0, 0, "tumour", 1.0))
     assert lines[0] == "Ki-67 labelling index: none; 0 positive of 0 nuclei; region: tumour"
 
 
 def test_incomplete_run_says_so() -> None:
-    index = labelling_index(678, 1822, "all nuclei", 0.9).to_dict()
+    index = labelling_index(678, 1822, "all nuclei", 0.9)
     text = "\n".join(lines_about_run(summary(coverage=0.9, failed_boxes_px0=[[0, 0, 9, 9]], labelling_index=index)))
     assert "incomplete: 90.00% of the region was scored" in text
-    assert text.count("flag: ") == len(index["flags"]) >= 1
+    assert text.count("flag: ") == len(index.flags) >= 1
 
 
 @pytest.mark.parametrize("was_done", [True, False])

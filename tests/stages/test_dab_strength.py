@@ -14,6 +14,7 @@ from wsipsm.config import RunOptions
 from wsipsm.demo.draw import draw_array
 from wsipsm.events import ignore_events
 from wsipsm.geometry import Box
+from wsipsm.quality.finding import Verdict
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.read import read_box
 from wsipsm.stages.run import run_slide
@@ -44,7 +45,7 @@ def test_index_within_three_points_and_no_flag(crop: NDArray[np.uint8], change: 
     assert summary.flags == []
     assert summary.labelling_index is not None
     wanted = 0.0 if change == "DAB 0" else INDEX
-    assert summary.labelling_index["value"] == pytest.approx(wanted, abs=0.03 if wanted else 0.005)
+    assert summary.labelling_index.value == pytest.approx(wanted, abs=0.03 if wanted else 0.005)
 
 
 @pytest.mark.slow
@@ -55,7 +56,7 @@ def test_where_every_nucleus_is_brown_the_index_is_flagged(dab: float, tmp_path:
     path = tmp_path / "case.png"
     Image.fromarray(with_strength(rgb, dab=dab)).save(path)
     summary = run_slide(path, tmp_path / "out", RunOptions(mpp=0.25, workers=0), ignore_events)
-    assert {check["name"] for check in summary.checks if check["verdict"] == "flag"} & {
+    assert {check.name for check in summary.checks if check.verdict is Verdict.FLAG} & {
         "negative_level",
         "hematoxylin_share",
     }

@@ -54,7 +54,7 @@ def test_another_marker_has_its_name_and_no_band_of_ki67(tmp_path: Path) -> None
     summary = run(tmp_path, draw_nuclei(500, 400), marker="er")
     assert summary.labelling_index is not None
     assert summary.scores is not None
-    assert summary.scores["bands"] == []
+    assert summary.scores.bands == ()
     assert "ER labelling index" in told(summary)
     assert "Ki-67" not in told(summary)
     again = score_result(summary.folder, dab_cut_od=0.3)
@@ -99,7 +99,7 @@ def test_ki67_is_the_default_and_printed(tmp_path: Path) -> None:
     summary = run(tmp_path, draw_nuclei(500, 400))
     assert run(tmp_path, draw_nuclei(500, 400), marker="Ki-67").was_done
     assert summary.scores is not None
-    assert len(summary.scores["bands"]) == 2
+    assert len(summary.scores.bands) == 2
     assert "Ki-67 labelling index" in told(summary)
 
 
@@ -130,7 +130,7 @@ def test_counts_and_cut_of_a_withheld_index_stay_in_the_table_of_a_study(tmp_pat
     row = CohortRow("case", "case.png").finished(summary)
     assert (row.labelling_index, row.low, row.field_mean, row.hot_spot_index) == (None, None, None, None)
     assert (row.n_positive, row.n_negative) == (summary.n_positive, summary.n_negative)
-    assert (row.marker, row.dab_cut_od) == ("ER", summary.scoring["dab_cut_od"])
+    assert (row.marker, row.dab_cut_od) == ("ER", summary.scoring.dab_cut_od)
     empty = replace(row, n_nuclei=0)
     slide_report = StudyReport(tmp_path)
     for one, is_withheld in ((row, True), (empty, False)):
@@ -142,7 +142,7 @@ def test_counts_and_cut_of_a_withheld_index_stay_in_the_table_of_a_study(tmp_pat
 
 def test_a_new_cut_is_checked_anew(tmp_path: Path) -> None:
     summary = run(tmp_path, draw_nuclei(500, 400))
-    before = {check["name"]: check for check in summary.checks}
+    before = {check.name: check.model_dump(mode="json") for check in summary.checks}
     score_result(summary.folder, dab_cut_od=0.02)
     shown = orjson.loads((Path(summary.folder) / Artefact.SUMMARY).read_bytes())
     after = {check["name"]: check for check in shown["checks"]}

@@ -20,7 +20,6 @@ from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact
-from wsipsm.results.scoring import Scoring
 from wsipsm.stages.report import overview_caption
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
@@ -35,12 +34,12 @@ def test_one_file_gives_bands_figures_and_words(tmp_path: Path) -> None:
     summary = run_slide(path, tmp_path / "out", options, ignore_events)
     folder = Path(summary.folder)
     cells = pq.read_table(folder / Artefact.CELLS, columns=["dab_od_mean"])["dab_od_mean"].to_numpy()
-    cut = summary.scoring["dab_cut_od"]
+    cut = summary.scoring.dab_cut_od
     expected = 100 * sum(np.mean(cells >= cut + step) for step in (0, 0.15, 0.3))
     assert summary.scores is not None
-    assert summary.scoring["marker"] == "ER"
-    assert [call["band"] for call in summary.scores["bands"]] == ["positive"]
-    assert [(one["name"], one["value"]) for one in summary.scores["figures"]] == [("H-score", pytest.approx(expected))]
+    assert summary.scoring.marker == "ER"
+    assert [call.band for call in summary.scores.bands] == ["positive"]
+    assert [(one.name, one.value) for one in summary.scores.figures] == [("H-score", pytest.approx(expected))]
     told = "\n".join(lines_about_run(summary))
     assert "ER percent positive: " in told
     assert f"  H-score: {expected:.0f}; three strengths" in told
@@ -51,7 +50,7 @@ def test_one_file_gives_bands_figures_and_words(tmp_path: Path) -> None:
     is_small = again.score.index.n_scored < 100
     assert any("a score needs at least 100" in flag for flag in again.score.index.flags) == is_small
     totals = Totals(n_nuclei=9, n_positive=3, n_negative=6)
-    caption = overview_caption(str(path), totals, Scoring(**summary.scoring), ())
+    caption = overview_caption(str(path), totals, summary.scoring, ())
     assert ", ER 33.3%" in caption
     row = CohortRow("case", "case.png").finished(summary)
     StudyReport(tmp_path).write([row], ended=True)

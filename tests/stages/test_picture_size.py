@@ -72,8 +72,7 @@ def test_real_slides(slides_dir: Path, name: str, mpp: float | None, verdict: st
 def test_info_tells_what_a_run_finds_before_its_nuclei(drawn: Path, tmp_path: Path) -> None:
     report = describe_slide(drawn)
     summary = run_slide(drawn, tmp_path, RunOptions(workers=0), ignore_events)
-    told = [finding.model_dump(mode="json") for finding in report.findings]
-    assert {"pixel_size", "share_in_focus", "ink_fraction"} < {one["name"] for one in told}
-    assert [one for one in told if one not in summary.checks] == []
+    assert {"pixel_size", "share_in_focus", "ink_fraction"} < {one.name for one in report.findings}
+    assert [one for one in report.findings if one not in summary.checks] == []
     assert (report.model, report.stain) == (summary.model, summary.stain)
     assert report.tissue_fraction == pytest.approx(summary.tissue_fraction, abs=1e-6)

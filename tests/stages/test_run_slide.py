@@ -74,7 +74,7 @@ def test_results_and_what_is_told_on_the_way(slide: Path, tmp_path: Path) -> Non
     assert summary.coverage == 1
     assert summary.exit_code == 0
     assert summary.labelling_index is not None
-    assert summary.labelling_index["n_scored"] == summary.n_nuclei
+    assert summary.labelling_index.n_scored == summary.n_nuclei
     run = json.loads((folder / Artefact.RUN).read_text())
     assert run["model"]["backends"] == ["stand-in"]
     assert run["stain"]["profile"]["stain"] == "ihc"
@@ -134,7 +134,7 @@ def test_roi_decides_which_nuclei_count(slide: Path, tmp_path: Path) -> None:
     expected = set(table[Column.NUCLEUS_ID.value][shapely.contains_xy(shape, xy)])
     assert set(nuclei(Path(inside.folder))[Column.NUCLEUS_ID.value]) == expected
     assert 0 < len(expected) < len(table)
-    assert inside.region["name"] == "Tumour 1"
+    assert inside.region.name == "Tumour 1"
     assert inside.n_blocks < everything.n_blocks or inside.n_blocks == 4
 
 
@@ -158,7 +158,7 @@ def test_no_tissue_is_a_result_without_nuclei(tmp_path: Path) -> None:
     with gzip.open(Path(summary.folder) / Artefact.GEOJSON) as file:
         assert json.load(file)["features"] == []
     assert summary.labelling_index is not None
-    assert summary.labelling_index["value"] is None
+    assert summary.labelling_index.value is None
 
 
 @pytest.mark.parametrize("side", [1, 16, 50])

@@ -65,11 +65,11 @@ def stored(folder: str | Path) -> dict[str, Any]:
 
 def test_a_run_scores_and_its_parts_agree(result: RunSummary) -> None:
     told = stored(result.folder)
-    assert told["index"] == result.labelling_index
+    assert told["index"] == result.to_dict()["labelling_index"]
     assert told["index"]["n_scored"] == result.n_nuclei > 100
     assert told["index"]["n_positive"] == result.n_positive
     assert result.scores is not None
-    assert told["hot_spot"] == result.scores["hot_spot"]
+    assert told["hot_spot"] == result.to_dict()["scores"]["hot_spot"]
     assert told["interval"]["low"] <= told["index"]["low"]
     curve = told["threshold_curve"]
     near = int(np.argmin(np.abs(np.array(curve["dab_od"]) - told["cut"]["dab_od"])))

@@ -99,7 +99,7 @@ def test_exclusions_alone_leave_the_rest_of_the_run(result: RunSummary, slide: P
     assert "stroma and lymphocytes count" in shown.output
     fresh = run_slide(slide, tmp_path / "fresh", options(roi=roi), ignore_events)
     assert fresh.n_nuclei == expected
-    assert fresh.region["annotations"][0] == told["annotations"][0]
+    assert fresh.region.annotations[0].to_dict() == told["annotations"][0]
 
 
 def test_exclusions_alone_have_the_area_and_density_of_the_tissue(slide: Path, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_exclusions_alone_have_the_area_and_density_of_the_tissue(slide: Path, t
     assert check_result(Path(whole.folder)) == check_result(Path(fresh.folder)) == []
     # The region is read with its area from the folder, as when it was made.
     kept = [read_region(RunDir(folder), one.region) for folder, one in ((whole.folder, scored), (fresh.folder, fresh))]
-    assert [one.to_dict()["hash"] for one in kept] == [scored.region["hash"], fresh.region["hash"]]
-    assert scored.region["hash"] == fresh.region["hash"]
+    assert [one.to_dict()["hash"] for one in kept] == [scored.region.hash, fresh.region.hash]
+    assert scored.region.hash == fresh.region.hash
 
 
 def test_density_is_of_what_was_searched(slide: Path, tmp_path: Path) -> None:
@@ -156,14 +156,14 @@ def test_a_region_is_drawn_where_nuclei_are_too_small_for_outlines(slide: Path, 
 def test_what_was_never_searched_stands_on_the_screen_and_in_json(slide: Path, tmp_path: Path) -> None:
     small = write(tmp_path / "small.geojson", area(LEFT))
     part = run_slide(slide, tmp_path / "part", options(roi=small), ignore_events)
-    assert [row["n_nuclei"] for row in part.region["annotations"]] == [part.n_nuclei]
+    assert [row.n_nuclei for row in part.region.annotations] == [part.n_nuclei]
     shown, told = score(part.folder, write(tmp_path / "whole.geojson", area(shapely.union(LEFT, RIGHT))))
     said = f"{RIGHT.area / (LEFT.area + RIGHT.area):.1%} of the region lies outside the region of the run"
     assert said in shown.output
     assert any(said in note for note in told["notes"])
     # Without a region, the run's own annotations are shown.
     again = orjson.loads(CliRunner().invoke(app, ["score", part.folder, "--json"]).output)[0]
-    assert again["annotations"] == part.region["annotations"]
+    assert again["annotations"] == [row.to_dict() for row in part.region.annotations]
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred\x07", "\ud800x"])
@@ -174,7 +174,7 @@ def test_no_name_reaches_the_terminal_raw(name: str, result: RunSummary, slide: 
     assert raw == []
     assert told["index"]["n_scored"] == count(result.folder, LEFT)
     fresh = run_slide(slide, tmp_path / "fresh", options(roi=roi), ignore_events)
-    assert fresh.region["name"] == told["index"]["region"]
+    assert fresh.region.name == told["index"]["region"]
 
 
 def test_what_is_open_is_refused_before_any_work(result: RunSummary, slide: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_failed_tile_is_not_an_empty_tile(torn: Any, tmp_path: Path) -> None:
     assert summary.n_failed_blocks == 0
     assert sum(box[2] * box[3] for box in summary.failed_boxes_px0) == lost.area
     assert summary.labelling_index is not None
-    assert any("could not be read" in flag for flag in summary.labelling_index["flags"])
+    assert any("could not be read" in flag for flag in summary.labelling_index.flags)
     assert sum(bool(event.report.failed) for event in events if isinstance(event, BlockDone)) == 1
 
     # Outside the lost box, and clear of it, the nuclei are those of the sound slide; inside there are none.

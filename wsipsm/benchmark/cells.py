@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import orjson
 import shapely
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.metrics.labels import polygon_labels
 from wsipsm.results.run_record import RunRecord
+from wsipsm.results.summary import RunSummary
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ def read_cells(folder: Path) -> Cells:
     with open_cells(folder / Artefact.CELLS) as cells:
         table = cells.table()
     run = RunRecord.read(folder)
-    summary = orjson.loads((folder / Artefact.SUMMARY).read_bytes())
+    summary = RunSummary.read(folder)
     return Cells(
         polygons=shapely.from_wkb(table.column(Column.GEOMETRY.value).to_numpy(zero_copy_only=False)),
         xy=centroids_px0(table),
         kinds=table.column(Column.CLASS.value).to_numpy(zero_copy_only=False),
-        model=f"{summary['model']} (sha256 {run.model.card.sha256[:12]})",
-        n_too_large=summary["n_too_large"],
-        seconds=summary["seconds"],
+        model=f"{summary.model} (sha256 {run.model.card.sha256[:12]})",
+        n_too_large=summary.n_too_large,
+        seconds=summary.seconds,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wsipsm.cli.region_table import lines_about_annotations
 from wsipsm.keys import Artefact
@@ -11,23 +11,26 @@ from wsipsm.markers.registry import DEFAULT_MARKER, marker_of
 from wsipsm.results.summary import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from wsipsm.results.summary import RunSummary
+    from wsipsm.ki67.hotspot import HotSpot
+    from wsipsm.ki67.index import LabellingIndex
+    from wsipsm.ki67.spatial import SpatialInterval
+    from wsipsm.results.summary import RunSummary, ScoreFacts
 
 
 def lines_about_run(summary: RunSummary) -> list[str]:
     """Tell what was found, where it lies and what to open next."""
     density = "" if summary.nuclei_per_mm2 is None else f", {summary.nuclei_per_mm2:,.0f} per mm2"
-    marker = str(summary.scoring.get("marker", DEFAULT_MARKER.name))
+    marker = summary.scoring.marker
     lines = [f"FLAG: {flag}" for flag in summary.flags]
     lines.append(
         f"{Path(summary.slide).name}: {summary.n_nuclei:,} nuclei in {summary.region_area_mm2:.2f} mm2{density}"
-        f"; region: {summary.region['name']}; model {summary.model}"
+        f"; region: {summary.region.name}; model {summary.model}"
     )
     if summary.labelling_index is not None:
         lines += lines_about_index(summary.labelling_index, summary.scores, marker)
     elif summary.labelling_index_note is not None:
         lines.append(f"{marker}: {summary.labelling_index_note}")
-    lines += lines_about_annotations(summary.region.get("annotations", []))
+    lines += lines_about_annotations([row.to_dict() for row in summary.region.annotations])
     if not summary.is_complete:
         lines.append(
             f"incomplete: {summary.coverage:.2%} of the region was scored, {len(summary.failed_boxes_px0)} parts "
@@ -43,46 +46,46 @@ def lines_about_run(summary: RunSummary) -> list[str]:
 
 
 def lines_about_index(
-    index: dict[str, Any], scores: dict[str, Any] | None = None, marker: str = DEFAULT_MARKER.name
+    index: LabellingIndex, scores: ScoreFacts | None = None, marker: str = DEFAULT_MARKER.name
 ) -> list[str]:
     """Tell the labelling index with n, intervals, method and region; the other scores in a line; and its flags."""
-    counts = f"{index['n_positive']:,} positive of {index['n_scored']:,} nuclei"
+    counts = f"{index.n_positive:,} positive of {index.n_scored:,} nuclei"
     value = "none"
-    if index["value"] is not None:
+    if index.value is not None:
         told = f"95 % interval {_range(index)}"
-        if scores is not None and scores["interval"] is not None:
-            told += f" by counting, {_range(scores['interval'])} with clusters"
-        value = f"{index['value']:.1%} ({told})"
+        if scores is not None and scores.interval is not None:
+            told += f" by counting, {_range(scores.interval)} with clusters"
+        value = f"{index.value:.1%} ({told})"
     return [
-        f"{marker} {marker_of(marker).index_name}: {value}; {counts}; region: {index['region']}",
-        *([] if scores is None or index["value"] is None else [_line_about_places(scores)]),
+        f"{marker} {marker_of(marker).index_name}: {value}; {counts}; region: {index.region}",
+        *([] if scores is None or index.value is None else [_line_about_places(scores)]),
         *_lines_about_figures(scores),
-        f"  method: {index['method']}",
-        *(f"  flag: {flag}" for flag in index["flags"]),
+        f"  method: {index.method}",
+        *(f"  flag: {flag}" for flag in index.flags),
     ]
 
 
-def _line_about_places(scores: dict[str, Any]) -> str:
+def _line_about_places(scores: ScoreFacts) -> str:
     """Tell mean over fields and hot spot."""
-    mean, by_area, spot = scores["unweighted_mean"], scores["area_weighted_mean"], scores["hot_spot"]["spot"]
+    mean, by_area, spot = scores.unweighted_mean, scores.area_weighted_mean, scores.hot_spot.spot
     fields = "none, no field holds enough nuclei"
-    if mean["value"] is not None:
-        fields = f"{mean['value']:.1%} (fields: {mean['n_fields']})"
-        fields += "" if by_area["value"] is None else f", by area {by_area['value']:.1%}"
-    hot_spot = scores["hot_spot"]["reason"]
+    if mean.value is not None:
+        fields = f"{mean.value:.1%} (fields: {mean.n_fields})"
+        fields += "" if by_area.value is None else f", by area {by_area.value:.1%}"
+    hot_spot = scores.hot_spot.reason
     if spot is not None:
-        hot_spot = f"{spot['index']:.1%} of {spot['n']:,} nuclei (95 % interval {_range(spot)})"
+        hot_spot = f"{spot.index:.1%} of {spot.n:,} nuclei (95 % interval {_range(spot)})"
     return f"  mean over fields: {fields}; hot spot: {hot_spot}"
 
 
-def _lines_about_figures(scores: dict[str, Any] | None) -> list[str]:
+def _lines_about_figures(scores: ScoreFacts | None) -> list[str]:
     """Tell what the marker has beside the share of positive nuclei."""
-    figures = [] if scores is None else scores.get("figures", [])
-    return [f"  {figure['name']}: {figure['text']}; {figure['method']}" for figure in figures]
+    figures = () if scores is None else scores.figures or ()
+    return [f"  {figure.name}: {figure.text}; {figure.method}" for figure in figures]
 
 
-def _range(interval: dict[str, Any]) -> str:
-    return f"{interval['low']:.1%} to {interval['high']:.1%}"
+def _range(interval: LabellingIndex | SpatialInterval | HotSpot) -> str:
+    return f"{interval.low:.1%} to {interval.high:.1%}"
 
 
 def _lines_about_files(summary: RunSummary) -> list[str]:

@@ -78,7 +78,7 @@ def do_task(task: Task) -> Done:
             # A worker that is lost after it finished has removed the shards: the step is not done twice.
             finished = finished_before(RunDir(prepared.folder), prepared.request)
             if finished is not None:
-                return replace(finished, was_done=False)
+                return finished.replaced(was_done=False)
             return finish_slide(prepared, task.segmented, task.options)
 
 

@@ -99,8 +99,8 @@ class CohortRow:
 
     def finished(self, summary: RunSummary) -> CohortRow:
         """Fill the row from a slide's results."""
-        index = summary.labelling_index or {}
-        is_scored = summary.scoring["dab_cut_od"] is not None
+        index = summary.labelling_index
+        is_scored = summary.scoring.dab_cut_od is not None
         n_lost = len(summary.failed_boxes_px0)
         return replace(
             self,
@@ -108,23 +108,23 @@ class CohortRow:
             reason="" if summary.is_complete else f"{n_lost} parts could not be read or scored",
             model=summary.model,
             stain=summary.stain,
-            marker=str(summary.scoring["marker"]) if is_scored else "",
-            region=str(summary.region["name"]),
+            marker=summary.scoring.marker if is_scored else "",
+            region=summary.region.name,
             n_nuclei=summary.n_nuclei,
             n_positive=summary.n_positive if is_scored else None,
             n_negative=summary.n_negative if is_scored else None,
-            labelling_index=index.get("value"),
-            low=index.get("low"),
-            high=index.get("high"),
+            labelling_index=None if index is None else index.value,
+            low=None if index is None else index.low,
+            high=None if index is None else index.high,
             **_cut_of(summary),
             **_scores_of(summary),
-            **summary.stain_statistics,
+            **asdict(summary.stain_statistics),
             region_area_mm2=summary.region_area_mm2,
             nuclei_per_mm2=summary.nuclei_per_mm2,
             coverage=summary.coverage,
             seconds=summary.seconds.get("total"),
             flags=" ".join(summary.flags),
-            warnings=" ".join([*index.get("flags", ()), *summary.notes]),
+            warnings=" ".join([*(index.flags if index is not None else ()), *summary.notes]),
             version=summary.version,
             folder=Path(summary.folder).name,
         )
@@ -132,12 +132,12 @@ class CohortRow:
 
 def _cut_of(summary: RunSummary) -> dict[str, Any]:
     """Columns on the cut, by which nuclei are classed also where the index is withheld; nothing on H&E."""
-    cut_od = summary.scoring["dab_cut_od"]
+    cut_od = summary.scoring.dab_cut_od
     if cut_od is None:
         return {}
     # Where no cut was plausible a fixed one stands in its place, and the note says so.
     not_fitted = next((note for note in summary.notes if note.startswith("DAB cut: ")), None)
-    cut_from = not_fitted.removeprefix("DAB cut: ") if not_fitted else summary.scoring["cut_from"]
+    cut_from = not_fitted.removeprefix("DAB cut: ") if not_fitted else summary.scoring.cut_from
     return {"dab_cut_od": cut_od, "dab_cut_from": cut_from}
 
 
@@ -146,18 +146,18 @@ def _scores_of(summary: RunSummary) -> dict[str, Any]:
     scores = summary.scores
     if scores is None:
         return {}
-    interval, spot, cut = scores["interval"] or {}, scores["hot_spot"]["spot"] or {}, scores["cut"]
+    interval, spot = scores.interval, scores.hot_spot.spot
     return {
-        "spatial_low": interval.get("low"),
-        "spatial_high": interval.get("high"),
-        "field_mean": scores["unweighted_mean"]["value"],
-        "field_mean_by_area": scores["area_weighted_mean"]["value"],
-        "n_fields": scores["unweighted_mean"]["n_fields"],
-        "hot_spot_index": spot.get("index"),
-        "hot_spot_n": spot.get("n"),
-        "hot_spot_low": spot.get("low"),
-        "hot_spot_high": spot.get("high"),
-        "share_near_cut": cut["share_within_0.05_od"],
+        "spatial_low": None if interval is None else interval.low,
+        "spatial_high": None if interval is None else interval.high,
+        "field_mean": scores.unweighted_mean.value,
+        "field_mean_by_area": scores.area_weighted_mean.value,
+        "n_fields": scores.unweighted_mean.n_fields,
+        "hot_spot_index": None if spot is None else spot.index,
+        "hot_spot_n": None if spot is None else spot.n,
+        "hot_spot_low": None if spot is None else spot.low,
+        "hot_spot_high": None if spot is None else spot.high,
+        "share_near_cut": scores.cut.share_near,
     }
 
 

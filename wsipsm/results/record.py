@@ -19,12 +19,20 @@ Number = int | float
 class Facts(BaseModel):
     """A part of a JSON file. Strings are cleaned when it is made, since a file name may be no Unicode at all."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    as_they_are: ClassVar[frozenset[str]] = frozenset()
+    """Strings that are cleaned when they are written only: paths by which something is opened."""
 
     @model_validator(mode="before")
     @classmethod
     def _clean(cls, values: Any) -> Any:
-        return clean_json(values)
+        if not isinstance(values, dict):
+            return values
+        return {name: value if name in cls.as_they_are else clean_json(value) for name, value in values.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the file holds them."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Record(Facts):
@@ -66,10 +74,6 @@ class Record(Facts):
             raise UsageError(
                 f"{path}: {place}: {one_line(first['msg'])}; results of this version are needed. Run the slide again."
             ) from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as the file holds them."""
-        return self.model_dump(mode="json", by_alias=True)
 
     def write(self, run_dir: RunDir) -> None:
         """Write the file into a folder.

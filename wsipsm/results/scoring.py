@@ -135,23 +135,23 @@ def _sizes(run_dir: RunDir) -> dict[str, int]:
     return {artefact.value: place.stat().st_size for artefact, place in places.items() if place.exists()}
 
 
-def is_whole(run_dir: RunDir, summary: Mapping[str, Any]) -> bool:
+def is_whole(run_dir: RunDir, file_bytes: Mapping[str, int]) -> bool:
     """Whether every file of the run's own scoring is there at its full size.
 
     Parameters
     ----------
     run_dir
         Of the slide.
-    summary
-        Of the run's own scoring, as it was read.
+    file_bytes
+        By name, as the summary of the run's own scoring holds them; a run of this version has some.
     """
     own = own_results(run_dir)
     try:
-        return all(
+        return bool(file_bytes) and all(
             (run_dir if name in _BESIDE else own).root.joinpath(str(name)).stat().st_size == n_bytes
-            for name, n_bytes in summary[_SIZES].items()
+            for name, n_bytes in file_bytes.items()
         )
-    except (OSError, KeyError, AttributeError):
+    except OSError:
         return False
 
 

@@ -92,11 +92,11 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
             cut_od=profile.dab_cut_od,
             cut_from=profile.cut_from,
             region=read_region(own, run.region),
-            annotations=list(summary.region["annotations"]),
+            annotations=[row.to_dict() for row in summary.region.annotations],
             picture_px0=float(run.picture.px0_per_pixel),
             lost_px0=tuple(Box(*(int(value) for value in box)) for box in summary.failed_boxes_px0),
-            findings=tuple(Finding.model_validate(value) for value in summary.checks),
-            marker=str(summary.scoring.get("marker", DEFAULT_MARKER.name)),
+            findings=tuple(summary.checks),
+            marker=summary.scoring.marker,
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UsageError):

@@ -1,13 +1,26 @@
-"""What a finished slide says about itself: summary.json."""
+"""summary.json: what a finished slide says about itself."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, InstanceOf, SerializerFunctionWrapHandler, model_serializer
 
 from wsipsm.errors import EXIT_INCOMPLETE, EXIT_OK
 from wsipsm.keys import Artefact
+from wsipsm.ki67.drift import StainStatistics
+from wsipsm.ki67.fields import FieldMean
+from wsipsm.ki67.hotspot import HotSpotSearch
+from wsipsm.ki67.index import LabellingIndex
+from wsipsm.ki67.score import Figure
+from wsipsm.ki67.spatial import SpatialInterval
+from wsipsm.quality.finding import Finding
+from wsipsm.results.record import Facts, Number, Record
+from wsipsm.results.run_record import PolygonFacts, TissueFacts
+from wsipsm.results.score_record import AnnotationFacts, BandFacts, CutFacts, FiguresIfAny
+from wsipsm.results.scoring import Scoring
+from wsipsm.rundir import RunDir
 
 RESULTS = (
     Artefact.CELLS,
@@ -22,13 +35,51 @@ RESEARCH_USE = "Research use, not for diagnosis"
 """Stands on everything that a person reads."""
 
 
-@dataclass(frozen=True)
-class RunSummary:
+class ScoreFacts(FiguresIfAny):
+    """The scores beside the index, as in ``score.json``; see `results.score_record.ScoreRecord`."""
+
+    interval: SpatialInterval | None
+    """Of the index, with neighbours allowed to be alike; None without nuclei."""
+    unweighted_mean: FieldMean
+    area_weighted_mean: FieldMean
+    hot_spot: HotSpotSearch
+    bands: tuple[BandFacts, ...]
+    cut: CutFacts
+    figures: tuple[Figure, ...] = ()
+    """Beside the share of positive nuclei, for markers that have such."""
+    flags: tuple[str, ...]
+
+
+class _NameFirst(Facts):
+    """The name stands first in ``summary.json``, before the kind."""
+
+    annotations: tuple[AnnotationFacts, ...]
+    """What each drawn annotation was taken for."""
+
+    @model_serializer(mode="wrap")
+    def _name_first(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = write(self)
+        annotations = values.pop("annotations")
+        return {"name": values.pop("name"), **values, "annotations": annotations}
+
+
+class ScoredTissue(TissueFacts, _NameFirst):
+    """The tissue that was found and scored."""
+
+
+class ScoredPolygon(PolygonFacts, _NameFirst):
+    """The region that was drawn and scored."""
+
+
+class RunSummary(Record):
     """Result of one slide; ``summary.json`` holds the same, and the sizes of the run's files."""
 
-    slide: str
+    artefact: ClassVar[Artefact] = Artefact.SUMMARY
+    as_they_are: ClassVar[frozenset[str]] = frozenset({"slide", "folder"})
+
+    slide: InstanceOf[str]
     """Path it was opened from."""
-    folder: str
+    folder: InstanceOf[str]
     """Where the results lie."""
     model: str
     model_reason: str
@@ -38,20 +89,20 @@ class RunSummary:
     n_nuclei: int
     n_positive: int
     n_negative: int
-    labelling_index: dict[str, Any] | None
-    """Value, interval, method, region and flags; None on H&E."""
+    labelling_index: LabellingIndex | None
+    """Value, interval, method, region and flags; None on H&E, and where it is withheld."""
     labelling_index_note: str | None
     """Why there is no index: an H&E slide, or a picture that cannot carry one."""
-    scores: dict[str, Any] | None
+    scores: ScoreFacts | None
     """Spatial interval, means over fields, hot spot, bands and cut, as in ``score.json``; None without an index."""
-    stain_statistics: dict[str, Any]
-    """Medians over nuclei and the glass, by which slides of a study are compared; see `ki67.drift.StainStatistics`."""
-    region: dict[str, Any]
+    stain_statistics: StainStatistics
+    """Medians over nuclei and the glass, by which slides of a study are compared."""
+    region: Annotated[ScoredTissue | ScoredPolygon, Field(discriminator="kind")]
     """Name, kind and area of what was scored, and what each drawn annotation was taken for."""
-    scoring: dict[str, Any]
-    """Which nuclei count and from which cut; every file of the folder says the same. See `results.scoring.Scoring`."""
-    region_area_mm2: float
-    coverage: float
+    scoring: Scoring
+    """Which nuclei count and from which cut; every file of the folder says the same."""
+    region_area_mm2: Number
+    coverage: Number
     """Share of the region whose pixels were read and scored, 0..1."""
     n_blocks: int
     n_failed_blocks: int
@@ -60,15 +111,15 @@ class RunSummary:
     """x, y, width, height of what could not be read, level-0 pixels."""
     n_too_large: int
     """Instances refused because they were above the model's largest area."""
-    mean_area_um2: float | None
-    nuclei_per_mm2: float | None
-    tissue_fraction: float
-    checks: list[dict[str, Any]]
-    """Figures that were checked of the picture, each with its bound; see `quality.finding.Finding`."""
+    mean_area_um2: Number | None
+    nuclei_per_mm2: Number | None
+    tissue_fraction: Number
+    checks: list[Finding]
+    """Figures that were checked of the picture, each with its bound."""
     flags: list[str]
     """Sentences of the checks that are not ok, the gravest first: they stand beside the number."""
     notes: list[str]
-    seconds: dict[str, float]
+    seconds: dict[str, Number]
     files: dict[str, str]
     """Artefact to file name in the folder."""
     request_key: str
@@ -77,9 +128,11 @@ class RunSummary:
     version: str
     n_unread_in_plan: int = 0
     """Parts of the overview and patches of the stain sample that could not be read; such a result is not finished."""
-    was_done: bool = field(default=False)
+    file_bytes: dict[str, int] = Field(default_factory=dict, exclude=True)
+    """Size of each file of the run's own scoring; in the file alone, and of a later scoring empty."""
+    was_done: bool = Field(default=False, exclude=True)
     """An earlier run made these results; never stored."""
-    restored: str = field(default="")
+    restored: str = ""
     """The scoring that the folder showed before it showed the run's own again; empty where it did so all along."""
 
     @property
@@ -103,14 +156,35 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``summary.json`` and ``--json``."""
-        values = asdict(self)
-        del values["was_done"]
+        values = super().to_dict()
         if not self.restored:
             del values["restored"]
         return {**values, "exit_code": self.exit_code}
 
+    def write(self, run_dir: RunDir) -> None:
+        """Write the file into a folder, with the sizes where there are some; OutputError when it cannot be written."""
+        sizes = {"file_bytes": self.file_bytes} if self.file_bytes else {}
+        run_dir.write_json(self.artefact, {**self.to_dict(), **sizes})
+
+    def replaced(self, **values: Any) -> Self:
+        """Make the same summary with other values, which are checked like any."""
+        return type(self).model_validate({**{name: getattr(self, name) for name in type(self).model_fields}, **values})
+
     @classmethod
-    def from_dict(cls, values: dict[str, Any], folder: Path) -> Self:
-        """Summary from a file that lies in ``folder``, perhaps moved there; KeyError when values are missing."""
-        names = [item.name for item in fields(cls) if item.name not in ("was_done", "restored")]
-        return cls(**{**{name: values[name] for name in names}, "folder": str(folder)}, was_done=True)
+    def from_dict(cls, values: dict[str, Any], folder: Path | str) -> Self:
+        """Summary from a file that lies in ``folder``, perhaps moved there.
+
+        Raises
+        ------
+        UsageError
+            When values are missing or of another kind; the message names the file.
+        """
+        found = {**values, "folder": str(folder), "was_done": True, "restored": ""}
+        return cls.parse(found, Path(folder) / cls.artefact.value)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file, given by itself or by its folder, which is that of the results then."""
+        read = super().read(path)
+        folder = path.parent if path.name == cls.artefact.value else path
+        return read.model_copy(update={"folder": str(folder), "was_done": True, "restored": ""})

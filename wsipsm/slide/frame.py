@@ -110,6 +110,20 @@ class SlideFrame:
         last = np.nextafter([content.width, content.height], 0.0)
         return np.clip(xy_px0 - (content.x, content.y), 0.0, last) * mpp
 
+    def shape_to_um(self, shape: T, mpp: float) -> T:
+        """Move a shape, or an array of shapes, to um from the corner of the part that holds pixels.
+
+        Parameters
+        ----------
+        shape
+            Level-0 pixels.
+        mpp
+            Level-0 pixel size, um/px.
+        """
+        corner = np.array([self.content.x, self.content.y], dtype=np.float64)
+        moved: T = shapely.transform(shape, lambda xy: (xy - corner) * mpp)
+        return moved
+
     def boxes_px0(self, boxes_um: NDArray[np.float64], mpp: float) -> NDArray[np.float64]:
         """Boxes at level 0.
 

@@ -21,7 +21,8 @@ from wsipsm.instances.cells import open_cells
 from wsipsm.instances.table import classify
 from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.region import Region
-from wsipsm.results.run_record import RunRecord, region_facts
+from wsipsm.results.run_record import RunRecord
+from wsipsm.results.score_record import ScoreRecord
 from wsipsm.results.scoring import OWN, Scoring, own_results
 from wsipsm.results.stored_run import no_run, read_region
 from wsipsm.results.summary import RunSummary
@@ -72,19 +73,18 @@ def check_result(folder: Path) -> list[str]:
     if values is None:
         return [f"{Artefact.SUMMARY}: absent or torn: the folder is not finished. Run the slide or score it again."]
     try:
-        summary = RunSummary.from_dict(values, folder)
-        scoring = Scoring(**summary.scoring)
-    except (KeyError, TypeError) as error:
-        return [f"{Artefact.SUMMARY}: lacks {error}; results of this version are needed. Run the slide again."]
-    try:
-        run = RunRecord.read(folder)
+        summary, run = RunSummary.from_dict(values, folder), RunRecord.read(folder)
     except UsageError as error:
         return [one_line(error)]
-    problems = [*_check_files(run_dir, summary, run), *_check_carried(run_dir, scoring), *_check_kept(run_dir, summary)]
+    problems = [
+        *_check_files(run_dir, summary, run),
+        *_check_carried(run_dir, summary.scoring),
+        *_check_kept(run_dir, summary),
+    ]
     try:
-        region = read_region(run_dir, region_facts(summary.region))
+        region = read_region(run_dir, summary.region)
         problems += _check_region(run_dir, summary, region)
-        problems += _check_nuclei(run_dir, (summary, run.slide.mpp or 1.0), scoring, region)
+        problems += _check_nuclei(run_dir, (summary, run.slide.mpp or 1.0), region)
     except _UNREADABLE as error:
         problems.append(f"not readable: {one_line(error)}")
     return problems
@@ -92,7 +92,7 @@ def check_result(folder: Path) -> list[str]:
 
 def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord) -> Iterator[str]:
     """Which files there are, and whether those about the run are of one run."""
-    is_scored = summary.scoring["dab_cut_od"] is not None
+    is_scored = summary.scoring.dab_cut_od is not None
     for name in summary.files.values():
         if not (run_dir.root / name).is_file():
             yield f"{name}: absent"
@@ -113,7 +113,7 @@ def _check_carried(run_dir: RunDir, scoring: Scoring) -> Iterator[str]:
         (Artefact.GEOJSON, _carried_by_geojson),
         (Artefact.SCORE_AREAS, _carried_by_geojson),
         (Artefact.REGION, _carried_by_geojson),
-        (Artefact.SCORE, lambda path: orjson.loads(path.read_bytes())["scoring"]),
+        (Artefact.SCORE, lambda path: ScoreRecord.read(path).scoring.to_dict()),
     ):
         path = run_dir.path(artefact)
         if not path.exists():
@@ -164,28 +164,27 @@ def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
 def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Iterator[str]:
     if run_dir.path(Artefact.REGION).exists() and run_dir.path(Artefact.TISSUE).exists():
         yield f"{Artefact.REGION}: there beside {Artefact.TISSUE}; the region is one of them"
-    hashes = {str(region.to_dict()["hash"]), str(summary.region["hash"]), str(summary.scoring["region_hash"])}
-    score = run_dir.read_json(Artefact.SCORE)
-    if score is not None:
-        hashes.add(str(score["region"]["hash"]))
+    hashes = {str(region.to_dict()["hash"]), summary.region.hash, summary.scoring.region_hash}
+    if run_dir.path(Artefact.SCORE).exists():
+        hashes.add(ScoreRecord.read(run_dir.root).region.hash)
     if len(hashes) > 1:
         yield f"regions differ: {', '.join(sorted(hashes))}"
 
 
-def _check_nuclei(run_dir: RunDir, told: tuple[RunSummary, float], scoring: Scoring, region: Region) -> Iterator[str]:
+def _check_nuclei(run_dir: RunDir, told: tuple[RunSummary, float], region: Region) -> Iterator[str]:
     """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
     summary, mpp = told
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         table = cells.table([one.value for one in Column if one != Column.GEOMETRY])
     found = _Nuclei.of(table)
-    expected = _expected(own_results(run_dir).path(Artefact.CELLS), region, scoring.dab_cut_od)
+    expected = _expected(own_results(run_dir).path(Artefact.CELLS), region, summary.scoring.dab_cut_od)
     yield from _differences(f"{Artefact.CELLS}", found, expected, "the run's nuclei, region and cut")
     path = run_dir.path(Artefact.GEOJSON)
     yield from (f"{Artefact.GEOJSON}: {problem}" for problem in check_geojson(path)[:_MOST_TOLD])
     yield from _differences(f"{Artefact.GEOJSON}", _read_features(path), found, str(Artefact.CELLS))
     totals = Totals()
     totals.add(table)
-    values = count_values(totals, (region, summary.region["annotations"], summary.coverage), mpp)
+    values = count_values(totals, (region, [], summary.coverage), mpp)
     for name in ("n_nuclei", "n_positive", "n_negative", "region_area_mm2", "mean_area_um2", "nuclei_per_mm2"):
         if not _is_close(values[name], getattr(summary, name)):
             yield f"{Artefact.SUMMARY}: {name} is {getattr(summary, name)}; from the nuclei it is {values[name]}"
@@ -193,17 +192,17 @@ def _check_nuclei(run_dir: RunDir, told: tuple[RunSummary, float], scoring: Scor
 
 
 def _check_score(run_dir: RunDir, summary: RunSummary, totals: Totals) -> Iterator[str]:
-    score = run_dir.read_json(Artefact.SCORE)
-    if score is None:
+    if not run_dir.path(Artefact.SCORE).exists():
         return
-    if score["index"] != summary.labelling_index:
+    score = ScoreRecord.read(run_dir.root)
+    if score.index != summary.labelling_index:
         yield f"{Artefact.SCORE}: another index than {Artefact.SUMMARY}"
-    index = score["index"]
-    if index is not None and (index["n_positive"], index["n_scored"]) != (totals.n_positive, totals.n_nuclei):
+    index = score.index
+    if index is not None and (index.n_positive, index.n_scored) != (totals.n_positive, totals.n_nuclei):
         counted = f"{totals.n_positive} of {totals.n_nuclei}"
-        yield f"{Artefact.SCORE}: {index['n_positive']} of {index['n_scored']} are positive where {counted} lie"
-    if score["cut"]["dab_od"] != summary.scoring["dab_cut_od"]:
-        yield f"{Artefact.SCORE}: a cut of {score['cut']['dab_od']} where it is {summary.scoring['dab_cut_od']}"
+        yield f"{Artefact.SCORE}: {index.n_positive} of {index.n_scored} are positive where {counted} lie"
+    if score.cut.dab_od != summary.scoring.dab_cut_od:
+        yield f"{Artefact.SCORE}: a cut of {score.cut.dab_od} where it is {summary.scoring.dab_cut_od}"
     fields = orjson.loads(run_dir.path(Artefact.SCORE_AREAS).read_bytes())["features"]
     fields = [one["properties"] for one in fields if one["properties"]["classification"]["name"] == "Field"]
     n = sum(int(one["measurements"]["Nuclei"]) for one in fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -178,13 +178,11 @@ def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
     values = own.read_json(Artefact.SUMMARY)
     if values is None or values.get("request_key") != request:
         return None
-    if not is_whole(run_dir, values):
-        return None
     try:
         summary = RunSummary.from_dict(values, run_dir.root)
-    except (KeyError, TypeError):
+    except UsageError:
         return None
-    return summary if summary.is_finished else None
+    return summary if summary.is_finished and is_whole(run_dir, summary.file_bytes) else None
 
 
 def _shown(run_dir: RunDir, finished: RunSummary) -> RunSummary:
@@ -195,10 +193,10 @@ def _shown(run_dir: RunDir, finished: RunSummary) -> RunSummary:
         return finished
     before = (run_dir.read_json(Artefact.SUMMARY) or {}).get("scoring") or {}
     show_own(run_dir)
-    if before.get("key") in (None, finished.scoring["key"]):
+    if before.get("key") in (None, finished.scoring.key):
         return finished
     place = run_dir.path(Artefact.SCORES) / str(before["key"])
-    return replace(finished, restored=f"{Scoring(**before).text}; it is kept in {place}")
+    return finished.replaced(restored=f"{Scoring(**before).text}; it is kept in {place}")
 
 
 def _make_folder(run_dir: RunDir, start_anew: bool) -> None:

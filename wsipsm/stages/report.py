@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wsipsm.config import RunOptions
 from wsipsm.geometry import Box
 from wsipsm.ki67.drift import StainStatistics
+from wsipsm.ki67.index import LabellingIndex
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import Region
 from wsipsm.results.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
@@ -30,7 +31,7 @@ from wsipsm.results.run_record import (
     region_facts,
 )
 from wsipsm.results.scoring import Scoring
-from wsipsm.results.summary import RESEARCH_USE, RESULTS, RunSummary
+from wsipsm.results.summary import RESEARCH_USE, RESULTS, RunSummary, ScoreFacts
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.stages.block import SlideJob
@@ -91,15 +92,13 @@ def count_values(totals: Totals, facts: tuple[Region, list[dict[str, Any]], floa
     }
 
 
-def index_values(scored: Scored | None, model: str) -> tuple[dict[str, Any] | None, str | None, dict[str, Any] | None]:
+def index_values(scored: Scored | None, model: str) -> tuple[LabellingIndex | None, str | None, ScoreFacts | None]:
     """Index of a summary, why there is none, and the other scores; ``scored`` is None with a model for H&E."""
     if scored is None:
         return None, f"no index: the model {model} is for H&E, on which no marker is stained.", None
     if scored.withheld is not None:
         return None, scored.withheld, None
-    told = scored.score.to_dict()
-    index = told.pop("index")
-    return index, None, {name: value for name, value in told.items() if name != "threshold_curve"}
+    return scored.score.index, None, ScoreFacts.model_validate(scored.score.to_dict())
 
 
 @dataclass(frozen=True)
@@ -160,18 +159,18 @@ def summarise(
         stain=str(profile.stain),
         stain_reason=plan.decision.reason,
         **count_values(result.totals, facts, plan.job.grid.slide_mpp),
-        scoring=result.scoring.to_dict(),
+        scoring=result.scoring,
         labelling_index=index,
         labelling_index_note=note,
         scores=scores,
-        stain_statistics=result.stains.to_dict(),
+        stain_statistics=StainStatistics(**result.stains.to_dict()),
         n_blocks=len(plan.blocks),
         n_failed_blocks=len(segmented.failures),
         n_tiles=plan.n_tiles,
         failed_boxes_px0=[[box.x, box.y, box.width, box.height] for box in result.lost_px0],
         n_too_large=sum(report.n_too_large for report in segmented.reports.values()),
         tissue_fraction=round(plan.tissue.fraction, 6),
-        checks=[finding.model_dump(mode="json") for finding in result.findings],
+        checks=list(result.findings),
         flags=flags_of(result.findings),
         notes=[*plan.notes, *notes],
         seconds=seconds,

@@ -92,9 +92,8 @@ def score_result(
         slide = (stored.info, stored.frame)
         shown = stored.marker if marker is None else _known_marker(marker)
         scoring = Scoring.of("score", slide, stored.weights_sha256, region, (cut_od, cut_from), shown)
-        if (roi, dab_cut_od, qupath_frame, marker) == (None, None, None, None) or scoring.key == stored.summary.scoring[
-            "key"
-        ]:
+        is_plain = (roi, dab_cut_od, qupath_frame, marker) == (None, None, None, None)
+        if is_plain or scoring.key == stored.summary.scoring.key:
             return _show_own_again(stored)
         return _score_anew(stored, region, scoring)
 
@@ -113,7 +112,7 @@ def holds_result(folder: Path) -> bool:
 
 def _show_own_again(stored: StoredRun) -> Scored:
     own = own_results(stored.run_dir)
-    scoring = Scoring(**stored.summary.scoring)
+    scoring = stored.summary.scoring
     facts = RegionFacts(stored.summary.coverage, _notes_of(stored.region), stored.annotations)
     with staged(stored.run_dir) as aside:
         link_file(own.path(Artefact.CELLS), aside.path(Artefact.CELLS))
@@ -136,7 +135,7 @@ def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
         write_region(aside, stored.info, stored.frame, region, scoring)
         scored = write_score(aside, stored.info, stored.frame, region, facts, scoring, stored.findings)
         summary = _summarise(stored, aside, region, totals, scored, time.perf_counter() - started)
-        aside.write_json(Artefact.SUMMARY, summary.to_dict())
+        summary.write(aside)
         publish(stored.run_dir, aside, scoring.key)
     return replace(scored, folder=stored.run_dir.root)
 
@@ -216,23 +215,21 @@ def _summarise(
     index, note, scores = index_values(scored, stored.model)
     facts = (region, scored.annotations, scored.coverage)
     lost = [box for box in stored.lost_px0 if region.touches(box)]
-    return replace(
-        own,
+    stains = read_stains(aside, scored.scoring.dab_cut_od, None).to_dict()
+    return own.replaced(
         **count_values(totals, facts, stored.info.mpp or 1.0),
         labelling_index=index,
         labelling_index_note=note,
         scores=scores,
-        stain_statistics={
-            **read_stains(aside, scored.scoring.dab_cut_od, None).to_dict(),
-            "background_level": own.stain_statistics["background_level"],
-        },
-        scoring=scored.scoring.to_dict(),
-        checks=[finding.model_dump(mode="json") for finding in stored.findings],
+        stain_statistics={**stains, "background_level": own.stain_statistics.background_level},
+        scoring=scored.scoring,
+        checks=list(stored.findings),
         flags=flags_of(stored.findings),
         n_failed_blocks=own.n_failed_blocks if lost else 0,
         failed_boxes_px0=[[box.x, box.y, box.width, box.height] for box in lost],
         notes=[*(text for text in own.notes if text not in _notes_of(stored.region)), *scored.notes],
         seconds={**own.seconds, "score": round(seconds, 3)},
+        file_bytes={},
         was_done=False,
     )
 

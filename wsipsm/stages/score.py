@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import orjson
 import shapely
 from numpy.typing import NDArray
 
@@ -23,11 +22,11 @@ from wsipsm.markers.registry import marker_of
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import PLAIN_CLASS, PolygonRegion, Region, annotation_rows
 from wsipsm.results.provenance import package_version, slide_facts
+from wsipsm.results.score_record import ScoreRecord
 from wsipsm.results.scoring import Scoring
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.text import clean_json
 from wsipsm.tissue import TissueMask
 
 _OF_THE_INDEX = (
@@ -161,10 +160,7 @@ def write_score(
         facts.annotations,
         facts.coverage,
     )
-    told = {**origin, "version": package_version(), **scored.to_dict()}
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    with write_aside(run_dir.path(Artefact.SCORE)) as temporary:
-        temporary.write_bytes(orjson.dumps(clean_json(told), option=options))
+    ScoreRecord.model_validate({**origin, "version": package_version(), **scored.to_dict()}).write(run_dir)
     about = {**slide_facts(info, frame), "scoring": scoring.to_dict()}
     areas = _annotations(score, frame, mpp, scoring.marker) if scored.withheld is None else []
     with write_aside(run_dir.path(Artefact.SCORE_AREAS)) as temporary:

@@ -1,0 +1,111 @@
+"""score.json: every figure of a scoring."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from wsipsm.keys import Artefact
+from wsipsm.ki67.fields import FieldMean
+from wsipsm.ki67.hotspot import HotSpotSearch
+from wsipsm.ki67.index import LabellingIndex
+from wsipsm.ki67.score import Figure
+from wsipsm.ki67.spatial import SpatialInterval
+from wsipsm.region import Use
+from wsipsm.results.record import Facts, Number, Record
+from wsipsm.results.run_record import FrameFacts, RegionRecord
+from wsipsm.results.scoring import Scoring
+
+
+class AnnotationFacts(Facts):
+    """What a drawn annotation was taken for; see `region.annotation_rows`."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    annotation: str
+    """Its name, or how many there are."""
+    classification: str = Field(alias="class")
+    use: Use
+    area_mm2: Number
+    n_nuclei: int | None
+    """None where a part of it was never searched."""
+
+
+class BandFacts(Facts):
+    """Where an index lies among limits; see `markers.bands.BandCall`."""
+
+    name: str
+    band: str
+    meaning: str
+    limits: tuple[Number, ...]
+    straddled: tuple[Number, ...]
+    """Limits inside the interval."""
+    reference: str
+    certain: bool
+    """Whether the whole interval lies in the band."""
+
+
+class CutFacts(Facts):
+    """The DAB cut of a scoring."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    dab_od: Number
+    """Optical density from which a nucleus is positive."""
+    cut_from: str = Field(alias="from")
+    share_near: Number | None = Field(alias="share_within_0.05_od")
+    """Share of nuclei within 0.05 OD of the cut; None without nuclei."""
+
+
+class CurveFacts(Facts):
+    """The index at each of some cuts; empty without nuclei."""
+
+    dab_od: tuple[Number, ...]
+    index: tuple[Number, ...]
+
+
+class FiguresIfAny(Facts):
+    """A part of a file in which figures stand only where the marker has some."""
+
+    @model_serializer(mode="wrap")
+    def _without_no_figures(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        return {name: value for name, value in values.items() if name != "figures" or value != []}
+
+
+class ScoreRecord(FiguresIfAny, Record):
+    """Scores of a marker in a region; ``score.json`` holds it.
+
+    Where the index is withheld, so is all that gives it away.
+    """
+
+    artefact: ClassVar[Artefact] = Artefact.SCORE
+
+    slide: str
+    """Name of its file."""
+    fingerprint: str
+    frame: FrameFacts
+    region: RegionRecord
+    version: str
+    scoring: Scoring
+    """Which nuclei count and from which cut."""
+    index_withheld: str | None
+    """Why no index may be given."""
+    notes: tuple[str, ...]
+    """On the region."""
+    annotations: tuple[AnnotationFacts, ...]
+    index: LabellingIndex | None
+    """The headline; None where it is withheld."""
+    interval: SpatialInterval | None
+    """Of the same index, with neighbours allowed to be alike; None without nuclei too."""
+    unweighted_mean: FieldMean | None
+    area_weighted_mean: FieldMean | None
+    hot_spot: HotSpotSearch | None
+    bands: tuple[BandFacts, ...] | None
+    cut: CutFacts
+    threshold_curve: CurveFacts | None
+    figures: tuple[Figure, ...] | None = ()
+    """Beside the share of positive nuclei, for markers that have such; None where they are withheld."""
+    flags: tuple[str, ...]
+    """What the checks of the picture say, and what limits the figures."""
