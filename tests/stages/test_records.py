@@ -16,13 +16,12 @@ from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact, Stain
 from wsipsm.results.record import Record
 from wsipsm.results.run_record import PolygonFacts, RunRecord, TissueFacts, slide_of_run
-from wsipsm.results.score_record import ScoreRecord
+from wsipsm.results.schemas import RECORDS, schema_files
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")
-RECORDS: tuple[type[Record], ...] = (RunRecord, ScoreRecord, RunSummary)
 
 
 @pytest.fixture
@@ -66,6 +65,18 @@ def test_every_value_of_a_file_has_a_type(summary: RunSummary, kind: type[Record
         wrong = {**values, name: object}
         with pytest.raises(UsageError, match=rf"{path.name}: {name}"):
             kind.parse(wrong, path)
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_the_schemas_of_the_docs_are_those_of_the_files(summary: RunSummary, kind: type[Record]) -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+    made = schema_files()
+    name = f"{Path(kind.artefact.value).stem}.schema.json"
+    assert (docs / name).read_bytes() == made[name], "run scripts/schemas"
+    assert {path.name for path in docs.iterdir()} == set(made)
+    schema, values = json.loads(made[name]), values_of(summary, kind.artefact)
+    assert set(schema["required"]) <= set(values) <= set(schema["properties"])
+    assert set(schema["properties"]) - set(values) <= {"restored", "figures"}
 
 
 def test_a_run_as_it_was(summary: RunSummary) -> None:
