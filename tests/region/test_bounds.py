@@ -271,3 +271,14 @@ def test_the_hash_is_of_outline_and_ground(tmp_path: Path) -> None:
     assert facts["bounds_px0"] == [100, 100, 700, 600]
     assert (facts["area_px0"], facts["notes"]) == (LEFT_AREA, [])
     assert np.isfinite(int(facts["hash"], 16))
+
+
+@pytest.mark.parametrize("n_alike", [1, 2, 3])
+def test_a_row_of_several_annotations_has_the_area_of_all(n_alike: int, tmp_path: Path) -> None:
+    """Beyond 50 annotations a row is a class; here one of it, two, or three."""
+    others = [classed((20 * k, 100, 5, 5), "Tumor: other") for k in range(51)]
+    alike = [classed((20 * k, 0, 10, 10), "Tumor: alike") for k in range(n_alike)]
+    parts = read_roi(write(tmp_path / "a.geojson", *others, *alike), INFO).parts
+    told = {part.classification: (part.annotation, part.area_px0()) for part in parts}
+    name = "" if n_alike == 1 else f"{n_alike} annotations"
+    assert told == {"Tumor: other": ("51 annotations", 51 * 25), "Tumor: alike": (name, n_alike * 100)}

@@ -222,3 +222,17 @@ def test_brown_begins_above_qupaths_cut(level: float, is_fitted: bool) -> None:
     notes: list[str] = []
     cut = _fit_dab_cut(np.full(1400, 0.5, np.float32), dab, notes)
     assert (cut != 0.2, notes == []) == (is_fitted, is_fitted)
+
+
+def test_hematoxylin_is_the_end_that_is_red_against_blue_however_blue_it_is() -> None:
+    """Here with more of red and blue together than DAB has."""
+    hematoxylin = unit(np.array([0.75, 0.5, 0.43]))
+    random = np.random.default_rng(2)
+    is_brown_one = random.random(6000) < 0.4
+    amounts = np.stack([np.where(is_brown_one, 0.1, 0.5), np.where(is_brown_one, 0.7, 0.0)], 1)
+    amounts *= random.normal(1, 0.1, (6000, 1))
+    grey = 241 * 10 ** -(amounts @ np.array([hematoxylin, REFERENCE_DAB])) - 1 + random.normal(0, 1.5, (6000, 3))
+    pixels = np.concatenate([np.full((6000, 3), 240.0), grey]).clip(0, 255).round().astype(np.uint8)
+    profile = fit_stain_profile(pixels, Stain.IHC, 0)
+    assert angle_deg(np.array(profile.hematoxylin), hematoxylin) < 6
+    assert angle_deg(np.array(profile.counterstain), np.array(REFERENCE_DAB)) < 8
