@@ -196,3 +196,8 @@ def test_a_shard_under_the_name_of_another_is_not_taken(tmp_path: Path, other: d
     write_shard(path, shard(), replace(FACTS, place=replace(PLACE, **other)))
     assert check_shard(path, PLACE) is None
     assert check_shard(path, replace(PLACE, **other)) is not None
+
+
+def test_of_a_shard_only_what_a_stain_or_network_may_lack_can_be_missing() -> None:
+    nullable = [field.name for field in shard_schema() if field.nullable]
+    assert nullable == [Column.POSITIVE_PROBABILITY.value, Column.DAB_OD.value]
