@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from wsipsm.keys import Artefact
 from wsipsm.ki67.fields import FieldMean
@@ -20,8 +20,6 @@ from wsipsm.results.scoring import Scoring
 
 class AnnotationFacts(Facts):
     """What a drawn annotation was taken for; see `region.annotation_rows`."""
-
-    model_config = ConfigDict(validate_by_name=True)
 
     annotation: str
     """Its name, or how many there are."""
@@ -48,8 +46,6 @@ class BandFacts(Facts):
 
 class CutFacts(Facts):
     """The DAB cut of a scoring."""
-
-    model_config = ConfigDict(validate_by_name=True)
 
     dab_od: Number
     """Optical density from which a nucleus is positive."""
