@@ -25,8 +25,6 @@ DEVELOPMENT = {"dev", "pretrained"}
 """Extras of tests and of pipelines/, which are no part of the package."""
 LOADED_BY_OTHERS = {"openslide-bin": "openslide-python"}
 """Hard requirements that the package need not import: the library without which openslide-python cannot be loaded."""
-AWAITED = {"geopandas"}
-"""Imported by ``wsipsm.read_cells``, which another change brings: take it out of here then."""
 LOADERS = {"import_module", "find_spec", "import_torchvision"}
 LOOKED_AT_BY_DOCTOR = {"openslide-python", "openslide-bin", "torch", "torchvision", "openvino"}
 """With a check of their own."""
@@ -76,7 +74,7 @@ def imported_by_package() -> set[str]:
 def test_every_hard_requirement_is_imported() -> None:
     owners = packages_distributions()
     imported = {spelled(name) for module in imported_by_package() for name in owners.get(module, [])}
-    unused = names_of(PROJECT["dependencies"]) - imported - set(LOADED_BY_OTHERS) - AWAITED
+    unused = names_of(PROJECT["dependencies"]) - imported - set(LOADED_BY_OTHERS)
     assert unused == set(), "required and imported nowhere in wsipsm"
     assert set(LOADED_BY_OTHERS.values()) <= imported
 
