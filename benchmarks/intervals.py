@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.special import ndtr, ndtri
 
-from wsipsm.ki67.fields import lay_fields, unweighted_mean
-from wsipsm.ki67.hotspot import find_hot_spot
-from wsipsm.ki67.index import wilson_interval
-from wsipsm.ki67.spatial import block_bootstrap_interval
+from wsipsm.scoring.fields import lay_fields, unweighted_mean
+from wsipsm.scoring.hotspot import find_hot_spot
+from wsipsm.scoring.index import wilson_interval
+from wsipsm.scoring.spatial import block_bootstrap_interval
 
 CELL_UM = 25.0
 DENSITY_MM2 = 3000.0

@@ -2,7 +2,7 @@
 
     scripts/mutate [ROOM ...] [--sample N] [--seed S] [--only TEXT] [--list]
 
-Rooms are instances, ki67, markers, region, geometry, stain, rules (of QuPath's GeoJSON) and identity (which slide,
+Rooms are instances, scoring, markers, region, geometry, stain, rules (of QuPath's GeoJSON) and identity (which slide,
 which code, which folder); all by default. A run first notes which functions each test enters, then draws N faults at
 random, the same for the same seed and code, and runs against each the tests that enter its function, the quickest
 first, until one fails. Tests that would take long are left out, which can only make more faults survive. The fault is
@@ -55,7 +55,7 @@ class Room:
 
 ROOMS = {
     "instances": Room(("wsipsm/instances",), ("tests/instances",)),
-    "ki67": Room(("wsipsm/ki67",), ("tests/ki67",)),
+    "scoring": Room(("wsipsm/scoring",), ("tests/scoring",)),
     "markers": Room(("wsipsm/markers",), ("tests/markers",)),
     "region": Room(("wsipsm/region",), ("tests/region", "tests/frame")),
     "geometry": Room(("wsipsm/geometry.py",), ("tests/geometry", "tests/tiling")),

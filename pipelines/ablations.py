@@ -25,11 +25,11 @@ from sklearn.metrics import roc_auc_score
 
 from wsipsm.benchmark.images import LabelledImage
 from wsipsm.benchmark.machine import describe_machine
-from wsipsm.benchmark.monuseg import monuseg_images
+from wsipsm.benchmark.sets.monuseg import monuseg_images
 from wsipsm.config import ActivationSection, ClusterSection, PaperOptions, PretextSection, SegmentationSection
 from wsipsm.metrics.segmentation import aji, dice, measure_overlap
 from wsipsm.paper.engine import PaperMaps, fit_maps, train_maps, train_paper
-from wsipsm.psm.agreement import divide_touching
+from wsipsm.psm.recurrence import divide_touching
 
 PRETEXTS = ("similarity", "contrast", "rotation", "simsiam", "none")
 LITE0 = "tf_efficientnet_lite0"

@@ -24,8 +24,8 @@ from torch import Tensor
 from wsipsm.benchmark.classical import segment_he
 from wsipsm.benchmark.images import LabelledImage
 from wsipsm.benchmark.machine import describe_machine
-from wsipsm.benchmark.monuseg import MPP, monuseg_images
 from wsipsm.benchmark.scoring import score_labels
+from wsipsm.benchmark.sets.monuseg import MPP, monuseg_images
 from wsipsm.benchmark.table import csv_text
 from wsipsm.instances.decode import decode_instances
 from wsipsm.keys import Stain

@@ -24,12 +24,12 @@ from wsipsm.keys import Stain
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.weights import build_network
 from wsipsm.psm.activation import activation_weights, central_patch, orient_maps, self_activation_map
-from wsipsm.psm.agreement import find_agreement
 from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities
 from wsipsm.psm.pseudo_label import IGNORED, PseudoLabel, make_pseudo_label
+from wsipsm.psm.recurrence import find_agreement
 from wsipsm.stain import fit_stain_profile, optical_density
 from wsipsm.training.paste import Canvas, Cutout, PasteOptions, cut_out, paste_nuclei, to_density, to_rgb
-from wsipsm.training.pretext import PretextOptions, train_pretext
+from wsipsm.training.pretext_training import PretextOptions, train_pretext
 from wsipsm.training.rounds import score_at_scale
 
 SIDE_PX = 1024

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from wsipsm.export.geojson_check import check_geojson
     from wsipsm.geometry import Box, Size
     from wsipsm.keys import Artefact, Column, NucleusClass, Stain
-    from wsipsm.ki67.index import labelling_index
     from wsipsm.models.card import ModelCard
     from wsipsm.models.predict import open_predictor
     from wsipsm.models.registry import list_models, resolve_model
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from wsipsm.results.read import read_cells, read_score, read_summary
     from wsipsm.results.score_record import ScoreRecord
     from wsipsm.results.summary import RunSummary
+    from wsipsm.scoring.index import labelling_index
     from wsipsm.slide.array import ArraySlide
     from wsipsm.slide.base import Slide, SlideInfo
     from wsipsm.slide.open import open_slide
@@ -70,7 +70,7 @@ _HOMES = MappingProxyType(
         "wsipsm.export.geojson_check": ("check_geojson",),
         "wsipsm.geometry": ("Box", "Size"),
         "wsipsm.keys": ("Artefact", "Column", "NucleusClass", "Stain"),
-        "wsipsm.ki67.index": ("labelling_index",),
+        "wsipsm.scoring.index": ("labelling_index",),
         "wsipsm.models.card": ("ModelCard",),
         "wsipsm.models.predict": ("open_predictor",),
         "wsipsm.models.registry": ("list_models", "resolve_model"),

@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from wsipsm.engine.budget import available_bytes
-from wsipsm.engine.task import granted_cpus
 from wsipsm.errors import WsipsmError
+from wsipsm.executors.budget import available_bytes
+from wsipsm.executors.task import granted_cpus
 from wsipsm.machine import ground_problems, process_problem
 from wsipsm.slide.formats import INSTALL_TIATOOLBOX
 

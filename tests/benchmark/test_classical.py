@@ -17,8 +17,8 @@ from wsipsm.benchmark.classical import (
     segment_he,
     split_by_dab,
 )
-from wsipsm.benchmark.monuseg import monuseg_images
 from wsipsm.benchmark.scoring import centroids, score_labels
+from wsipsm.benchmark.sets.monuseg import monuseg_images
 from wsipsm.metrics.detection import match_points
 from wsipsm.metrics.segmentation import aji, measure_overlap
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsipsm.benchmark.monuseg import monuseg_images, paper_view
+from wsipsm.benchmark.sets.monuseg import monuseg_images, paper_view
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Size
 from wsipsm.metrics import labels as labels_module

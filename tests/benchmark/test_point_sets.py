@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsipsm.benchmark.bcdata import bcdata_images, read_coordinates
-from wsipsm.benchmark.dcis import dcis_images
-from wsipsm.benchmark.shidc import shidc_images
+from wsipsm.benchmark.sets.bcdata import bcdata_images, read_coordinates
+from wsipsm.benchmark.sets.dcis import dcis_images
+from wsipsm.benchmark.sets.shidc import shidc_images
 from wsipsm.errors import UsageError
 
 

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wsipsm.cli.report import lines_about_index, lines_about_run
-from wsipsm.ki67.drift import StainStatistics
-from wsipsm.ki67.index import labelling_index
-from wsipsm.ki67.score import MarkerScore, score_nuclei
+from wsipsm.cli.summary_text import lines_about_index, lines_about_run
 from wsipsm.quality.finding import Finding, Verdict
-from wsipsm.results.scoring import Scoring
+from wsipsm.results.shown_scoring import Scoring
 from wsipsm.results.summary import RunSummary, ScoredTissue
-from wsipsm.stages.report import overview_caption
+from wsipsm.scoring.drift import StainStatistics
+from wsipsm.scoring.index import labelling_index
+from wsipsm.scoring.score import MarkerScore, score_nuclei
+from wsipsm.stages.summarise import overview_caption
 from wsipsm.stages.write import Totals
 
 TISSUE = {

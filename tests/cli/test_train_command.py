@@ -14,7 +14,7 @@ import wsipsm.training.pseudo_labels
 from wsipsm.cli.main import app
 from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
-from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.pretext_training import PretextOptions
 
 TINY = "batch = 2\ncrop_px = 64\nrounds = []\nconsistency = []\nhold_back_every = 2\n\n[first]\nsteps = 1\n"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wsipsm.export.markup import add, page_bytes, plain
 from wsipsm.export.page_charts import Axis, draw_control_chart, draw_histogram
-from wsipsm.ki67.drift import control_chart
+from wsipsm.scoring.drift import control_chart
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -14,9 +14,9 @@ from scipy.spatial.distance import cdist
 
 from wsipsm.demo.draw import draw_array
 from wsipsm.keys import NucleusClass, Stain
-from wsipsm.psm.agreement import Agreement, find_agreement
 from wsipsm.psm.cluster import cluster, marker_densities
 from wsipsm.psm.pseudo_label import IGNORED, make_pseudo_label, normalised_distance, voronoi_edges
+from wsipsm.psm.recurrence import Agreement, find_agreement
 from wsipsm.stain import fit_stain_profile
 
 

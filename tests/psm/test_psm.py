@@ -10,11 +10,11 @@ from sklearn.cluster import KMeans
 from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
 from wsipsm.psm.activation import activation_weights, orient_maps, self_activation_map
-from wsipsm.psm.agreement import divide_touching, find_agreement
 from wsipsm.psm.cluster import cluster, fuse, hematoxylin_densities, marker_densities
 from wsipsm.psm.pseudo_label import IGNORED, make_pseudo_label, normalised_distance, voronoi_edges
+from wsipsm.psm.recurrence import divide_touching, find_agreement
 from wsipsm.stain import fit_stain_profile
-from wsipsm.training.pretext import PretextOptions, train_pretext
+from wsipsm.training.pretext_training import PretextOptions, train_pretext
 
 QUICK = PretextOptions(steps=3, batch=2, crop_px=64)
 

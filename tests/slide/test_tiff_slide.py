@@ -15,7 +15,7 @@ from wsipsm.errors import SlideError, SlideOpenError, SlideReadError, Unsupporte
 from wsipsm.geometry import Box
 from wsipsm.slide.jpeg_header import read_jpeg2000_header, read_jpeg_header
 from wsipsm.slide.open import open_slide
-from wsipsm.slide.tiff import CACHE_BYTES, TiffSlide, find_impossible_size
+from wsipsm.slide.readers.tiff import CACHE_BYTES, TiffSlide, find_impossible_size
 
 
 def noise(height: int = 300, width: int = 260, samples: int = 3) -> np.ndarray:

@@ -17,7 +17,7 @@ from wsipsm.remote.cache import SlideCache
 
 SITE = """
 import ctypes, time
-import wsipsm.slide.image as image
+import wsipsm.slide.readers.image as image
 
 class Hostile(image.ImageSlide):
     def __init__(self, path, mpp=None):

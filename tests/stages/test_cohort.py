@@ -25,10 +25,10 @@ from wsipsm.cohort.flow import SlideFlow
 from wsipsm.cohort.journal import read_journal
 from wsipsm.cohort.run import CohortOptions, run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.serial import SerialExecutor
-from wsipsm.engine.task import ExecutorLostError, Outcome
 from wsipsm.errors import OutputError, SlideOpenError, TooManyFailuresError, UsageError
 from wsipsm.events import BlockDone, CohortPlanned, Event, SlideDone, SlideFailed, ignore_events
+from wsipsm.executors.serial import SerialExecutor
+from wsipsm.executors.task import ExecutorLostError, Outcome
 from wsipsm.folderlock import LOCK_NAME
 from wsipsm.keys import Artefact
 

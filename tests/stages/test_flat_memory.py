@@ -15,11 +15,11 @@ from stand_in import MPP, draw_slide
 
 import wsipsm.cohort.flow
 import wsipsm.cohort.run
-import wsipsm.engine.dask
+import wsipsm.executors.dask
 from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
-from wsipsm.engine.dask import DaskExecutor
 from wsipsm.events import BlockReport, ignore_events
+from wsipsm.executors.dask import DaskExecutor
 from wsipsm.stages.block import segment_block
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import PreparedSlide, prepare_slide
@@ -90,7 +90,7 @@ def n_held(dask_scheduler: Any) -> int:
 
 
 def test_scheduler_and_client_forget_tasks_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wsipsm.engine.dask, "_TIDY_EVERY", 20)
+    monkeypatch.setattr(wsipsm.executors.dask, "_TIDY_EVERY", 20)
     with DaskExecutor(n_workers=1) as executor:
         assert sum(outcome.result or 0 for outcome in executor.run(double, range(1, 96))) == 95 * 96
         assert executor._client.run_on_scheduler(n_remembered) <= 20

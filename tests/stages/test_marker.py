@@ -15,9 +15,9 @@ from stand_in import MPP, draw_nuclei
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
-from wsipsm.cli.report import lines_about_run
 from wsipsm.cli.score import lines_about_score
-from wsipsm.cohort.report import StudyReport
+from wsipsm.cli.summary_text import lines_about_run
+from wsipsm.cohort.page import StudyReport
 from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError

@@ -19,7 +19,7 @@ from PIL import Image
 from stand_in import draw_nuclei
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.budget import Budget, project_budget
+from wsipsm.executors.budget import Budget, project_budget
 from wsipsm.stages.prepare import PreparedSlide, prepare_slide
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")

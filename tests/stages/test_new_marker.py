@@ -13,16 +13,16 @@ from stand_in import MPP, draw_nuclei
 
 from wsipsm.agree.compare import AgreementOptions, compare_tables
 from wsipsm.agree.reader_table import Unit
-from wsipsm.cli.report import lines_about_run
 from wsipsm.cli.score import lines_about_score
-from wsipsm.cohort.report import StudyReport
+from wsipsm.cli.summary_text import lines_about_run
+from wsipsm.cohort.page import StudyReport
 from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact
-from wsipsm.stages.report import overview_caption
 from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
+from wsipsm.stages.summarise import overview_caption
 from wsipsm.stages.write import Totals
 
 

@@ -15,7 +15,7 @@ from wsipsm.errors import OutputError, UsageError
 from wsipsm.keys import Stain
 from wsipsm.paper.engine import PaperEngine, fit_maps, train_maps, train_paper
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
-from wsipsm.training.pretext import PretextLog
+from wsipsm.training.pretext_training import PretextLog
 
 SHORT = {"steps": 1, "batch": 2, "crop_px": 64}
 TINY = {"pretext": {**SHORT, "network": "torchvision:resnet18"}, "detection": SHORT, "segmentation": SHORT}

@@ -19,9 +19,9 @@ from PIL import Image
 from stand_in import HERE, MPP, draw_slide
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.serial import SerialExecutor
 from wsipsm.errors import MissingMppError, OutputError, RoiError, SlideOpenError, UsageError
 from wsipsm.events import BlockDone, Event, RunPlanned, SlideDone, StageStarted, ignore_events
+from wsipsm.executors.serial import SerialExecutor
 from wsipsm.export.geojson_check import check_geojson
 from wsipsm.instances.table import nuclei_schema
 from wsipsm.keys import Artefact, Column

@@ -19,7 +19,7 @@ from stand_in import MPP, draw_slide
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
-from wsipsm.cli.report import lines_about_run
+from wsipsm.cli.summary_text import lines_about_run
 from wsipsm.config import RunOptions
 from wsipsm.errors import RoiError, UsageError
 from wsipsm.events import ignore_events

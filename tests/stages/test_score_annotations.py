@@ -20,7 +20,7 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import RoiError
 from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact, Column
-from wsipsm.results.scoring import OWN
+from wsipsm.results.shown_scoring import OWN
 from wsipsm.results.stored_run import read_region
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir

@@ -11,7 +11,7 @@ import torch
 import wsipsm.training.pseudo_labels
 import wsipsm.training.student
 from wsipsm.training.fit import FitOptions
-from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.pretext_training import PretextOptions
 from wsipsm.training.train import train_model
 
 STEPS = 8

@@ -11,7 +11,7 @@ import torch
 from wsipsm.demo.draw import draw_array
 from wsipsm.paper.pixel import PixelLesson, PixelOptions, train_pixels
 from wsipsm.training.losses import detection_loss
-from wsipsm.training.pretext import PretextOptions, train_pretext
+from wsipsm.training.pretext_training import PretextOptions, train_pretext
 
 
 def main() -> None:

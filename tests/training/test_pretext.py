@@ -6,7 +6,7 @@ import numpy as np
 
 from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
-from wsipsm.training.pretext import PretextOptions, train_pretext
+from wsipsm.training.pretext_training import PretextOptions, train_pretext
 
 
 def test_loss_falls_on_tissue() -> None:

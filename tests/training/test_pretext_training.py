@@ -16,7 +16,7 @@ from wsipsm.errors import ModelError
 from wsipsm.keys import Stain
 from wsipsm.psm.backbone import ActivationNetwork
 from wsipsm.psm.pretext import Pretext
-from wsipsm.training.pretext import PretextOptions, train_pretext
+from wsipsm.training.pretext_training import PretextOptions, train_pretext
 
 QUICK = PretextOptions(steps=2, batch=3, crop_px=48, embedding_size=8)
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -12,7 +12,7 @@ from wsipsm.demo.draw import draw_array
 from wsipsm.keys import Stain
 from wsipsm.psm.pseudo_label import IGNORED
 from wsipsm.stain import fit_stain_profile
-from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.pretext_training import PretextOptions
 from wsipsm.training.pseudo_labels import StainedImage, make_pseudo_labels
 
 

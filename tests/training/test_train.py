@@ -24,7 +24,7 @@ from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.models.weights import measure_reach
-from wsipsm.training.pretext import PretextOptions
+from wsipsm.training.pretext_training import PretextOptions
 from wsipsm.training.train import NETWORK_REACH_PX, NETWORK_STRIDE, train_model
 
 KILLED = Path(__file__).with_name("killed_training.py")

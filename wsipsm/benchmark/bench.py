@@ -26,7 +26,6 @@ from wsipsm.benchmark.classical import (
 )
 from wsipsm.benchmark.images import LabelledImage, PointImage, PointSet, list_names
 from wsipsm.benchmark.machine import describe_machine
-from wsipsm.benchmark.monuseg import MPP, PAPER_CROP_PX, monuseg_images, paper_view
 from wsipsm.benchmark.names import BuiltIn, ScoringProtocol, SetName
 from wsipsm.benchmark.scoring import (
     CENTROID_RADIUS_PX,
@@ -36,6 +35,7 @@ from wsipsm.benchmark.scoring import (
     score_labels,
     score_points,
 )
+from wsipsm.benchmark.sets.monuseg import MPP, PAPER_CROP_PX, monuseg_images, paper_view
 from wsipsm.benchmark.table import BenchReport, MethodResult
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
@@ -241,15 +241,15 @@ class _Tally:
 def _point_set(name: SetName) -> PointSet:
     # Here, so that only BCData asks for h5py.
     if name == SetName.SHIDC:
-        from wsipsm.benchmark.shidc import SHIDC
+        from wsipsm.benchmark.sets.shidc import SHIDC
 
         return SHIDC
     if name == SetName.DCIS:
-        from wsipsm.benchmark.dcis import DCIS
+        from wsipsm.benchmark.sets.dcis import DCIS
 
         return DCIS
     try:
-        from wsipsm.benchmark.bcdata import BCDATA
+        from wsipsm.benchmark.sets.bcdata import BCDATA
     except ModuleNotFoundError as error:
         if error.name != "h5py":
             raise

@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Box, Size
-from wsipsm.slide.image import MAX_IMAGE_PX
+from wsipsm.slide.readers.image import MAX_IMAGE_PX
 
 NO_POINTS: NDArray[np.float64] = np.empty((0, 2))
 _N_SHOWN_NAMES = 12

@@ -16,8 +16,8 @@ from wsipsm.benchmark.scoring import centroids
 from wsipsm.config import PaperOptions
 from wsipsm.errors import UsageError
 from wsipsm.paper.engine import OPENING_PX, Announce, PaperEngine, Progress, train_paper
-from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.points import divide_by_points
+from wsipsm.psm.recurrence import divide_touching
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.slide.formats import PLAIN, TIFF, single_suffixes
 

@@ -49,7 +49,7 @@ def demo(
     # Always computed again: a demo that only finds its old results proves nothing.
     options = build_run_options(model=DEMO_MODEL, workers=workers, overwrite=True)
     from wsipsm.cli.progress import open_listener
-    from wsipsm.cli.report import lines_about_run
+    from wsipsm.cli.summary_text import lines_about_run
     from wsipsm.demo.compare import compare
     from wsipsm.demo.draw import draw_slide
     from wsipsm.rundir import RunDir

@@ -155,7 +155,7 @@ def build_run_options(**values: Any) -> RunOptions:
         Naming the flag and the value that was refused.
     """
     if values.get("scheduler") is not None and values.get("workers") is None:
-        from wsipsm.engine.scheduler_address import check_address
+        from wsipsm.executors.scheduler_address import check_address
 
         check_address(values["scheduler"])
     from pydantic import ValidationError

@@ -96,7 +96,7 @@ def run(
     check_roi_options(roi, roi_class, exclude_class, tma_cores)
     options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
-    from wsipsm.cli.report import lines_about_run
+    from wsipsm.cli.summary_text import lines_about_run
     from wsipsm.results.folder_names import check_folder_name
     from wsipsm.stages.fixed_stain import fixed_stain_of
     from wsipsm.stages.run import run_slide

@@ -23,8 +23,8 @@ from wsipsm.errors import EXIT_COHORT_PARTIAL, DiskFullError, WsipsmError, one_l
 from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
-    from wsipsm.ki67.fields import FieldMean
-    from wsipsm.ki67.score import MarkerScore
+    from wsipsm.scoring.fields import FieldMean
+    from wsipsm.scoring.score import MarkerScore
     from wsipsm.stages.score import Scored
 
 Results = Annotated[

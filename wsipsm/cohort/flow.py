@@ -18,9 +18,9 @@ from typing import TypeAlias
 from wsipsm.cohort.discover import CohortSlide
 from wsipsm.cohort.fetch import Fetcher
 from wsipsm.config import RunOptions
-from wsipsm.engine.task import Executor, ExecutorLostError, Outcome, Source
 from wsipsm.errors import BudgetError, DiskFullError, WsipsmError, one_line
 from wsipsm.events import BlockDone, BlockFailed, BlockReport, Listener, SlideDone, StageStarted
+from wsipsm.executors.task import Executor, ExecutorLostError, Outcome, Source
 from wsipsm.results.slide_folder import held_slide_folder
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
@@ -103,7 +103,7 @@ class SlideEnd:
 
 
 class SlideFlow:
-    """Draws the tasks of many slides, as a :class:`~wsipsm.engine.task.Source`, and takes their outcomes.
+    """Draws the tasks of many slides, as a :class:`~wsipsm.executors.task.Source`, and takes their outcomes.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from wsipsm.cohort.fetch import Fetcher
 from wsipsm.cohort.flow import SlideEnd, SlideFlow
 from wsipsm.cohort.ids import keep_known, read_known
 from wsipsm.cohort.journal import Journal
-from wsipsm.cohort.report import StudyReport, flag_drift
+from wsipsm.cohort.page import StudyReport, flag_drift
 from wsipsm.cohort.request import CohortOptions, keep_request
 from wsipsm.cohort.table import (
     COLUMNS,
@@ -28,10 +28,10 @@ from wsipsm.cohort.table import (
     write_table,
 )
 from wsipsm.config import FixedStain, RunOptions
-from wsipsm.engine.budget import project_budget
-from wsipsm.engine.task import Executor
 from wsipsm.errors import DiskFullError, TooManyFailuresError, UsageError, WsipsmError, one_line
 from wsipsm.events import CohortPlanned, Event, Listener, PoolOpened, SlideFailed, SlidesChecked, StageStarted
+from wsipsm.executors.budget import project_budget
+from wsipsm.executors.task import Executor
 from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.keys import Artefact
 from wsipsm.remote.cache import SlideCache
@@ -211,7 +211,7 @@ class RunningStudy:
     def _opened_executor(self) -> Iterator[Executor]:
         options = self._options
         if self._how.slurm is not None:
-            from wsipsm.engine.slurm import opened_slurm, read_slurm_profile
+            from wsipsm.executors.slurm import opened_slurm, read_slurm_profile
 
             with opened_slurm(read_slurm_profile(self._how.slurm), worker_code, self._announce_worker) as jobs:
                 self._options = options.model_copy(update={"scheduler": jobs.address})

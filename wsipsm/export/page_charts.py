@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.export.markup import add
-from wsipsm.ki67.drift import LIMIT_SIGMAS, MIN_SLIDES, ControlChart
+from wsipsm.scoring.drift import LIMIT_SIGMAS, MIN_SLIDES, ControlChart
 
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 10, 34

@@ -32,10 +32,10 @@ from wsipsm.psm.activation import (
     map_sign,
     self_activation_map,
 )
-from wsipsm.psm.agreement import divide_touching
 from wsipsm.psm.backbone import ActivationNetwork
 from wsipsm.psm.points import divide_by_points, find_maxima, voronoi_label
 from wsipsm.psm.pretext import Pretext
+from wsipsm.psm.recurrence import divide_touching
 from wsipsm.psm.semantic import NUCLEUS, POSITIVE, Fusion, SemanticClusters, clean_classes, fit_clusters
 from wsipsm.rundir import digest, output_error
 from wsipsm.stain import fit_stain_profile, optical_density
@@ -43,7 +43,7 @@ from wsipsm.training.checkpoint import digest_arrays
 from wsipsm.training.device import find_compute
 from wsipsm.training.fit import LOG_SUFFIX
 from wsipsm.training.losses import detection_loss, segmentation_loss
-from wsipsm.training.pretext import PretextLog, PretextOptions, train_pretext
+from wsipsm.training.pretext_training import PretextLog, PretextOptions, train_pretext
 
 OPENING_PX = 2
 """Of masks that are divided by their shape."""

@@ -2,7 +2,7 @@
 
 The positive of an image is its rotation, and two embeddings differ by their Manhattan distance. Similarity and
 contrastiveness are the paper's; rotation prediction and SimSiam go beyond it. Training lives in
-:mod:`wsipsm.training.pretext`.
+:mod:`wsipsm.training.pretext_training`.
 """
 
 from __future__ import annotations

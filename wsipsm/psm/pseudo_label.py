@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsipsm.instances.labels import grow, label_windows
-from wsipsm.psm.agreement import Agreement
+from wsipsm.psm.recurrence import Agreement
 
 IGNORED = 255
 _KEEP_SHARE = 0.6

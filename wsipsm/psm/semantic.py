@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from wsipsm.keys import Stain
-from wsipsm.psm.agreement import fill_small_holes
+from wsipsm.psm.recurrence import fill_small_holes
 from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density, separate
 
 BACKGROUND, NUCLEUS, POSITIVE = 0, 1, 2

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from wsipsm.keys import Artefact
-from wsipsm.ki67.fields import FieldMean
-from wsipsm.ki67.hotspot import HotSpotSearch
-from wsipsm.ki67.index import LabellingIndex
-from wsipsm.ki67.score import Figure
-from wsipsm.ki67.spatial import SpatialInterval
 from wsipsm.region import Use
 from wsipsm.results.record import Facts, Number, Record
 from wsipsm.results.run_record import FrameFacts, RegionRecord
-from wsipsm.results.scoring import Scoring
+from wsipsm.results.shown_scoring import Scoring
+from wsipsm.scoring.fields import FieldMean
+from wsipsm.scoring.hotspot import HotSpotSearch
+from wsipsm.scoring.index import LabellingIndex
+from wsipsm.scoring.score import Figure
+from wsipsm.scoring.spatial import SpatialInterval
 
 
 class AnnotationFacts(Facts):

@@ -17,7 +17,7 @@ from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.quality.finding import Finding
 from wsipsm.region import PolygonRegion, Region
 from wsipsm.results.run_record import PolygonFacts, RunRecord, TissueFacts
-from wsipsm.results.scoring import own_results
+from wsipsm.results.shown_scoring import own_results
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo

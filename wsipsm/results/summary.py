@@ -9,18 +9,18 @@ from pydantic import Field, InstanceOf, SerializerFunctionWrapHandler, model_ser
 
 from wsipsm.errors import EXIT_INCOMPLETE, EXIT_OK
 from wsipsm.keys import Artefact
-from wsipsm.ki67.drift import StainStatistics
-from wsipsm.ki67.fields import FieldMean
-from wsipsm.ki67.hotspot import HotSpotSearch
-from wsipsm.ki67.index import LabellingIndex
-from wsipsm.ki67.score import Figure
-from wsipsm.ki67.spatial import SpatialInterval
 from wsipsm.quality.finding import Finding
 from wsipsm.results.record import Facts, Number, Record
 from wsipsm.results.run_record import PolygonFacts, TissueFacts
 from wsipsm.results.score_record import AnnotationFacts, BandFacts, CutFacts, FiguresIfAny
-from wsipsm.results.scoring import Scoring
+from wsipsm.results.shown_scoring import Scoring
 from wsipsm.rundir import RunDir
+from wsipsm.scoring.drift import StainStatistics
+from wsipsm.scoring.fields import FieldMean
+from wsipsm.scoring.hotspot import HotSpotSearch
+from wsipsm.scoring.index import LabellingIndex
+from wsipsm.scoring.score import Figure
+from wsipsm.scoring.spatial import SpatialInterval
 
 RESULTS = (
     Artefact.CELLS,

@@ -137,10 +137,10 @@ def _require_image(slide: Slide, image: int | None) -> None:
 
 def _readers_for(path: Path, image: int | None) -> list[tuple[str, Reader]]:
     # Imported here, not above: the plan of a run and the command line name slides long before they open one.
-    from wsipsm.slide.image import ImageSlide
-    from wsipsm.slide.openslide import OpenSlideSlide, is_vendor_slide
-    from wsipsm.slide.tiatoolbox import TiatoolboxSlide
-    from wsipsm.slide.tiff import TiffSlide, is_ome_tiff, is_tiff
+    from wsipsm.slide.readers.image import ImageSlide
+    from wsipsm.slide.readers.openslide import OpenSlideSlide, is_vendor_slide
+    from wsipsm.slide.readers.tiatoolbox import TiatoolboxSlide
+    from wsipsm.slide.readers.tiff import TiffSlide, is_ome_tiff, is_tiff
 
     if path.is_dir():
         return [("tiatoolbox", TiatoolboxSlide)] if path.suffix.lower() == ".zarr" else [("openslide", OpenSlideSlide)]

@@ -25,9 +25,9 @@ from wsipsm.instances.shard import ShardFacts, ShardPlace, write_shard
 from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroids_px0, shard_schema
 from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Stain
-from wsipsm.ki67.measure import measure_nuclei
 from wsipsm.models.card import ModelCard
 from wsipsm.rundir import RunDir
+from wsipsm.scoring.measure import measure_nuclei
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.opened import OpenedSlide, changed_error
 from wsipsm.slide.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of

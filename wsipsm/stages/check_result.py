@@ -23,11 +23,11 @@ from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.region import Region
 from wsipsm.results.run_record import RunRecord
 from wsipsm.results.score_record import ScoreRecord
-from wsipsm.results.scoring import OWN, Scoring, own_results
+from wsipsm.results.shown_scoring import OWN, Scoring, own_results
 from wsipsm.results.stored_run import no_run, read_region
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
-from wsipsm.stages.report import count_values
+from wsipsm.stages.summarise import count_values
 from wsipsm.stages.write import Totals
 
 _MOST_TOLD = 5

@@ -20,7 +20,7 @@ from wsipsm.keys import Artefact, Stain
 from wsipsm.markers.registry import marker_of
 from wsipsm.region import PolygonRegion
 from wsipsm.region.coverage import read_coverage
-from wsipsm.results.scoring import Scoring, finish_own
+from wsipsm.results.shown_scoring import Scoring, finish_own
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide
@@ -28,8 +28,8 @@ from wsipsm.slide.partial import read_partial_thumbnail
 from wsipsm.stages.brown_sample import check_nuclei
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
-from wsipsm.stages.report import SlideResult, file_facts, overview_caption, provenance, summarise
 from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_stains, write_region, write_score
+from wsipsm.stages.summarise import SlideResult, file_facts, overview_caption, provenance, summarise
 from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.budget import Budget, project_budget
+from wsipsm.executors.budget import Budget, project_budget
 from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model

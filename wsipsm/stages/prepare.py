@@ -19,7 +19,15 @@ from wsipsm.paths import find_no_file
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.quality.picture_size import refuse_picture_size
 from wsipsm.results.provenance import result_code
-from wsipsm.results.scoring import Scoring, clear_aside, forget_results, is_whole, own_results, show_own, shows_own
+from wsipsm.results.shown_scoring import (
+    Scoring,
+    clear_aside,
+    forget_results,
+    is_whole,
+    own_results,
+    show_own,
+    shows_own,
+)
 from wsipsm.results.slide_folder import claim_slide_folder
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, digest

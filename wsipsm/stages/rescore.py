@@ -25,11 +25,10 @@ from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
 from wsipsm.region.coverage import read_coverage
-from wsipsm.results.scoring import Scoring, own_results, publish, show_own, staged
+from wsipsm.results.shown_scoring import Scoring, own_results, publish, show_own, staged
 from wsipsm.results.stored_run import StoredRun, no_run, open_run
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, link_file, write_aside
-from wsipsm.stages.report import count_values, file_facts, index_values, overview_caption
 from wsipsm.stages.score import (
     RegionFacts,
     Scored,
@@ -38,6 +37,7 @@ from wsipsm.stages.score import (
     write_region,
     write_score,
 )
+from wsipsm.stages.summarise import count_values, file_facts, index_values, overview_caption
 from wsipsm.stages.write import Totals
 
 

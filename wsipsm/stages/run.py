@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.task import Executor
 from wsipsm.events import Listener, SlideDone, StageStarted
+from wsipsm.executors.task import Executor
 from wsipsm.results.folder_names import folder_stem
 from wsipsm.results.slide_folder import choose_folder_name, held_slide_folder
 from wsipsm.results.summary import RunSummary

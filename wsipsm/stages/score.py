@@ -16,15 +16,15 @@ from wsipsm.errors import UsageError
 from wsipsm.export.annotations import Annotation, annotation_bytes
 from wsipsm.instances.cells import read_columns
 from wsipsm.keys import Artefact, Column
-from wsipsm.ki67.drift import StainStatistics, stain_statistics
-from wsipsm.ki67.score import MarkerScore, score_nuclei
 from wsipsm.markers.registry import marker_of
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
 from wsipsm.region import PLAIN_CLASS, PolygonRegion, Region, annotation_rows
 from wsipsm.results.provenance import package_version, slide_facts
 from wsipsm.results.score_record import ScoreRecord
-from wsipsm.results.scoring import Scoring
+from wsipsm.results.shown_scoring import Scoring
 from wsipsm.rundir import RunDir, write_aside
+from wsipsm.scoring.drift import StainStatistics, stain_statistics
+from wsipsm.scoring.score import MarkerScore, score_nuclei
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.tissue import TissueMask

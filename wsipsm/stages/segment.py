@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from wsipsm.config import RunOptions
-from wsipsm.engine.budget import Budget, available_bytes, check_budget, workers_that_fit
-from wsipsm.engine.serial import SerialExecutor
-from wsipsm.engine.task import Executor, granted_cpus
 from wsipsm.errors import BudgetError, OutputError, SlideOpenError, UsageError
 from wsipsm.events import BlockDone, BlockFailed, BlockReport, Listener, StageStarted
+from wsipsm.executors.budget import Budget, available_bytes, check_budget, workers_that_fit
+from wsipsm.executors.serial import SerialExecutor
+from wsipsm.executors.task import Executor, granted_cpus
 from wsipsm.results.provenance import worker_code
 from wsipsm.stages.block import release_worker, segment_block
 from wsipsm.stages.plan import SlidePlan
@@ -49,7 +49,7 @@ def opened_executor(
         Is called for workers that are lost, or joined a running scheduler later and are refused: what, and a sentence.
     """
     if options.scheduler is not None:
-        from wsipsm.engine.dask import DaskExecutor
+        from wsipsm.executors.dask import DaskExecutor
 
         with DaskExecutor(address=options.scheduler, fingerprint=worker_code, announce=announce) as remote:
             yield remote
@@ -64,7 +64,7 @@ def opened_executor(
         with SerialExecutor() as serial:
             yield serial
         return
-    from wsipsm.engine.dask import DaskExecutor
+    from wsipsm.executors.dask import DaskExecutor
 
     with DaskExecutor(n_workers=n_workers, announce=announce) as local:
         yield local

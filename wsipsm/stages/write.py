@@ -21,7 +21,7 @@ from wsipsm.instances.shard import read_seam_rows, read_shard
 from wsipsm.instances.stitch import SeamRow, resolve_seams
 from wsipsm.instances.table import BORDER_PX, OWNED, centroids_px0, nuclei_schema
 from wsipsm.keys import Artefact, Column, NucleusClass
-from wsipsm.results.scoring import forget_results
+from wsipsm.results.shown_scoring import forget_results
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from wsipsm.keys import Stain
 from wsipsm.psm.activation import activation_weights, central_patch, orient_maps, self_activation_map
-from wsipsm.psm.agreement import Agreement, find_agreement
 from wsipsm.psm.cluster import BETA, fuse, hematoxylin_densities, marker_densities
 from wsipsm.psm.pseudo_label import PseudoLabel, make_pseudo_label
+from wsipsm.psm.recurrence import Agreement, find_agreement
 from wsipsm.stain import DEFAULT_DAB_CUT_OD, StainProfile, optical_density
 from wsipsm.training.many import map_images
-from wsipsm.training.pretext import PretextOptions, train_pretext
+from wsipsm.training.pretext_training import PretextOptions, train_pretext
 from wsipsm.training.student import PseudoLabelledImage
 
 _PATCH_PX = 224

@@ -22,8 +22,8 @@ from wsipsm.models.card import OUTPUTS, DecodeSettings
 from wsipsm.models.padding import pad_aligned
 from wsipsm.models.smooth import smooth_batch
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
-from wsipsm.psm.agreement import Agreement, take_greedily
 from wsipsm.psm.pseudo_label import make_pseudo_label
+from wsipsm.psm.recurrence import Agreement, take_greedily
 from wsipsm.training.bounds import CHECKED, Cuts, OpeningShare, Scales, Score, Sigma
 from wsipsm.training.device import find_compute
 from wsipsm.training.many import map_images

@@ -1,0 +1,192 @@
+"""The page of a study from the rows of its table, and which slides were stained otherwise than the rest."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from wsipsm.cohort.journal import JOURNAL_NAME
+from wsipsm.cohort.table import (
+    CSV_NAME,
+    DONE,
+    FAILED,
+    INCOMPLETE,
+    PAGE_NAME,
+    PARQUET_NAME,
+    WAITING,
+    CohortRow,
+)
+from wsipsm.export.cohort_page import PageChart, PageSlide, StudyPage, study_page
+from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
+from wsipsm.keys import Artefact
+from wsipsm.results.provenance import package_version
+from wsipsm.results.shown_scoring import OWN, own_results
+from wsipsm.results.summary import RESEARCH_USE
+from wsipsm.rundir import RunDir, write_aside
+from wsipsm.scoring.drift import ControlChart, control_chart
+
+_PERIOD_S = 30.0
+"""A page of thousands of slides is written at most so often."""
+_OD_FINEST = 0.002
+"""About the sampling error of a median of some thousand nuclei."""
+_LEVEL_FINEST = 0.5
+"""Half a grey level: levels are whole numbers."""
+_STAIN_NAMES = {"ihc": "hematoxylin-DAB", "he": "H&E"}
+_FIRST = {FAILED: 0, INCOMPLETE: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class _Statistic:
+    """A column of the table that is charted; ``dab_od`` is not, since it follows the index."""
+
+    column: str
+    title: str
+    finest: float
+
+
+_CHARTED = (
+    _Statistic("hematoxylin_od", "hematoxylin OD of nuclei", _OD_FINEST),
+    _Statistic("dab_od_positive", "DAB OD of positive nuclei", _OD_FINEST),
+    _Statistic("dab_od_negative", "DAB OD of negative nuclei", _OD_FINEST),
+    _Statistic("background_level", "grey level of glass", _LEVEL_FINEST),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StainChart:
+    """Control chart of one statistic over the slides of one stain."""
+
+    stain: str
+    column: str
+    title: str
+    rows: tuple[int, ...]
+    """Rows of the table, in the order of the chart."""
+    chart: ControlChart
+
+
+def stain_charts(rows: Sequence[CohortRow]) -> list[StainChart]:
+    """Lay the control charts of a study: a stain and a statistic each, slides in the order of the table."""
+    charts = []
+    for stain in sorted({row.stain for row in rows if row.stain}):
+        chosen = tuple(n for n, row in enumerate(rows) if row.stain == stain and row.status in (DONE, INCOMPLETE))
+        for one in _CHARTED:
+            values = [np.nan if (value := getattr(rows[n], one.column)) is None else value for n in chosen]
+            if not np.isnan(values).all():
+                title = f"{_STAIN_NAMES.get(stain, stain)}: {one.title}"
+                charts.append(StainChart(stain, one.column, title, chosen, control_chart(values, one.finest)))
+    return charts
+
+
+def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = None) -> list[CohortRow]:
+    """Say in the column ``drift`` of each slide which of its statistics lie outside their limits.
+
+    Parameters
+    ----------
+    rows
+        Of the study.
+    charts
+        Of these rows, where they are laid already.
+    """
+    drifts: dict[int, list[str]] = {}
+    for one in stain_charts(rows) if charts is None else charts:
+        for place in np.flatnonzero(one.chart.outside).tolist():
+            value = f"{one.column} {one.chart.values[place]:.3g}"
+            drifts.setdefault(one.rows[place], []).append(
+                f"{value} outside {one.chart.low:.3g} to {one.chart.high:.3g}"
+            )
+    return [replace(row, drift="; ".join(drifts.get(n, ()))) for n, row in enumerate(rows)]
+
+
+class StudyReport:
+    """Keeps ``cohort.html`` up with the rows of a study.
+
+    Parameters
+    ----------
+    folder
+        Of the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written_s = -_PERIOD_S
+        self._pictured: set[str] = set()
+
+    def write(self, rows: Sequence[CohortRow], *, ended: bool = False) -> None:
+        """Write the page, unless it was written a moment ago; at the end always.
+
+        Raises
+        ------
+        OutputError
+            When page or thumbnails cannot be written.
+        """
+        if not ended and time.monotonic() - self._written_s < _PERIOD_S:
+            return
+        charts = stain_charts(rows)
+        flagged = flag_drift(rows, charts)
+        for row in flagged:
+            if row.folder and row.folder not in self._pictured:
+                self._picture(row.folder)
+        content = study_page(self._page(flagged, charts, ended))
+        with write_aside(self._folder / PAGE_NAME) as temporary:
+            temporary.write_bytes(content)
+        self._written_s = time.monotonic()
+
+    def _picture(self, name: str) -> None:
+        # Of the run's own scoring, as the table is: a later one may be shown at the top of the slide's folder.
+        place = own_results(RunDir(self._folder / name)).root
+        # A slide's results without a picture are still results; a full disk ends the table.
+        with suppress(OSError):  # another command may make the slide's results anew just now
+            if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
+                self._pictured.add(name)
+
+    def _page(self, rows: Sequence[CohortRow], charts: Sequence[StainChart], ended: bool) -> StudyPage:
+        counts = Counter(row.status for row in rows)
+        order = sorted(rows, key=lambda row: _FIRST.get(row.status, 2))
+        known = [one for one in _CHARTED if any(getattr(row, one.column) is not None for row in rows)]
+        slides = [self._shown(row, known) for row in order]
+        versions = sorted({row.version for row in rows if row.version} | {package_version()})
+        models = Counter(row.model for row in rows if row.model)
+        written = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        return StudyPage(
+            name=self._folder.resolve().name,
+            use=RESEARCH_USE,
+            counts={status: counts[status] for status in (FAILED, INCOMPLETE, DONE, WAITING)},
+            facts=(
+                f"written {written}; {'the command has ended' if ended else 'slides were still being worked on'}",
+                f"wsipsm {', '.join(versions)}",
+                "models: " + (", ".join(f"{name} ({n})" for name, n in sorted(models.items())) or "none yet"),
+            ),
+            files=(CSV_NAME, PARQUET_NAME, JOURNAL_NAME),
+            failed=[slide for slide in slides if slide.status == FAILED],
+            slides=slides,
+            charts=[PageChart(one.title, one.chart, tuple(rows[n].id for n in one.rows)) for one in charts],
+        )
+
+    def _shown(self, row: CohortRow, statistics: Sequence[_Statistic]) -> PageSlide:
+        return PageSlide(
+            id=row.id,
+            source=row.slide,
+            status=row.status,
+            reason=row.reason,
+            folder=row.folder,
+            thumbnail=f"{Artefact.SCORES}/{OWN}/{THUMBNAIL_NAME}" if row.folder in self._pictured else "",
+            index=row.labelling_index,
+            spatial=(row.spatial_low, row.spatial_high),
+            field_mean=row.field_mean,
+            hot_spot=row.hot_spot_index,
+            hot_spot_n=row.hot_spot_n,
+            n_nuclei=row.n_nuclei,
+            nuclei_per_mm2=row.nuclei_per_mm2,
+            stains={one.title: getattr(row, one.column) for one in statistics},
+            drift=row.drift,
+            notes=row.warnings,
+            flags=row.flags,
+            withheld=row.labelling_index is None and bool(row.n_nuclei) and bool(row.marker),
+            marker=row.marker,
+        )

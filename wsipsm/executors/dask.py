@@ -1,0 +1,378 @@
+"""Tasks as Dask futures. Of this room ``task``, ``serial``, ``budget``, ``events``, ``machine`` know no Dask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from asyncio import CancelledError as TaskCancelledError
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Generic, Self
+
+import dask.config
+from dask.utils import funcname
+from distributed import Client, KilledWorker, wait
+from distributed.client import ClosedClientError
+from distributed.protocol.pickle import dumps, loads
+
+from wsipsm.errors import UsageError, WsipsmError
+from wsipsm.executors.greeting import check_scheduler
+from wsipsm.executors.held import keep_sending
+from wsipsm.executors.local import not_started, open_local_cluster
+from wsipsm.executors.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
+from wsipsm.executors.workers import Crew
+
+ALLOWED_FAILURES = 1
+"""Workers of a local cluster that a task may be lost with before it is set aside, to be tried alone at the end."""
+_CONNECT_TIMEOUT_S = 15
+_CLOSE_TIMEOUT_S = 3
+_GRACE_S = 1.0
+_END_TIMEOUT_S = 10
+_LOOK_S = 5.0
+_JOIN_S = 20.0
+_PATIENCE_S = 120.0
+"""How long a run goes on without any worker: they come back, or more are started."""
+_TIDY_EVERY = 10_000
+"""Tasks after which the scheduler is asked to forget what it keeps of each."""
+_QUIET = (
+    "distributed",
+    "distributed.client",
+    "distributed.nanny",
+    "distributed.worker",
+    "distributed.scheduler",
+    "distributed.core",
+)
+_CANCELLED = (CancelledError, TaskCancelledError)
+"""Dask raises the first, in forms of its own; asyncio the second."""
+_SETTINGS = {
+    "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+    # Work is short-lived and results are small: no profile, no spill, no pause.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    # Dask's own diary of what it sent last: a thousand tasks of slides with all that they carry.
+    "distributed.admin.low-level-log-length": 10,
+    "distributed.comm.timeouts.connect": f"{_CONNECT_TIMEOUT_S}s",
+    # A long native call keeps a worker's heartbeat waiting; that is no reason to give it up.
+    "distributed.scheduler.worker-ttl": None,
+    # Dask gives a worker up for good when it is away at one moment, this long after it was first lost: a task that
+    # takes its worker down again and again would take the whole cluster down.
+    "distributed.deploy.lost-worker-timeout": "1 day",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight(Generic[T]):
+    """A task on its way, and the workers that may do it; none named: any."""
+
+    task: T
+    workers: frozenset[str]
+
+
+class DaskExecutor:
+    """Runs tasks on worker processes of one thread each.
+
+    Parameters
+    ----------
+    n_workers
+        Processes of a local cluster; unused with ``address``.
+    address
+        A running scheduler, e.g. ``tcp://host:8786``.
+    fingerprint
+        Says what a process runs, its parts between commas; called on every worker of a running scheduler, whose
+        answer must equal this process's. One that joins later with another answer gets no task.
+    patience_s
+        How long to wait when no worker is left, seconds.
+    join_s
+        How long to wait for the first worker of a running scheduler, seconds: they may be starting again.
+    cluster
+        A Dask cluster in place of ``address``; it stays open.
+    announce
+        Is called with what happened and a sentence when a worker is lost or refused later; None: it is logged.
+
+    Raises
+    ------
+    UsageError
+        When the scheduler does not answer, has no workers, or has workers that cannot be used; when this machine
+        cannot start a local cluster.
+    """
+
+    def __init__(
+        self,
+        n_workers: int = 1,
+        address: str | None = None,
+        fingerprint: Callable[[], str] | None = None,
+        patience_s: float = _PATIENCE_S,
+        join_s: float = _JOIN_S,
+        cluster: Any = None,
+        announce: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._patience_s = patience_s
+        self._cluster: Any = None
+        self._folder: TemporaryDirectory[str] | None = None
+        self._settings: Any = dask.config.set(_SETTINGS)
+        address = address if cluster is None else str(cluster.scheduler_address)
+        self._address = address
+        self._n_submitted = 0
+        for name in _QUIET:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
+            keep_sending(self._client)
+            self._crew = Crew(self._client, address or "", fingerprint if address else None, announce, patience_s)
+            if address is not None:
+                n_workers = self._crew.check(join_s)
+        except BaseException:
+            self.close()
+            raise
+        self._n_workers = n_workers
+        self._counted_s = time.monotonic()
+
+    def _start(self, n_workers: int) -> Any:
+        try:
+            self._folder = TemporaryDirectory(prefix="wsipsm-dask-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise not_started(n_workers, error) from error
+        self._cluster = open_local_cluster(n_workers, self._folder.name)
+        return Client(self._cluster, set_as_default=False)  # type: ignore[no-untyped-call]
+
+    @property
+    def dashboard(self) -> str | None:
+        """Of a running scheduler; a local cluster serves none, since Dask's has no password."""
+        return None if self._address is None else str(self._client.dashboard_link or "") or None
+
+    @property
+    def address(self) -> str | None:
+        """Of the scheduler; None on a local cluster."""
+        return self._address
+
+    @property
+    def n_workers(self) -> int:
+        """Worker processes."""
+        return self._count_workers()
+
+    def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
+        """Yield outcomes as they come; at most twice the workers and two tasks are in flight.
+
+        Dask tries a task again when its worker is lost. A task that was lost too often is tried once more alone,
+        when no other is ready: it may only have waited beside the one that took the worker down.
+
+        Raises
+        ------
+        WsipsmError
+            When the scheduler goes away.
+        """
+        source = as_source(tasks)
+        lost: deque[T] = deque()
+        while True:
+            for outcome in self._run_bounded(function, source, None):
+                if isinstance(outcome.error, KilledWorker):
+                    lost.append(outcome.task)
+                else:
+                    yield outcome
+            if not lost:
+                return
+            task = lost.popleft()
+            for outcome in self._run_bounded(function, Listed([task]), 1):
+                yield Outcome(task, outcome.result, _in_own_words(outcome.error))
+
+    def _run_bounded(self, function: Callable[[T], R], source: Source[T], limit: int | None) -> Iterator[Outcome[T, R]]:
+        """Run tasks with so many in flight; None: as many as keep the workers that there are busy."""
+        flying: dict[Any, _Flight[T]] = {}
+        again: deque[T] = deque()
+
+        def launch() -> None:
+            most = 2 * self._count_workers() + 2 if limit is None else limit
+            while len(flying) < most and (task := again.popleft() if again else source.take()) is not None:
+                workers = self._crew.fit()
+                flying[self._submit(function, task, workers)] = _Flight(task, workers)
+
+        try:
+            launch()
+            while flying:
+                for future in self._settled(flying):
+                    flight = flying[future]
+                    outcome: Outcome[T, R] | None = self._outcome(flight.task, future)
+                    if outcome is None and not self._is_stranded(flight):
+                        continue
+                    del flying[future]
+                    future.release()
+                    if outcome is None or self._crew.refuse(outcome.error, flight.workers):
+                        again.append(flight.task)
+                    else:
+                        yield outcome
+                    launch()
+        except ClosedClientError as error:
+            raise self._lost() from error
+        finally:
+            if flying:
+                with suppress(OSError, TimeoutError, RuntimeError, ClosedClientError):
+                    self._client.cancel(list(flying), force=True)
+
+    def _submit(self, function: Callable[[T], R], task: T, workers: frozenset[str]) -> Any:
+        """Hand a task to the scheduler as bytes: it takes neither time nor memory to know what is in them."""
+        if self._n_submitted % _TIDY_EVERY == _TIDY_EVERY - 1:
+            with suppress(OSError, TimeoutError, RuntimeError, LookupError, AttributeError, TypeError):
+                self._client.run_on_scheduler(_forget_metadata)
+        self._n_submitted += 1
+        # The name is for Dask's page.
+        key = f"{funcname(function)}-{uuid.uuid4()}"
+        payload = dumps((self._crew.guarded(function), task))  # type: ignore[no-untyped-call]
+        return self._client.submit(_caller(), payload, key=key, pure=False, workers=sorted(workers) or None)
+
+    def _is_stranded(self, flight: _Flight[T]) -> bool:
+        """Whether all workers that may do a task are gone, while others are there."""
+        return bool(flight.workers) and flight.workers.isdisjoint(self._crew.alive())
+
+    def _settled(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
+        """Wait for the first of the futures, as long as there is a worker that may bring one, or for stranded ones."""
+        futures = list(flying)
+        alone_since: float | None = None
+        while True:
+            try:
+                with self._client.as_current():
+                    found: Any = wait(  # type: ignore[no-untyped-call]
+                        futures, timeout=min(_LOOK_S, self._patience_s), return_when="FIRST_COMPLETED"
+                    )
+            except _CANCELLED as error:
+                raise self._lost() from error
+            except TimeoutError:
+                if stranded := [future for future in futures if self._is_stranded(flying[future])]:
+                    return stranded
+                if self._crew.alive():
+                    alone_since = None
+                    continue
+            else:
+                return [future for future in futures if future in found.done]
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since >= self._patience_s:
+                raise ExecutorLostError(
+                    f"{self._address or 'local cluster'}: no worker is left, and none came back within "
+                    f"{self._patience_s:.0f} s; at least one is needed. Run the same command again: finished blocks "
+                    "are kept."
+                )
+
+    def _count_workers(self) -> int:
+        """Workers, looked at anew now and then: on a running scheduler they come and go."""
+        if time.monotonic() - self._counted_s > _LOOK_S:
+            n_workers = self._crew.count()
+            self._counted_s = time.monotonic()
+            if self._address is not None:  # those that are started here are started again
+                self._n_workers = max(1, n_workers)
+        return self._n_workers
+
+    def _outcome(self, task: T, future: Any) -> Outcome[T, R] | None:
+        """Say what a future came to; None when its result was lost with its worker and is made again."""
+        try:
+            if future.status == "finished":
+                return Outcome(task, result=future.result(timeout=_CONNECT_TIMEOUT_S))
+            if future.status == "error":
+                error = future.exception(timeout=_CONNECT_TIMEOUT_S)
+                if isinstance(error, Exception):
+                    return Outcome(task, error=error)
+                raise error  # KeyboardInterrupt or SystemExit out of a task
+        except _CANCELLED as error:
+            raise self._lost() from error
+        except OSError:  # also a time-out; when it was the scheduler, the future is cancelled next
+            return None
+        except Exception:
+            if future.status != "error":
+                raise
+            return None  # lost with its worker while it was fetched, and failed when it was made again
+        if future.status == "cancelled":
+            raise self._lost()
+        return None
+
+    def _lost(self) -> ExecutorLostError:
+        return ExecutorLostError(
+            f"{self._address or 'local cluster'}: the scheduler went away; it is needed until the run ends. "
+            "Run the same command again: finished blocks are kept."
+        )
+
+    def close(self) -> None:
+        """End the client and, if it was started here, the cluster, within seconds."""
+        gone = (OSError, TimeoutError, RuntimeError)
+        client = getattr(self, "_client", None)
+        if client is not None:
+            with suppress(*gone):
+                client.close(timeout=_CLOSE_TIMEOUT_S)
+        if self._cluster is not None:
+            # A worker amid a long task does not end when it is asked to.
+            with suppress(*gone):
+                workers = list(self._cluster.workers.values())
+                self._cluster.sync(_end_workers, workers, callback_timeout=_END_TIMEOUT_S)
+            with suppress(*gone):
+                self._cluster.close(timeout=_CLOSE_TIMEOUT_S)
+            self._cluster = None
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._settings.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _connect(address: str, cluster: Any) -> Any:
+    if cluster is None:
+        check_scheduler(address, _CONNECT_TIMEOUT_S)
+    try:
+        # A cluster also brings the keys of its connections.
+        return Client(cluster or address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"--scheduler {address}: no scheduler answers ({str(error) or type(error).__name__}); a running one is "
+            "needed. Start one with 'dask scheduler', or leave the flag out to work on this machine."
+        ) from error
+
+
+async def _end_workers(nannies: list[Any]) -> None:
+    await asyncio.gather(*(nanny.close(timeout=_GRACE_S) for nanny in nannies), return_exceptions=True)
+
+
+def _caller() -> Callable[[bytes], Any]:
+    """Give what does a task on a worker.
+
+    It has no name of its own, so it travels whole: a worker that lacks this module says so, where it would end.
+    """
+
+    def call(payload: bytes) -> Any:
+        function, task = loads(payload)  # type: ignore[no-untyped-call]
+        # Not above: what travels whole must not name a module that the worker may lack.
+        from wsipsm.executors.held import keep_worker_sending
+
+        keep_worker_sending()
+        return function(task)
+
+    return call
+
+
+def _forget_metadata(dask_scheduler: Any) -> None:
+    """Empty, on the scheduler, a list to which Dask adds an entry at every submission until the scheduler ends."""
+    for span in dask_scheduler.extensions["spans"].spans.values():
+        if span.metadata:
+            span.metadata["collections"].clear()
+
+
+def _in_own_words(error: Exception | None) -> Exception | None:
+    if isinstance(error, KilledWorker):
+        return WsipsmError(
+            f"its worker died {error.allowed_failures + 1} times with this task alone; native code crashed on the "
+            "slide, or memory ran out. Copy the slide again from its source, or try fewer --workers or a smaller "
+            "--block-px."
+        )
+    return error

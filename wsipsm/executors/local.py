@@ -1,0 +1,124 @@
+"""A scheduler in this process and workers beside it, which talk over connections that no other user can join."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import Any
+
+import dask.config
+from distributed import Nanny, Scheduler, SpecCluster, Worker
+
+from wsipsm.errors import UsageError, one_line
+from wsipsm.executors.own_keys import make_own_keys
+from wsipsm.machine import ground_problems, process_problem
+
+_HOST, _PROTOCOL = "127.0.0.1", "tls://"
+
+
+class SilentScheduler(Scheduler):
+    """Opens no port for pages: what is served there is neither encrypted nor asked for."""
+
+    def start_http_server(self, *given: Any, **named: Any) -> None:
+        """Serve nothing."""
+
+
+class _SilentWorker(Worker):
+    """Likewise."""
+
+    def start_http_server(self, *given: Any, **named: Any) -> None:
+        """Serve nothing."""
+
+
+class _DeafNanny(Nanny):
+    """Its worker does not hear what a terminal sends to all; the process that started it ends it."""
+
+    async def instantiate(self) -> Any:
+        """Start the worker; it inherits what this thread, which is not the main one, does not listen to."""
+        _deafen()
+        return await super().instantiate()
+
+
+def open_local_cluster(n_workers: int, folder: str) -> Any:
+    """Start workers of one thread each.
+
+    Parameters
+    ----------
+    n_workers
+        How many.
+    folder
+        Takes what Dask writes; this user alone can enter it.
+
+    Returns
+    -------
+    A Dask cluster. Every connection is encrypted with keys made for it, and whoever does not hold them is refused: who
+    reaches a Dask scheduler can run code as its user, and every user of a machine reaches its loopback.
+
+    Raises
+    ------
+    UsageError
+        When they cannot be started: what this machine lacks, and how to do without them.
+    """
+    # Python starts a process that clears up after the others when the first lock is made: it, too, is to hear nothing.
+    heard = _deafen()
+    try:
+        found = ground_problems(n_workers)  # asked first: without loopback Dask tries for half a minute
+    finally:
+        if heard is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+    if found:
+        raise _refusal(n_workers, found)
+    try:
+        return _start(n_workers, folder)
+    except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+        raise not_started(n_workers, error) from error
+
+
+def not_started(n_workers: int, error: BaseException) -> UsageError:
+    """Say in the user's words why workers could not be started."""
+    found = ground_problems(n_workers) or [process_problem() or one_line(_root_of(error)) or type(error).__name__]
+    return _refusal(n_workers, found)
+
+
+def _refusal(n_workers: int, found: list[str]) -> UsageError:
+    return UsageError(
+        f"--workers {n_workers}: worker processes cannot be started: {'; '.join(found)}. Pass --workers 0 to work in "
+        "this process alone, or see 'wsipsm doctor'."
+    )
+
+
+def _deafen() -> set[Any] | None:
+    """Keep signals of a terminal from this thread and the processes it starts; gives what was kept from it before."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return None
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+
+
+def _start(n_workers: int, folder: str) -> SpecCluster:
+    security = make_own_keys()
+    shared = {"host": _HOST, "protocol": _PROTOCOL, "security": security}
+    scheduler = {"cls": SilentScheduler, "options": {**shared, "port": 0, "dashboard": False}}
+    own = {
+        "nthreads": 1,
+        "memory_limit": None,
+        "local_directory": folder,
+        "silence_logs": logging.CRITICAL,
+        "worker_class": _SilentWorker,
+    }
+    worker = {"cls": _DeafNanny, "options": {**shared, **own}}
+    # Else the scheduler imports from, and leaves behind, a folder that is called the same for every user.
+    with dask.config.set({"temporary-directory": folder}):
+        return SpecCluster(  # type: ignore[no-untyped-call]
+            scheduler=scheduler,
+            workers=dict.fromkeys(range(n_workers), worker),
+            worker=worker,
+            security=security,
+            silence_logs=logging.CRITICAL,
+        )
+
+
+def _root_of(error: BaseException) -> BaseException:
+    """Find what it began with: Dask says of a worker only that it did not start."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

@@ -1,0 +1,45 @@
+"""The reference executor: every task in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from wsipsm.executors.task import Outcome, R, Source, T, as_source
+
+
+class SerialExecutor:
+    """Runs tasks in order, in this process."""
+
+    @property
+    def n_workers(self) -> int:
+        """Always 0: no other process works."""
+        return 0
+
+    @property
+    def dashboard(self) -> None:
+        """Nothing serves one."""
+        return None
+
+    def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
+        """Yield outcomes in the order of the tasks."""
+        source = as_source(tasks)
+        while (task := source.take()) is not None:
+            outcome: Outcome[T, R]
+            try:
+                outcome = Outcome(task, result=function(task))
+            except Exception as error:  # noqa: BLE001  the boundary of a task: whatever ends it is its outcome
+                outcome = Outcome(task, error=error)
+            yield outcome
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,160 @@
+"""Every figure of a marker in a region, from one pass over its nuclei."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.markers.bands import BandCall
+from wsipsm.markers.base import Marker
+from wsipsm.markers.registry import DEFAULT_MARKER
+from wsipsm.scoring.fields import FieldMean, Fields, area_weighted_mean, lay_fields, unweighted_mean
+from wsipsm.scoring.hotspot import HotSpotSearch, find_hot_spot
+from wsipsm.scoring.index import LabellingIndex, labelling_index
+from wsipsm.scoring.sensitivity import share_near_cut, threshold_curve
+from wsipsm.scoring.spatial import SpatialInterval, block_bootstrap_interval
+
+CURVE_OD = (0.0, 1.0, 0.02)
+"""First and last cut of the threshold curve, and its step."""
+NEAR_OD = 0.05
+AreasOf: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Boxes of shape (m, 4), um, to their areas inside the region, um2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure that is scored beside the share of positive nuclei, for markers that have such."""
+
+    key: str
+    name: str
+    value: float
+    text: str
+    """Of the value, as a reader is shown it."""
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkerScore:
+    """What is told of a region."""
+
+    index: LabellingIndex
+    """All nuclei of the region: the headline."""
+    interval: SpatialInterval | None
+    """Of the same index, with neighbours allowed to be alike; None without nuclei."""
+    unweighted: FieldMean
+    area_weighted: FieldMean
+    hot_spot: HotSpotSearch
+    bands: tuple[BandCall, ...]
+    """Of the index and the spatial interval."""
+    cut_od: float
+    cut_from: str
+    """Where the cut comes from, in plain words."""
+    curve_od: tuple[float, ...]
+    curve_index: tuple[float, ...]
+    """Index at each of the cuts ``curve_od``; empty without nuclei."""
+    share_near_cut: float | None
+    """Share of nuclei within ``NEAR_OD`` of the cut."""
+    fields: Fields
+    figures: tuple[Figure, ...] = ()
+    """Beside the share of positive nuclei, for markers that have such; empty without nuclei."""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What limits its use, in plain words."""
+        unsure = [band for band in self.bands if band.straddled]
+        told = [
+            f"the interval straddles {' and '.join(f'{limit:.0%}' for limit in band.straddled)} ({band.name})."
+            for band in unsure
+        ]
+        return (*self.index.flags, *(self.interval.flags if self.interval else ()), *told)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``score.json``; fields stand in ``score.geojson``."""
+        figures = [asdict(figure) for figure in self.figures]
+        return {
+            "index": self.index.to_dict(),
+            "interval": None if self.interval is None else self.interval.to_dict(),
+            "unweighted_mean": self.unweighted.to_dict(),
+            "area_weighted_mean": self.area_weighted.to_dict(),
+            "hot_spot": self.hot_spot.to_dict(),
+            "bands": [band.to_dict() for band in self.bands],
+            "cut": {"dab_od": self.cut_od, "from": self.cut_from, "share_within_0.05_od": self.share_near_cut},
+            "threshold_curve": {"dab_od": list(self.curve_od), "index": list(self.curve_index)},
+            **({"figures": figures} if figures else {}),
+            "flags": list(self.flags),
+        }
+
+
+def score_nuclei(
+    xy_um: NDArray[np.float64],
+    dab_od: NDArray[np.floating],
+    *,
+    cut_od: float,
+    cut_from: str,
+    region: str,
+    coverage: float,
+    areas_of: AreasOf,
+    marker: Marker = DEFAULT_MARKER,
+    seed: int = 0,
+) -> MarkerScore:
+    """Score the nuclei of a region.
+
+    Parameters
+    ----------
+    xy_um
+        Centroids inside the region, shape (n, 2), um from the corner of the slide's bounds.
+    dab_od
+        Mean DAB optical density of each, shape (n,).
+    cut_od
+        From which a nucleus is positive.
+    cut_from
+        Where the cut comes from.
+    region
+        Name of the region; "all nuclei" when none was drawn.
+    coverage
+        Share of the region that could be read and searched, 0..1.
+    areas_of
+        Areas of boxes inside the region.
+    marker
+        That was stained: its bands, its further figures, and how many nuclei a score of it needs.
+    seed
+        Of the bootstraps.
+
+    Raises
+    ------
+    ValueError
+        When shapes differ, or positions are not finite.
+    """
+    positive = np.asarray(dab_od) >= cut_od
+    n, n_positive = len(positive), int(positive.sum())
+    index = labelling_index(n_positive, n - n_positive, region, coverage, marker)
+    interval = block_bootstrap_interval(xy_um, positive, seed=seed) if n else None
+    fields = lay_fields(xy_um, positive)
+    first, last, step = CURVE_OD
+    cuts = np.round(np.arange(first, last + step / 2, step), 4)
+    return MarkerScore(
+        index=index,
+        interval=interval,
+        unweighted=unweighted_mean(fields, seed=seed),
+        area_weighted=area_weighted_mean(fields, areas_of(fields.boxes_um), seed=seed),
+        hot_spot=find_hot_spot(xy_um, positive, min_nuclei=marker.min_nuclei, seed=seed),
+        bands=tuple(one.call(n_positive / n, interval.low, interval.high) for one in marker.bands) if interval else (),
+        cut_od=cut_od,
+        cut_from=cut_from,
+        curve_od=tuple(cuts.tolist()) if n else (),
+        curve_index=tuple(threshold_curve(dab_od, cuts).tolist()) if n else (),
+        share_near_cut=share_near_cut(dab_od, cut_od, NEAR_OD) if n else None,
+        fields=fields,
+        figures=_figures(np.asarray(dab_od), cut_od, marker) if n else (),
+    )
+
+
+def _figures(dab_od: NDArray[np.floating], cut_od: float, marker: Marker) -> tuple[Figure, ...]:
+    values = [(kind, float(kind.measure(dab_od, cut_od))) for kind in marker.figures]
+    return tuple(
+        Figure(kind.key, kind.name, value, f"{value:.{kind.decimals}f}", kind.method) for kind, value in values
+    )

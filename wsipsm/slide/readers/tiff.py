@@ -1,0 +1,196 @@
+"""TIFF through tifffile and imagecodecs: OME-TIFF with its pyramids, big-endian TIFF, tiled or stripped.
+
+Only the tiles or strips that a box touches are read. Nothing a header says is trusted before it is checked against the
+size of the file and of the tile.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wsipsm.errors import SlideError, SlideOpenError, SlideReadError, WsipsmError
+from wsipsm.geometry import Box
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.bounds import find_bounds
+from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
+from wsipsm.slide.pixel_size import judge_statements
+from wsipsm.slide.reader import ReaderSlide, to_sizes
+from wsipsm.slide.readers.tiff_directory import find_cut
+from wsipsm.slide.readers.tiff_images import open_image
+from wsipsm.slide.readers.tiff_layout import find_levels, find_stated_mpp, objective_power
+from wsipsm.slide.readers.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
+
+CACHE_BYTES = 48 << 20
+"""Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
+
+MAX_SIDE_PX = 1 << 22
+"""A metre of glass at 40x."""
+
+MAX_PAGES_CHECKED = 64
+"""More pages than any slide has levels and associated images; a long stack need not be walked to its end."""
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file starts like a TIFF or BigTIFF of either byte order."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in _SIGNATURES
+    except OSError:
+        return False
+
+
+def is_ome_tiff(path: Path) -> bool:
+    """Whether a TIFF carries OME-XML."""
+    if not is_tiff(path):
+        return False
+    try:
+        with tifffile.TiffFile(path) as tif:
+            return bool(tif.is_ome)
+    except TIFF_PARSE_ERRORS:
+        return False
+
+
+def find_impossible_size(path: Path) -> str | None:
+    """Say which size in a TIFF's headers no reader should be asked to allocate; None when all are sound.
+
+    OpenSlide allocates what a header says, and its library ends the whole process when that fails.
+    """
+    if not is_tiff(path):
+        return None
+    try:
+        with tifffile.TiffFile(path) as tif:
+            for page in itertools.islice(tif.pages, MAX_PAGES_CHECKED):
+                if not isinstance(page, tifffile.TiffPage):  # a frame, which repeats the sizes of a page before it
+                    continue
+                if max(int(page.imagewidth), int(page.imagelength)) > MAX_SIDE_PX:
+                    return f"{page.imagewidth} x {page.imagelength} px in the header; {MAX_SIDE_PX:,} a side allowed"
+                width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, 1)
+                if int(width) * int(height) > MAX_SEGMENT_PX:
+                    return f"tiles of {width} x {height} px in the header, more than the {MAX_SEGMENT_PX:,} px allowed"
+                n_tiles = -(-int(page.imagewidth) // int(width)) * -(-int(page.imagelength) // int(height))
+                if page.is_tiled and len(page.dataoffsets) < n_tiles:
+                    return f"{len(page.dataoffsets)} tiles in the file, {n_tiles} by the size in the header"
+    except TIFF_PARSE_ERRORS as error:
+        return f"the TIFF structure is damaged: {error}"
+    return None
+
+
+class TiffSlide(ReaderSlide):
+    """An 8-bit RGB, YCbCr, grey or palette TIFF.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mpp
+        Pixel size in um/px that overrides the file's.
+    image
+        Number of the image that is the slide, from 1; None: the largest pyramid.
+
+    Raises
+    ------
+    SlideOpenError
+        When it is no such TIFF, is damaged, or has a vendor's layout; the message is the reason alone.
+    UnsupportedSlideError
+        When it holds several channels or planes, or samples that are not 8-bit.
+    UsageError
+        When there is no image of that number.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None, image: int | None = None) -> None:
+        if not is_tiff(path):
+            raise SlideOpenError("no TIFF by its first bytes")
+        try:
+            cut = find_cut(path)
+            if cut:
+                raise SlideOpenError(cut)
+            self._chosen = open_image(path, image)
+            self._tif = self._chosen.tif
+        except WsipsmError:
+            raise
+        except TIFF_PARSE_ERRORS as error:
+            raise SlideOpenError(f"the TIFF structure is damaged: {error}") from error
+        try:
+            info = self._describe(path, mpp)
+        except SlideError:
+            self._tif.close()
+            raise
+        except TIFF_PARSE_ERRORS as error:
+            self._tif.close()
+            raise SlideOpenError(f"the TIFF structure is damaged: {error}") from error
+        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._cached_bytes = 0
+        super().__init__(info)
+
+    def _describe(self, path: Path, mpp: float | None) -> SlideInfo:
+        self._pages = find_levels(self._chosen, path)
+        sizes = to_sizes([(page.imagewidth, page.imagelength) for page in self._pages])
+        power = objective_power(self._tif)
+        used, statements = judge_statements(find_stated_mpp(self._tif, self._pages[0]), mpp, power)
+        notes: tuple[str, ...] = ()
+        lie = find_tiff_lie(path, sizes[0].width, sizes[0].height)
+        if lie:
+            tiles, tag = ("YCbCr", "RGB") if lie == "ycbcr taken for rgb" else ("RGB", "YCbCr")
+            notes = (*notes, f"the photometric tag says {tag}, the JPEG tiles are {tiles}; the tiles were believed")
+        bounds, doubt = (None, None)
+        # QuPath reads OME-TIFF through Bio-Formats, which does not crop; OpenSlide allocates what a header says.
+        if not self._tif.is_ome and find_impossible_size(path) is None:
+            bounds, doubt = find_bounds(path, sizes[0])
+        return SlideInfo(
+            path=str(path),
+            reader="tiff",
+            level_sizes=sizes,
+            mpp=used,
+            bounds=bounds,
+            vendor="ome" if self._tif.is_ome else "aperio" if self._tif.is_svs else None,
+            objective_power=power,
+            images=self._chosen.images if len(self._chosen.images) > 1 else (),
+            image=self._chosen.number,
+            mpp_statements=statements,
+            notes=(*self._chosen.notes, *notes, *((doubt,) if doubt else ())),
+        )
+
+    def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
+        page = self._pages[level]
+        width, height = segment_size(page)
+        across = -(-page.imagewidth // width)
+        out = np.empty((box.height, box.width, 3), np.uint8)
+        for row in range(box.y // height, -(-box.bottom // height)):
+            for column in range(box.x // width, -(-box.right // width)):
+                try:
+                    pixels = self._segment(level, row * across + column)
+                except TIFF_PARSE_ERRORS as error:
+                    raise SlideReadError(
+                        f"{self._info.path}: level {level}, tile {column}, {row} could not be decoded ({error}); sound "
+                        "pixels are needed. Check that the copy is complete."
+                    ) from error
+                tile = Box(column * width, row * height, width, height)
+                part = tile.intersect(box)
+                out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x] = pixels[
+                    part.y - tile.y : part.bottom - tile.y, part.x - tile.x : part.right - tile.x
+                ]
+        return out
+
+    def _segment(self, level: int, index: int) -> NDArray[np.uint8]:
+        key = (level, index)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        pixels = decode_segment(self._tif, self._pages[level], index)
+        self._cache[key] = pixels
+        self._cached_bytes += pixels.nbytes
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return pixels
+
+    def _release(self) -> None:
+        self._tif.close()
+        self._cache.clear()
