@@ -68,7 +68,7 @@ class SlideError(WsipsmError, OSError):
 
 
 class SlideOpenError(SlideError):
-    """No reader opens the file; the message tells every reader's reason."""
+    """No reader opens the file; the message gives every reader's reason."""
 
 
 class SlideReadError(SlideError):

@@ -1,4 +1,4 @@
-"""What a run tells while it works. Listeners are called in the process that started the run."""
+"""What a run announces while it works. Listeners are called in the process that started the run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class BlockFailed:
 
 @dataclass(frozen=True, slots=True)
 class SlideDone:
-    """A slide's results are in place; also told of one that was finished before."""
+    """A slide's results are in place; also announced for one that was finished before."""
 
     slide: str
     summary: Any

@@ -36,9 +36,9 @@ _MOST_TRIES = 20
 class FolderLock:
     """A folder that this command holds."""
 
-    def __init__(self, path: Path, own: dict[str, Any], told: str) -> None:
+    def __init__(self, path: Path, own: dict[str, Any], note: str) -> None:
         self._path, self._own = path, own
-        self.told = told
+        self.note = note
         """A sentence when a lock that was left behind was taken over, else an empty text."""
 
     def check(self) -> None:
@@ -134,7 +134,7 @@ def hold_in_study(folder: Path) -> Iterator[FolderLock]:
 
 
 def holder_of(folder: Path) -> str:
-    """Tell who holds a folder and its last sign of life; empty when there is no lock. Nothing is waited for."""
+    """Say who holds a folder and its last sign of life; empty when there is no lock. Nothing is waited for."""
     path = folder / LOCK_NAME
     found = _read(path)
     if not found:
@@ -162,13 +162,13 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
     """Create the lock, or take over one that was left behind."""
-    told, n_tries = "", 0
+    note, n_tries = "", 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             n_tries += 1
             _create(path, own)
-            return told
+            return note
         except FileNotFoundError as error:  # removed in between
             if n_tries >= _MOST_TRIES:
                 raise output_error(path, error) from error
@@ -178,7 +178,7 @@ def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
             found = _read(path)
             if not _is_left_behind(path, found, own, beat_s):
                 raise UsageError(_refusal(path, found)) from None
-            told = f"the lock of {_name_of(found)} was left behind and was taken over."
+            note = f"the lock of {_name_of(found)} was left behind and was taken over."
             _remove(path, found)
         except OSError as error:
             raise output_error(path, error) from error
@@ -240,7 +240,7 @@ def _is_same(found: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _start_of(pid: Any) -> int | None:
-    """Tell when a process of this machine was started, in its system's ticks; None when there is none."""
+    """Say when a process of this machine was started, in its system's ticks; None when there is none."""
     if not isinstance(pid, int):
         return None
     try:
@@ -253,7 +253,7 @@ def _start_of(pid: Any) -> int | None:
 
 
 def _space() -> str:
-    """Name what numbers and start times of processes are told in: containers of one host name may differ in it."""
+    """Name what numbers and start times of processes are counted in: containers of one host name may differ in it."""
     try:
         return f"{os.readlink('/proc/self/ns/pid')} {os.readlink('/proc/self/ns/time')}"
     except OSError:
@@ -279,13 +279,13 @@ def _name_of(found: dict[str, Any]) -> str:
 
 def _refusal(path: Path, found: dict[str, Any]) -> str:
     folder = path.parent
-    told = f"{folder}: {_name_of(found)} works on it"
+    text = f"{folder}: {_name_of(found)} works on it"
     wait = "one command at a time is needed. Wait for it"
     if found.get(_IN_STUDY):
-        # Told by the study's own sign of life.
+        # Shown by the study's own sign of life.
         folder = folder.parent
-        told += f", for the study in {folder}"
+        text += f", for the study in {folder}"
         wait += f", or look with 'wsipsm status {folder}'"
     with suppress(OSError):
-        told += f" (last sign of life {_age_s(folder / LOCK_NAME, _time_there(folder)):.0f} s ago)"
-    return f"{told}; {wait}."
+        text += f" (last sign of life {_age_s(folder / LOCK_NAME, _time_there(folder)):.0f} s ago)"
+    return f"{text}; {wait}."

@@ -187,7 +187,7 @@ def write_aside(path: Path) -> Iterator[Path]:
 
 
 def _left_by_dead_run(name: str) -> bool:
-    """Tell whether a temporary name belongs to a process of this host that is gone."""
+    """Whether a temporary name belongs to a process of this host that is gone."""
     host = f"{TEMPORARY_PREFIX}{socket.gethostname()}-"
     if not name.startswith(host):
         return False  # ours on another host may be alive: left alone
@@ -198,7 +198,7 @@ def _left_by_dead_run(name: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process of this host exists; one that may not be asked does."""
+    """Whether a process of this host exists; one that may not be asked does."""
     try:
         return bool(psutil.pid_exists(pid))
     except OverflowError:  # no system gives a process so large a number

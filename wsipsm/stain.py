@@ -142,7 +142,7 @@ def optical_density(rgb: NDArray[np.uint8], background: Vector) -> NDArray[np.fl
 
 
 def detect_stain(pixels: NDArray[np.uint8]) -> StainDecision:
-    """Tell H&E from hematoxylin-DAB by the hues of stained pixels.
+    """Distinguish H&E from hematoxylin-DAB by the hues of stained pixels.
 
     Eosin absorbs green far more than red or blue, hematoxylin green and red alike, DAB blue most. So H&E has
     many pink pixels and IHC, even without any brown in it, has nearly none.

@@ -50,7 +50,7 @@ def test_the_second_command_is_refused_and_the_first_ones_death_frees_the_folder
             holder.send_signal(signal.SIGKILL)
         holder.wait()
         with hold_folder(tmp_path, BEAT_S) as lock:
-            assert told in lock.told
+            assert told in lock.note
             lock.check()
     assert list(tmp_path.iterdir()) == []
 
@@ -58,7 +58,7 @@ def test_the_second_command_is_refused_and_the_first_ones_death_frees_the_folder
 def test_a_process_number_that_was_given_again_does_not_hold(tmp_path: Path) -> None:
     written(tmp_path, host=socket.gethostname(), pid=os.getpid(), started=1, beat=3)
     with hold_folder(tmp_path, BEAT_S) as lock:
-        assert "left behind" in lock.told
+        assert "left behind" in lock.note
 
 
 def test_a_lock_of_another_machine_counts_while_it_changes(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_lock_of_another_machine_counts_while_it_changes(tmp_path: Path) -> No
     # Its clock may say what it wants: a file from the future that does not change was left behind.
     os.utime(tmp_path / LOCK_NAME, (time.time() + 1e6, time.time() + 1e6))
     with hold_folder(tmp_path, BEAT_S) as lock:
-        assert "process 1 on elsewhere" in lock.told
+        assert "process 1 on elsewhere" in lock.note
 
 
 def test_a_command_that_slept_learns_that_the_folder_was_taken(tmp_path: Path) -> None:
@@ -99,14 +99,14 @@ def test_a_command_that_slept_learns_that_the_folder_was_taken(tmp_path: Path) -
 def test_a_lock_that_is_nonsense_is_left_behind(tmp_path: Path, content: bytes) -> None:
     (tmp_path / LOCK_NAME).write_bytes(content)
     with hold_folder(tmp_path, BEAT_S) as lock:
-        assert "left behind" in lock.told
+        assert "left behind" in lock.note
 
 
 @pytest.mark.parametrize("pid", [-1, 2**31, 10**18])
 def test_a_lock_of_no_possible_process_is_left_behind(tmp_path: Path, pid: int) -> None:
     written(tmp_path, host=socket.gethostname(), pid=pid, started=0, beat=0)
     with hold_folder(tmp_path, BEAT_S) as lock:
-        assert "left behind" in lock.told
+        assert "left behind" in lock.note
 
 
 def test_many_at_once_and_one_holds(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_slide_of_a_study_is_held_while_the_study_is(tmp_path: Path) -> None:
     slide.mkdir(parents=True)
     (slide / LOCK_NAME).write_bytes(left)
     with hold_folder(slide, BEAT_S) as lock:
-        assert "left behind" in lock.told
+        assert "left behind" in lock.note
 
 
 def test_a_slide_that_a_run_holds_is_not_had_by_a_study(tmp_path: Path) -> None:
@@ -179,5 +179,5 @@ def test_a_study_takes_its_own_lock_that_a_share_brought_back(tmp_path: Path) ->
         with pytest.raises(UsageError, match=f"process {os.getpid()}"), hold_folder(slide, BEAT_S):
             pass
         with hold_in_study(slide) as lock:
-            assert "left behind" in lock.told
+            assert "left behind" in lock.note
         assert not (slide / LOCK_NAME).exists()

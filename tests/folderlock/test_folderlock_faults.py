@@ -43,4 +43,4 @@ def test_a_holder_in_a_container_of_this_host_is_seen_by_its_signs_of_life(
         finally:
             holder.kill()
     with hold_folder(tmp_path, BEAT_S) as lock:
-        assert "left behind" in lock.told
+        assert "left behind" in lock.note

@@ -15,6 +15,7 @@ from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
 from wsipsm.events import ignore_events
+from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact, Stain
 from wsipsm.slide.open import open_slide
 from wsipsm.stages.fixed_stain import (
@@ -26,7 +27,6 @@ from wsipsm.stages.fixed_stain import (
     read_fixed_stain,
     sample_stain,
 )
-from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
 from wsipsm.stain import REFERENCE_EOSIN, REFERENCE_HEMATOXYLIN, StainProfile, fit_stain_profile
 

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
+from wsipsm.finished.check import check_result
+from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact
-from wsipsm.stages.check_result import check_result
-from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

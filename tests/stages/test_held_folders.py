@@ -18,8 +18,8 @@ from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
 from wsipsm.errors import BudgetError, SlideOpenError, UsageError
 from wsipsm.events import BlockDone, Event, RunPlanned, StageStarted, ignore_events
+from wsipsm.finished.rescore import score_result
 from wsipsm.folderlock import LOCK_NAME, hold_folder
-from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

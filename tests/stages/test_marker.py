@@ -22,13 +22,13 @@ from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
 from wsipsm.events import ignore_events
+from wsipsm.finished.check import check_result
+from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact
 from wsipsm.markers.registry import marker_of
 from wsipsm.quality.brown import BrownPlace, check_brown
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.results.summary import RunSummary
-from wsipsm.stages.check_result import check_result
-from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

@@ -19,8 +19,8 @@ from wsipsm.cohort.page import StudyReport
 from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
+from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact
-from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
 from wsipsm.stages.summarise import overview_caption
 from wsipsm.stages.write import Totals

@@ -19,7 +19,7 @@ import wsipsm.results.read
 from wsipsm import Artefact, Column, UsageError
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
-from wsipsm.stages.rescore import score_result
+from wsipsm.finished.rescore import score_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

@@ -23,11 +23,11 @@ from wsipsm.errors import MissingMppError, OutputError, RoiError, SlideOpenError
 from wsipsm.events import BlockDone, Event, RunPlanned, SlideDone, StageStarted, ignore_events
 from wsipsm.executors.serial import SerialExecutor
 from wsipsm.export.geojson_check import check_geojson
+from wsipsm.finished.check import check_result
 from wsipsm.instances.table import nuclei_schema
 from wsipsm.keys import Artefact, Column
 from wsipsm.results.folder_names import slide_stem
 from wsipsm.stages import finish, segment
-from wsipsm.stages.check_result import check_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

@@ -18,8 +18,8 @@ from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
 from wsipsm.errors import RoiError
 from wsipsm.events import ignore_events
+from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact, Column, QuPathFrame
-from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

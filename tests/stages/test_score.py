@@ -24,9 +24,9 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import RoiError, UsageError
 from wsipsm.events import ignore_events
 from wsipsm.export.geojson_check import check_geojson
+from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact, Column
 from wsipsm.results.summary import RunSummary
-from wsipsm.stages.rescore import score_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -263,7 +263,7 @@ def test_nuclei_without_a_density_cannot_be_scored(result: RunSummary) -> None:
 
 def test_scoring_again_loads_no_heavy_room(result: RunSummary) -> None:
     code = (
-        "import sys; from wsipsm.stages.rescore import score_result; score_result(sys.argv[1], dab_cut_od=0.3); "
+        "import sys; from wsipsm.finished.rescore import score_result; score_result(sys.argv[1], dab_cut_od=0.3); "
         "print(sorted({'dask', 'distributed', 'openvino', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, result.folder], capture_output=True, text=True, check=True)

@@ -19,12 +19,12 @@ from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
 from wsipsm.errors import RoiError
 from wsipsm.events import ignore_events
+from wsipsm.finished.check import check_result
 from wsipsm.keys import Artefact, Column
 from wsipsm.results.shown_scoring import OWN
 from wsipsm.results.stored_run import read_region
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
-from wsipsm.stages.check_result import check_result
 from wsipsm.stages.run import run_slide
 
 pytestmark = pytest.mark.usefixtures("stand_in")

@@ -197,7 +197,7 @@ def test_the_processor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     found = find_compute()
     assert found == Compute(torch.device("cpu"), None, 1, 2)
-    assert found.told == "cpu float32, 2 processes"
+    assert found.description == "cpu float32, 2 processes"
 
 
 @pytest.mark.slow

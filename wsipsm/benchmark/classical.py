@@ -104,7 +104,7 @@ def segment_cellprofiler(
     """Label nuclei as CellProfiler's IdentifyPrimaryObjects does with its default settings.
 
     UnmixColors to a stain image (1 - transmitted light); threshold smoothing of scale 1.3488; global minimum
-    cross-entropy (Li); holes filled; clumped objects told apart by intensity and divided by intensity, with the
+    cross-entropy (Li); holes filled; clumped objects distinguished by intensity and divided by intensity, with the
     automatic smoothing and distance between maxima; objects outside the diameters dropped. Objects at the border are
     kept, unlike the default, because truth holds them. After Stirling et al. 2021 (CellProfiler 4).
 

@@ -115,9 +115,9 @@ def _lines_about(summary: AgreementSummary) -> list[str]:
     from wsipsm.agree.reader_table import listed
 
     lines = [f"{summary.n_slides} slides compared"]
-    for told in measure_rows(summary):
-        beside = f"95 % interval {told.interval}" if told.interval else told.note
-        lines.append(f"  {told.name}: {told.value} ({beside})")
+    for row in measure_rows(summary):
+        beside = f"95 % interval {row.interval}" if row.interval else row.note
+        lines.append(f"  {row.name}: {row.value} ({beside})")
     for what, table in (("reference", summary.reference), ("cohort", summary.cohort)):
         if table.only_here:
             lines.append(f"  in the {what} only ({len(table.only_here)}): {listed(table.only_here)}")

@@ -90,7 +90,7 @@ def bench(
     from wsipsm.benchmark.bench import Method, open_set, parse_methods, run_bench
     from wsipsm.benchmark.best_and_worst import write_gallery
     from wsipsm.benchmark.table import markdown, write_tables
-    from wsipsm.cli.progress import open_teller
+    from wsipsm.cli.progress import open_announcer
     from wsipsm.cli.steps import open_steps
 
     if not train and any(given is not None for given in (train_on, config, budget)):
@@ -98,7 +98,7 @@ def bench(
     chosen: list[BuiltIn | Method] = [*parse_methods(methods)]
     with (
         says_how_to_continue("No table was written; a training goes on from its last checkpoint."),
-        open_teller(quiet) as tell,
+        open_announcer(quiet) as announce,
     ):
         opened = open_set(name, folder, protocol, limit)
         if train:
@@ -107,11 +107,11 @@ def bench(
             options = _paper_options(opened.stain, config, budget, seed)
             seed = options.seed
             with open_steps(quiet) as progress:
-                trained = train_methods(opened, options, out / "training" / name, tell, progress, train_on)
+                trained = train_methods(opened, options, out / "training" / name, announce, progress, train_on)
             if os.environ.get("RANK", "0") != "0":
                 return  # one of torchrun's further processes: the first one scores
             chosen[-1:-1] = trained
-        report = run_bench(opened, chosen, model=model, seed=seed or 0, announce=tell)
+        report = run_bench(opened, chosen, model=model, seed=seed or 0, announce=announce)
         written = write_tables(report, out)
         if gallery := write_gallery(opened, report, out, model=model, seed=seed or 0):
             written.append(gallery)

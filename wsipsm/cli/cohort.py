@@ -140,7 +140,7 @@ def cohort(
 ) -> None:
     """Run many slides; write cohort.csv and cohort.parquet with a row a slide.
 
-    All slides are looked at first, and every one that cannot be used is told. Blocks of all slides share the workers.
+    All slides are looked at first, and every one that cannot be used is listed. Blocks of all slides share the workers.
     A slide that fails is tried again after all others; then it is a row that says why. Given again, the command does
     finished slides and blocks no second time. What happened stands in journal.jsonl. Exits with 5 when some slides
     failed, with 7 when some are incomplete.

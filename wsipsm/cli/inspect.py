@@ -33,7 +33,7 @@ OnSlidePath = Annotated[
 ]
 
 N_SHOWN_PROBLEMS = 20
-"""Files with a flaw have it in every feature; the first few tell."""
+"""Files with a flaw have it in every feature; the first few are enough."""
 
 
 def info(slide: SlidePath, mpp: Mpp = None, image: ImageNumber = None, as_json: AsJson = False) -> None:
@@ -101,7 +101,7 @@ def check(
 
 def _check_folder(folder: Path, as_json: bool) -> None:
     """Check that the files of a slide's folder are of one scoring."""
-    from wsipsm.stages.check_result import check_result
+    from wsipsm.finished.check import check_result
 
     problems = check_result(folder)
     if as_json:

@@ -169,7 +169,7 @@ def build_run_options(**values: Any) -> RunOptions:
             "a running scheduler brings its own workers. Leave one of the two out."
         )
     if values.get("backend", "auto") not in BACKENDS:
-        # Here and not in a worker, so that it is told before any work.
+        # Here and not in a worker, so that it ends before any work.
         raise UsageError(f"--backend {values['backend']}: unknown; one of {', '.join(BACKENDS)} is needed. See --help.")
     try:
         return RunOptions(**values)

@@ -1,4 +1,4 @@
-"""Listeners that tell a user how far a run is: a bar on a terminal, plain lines elsewhere. Both write to stderr."""
+"""Listeners that show a user how far a run is: a bar on a terminal, plain lines elsewhere. Both write to stderr."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PLAIN_PERIOD_S = 5.0
 """Plain lines go to log files: seldom enough not to fill them."""
 
-N_TOLD_FAILURES = 5
+N_SHOWN_FAILURES = 5
 """Of one slide; what fails one block often fails them all."""
 
 _STAGE_TEXTS = {"plan": "looking at the slide", "segment": "finding nuclei", "write": "writing results"}
@@ -240,7 +240,7 @@ def open_listener(silent: bool) -> Iterator[Listener]:
     Parameters
     ----------
     silent
-        Tell nothing, for ``--quiet`` and ``--json``.
+        Show nothing, for ``--quiet`` and ``--json``.
     """
     if silent:
         yield ignore_events
@@ -261,13 +261,13 @@ def open_listener(silent: bool) -> Iterator[Listener]:
 
 
 @contextmanager
-def open_teller(silent: bool) -> Iterator[Callable[[str], None]]:
+def open_announcer(silent: bool) -> Iterator[Callable[[str], None]]:
     """Give a function that writes a line to stderr, or does nothing."""
 
-    def tell(line: str) -> None:
+    def announce(line: str) -> None:
         show_on(sys.stderr, line)
 
-    yield (lambda line: None) if silent else tell
+    yield (lambda line: None) if silent else announce
 
 
 def _short(slide: str) -> str:
@@ -289,10 +289,10 @@ def _plan_lines(plan: RunPlanned) -> list[str]:
 
 
 def _failure_lines(event: BlockDone | BlockFailed, n_failed: int) -> list[str]:
-    if isinstance(event, BlockDone) or n_failed > N_TOLD_FAILURES:
+    if isinstance(event, BlockDone) or n_failed > N_SHOWN_FAILURES:
         return []
     line = f"{_short(event.slide)}: block {event.index} failed: {event.reason}"
-    return [line, "further failures are only counted"] if n_failed == N_TOLD_FAILURES else [line]
+    return [line, "further failures are only counted"] if n_failed == N_SHOWN_FAILURES else [line]
 
 
 def _duration(seconds: float) -> str:

@@ -52,7 +52,7 @@ def psm(
     check_mpp(mpp)
     from dataclasses import asdict
 
-    from wsipsm.cli.progress import open_teller
+    from wsipsm.cli.progress import open_announcer
     from wsipsm.cli.steps import open_steps
     from wsipsm.paper.figure import PsmChoice, show_psm
 
@@ -60,7 +60,7 @@ def psm(
     silent = quiet or as_json
     with (
         says_how_to_continue("No picture was written; the same command goes on from the last checkpoint."),
-        open_teller(silent) as tell,
+        open_announcer(silent) as announce,
         open_steps(silent) as progress,
     ):
         result = show_psm(
@@ -69,7 +69,7 @@ def psm(
             choice,
             mpp=mpp,
             working_mpp=working_mpp,
-            announce=tell,
+            announce=announce,
             progress=progress,
         )
     if as_json:

@@ -83,11 +83,11 @@ def score(
     Example: wsipsm score wsipsm-out/slide --roi tumour.geojson
     """
     check_roi_options(roi, roi_class, exclude_class, tma_cores)
+    from wsipsm.finished.rescore import score_result
     from wsipsm.region import RoiRules
-    from wsipsm.stages.rescore import score_result
 
     rules = RoiRules(split_classes(roi_class), split_classes(exclude_class), tma_cores)
-    told: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     failed = False
     folders = _folders_of(results)
     for folder in folders:
@@ -98,20 +98,20 @@ def score(
                 raise
             failed = True
             show(f"error: {one_line(error)}", err=True)
-            told.append({"folder": str(folder), "error": one_line(error)})
+            rows.append({"folder": str(folder), "error": one_line(error)})
             continue
-        told.append({"folder": str(one.folder), "key": one.key, **one.to_dict()})
+        rows.append({"folder": str(one.folder), "key": one.key, **one.to_dict()})
         if not as_json:
             show_lines(lines_about_score(one))
     if as_json:
-        show_json(told)
+        show_json(rows)
     if failed:
         raise typer.Exit(EXIT_COHORT_PARTIAL)
 
 
 def _folders_of(results: list[Path]) -> list[Path]:
     """Folders with results; of several paths, as a shell makes them of ``results/*``, the others are passed over."""
-    from wsipsm.stages.rescore import holds_result
+    from wsipsm.finished.rescore import holds_result
 
     found = [path for path in results if holds_result(path)]
     if not found:
@@ -123,7 +123,7 @@ def _folders_of(results: list[Path]) -> list[Path]:
 
 
 def lines_about_score(scored: Scored) -> list[str]:
-    """Tell a score in a few lines."""
+    """Show a score in a few lines."""
     found = scored.score
     index = found.index
     lines = [f"{scored.folder.name}: {index.region}"]

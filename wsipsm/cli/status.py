@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder that 'wsipsm cohort --out' was given.", show_default=False)
 ]
-N_TOLD = 20
+N_SHOWN = 20
 
 
 def status(folder: Folder, as_json: AsJson = False) -> None:
-    """Tell how far a study is: slides done, running, waiting and failed.
+    """Show how far a study is: slides done, running, waiting and failed.
 
     It reads the folder only, so it can be asked at any time, from any machine that sees the folder.
 
@@ -39,10 +39,10 @@ def _lines_about(found: StudyStatus) -> list[str]:
     counts = ", ".join(f"{n} {name}" for name, n in sorted(found.n_by_status.items()))
     lines = [f"{found.folder}: {found.n_slides} slides: {counts}"]
     lines.append(f"  {found.holder or 'no command works on it; the same command continues it'}")
-    for slide in found.running[:N_TOLD]:
+    for slide in found.running[:N_SHOWN]:
         of = "" if slide.n_blocks is None else f" of {slide.n_blocks}"
         lines.append(f"  running: {slide.id}: {slide.n_blocks_done}{of} blocks")
-    lines += [f"  failed: {slide}: {reason}" for slide, reason in found.failures[:N_TOLD]]
-    if len(found.failures) > N_TOLD:
-        lines.append(f"  and {len(found.failures) - N_TOLD} more failed; cohort.csv has them all")
+    lines += [f"  failed: {slide}: {reason}" for slide, reason in found.failures[:N_SHOWN]]
+    if len(found.failures) > N_SHOWN:
+        lines.append(f"  and {len(found.failures) - N_SHOWN} more failed; cohort.csv has them all")
     return [*lines, f"  started {found.n_starts} times, last sign {found.last or 'none'}"]

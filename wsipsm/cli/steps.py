@@ -12,7 +12,7 @@ from wsipsm.cli.terminal import clean_line, show_on
 
 PLAIN_PERIOD_S = 15.0
 StepListener = Callable[[str, int, int, float], None]
-"""Told the part of the chain, the step, the number of steps and the loss."""
+"""Is called with the part of the chain, the step, the number of steps and the loss."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def open_steps(silent: bool) -> Iterator[StepListener]:
     Parameters
     ----------
     silent
-        Tell nothing, for ``--quiet`` and ``--json``.
+        Show nothing, for ``--quiet`` and ``--json``.
     """
     if silent:
         yield lambda part, step, steps, loss: None
@@ -55,12 +55,12 @@ class PlainSteps:
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
-        self._told_s = float("-inf")
+        self._shown_s = float("-inf")
 
     def __call__(self, part: str, step: int, steps: int, loss: float) -> None:
         """Take a step."""
         now = self._clock()
-        if step + 1 < steps and now - self._told_s < PLAIN_PERIOD_S:
+        if step + 1 < steps and now - self._shown_s < PLAIN_PERIOD_S:
             return
-        self._told_s = now
+        self._shown_s = now
         show_on(self._stream, f"{part}: step {step + 1} of {steps}, loss {loss:.4g}")

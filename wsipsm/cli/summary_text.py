@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def lines_about_run(summary: RunSummary) -> list[str]:
-    """Tell what was found, where it lies and what to open next."""
+    """Say what was found, where it lies and what to open next."""
     density = "" if summary.nuclei_per_mm2 is None else f", {summary.nuclei_per_mm2:,.0f} per mm2"
     marker = summary.scoring.marker
     lines = [f"FLAG: {flag}" for flag in summary.flags]
@@ -48,14 +48,14 @@ def lines_about_run(summary: RunSummary) -> list[str]:
 def lines_about_index(
     index: LabellingIndex, scores: ScoreFacts | None = None, marker: str = DEFAULT_MARKER.name
 ) -> list[str]:
-    """Tell the labelling index with n, intervals, method and region; the other scores in a line; and its flags."""
+    """Show the labelling index with n, intervals, method and region; the other scores in a line; and its flags."""
     counts = f"{index.n_positive:,} positive of {index.n_scored:,} nuclei"
     value = "none"
     if index.value is not None:
-        told = f"95 % interval {_range(index)}"
+        interval = f"95 % interval {_range(index)}"
         if scores is not None and scores.interval is not None:
-            told += f" by counting, {_range(scores.interval)} with clusters"
-        value = f"{index.value:.1%} ({told})"
+            interval += f" by counting, {_range(scores.interval)} with clusters"
+        value = f"{index.value:.1%} ({interval})"
     return [
         f"{marker} {marker_of(marker).index_name}: {value}; {counts}; region: {index.region}",
         *([] if scores is None or index.value is None else [_line_about_places(scores)]),
@@ -66,7 +66,7 @@ def lines_about_index(
 
 
 def _line_about_places(scores: ScoreFacts) -> str:
-    """Tell mean over fields and hot spot."""
+    """Show mean over fields and hot spot."""
     mean, by_area, spot = scores.unweighted_mean, scores.area_weighted_mean, scores.hot_spot.spot
     fields = "none, no field holds enough nuclei"
     if mean.value is not None:
@@ -79,7 +79,7 @@ def _line_about_places(scores: ScoreFacts) -> str:
 
 
 def _lines_about_figures(scores: ScoreFacts | None) -> list[str]:
-    """Tell what the marker has beside the share of positive nuclei."""
+    """Show what the marker has beside the share of positive nuclei."""
     figures = () if scores is None else scores.figures or ()
     return [f"  {figure.name}: {figure.text}; {figure.method}" for figure in figures]
 

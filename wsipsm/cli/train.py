@@ -91,7 +91,7 @@ def train(
     """
     check_mpp(mpp)
     check_weights_path(out)
-    from wsipsm.cli.progress import open_teller
+    from wsipsm.cli.progress import open_announcer
     from wsipsm.training.train import TrainRequest, follow_recipe
 
     request = TrainRequest(
@@ -106,8 +106,8 @@ def train(
         work=work,
     )
     hint = "No model was written; the same command goes on from the last checkpoint."
-    with says_how_to_continue(hint), open_teller(quiet or as_json) as tell:
-        trained = follow_recipe(request, out, tell)
+    with says_how_to_continue(hint), open_announcer(quiet or as_json) as announce:
+        trained = follow_recipe(request, out, announce)
     card, comparison = trained.card, trained.comparison
     if as_json:
         show_json({"weights": str(out), "card": card.model_dump(mode="json"), "doubts": comparison.doubts()})

@@ -18,7 +18,7 @@ from wsipsm.results.folder_names import folder_name, folder_stem
 from wsipsm.slide.reader import parse_number
 from wsipsm.text import clean_text
 
-_N_TOLD = 200
+_N_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,9 @@ def read_study(
 def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
     """Make the error that names every problem of a study."""
     n_bad = len({problem.slide_id for problem in problems})
-    lines = [f"  {problem.reason}" for problem in problems[:_N_TOLD]]
-    if len(problems) > _N_TOLD:
-        lines.append(f"  and {len(problems) - _N_TOLD} more")
+    lines = [f"  {problem.reason}" for problem in problems[:_N_SHOWN]]
+    if len(problems) > _N_SHOWN:
+        lines.append(f"  and {len(problems) - _N_SHOWN} more")
     return UsageError(
         f"{n_bad} of {n_slides} slides cannot be used; all must be before work starts. Correct what is told below, or "
         "pass --skip-bad to go on without them.\n" + "\n".join(lines)

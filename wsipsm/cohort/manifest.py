@@ -20,7 +20,7 @@ OWN_COLUMNS = ("slide", "id", "mpp", "image", "model", "marker", "roi", "group",
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 """A hundred thousand rows of two kilobytes fit."""
 MAX_COLUMNS = 1000
-_N_TOLD = 20
+_N_SHOWN = 20
 _DECLARED = re.compile(r'"?sep=([,;\t|])"?[,;\t ]*(?:\r\n|\n|\r|$)', re.IGNORECASE)
 
 
@@ -184,5 +184,5 @@ def _fault(names: Sequence[str], slide: int, unnamed: Sequence[int], cells: Sequ
 
 
 def _listed(faults: Sequence[str]) -> str:
-    more = f", and {len(faults) - _N_TOLD} more" if len(faults) > _N_TOLD else ""
-    return ", ".join(faults[:_N_TOLD]) + more
+    more = f", and {len(faults) - _N_SHOWN} more" if len(faults) > _N_SHOWN else ""
+    return ", ".join(faults[:_N_SHOWN]) + more

@@ -172,7 +172,7 @@ class RunningStudy:
         self.rows = [replace(row, status=FAILED, reason=bad[row.id]) if row.id in bad else row for row in self.rows]
         write_table(self._out, self.rows)
         self._report.write(self.rows)
-        self._journal.write("started", n_slides=len(self.rows), note=self._lock.told)
+        self._journal.write("started", n_slides=len(self.rows), note=self._lock.note)
         self._announce(CohortPlanned(tuple(row.slide for row in self.rows)))
         for row in self.rows:
             if row.status == FAILED:

@@ -107,13 +107,13 @@ class PageChart:
 
 @dataclass(frozen=True, slots=True)
 class StudyPage:
-    """What is told of a study."""
+    """What the page says of a study."""
 
     name: str
     use: str
     """What the results are for."""
     counts: Mapping[str, int]
-    """Status to slides, in the order in which they are told."""
+    """Status to slides, in the order in which they are listed."""
     facts: Sequence[str]
     """Versions, models and time, a line each."""
     files: Sequence[str]
@@ -198,10 +198,10 @@ def _add_slides(body: Element, slides: Sequence[PageSlide]) -> None:
         *stains,
     )
     heads = [("Picture", ""), ("Slide", ""), ("Status", ""), *((title, "number") for title in numbers), ("Notes", "")]
-    told = (
+    counts = (
         "With scripts on, a click on a heading sorts: intervals by their width. What does not exist is empty, never 0."
     )
-    add(body, "p", told, class_="quiet")
+    add(body, "p", counts, class_="quiet")
     rows = _add_table(body, heads, "sortable")
     for slide in slides:
         _add_slide(add(rows, "tr"), slide, stains)
@@ -224,8 +224,8 @@ def _add_slide(row: Element, slide: PageSlide, stains: Sequence[str]) -> None:
     else:
         _add_number(row, slide.index, "{:.1%}")
     low, high = slide.spatial
-    told = "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
-    add(row, "td", told, class_="number", data_value="" if low is None or high is None else f"{high - low:.4g}")
+    interval = "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
+    add(row, "td", interval, class_="number", data_value="" if low is None or high is None else f"{high - low:.4g}")
     _add_number(row, slide.field_mean, "{:.1%}")
     of_n = "" if slide.hot_spot_n is None else f" of {slide.hot_spot_n:,}"
     _add_number(row, slide.hot_spot, "{:.1%}" + of_n)
@@ -259,8 +259,8 @@ def _index_name(slides: Sequence[PageSlide]) -> str:
 
 
 def _add_number(row: Element, value: float | None, form: str) -> None:
-    told = ("", "") if value is None else (form.format(value), f"{value:.6g}")
-    add(row, "td", told[0], class_="number", data_value=told[1])
+    shown = ("", "") if value is None else (form.format(value), f"{value:.6g}")
+    add(row, "td", shown[0], class_="number", data_value=shown[1])
 
 
 def _add_distributions(body: Element, slides: Sequence[PageSlide]) -> None:

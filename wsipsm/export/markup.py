@@ -21,10 +21,10 @@ def add(parent: Element, tag: str, text: str | None = None, **attributes: object
     attributes
         An underscore at the end of a name is dropped (``class_``), one inside is a hyphen. None leaves it out.
     """
-    told = {
+    written = {
         name.rstrip("_").replace("_", "-"): plain(str(value)) for name, value in attributes.items() if value is not None
     }
-    made = SubElement(parent, tag, told)
+    made = SubElement(parent, tag, written)
     made.text = None if text is None else plain(text)
     return made
 

@@ -1,7 +1,7 @@
 """One picture that shows what was found: nuclei over the slide's thumbnail.
 
 Three styles follow from how large nuclei are in the picture: outlines where they can be seen; dots where they can be
-told apart; else a map of density, coloured by the share of positive nuclei.
+distinguishable; else a map of density, coloured by the share of positive nuclei.
 """
 
 from __future__ import annotations

@@ -97,9 +97,9 @@ def draw_control_chart(parent: Element, chart: ControlChart, names: Sequence[str
     x = Axis(0.0, float(len(chart.values) + 1), _LEFT, _WIDTH - _RIGHT)
     y = Axis(low - pad, high + pad, _HEIGHT - _BOTTOM, _TOP)
     outside = chart.outside
-    told = f"{title}; centre {chart.centre:.4g}, limits {chart.low:.4g} to {chart.high:.4g} ({LIMIT_SIGMAS:g} sigma)"
-    drawing = _frame(parent, f"{told}; {int(outside.sum())} of {chart.n_known} slides outside")
-    _draw_axes(drawing, x, y, told)
+    caption = f"{title}; centre {chart.centre:.4g}, limits {chart.low:.4g} to {chart.high:.4g} ({LIMIT_SIGMAS:g} sigma)"
+    drawing = _frame(parent, f"{caption}; {int(outside.sum())} of {chart.n_known} slides outside")
+    _draw_axes(drawing, x, y, caption)
     # One path for all: a page of thousands of slides stays small.
     places = [(x.at(n + 1), y.at(value)) for n, value in enumerate(chart.values) if math.isfinite(value)]
     add(drawing, "path", class_="line", d="M" + "L".join(f"{left:g} {top:g}" for left, top in places))

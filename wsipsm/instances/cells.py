@@ -44,8 +44,8 @@ class CellsWriter:
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
-        told = orjson.dumps(clean_json(about), option=orjson.OPT_SORT_KEYS)
-        schema = nuclei_schema().with_metadata({b"geo": orjson.dumps(_GEO), _ABOUT: told})
+        facts = orjson.dumps(clean_json(about), option=orjson.OPT_SORT_KEYS)
+        schema = nuclei_schema().with_metadata({b"geo": orjson.dumps(_GEO), _ABOUT: facts})
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0

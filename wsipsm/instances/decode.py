@@ -31,7 +31,7 @@ _KERNEL_SUM = 128
 class _DecodeSettings(Protocol):
     """What decoding reads of the model card's ``DecodeSettings``, where each value is described.
 
-    The rooms of networks and of instances do not import each other, so it is told by its shape here.
+    The rooms of networks and of instances do not import each other, so it is known by its shape here.
     """
 
     @property
@@ -81,7 +81,7 @@ def decode_instances(
 
 
 def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: _DecodeSettings, mpp: float) -> Decoded:
-    """Separate the nuclei of one array of score maps, and tell which were refused as too large.
+    """Separate the nuclei of one array of score maps, and say which were refused as too large.
 
     Foreground is thresholded and its small holes are filled; seeds are the maxima of the smoothed distance map;
     a foreground part with several seeds is divided by a watershed on the distance map. A part without any seed

@@ -69,8 +69,8 @@ def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
     value["place"]["core"] = _numbers(facts.place.core)
     text = orjson.dumps(value)
     with write_aside(path) as temporary:
-        told = table.replace_schema_metadata({_METADATA_KEY: text})
-        pq.write_table(told, temporary, compression="zstd", write_page_checksum=True)
+        named = table.replace_schema_metadata({_METADATA_KEY: text})
+        pq.write_table(named, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_facts(path: Path) -> ShardFacts | None:

@@ -394,4 +394,4 @@ def _pretext_text(options: PretextOptions, log: PretextLog) -> str:
         return f"pretext {options.pretext}: not trained, embedding spread {log.spread:.3g}"
     state = "COLLAPSED, its maps say little" if log.collapsed else f"embedding spread {log.spread:.3g}"
     losses = f"loss {log.losses[0]:.3g} to {log.losses[-1]:.3g}"
-    return f"pretext {options.pretext}: {len(log.losses)} steps, {losses}, {state}; {find_compute().told}"
+    return f"pretext {options.pretext}: {len(log.losses)} steps, {losses}, {state}; {find_compute().description}"

@@ -1,7 +1,7 @@
 """Pixel size: whether a picture looks as tissue does at the one that is stated.
 
 Patches are read as if their pixels were half, once and twice as large as stated; a :class:`~wsipsm.quality.ruler.Ruler`
-tells of each how far that lies from the truth.
+says of each how far that lies from the truth.
 """
 
 from __future__ import annotations
@@ -106,10 +106,11 @@ def check_statements(statements: Iterable[MppStatement], picture: Finding) -> Fi
     contradicting = [one for one in statements if one.verdict == MppVerdict.CONTRADICTS and one.value is not None]
     if not contradicting or picture.verdict == Verdict.OK or statements[0].text == "given by the user":
         return None
-    told = " and ".join(f"{one.value:.4g} um/px by the {one.source}" for one in contradicting)
+    others = " and ".join(f"{one.value:.4g} um/px by the {one.source}" for one in contradicting)
     used = f"{statements[0].value:.4g} um/px by the {statements[0].source}"
     text = (
-        f"the file states its pixel size in two ways: {used}, which is used, and {told}. Pass the right one with --mpp."
+        f"the file states its pixel size in two ways: {used}, which is used, and {others}. "
+        "Pass the right one with --mpp."
     )
     return Finding(
         name="pixel_size_statements", value=statements[0].value, unit="um/px", verdict=Verdict.FLAG, text=text

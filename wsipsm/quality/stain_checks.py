@@ -40,16 +40,16 @@ def _check_model(decision: StainDecision, card: ModelCard) -> tuple[Finding, ...
     """Say that the model that was named is for another stain than the slide's."""
     if card.stain == decision.stain:
         return ()
-    told = f"the slide looks like {STAIN_NAMES[decision.stain]}, and the model {card.name} is made for"
+    looks = f"the slide looks like {STAIN_NAMES[decision.stain]}, and the model {card.name} is made for"
     if card.stain is not Stain.IHC:
-        text = f"{told} {STAIN_NAMES[card.stain]}: it makes no index. Leave --model out to score the marker."
+        text = f"{looks} {STAIN_NAMES[card.stain]}: it makes no index. Leave --model out to score the marker."
         verdict = Verdict.FLAG
     elif decision.is_certain:
         text = (
-            f"{told} {STAIN_NAMES[card.stain]}: an index would count eosin as DAB, so none is given. {decision.reason}"
+            f"{looks} {STAIN_NAMES[card.stain]}: an index would count eosin as DAB, so none is given. {decision.reason}"
         )
         verdict = Verdict.WITHHOLD
     else:
-        text = f"{told} {STAIN_NAMES[card.stain]}. {decision.reason}"
+        text = f"{looks} {STAIN_NAMES[card.stain]}. {decision.reason}"
         verdict = Verdict.FLAG
     return (Finding(name="stain_of_model", value=None, verdict=verdict, text=text),)

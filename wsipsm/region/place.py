@@ -69,7 +69,7 @@ def note_on_place(
     frame
         In which the others were read.
     within
-        Tissue, or what was searched: tells frames apart where the region lies on the slide in both.
+        Tissue, or what was searched: decides between frames where the region lies on the slide in both.
     label
         How messages call the file.
 

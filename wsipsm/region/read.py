@@ -246,9 +246,9 @@ def _name(counted: Sequence[Drawn]) -> str:
     if not names:
         return "ROI"
     shown, more = names[:_MAX_NAMES], len(names) - _MAX_NAMES
-    told = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+    listed = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
     unnamed = sum(not (one.name or one.classification) for one in counted)
-    return f"{told} and {unnamed:,} without a name" if unnamed else told
+    return f"{listed} and {unnamed:,} without a name" if unnamed else listed
 
 
 def _list_counts(counts: Counter[str]) -> str:

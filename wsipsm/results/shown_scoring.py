@@ -1,6 +1,6 @@
 """Which scoring the top of a slide's folder shows, and how all its files become those of another one.
 
-``scores/run`` keeps the run's own scoring whole. ``scores/<key>`` keeps of every later one what tells it and makes it
+``scores/run`` keeps the run's own scoring whole. ``scores/<key>`` keeps of every later one what names it and makes it
 again, which are not the nuclei. The top shows one of them: its ``summary.json`` goes first and comes last, so that a
 command that ends in between, however it does, leaves a folder that is not called finished; the next ``run`` or
 ``score`` puts it right from ``scores/run``.

@@ -115,7 +115,7 @@ def control_chart(values: ArrayLike, finest: float = 0.0) -> ControlChart:
     values
         In the order of the slides, shape (n,); NaN where not known, and then passed over.
     finest
-        Smallest standard deviation that is believed: equal slides would else be told apart by rounding.
+        Smallest standard deviation that is believed: equal slides would else differ by rounding.
 
     Raises
     ------

@@ -99,7 +99,7 @@ def find_hot_spot(
     What it is an interval of: the expected index at the chosen place, the mean over its nuclei of their probability
     of being positive. The highest of many counts is high partly by luck. The luck is measured by drawing classes anew
     from a smoothed map of this slide, searching again, and comparing each winner's count with what it was drawn from.
-    The map pulls local indices towards the slide's, as far as counting noise tells to, so that its spread is that of
+    The map pulls local indices towards the slide's, as far as counting noise asks, so that its spread is that of
     the tissue (Louis 1984, J Am Stat Assoc 79:393). It flattens a single true hot spot, whose gain is then overrated.
     So the lower bound is that of the corrected index and the upper bound is Wilson's: the interval holds both the
     slide without a real hot spot and the one with it, is wide, and covers at least as often as it says.

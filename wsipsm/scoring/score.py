@@ -39,7 +39,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class MarkerScore:
-    """What is told of a region."""
+    """What is said of a region."""
 
     index: LabellingIndex
     """All nuclei of the region: the headline."""
@@ -66,11 +66,11 @@ class MarkerScore:
     def flags(self) -> tuple[str, ...]:
         """What limits its use, in plain words."""
         unsure = [band for band in self.bands if band.straddled]
-        told = [
+        straddling = [
             f"the interval straddles {' and '.join(f'{limit:.0%}' for limit in band.straddled)} ({band.name})."
             for band in unsure
         ]
-        return (*self.index.flags, *(self.interval.flags if self.interval else ()), *told)
+        return (*self.index.flags, *(self.interval.flags if self.interval else ()), *straddling)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``score.json``; fields stand in ``score.geojson``."""

@@ -102,7 +102,7 @@ def block_bootstrap_interval(
     What it is an interval of: the expected index of tissue like this, E[density x probability] / E[density] of the
     random process that placed the nuclei and made them positive. It answers "what would another piece of this tumour
     give", not "how many of these nuclei are positive", which is known. Clusters wider than the region cannot be seen
-    from inside it: then no method covers, and ours is flagged where it can tell.
+    from inside it: then no method covers, and ours is flagged where it can see that.
 
     1. Residuals e = positive - index x all are summed in cells. Their products over pairs of cells, ring by ring of
        distance, are added up to the last ring before the first that is not positive (initial positive sequence: Geyer
@@ -259,7 +259,7 @@ def ratio_interval(
         return None
     tail = (1 - confidence) / 2
     below, above = _studentised_quantiles(part, whole, (tail, 1 - tail), n_resamples, seed)
-    # Few independent areas: the standard error itself is uncertain, which the blocks cannot tell.
+    # Few independent areas: the standard error itself is uncertain, which the blocks do not show.
     wider = float(stdtrit(error.freedom, 1 - tail)) / NormalDist().inv_cdf(1 - tail)
     steps = np.clip(np.array([above, below]) * wider, -_QUANTILE_LIMIT, _QUANTILE_LIMIT)
     low, high = expit(logit(share) - steps * error.value / (share * (1 - share)))

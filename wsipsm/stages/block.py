@@ -211,7 +211,7 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
 
 
 def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None = None) -> BlockReport:
-    """Tell of a block what its shard says, as events do."""
+    """Report a block from what its shard says, as events do."""
     return BlockReport(
         index=block.index,
         n_nuclei=facts.n_owned,

@@ -90,9 +90,9 @@ def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> F
     """
     brown = [sample.rgb for sample in samples if sample.stain is Stain.IHC and len(sample.rgb)]
     if not brown:
-        told = samples[0].reason if samples else "no slide could be read."
+        reason = samples[0].reason if samples else "no slide could be read."
         raise UsageError(
-            f"--stain-from: {source}: a hematoxylin-DAB slide is needed, since a DAB cut is fitted. {told} "
+            f"--stain-from: {source}: a hematoxylin-DAB slide is needed, since a DAB cut is fitted. {reason} "
             "Name another slide, or leave the flag out."
         )
     profile = fit_stain_profile(np.concatenate(brown), Stain.IHC, seed)
@@ -148,9 +148,9 @@ def read_fixed_stain(folder: Path) -> FixedStain | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        told = error.strerror if isinstance(error, OSError) else f"{error.error_count()} values are wrong"
+        cause = error.strerror if isinstance(error, OSError) else f"{error.error_count()} values are wrong"
         raise UsageError(
-            f"{path}: cannot be used ({told}); what --stain-from batch wrote is needed. Remove it to fit anew."
+            f"{path}: cannot be used ({cause}); what --stain-from batch wrote is needed. Remove it to fit anew."
         ) from error
 
 

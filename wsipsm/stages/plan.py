@@ -231,8 +231,8 @@ def _resolution_notes(grid: WorkingGrid) -> tuple[str, ...]:
 def _shard_key(job: SlideJob, block_px: int) -> str:
     """Name everything that shapes a shard; who computes it, and where, does not."""
     own = {item.name: getattr(job, item.name) for item in fields(job) if item.name not in NOT_IN_SHARD_KEY}
-    told = {"grid": asdict(job.grid), "card": _decisive(job.card), "profile": job.profile.to_dict()}
-    return digest({**own, **told, "block_px": block_px, "code": shard_code()})
+    decisive = {"grid": asdict(job.grid), "card": _decisive(job.card), "profile": job.profile.to_dict()}
+    return digest({**own, **decisive, "block_px": block_px, "code": shard_code()})
 
 
 def _decisive(card: ModelCard) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def prepare_slide(
     address
         That the slide was fetched from, for the folder to know it by; empty for one on a disk.
     listener
-        Told when planning begins.
+        Is called when planning begins.
 
     Raises
     ------

@@ -38,7 +38,7 @@ def run_slide(
     options
         Of the run.
     listener
-        Told what happens, in this process.
+        Is called with every event, in this process.
     executor
         Runs the blocks, and stays open; None opens one by ``options`` and closes it.
     name
@@ -50,7 +50,7 @@ def run_slide(
     WsipsmError
         One of its children, whose message says what to do; results under final names are never partial.
     """
-    told = str(slide_path)
+    source = str(slide_path)
     if name is None:
         stem = folder_stem(slide_path, options.image)
         name = choose_folder_name(Path(slide_path), stem, Path(out_dir), options.image)
@@ -61,7 +61,7 @@ def run_slide(
         else:
             segmented = segment_slide(prepared, options, listener, executor)
             lock.check()
-            listener(StageStarted("write", told))
+            listener(StageStarted("write", source))
             summary = finish_slide(prepared, segmented, options)
-    listener(SlideDone(told, summary))
+    listener(SlideDone(source, summary))
     return summary

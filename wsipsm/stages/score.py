@@ -87,13 +87,13 @@ class Scored:
         values = self.score.to_dict()
         if self.withheld is not None:
             values.update(dict.fromkeys(name for name in _OF_THE_INDEX if name in values))
-        told = {
+        about = {
             "scoring": self.scoring.to_dict(),
             "index_withheld": self.withheld,
             "notes": list(self.notes),
             "annotations": self.annotations,
         }
-        return {**told, **values, "flags": [*self.flags, *self.limits]}
+        return {**about, **values, "flags": [*self.flags, *self.limits]}
 
 
 def write_score(
@@ -257,15 +257,20 @@ def _annotations(score: MarkerScore, frame: SlideFrame, mpp: float, marker: str)
         spot = score.hot_spot.spot
         half = spot.side_um / 2
         box_um = np.array([spot.x_um - half, spot.y_um - half, spot.x_um + half, spot.y_um + half])
-        told = {f"{marker} index": spot.index, "Nuclei": spot.n, "Interval low": spot.low, "Interval high": spot.high}
+        figures = {
+            f"{marker} index": spot.index,
+            "Nuclei": spot.n,
+            "Interval low": spot.low,
+            "Interval high": spot.high,
+        }
         shape = shapely.box(*frame.boxes_px0(box_um, mpp)[0])
-        areas.append(Annotation(shape, f"{marker} hot spot", "Hot spot", (255, 80, 0), _rounded(told)))
+        areas.append(Annotation(shape, f"{marker} hot spot", "Hot spot", (255, 80, 0), _rounded(figures)))
     fields = score.fields
     boxes_px0 = frame.boxes_px0(fields.boxes_um, mpp)
     for box_px0, index, n in zip(boxes_px0, fields.index.tolist(), fields.n.tolist(), strict=True):
         shape = shapely.box(*box_px0)
-        told = {f"{marker} index": index, "Nuclei": n}
-        areas.append(Annotation(shape, f"{marker} {index:.1%} of {n}", "Field", (120, 160, 200), _rounded(told)))
+        figures = {f"{marker} index": index, "Nuclei": n}
+        areas.append(Annotation(shape, f"{marker} {index:.1%} of {n}", "Field", (120, 160, 200), _rounded(figures)))
     return areas
 
 

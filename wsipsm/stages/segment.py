@@ -137,7 +137,7 @@ def _run_blocks(
     listener: Listener,
     executor: Executor,
 ) -> None:
-    """Run blocks on an executor; a block that fails is told and does not stop the others."""
+    """Run blocks on an executor; a block that fails is reported and does not stop the others."""
     first: Exception | None = None
     try:
         for outcome in executor.run(partial(segment_block, plan.job), todo):

@@ -1,4 +1,4 @@
-"""What is told about a finished slide: its summary and its provenance."""
+"""What is said about a finished slide: its summary and its provenance."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequ
     n_scored = totals.n_positive + totals.n_negative
     withheld = reason_to_withhold(findings) is not None
     index = f", {scoring.marker} {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
-    told = f"{totals.n_nuclei:,} nuclei{index}; {scoring.region}; {clean_text(Path(path).name)}"
-    return "\n".join([told, *(f"FLAG: {flag}" for flag in flags_of(findings)[:1]), f"{RESEARCH_USE}."])
+    first = f"{totals.n_nuclei:,} nuclei{index}; {scoring.region}; {clean_text(Path(path).name)}"
+    return "\n".join([first, *(f"FLAG: {flag}" for flag in flags_of(findings)[:1]), f"{RESEARCH_USE}."])
 
 
 def round_down(share: float) -> float:

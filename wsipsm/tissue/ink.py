@@ -73,7 +73,7 @@ def find_ink(picture: NDArray[np.uint8], um_per_pixel: float, glass: Vector) -> 
 
 
 def ink_hues(od: NDArray[np.float32]) -> Mask:
-    """Tell which pixels have a hue that no stain has, strongly.
+    """Find which pixels have a hue that no stain has, strongly.
 
     Hematoxylin absorbs red, green and blue as 0.40, 0.43, 0.18 of the whole, eosin as 0.14, 0.51, 0.35, DAB as 0.17,
     0.35, 0.48 (Ruifrok and Johnston 2001).

@@ -20,7 +20,7 @@ class Compute:
     n_ranks: int = 1
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """As logs and cards name it."""
         kind = "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
         many = f", {self.n_ranks} processes" if self.n_ranks > 1 else ""

@@ -162,7 +162,7 @@ def paste_nuclei(
 
 
 def _is_plain(mask: NDArray[np.bool_]) -> bool:
-    """Tell whether a mask is convex, and near the ellipse of its second moments."""
+    """Whether a mask is convex, and near the ellipse of its second moments."""
     padded = np.pad(mask, 1).astype(np.uint8)
     contours, _ = cv2.findContours(padded, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hull = cv2.convexHull(max(contours, key=len))

@@ -24,7 +24,7 @@ PROGNOSTIC = BandSet(
     reference="International Ki67 in Breast Cancer Working Group: Nielsen et al. 2021, "
     "J Natl Cancer Inst 113:808, 10.1093/jnci/djaa201",
 )
-"""5 % or less and 30 % or more can be told apart reliably; between them not."""
+"""5 % or less and 30 % or more are reliable; between them not."""
 DRUG = BandSet(
     name="drug threshold, 20% (abemaciclib)",
     bands=(

@@ -30,7 +30,7 @@ from wsipsm.rundir import RunDir
 from wsipsm.stages.summarise import count_values
 from wsipsm.stages.write import Totals
 
-_MOST_TOLD = 5
+_MOST_SHOWN = 5
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, pa.ArrowException, WsipsmError)
 
 
@@ -154,11 +154,11 @@ def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         kept = RunDir(folder)
-        told = [(kept.read_json(one) or {}).get("scoring") for one in (Artefact.SUMMARY, Artefact.SCORE)]
-        if told[0] is None or (told[1] is None and told[0]["dab_cut_od"] is not None):
+        scorings = [(kept.read_json(one) or {}).get("scoring") for one in (Artefact.SUMMARY, Artefact.SCORE)]
+        if scorings[0] is None or (scorings[1] is None and scorings[0]["dab_cut_od"] is not None):
             yield f"{Artefact.SCORES}/{folder.name}: not whole"
-        elif told[1] not in (None, told[0]) or folder.name not in (OWN, told[0]["key"]):
-            yield f"{Artefact.SCORES}/{folder.name}: of scoring {told[0]['key']}"
+        elif scorings[1] not in (None, scorings[0]) or folder.name not in (OWN, scorings[0]["key"]):
+            yield f"{Artefact.SCORES}/{folder.name}: of scoring {scorings[0]['key']}"
 
 
 def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Iterator[str]:
@@ -171,16 +171,16 @@ def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Itera
         yield f"regions differ: {', '.join(sorted(hashes))}"
 
 
-def _check_nuclei(run_dir: RunDir, told: tuple[RunSummary, float], region: Region) -> Iterator[str]:
+def _check_nuclei(run_dir: RunDir, facts: tuple[RunSummary, float], region: Region) -> Iterator[str]:
     """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
-    summary, mpp = told
+    summary, mpp = facts
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         table = cells.table([one.value for one in Column if one != Column.GEOMETRY])
     found = _Nuclei.of(table)
     expected = _expected(own_results(run_dir).path(Artefact.CELLS), region, summary.scoring.dab_cut_od)
     yield from _differences(f"{Artefact.CELLS}", found, expected, "the run's nuclei, region and cut")
     path = run_dir.path(Artefact.GEOJSON)
-    yield from (f"{Artefact.GEOJSON}: {problem}" for problem in check_geojson(path)[:_MOST_TOLD])
+    yield from (f"{Artefact.GEOJSON}: {problem}" for problem in check_geojson(path)[:_MOST_SHOWN])
     yield from _differences(f"{Artefact.GEOJSON}", _read_features(path), found, str(Artefact.CELLS))
     totals = Totals()
     totals.add(table)
@@ -208,7 +208,7 @@ def _check_score(run_dir: RunDir, summary: RunSummary, totals: Totals) -> Iterat
     n = sum(int(one["measurements"]["Nuclei"]) for one in fields)
     if n > totals.n_nuclei:
         yield f"{Artefact.SCORE_AREAS}: {n} nuclei in its fields, of {totals.n_nuclei}"
-    yield from (f"{Artefact.SCORE_AREAS}: {told}" for told in check_geojson(run_dir.path(Artefact.SCORE_AREAS)))
+    yield from (f"{Artefact.SCORE_AREAS}: {problem}" for problem in check_geojson(run_dir.path(Artefact.SCORE_AREAS)))
 
 
 def _expected(path: Path, region: Region, cut_od: float | None) -> _Nuclei:
@@ -235,13 +235,13 @@ def _read_features(path: Path) -> _Nuclei:
     return nuclei
 
 
-def _differences(name: str, found: _Nuclei, other: _Nuclei, told: str) -> Iterator[str]:
+def _differences(name: str, found: _Nuclei, other: _Nuclei, source: str) -> Iterator[str]:
     if found.ids != other.ids:
         n_more, n_less = len(set(found.ids) - set(other.ids)), len(set(other.ids) - set(found.ids))
-        yield f"{name}: {len(found.ids)} nuclei, {len(other.ids)} by {told}: {n_more} too many, {n_less} missing"
+        yield f"{name}: {len(found.ids)} nuclei, {len(other.ids)} by {source}: {n_more} too many, {n_less} missing"
     elif found.classes != other.classes:
         n = sum(one != two for one, two in zip(found.classes, other.classes, strict=True))
-        yield f"{name}: {n} nuclei of another class than by {told}"
+        yield f"{name}: {n} nuclei of another class than by {source}"
 
 
 def _is_close(one: float | None, two: float | None) -> bool:

@@ -1,0 +1,1 @@
+"""What is done with a finished result: scored again, checked."""
