@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from slides import compose_slide, read_source, write_whole_region
 from watch import Usage, run_watched
 
-from wsipsm.cohort.discover import slide_stem
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Box
@@ -33,6 +32,7 @@ from wsipsm.instances.shard import ShardFacts, write_shard
 from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroids_px0, shard_schema
 from wsipsm.instances.trace import trace_outlines
 from wsipsm.keys import Column, Stain
+from wsipsm.results.folder_names import slide_stem
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.slide.open import open_slide

@@ -20,7 +20,7 @@ from machine import describe_machine
 from memory import run_command
 from slides import compose_slide, read_source, write_whole_region
 
-from wsipsm.cohort.discover import slide_stem
+from wsipsm.results.folder_names import slide_stem
 from wsipsm.results.run_record import RunRecord
 
 

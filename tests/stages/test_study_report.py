@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import MPP, draw_slide
 
-from wsipsm.cohort import report as study_report
+from wsipsm.cohort import page as study_report
 from wsipsm.cohort.page import StudyReport, flag_drift
 from wsipsm.cohort.run import CohortOptions, run_cohort
 from wsipsm.cohort.table import COLUMNS, CSV_NAME, PAGE_NAME, PARQUET_NAME, CohortRow, write_table
