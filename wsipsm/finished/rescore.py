@@ -17,8 +17,8 @@ from wsipsm.export.geojson import GeoJsonWriter
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.instances.cells import CellsWriter, open_cells, read_columns
-from wsipsm.instances.table import centroids_px0
-from wsipsm.keys import Artefact, Column, NucleusClass, QuPathFrame
+from wsipsm.instances.table import centroids_px0, classify
+from wsipsm.keys import Artefact, Column, QuPathFrame
 from wsipsm.markers.registry import is_marker_name, marker_of
 from wsipsm.quality.brown import check_solidity, in_words_of
 from wsipsm.quality.dab_modes import check_modes
@@ -198,8 +198,7 @@ def _counted(path: Path, region: Region, cut_od: float) -> Iterator[pa.Table]:
                 raise UsageError(
                     f"{path}: {dab.null_count} of {len(dab)} nuclei have no DAB density to score. Run the slide again."
                 )
-            positive = np.asarray(dab.to_numpy(), dtype=np.float64) >= cut_od
-            classes = np.where(positive, NucleusClass.POSITIVE.value, NucleusClass.NEGATIVE.value)
+            classes = classify(dab.to_numpy(), len(dab), cut_od)
             place = table.schema.get_field_index(Column.CLASS.value)
             table = table.set_column(place, table.schema.field(place), pa.array(classes, pa.string()))
             table = table.filter(pa.array(np.asarray(region.contains(centroids_px0(table)), dtype=bool)))
