@@ -96,7 +96,7 @@ class CellsReader:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the file says about its making: slide, model, region and scoring; see `stages.report.file_facts`."""
+        """What the file says about its making: slide, model, region and scoring; see `stages.summarise.file_facts`."""
         with _as_usage_errors(self._path):
             return dict(orjson.loads((self._file.schema_arrow.metadata or {})[_ABOUT]))
 

@@ -68,15 +68,15 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
     run_dir = RunDir(folder)
     own = own_results(run_dir)
     values = own.read_json(Artefact.SUMMARY)
-    has_run = run_dir.read_json(Artefact.RUN) is not None
-    if has_run and values is None and run_dir.path(Artefact.SUMMARY).is_file():
+    stored = run_dir.read_json(Artefact.RUN)
+    if stored is not None and values is None and run_dir.path(Artefact.SUMMARY).is_file():
         raise UsageError(
             f"{folder}: results of an earlier version, whose files may be of several scorings; results of this version "
             "are needed. Run the slide again."
         )
-    if not has_run or values is None or not own.path(Artefact.CELLS).is_file():
+    if stored is None or values is None or not own.path(Artefact.CELLS).is_file():
         raise no_run(folder)
-    run = RunRecord.read(folder)
+    run = RunRecord.parse(stored, run_dir.path(Artefact.RUN))
     profile = run.stain.profile
     if profile.dab_cut_od is None:
         raise UsageError(f"{folder}: an H&E run; a stain with DAB is needed to score. Check the path.")
