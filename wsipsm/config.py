@@ -194,6 +194,31 @@ class PaperOptions(_Section):
     """Share of the epochs that are trained."""
 
 
+def read_toml(path: Path, option: str, example: str) -> dict[str, Any]:
+    """Read a settings file as it is; what its keys mean is checked by who asked for it.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    option
+        That named it, for errors.
+    example
+        Where a user sees what such a file holds, for errors.
+
+    Raises
+    ------
+    UsageError
+        When the file is unreadable or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); TOML is needed. Check {option}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}; valid TOML is needed. See {example}.") from error
+
+
 def paper_defaults(stain: Stain) -> dict[str, Any]:
     """Give the settings of the paper for a stain: MoNuSeg's for H&E, BCData's for IHC."""
     shared: dict[str, Any] = {"stain": stain, "activation": {"weights": "image", "rectified": True}}
@@ -217,12 +242,10 @@ def read_paper_options(path: Path | None, stain: Stain | None = None, **changes:
     UsageError
         When the file is unreadable, no TOML, or holds an unknown key or an impossible value.
     """
-    try:
-        values = paper_defaults(stain or Stain.HE) if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); TOML is needed. Check --config.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}; valid TOML is needed. See pipelines/paper_monuseg.toml.") from error
+    if path is None:
+        values = paper_defaults(stain or Stain.HE)
+    else:
+        values = read_toml(path, "--config", "pipelines/paper_monuseg.toml")
     if stain is not None:
         values.setdefault("stain", stain)
     try:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from wsipsm.config import read_toml
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.training.defaults import default_recipe
 from wsipsm.training.recipe import Recipe
 
-_SEE = "See pipelines/README.md"
+_EXAMPLE = "pipelines/README.md"
 
 
 def read_recipe_settings(path: Path) -> dict[str, object]:
@@ -24,15 +24,10 @@ def read_recipe_settings(path: Path) -> dict[str, object]:
     UsageError
         When the file is unreadable, no TOML, or states an unknown stain.
     """
-    try:
-        settings: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); TOML is needed. Check --recipe.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}; valid TOML is needed. {_SEE}.") from error
+    settings: dict[str, object] = read_toml(path, "--recipe", _EXAMPLE)
     known = [stain.value for stain in Stain]
     if settings.get("stain", known[0]) not in known:
-        raise UsageError(f"{path}: stain = {settings['stain']!r}; one of {', '.join(known)} is needed. {_SEE}.")
+        raise UsageError(f"{path}: stain = {settings['stain']!r}; one of {', '.join(known)} is needed. See {_EXAMPLE}.")
     return settings
 
 
@@ -74,7 +69,7 @@ def make_recipe(
         given = f"{key} = {first['input']!r}: " if key else ""
         reason = first["msg"].removeprefix("Value error, ")
         where = f"{source or 'recipe'}" if "stain" in settings else f"{source or 'recipe'} for {stain.value}"
-        raise UsageError(f"{where}: {given}{reason}. {_SEE}.") from error
+        raise UsageError(f"{where}: {given}{reason}. See {_EXAMPLE}.") from error
 
 
 def _laid_over(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
