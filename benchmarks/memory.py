@@ -91,8 +91,8 @@ def measure_export(source: Path, n_nuclei: int, model: str | None, folder: Path)
 def draw_shard(plan: SlidePlan, block: Block, spacing_px0: float) -> pa.Table:
     """Nuclei on a lattice, those in the strip around the core included, as a block would store them."""
     job, core = plan.job, block.core
-    box = core.expand(job.strip_px)
-    scale = job.grid.scale
+    box = core.expand(job.geometry.strip_px)
+    scale = job.geometry.grid.scale
     n = round(EXPORT_SIDE_PX / spacing_px0)
     axes = []
     for start, stop in ((box.x, box.right), (box.y, box.bottom)):
@@ -112,11 +112,11 @@ def draw_shard(plan: SlidePlan, block: Block, spacing_px0: float) -> pa.Table:
     table = build_table(
         polygons,
         measured,
-        mpp_px0=job.grid.slide_mpp,
+        mpp_px0=job.geometry.grid.slide_mpp,
         fingerprint=job.fingerprint,
         dab_cut_od=0.5 if is_ihc else None,
     )
-    return with_seam_columns(table, polygons, core, scale, job.context_px)
+    return with_seam_columns(table, polygons, core, scale, job.geometry.context_px)
 
 
 def with_seam_columns(

@@ -1,4 +1,4 @@
-"""Blocks: how the working grid of a slide is cut into tasks.
+"""Blocks: how the working grid of a slide is cut into tasks, and every length and box around a core.
 
 A *core* is the half-open square of the working grid that a block answers for. Cores start at multiples of the
 network's stride, are anchored at the slide's origin and cover every working pixel exactly once.
@@ -6,11 +6,17 @@ network's stride, are anchored at the slide's origin and cover every working pix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
-from wsipsm.geometry import Box, Size, WorkingGrid
+from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.region import Region
+
+STRIP_UM = 8.0
+"""Around a core, in which centroids make candidates. Where two blocks cut a clump in different ways, centroids of the
+pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +39,87 @@ def round_up(value: float, step: int) -> int:
     return -(-whole // step) * step
 
 
-class BlockGrid:
-    """Cores over a slide's working grid.
+@dataclass(frozen=True, slots=True)
+class BlockGeometry:
+    """Every length and box of a slide's blocks, in working pixels; small, since each task carries it.
 
-    Parameters
-    ----------
-    size_px
-        Size of the working grid, working pixels.
-    block_px
-        Wanted side of a core, working pixels; rounded up to the stride.
-    stride
-        Stride of the network, working pixels.
+    From the middle outwards lie the core, which a block owns; the strip, from which it also offers nuclei to the seam
+    step; the context, which is decoded so that nuclei of the strip are whole; and the margin, which only the network
+    sees. Context and margin together are the halo.
     """
 
-    def __init__(self, size_px: Size, block_px: int, stride: int) -> None:
+    grid: WorkingGrid
+    stride: int
+    """Of the network: cores, tiles and margins are whole multiples of it."""
+    block_px: int
+    """Side of a core."""
+    tile_px: int
+    """Side of what is kept of a tile, as it is asked for; :meth:`even_tile_px` gives the one that is used."""
+    margin_px: int
+    """Given to the network around what is kept of its output: its reach, in whole strides."""
+    context_px: int
+    """Decoded around a core: the strip and the largest nucleus, in whole strides."""
+    strip_px: int
+    """Around a core, in which centroids make candidates for the seam step."""
+
+    @classmethod
+    def of_network(
+        cls, grid: WorkingGrid, block_px: int, tile_px: int, *, stride: int, reach_px: int, max_area_um2: float
+    ) -> Self:
+        """Fit blocks to a network.
+
+        Parameters
+        ----------
+        grid
+            Of the slide, at the network's pixel size.
+        block_px, tile_px
+            Wanted sides of a core and of a tile; rounded up to the stride.
+        stride, reach_px, max_area_um2
+            Of the network's card; the last is the area of the largest nucleus that it admits.
+        """
         if block_px < 1 or stride < 1:
             raise ValueError(f"blocks: side {block_px} px, stride {stride} px; both must be 1 or more.")
-        self.size_px = size_px
-        self.block_px = round_up(block_px, stride)
-        self.n_rows = -(-size_px.height // self.block_px)
-        self.n_columns = -(-size_px.width // self.block_px)
+        strip_px = math.ceil(STRIP_UM / grid.mpp)
+        diameter_px = math.ceil(2 * math.sqrt(max_area_um2 / math.pi) / grid.mpp)
+        return cls(
+            grid=grid,
+            stride=stride,
+            block_px=round_up(block_px, stride),
+            tile_px=round_up(tile_px, stride),
+            margin_px=round_up(reach_px, stride),
+            context_px=round_up(strip_px + diameter_px, stride),
+            strip_px=strip_px,
+        )
+
+    @property
+    def halo_px(self) -> int:
+        """Read around a core: context and margin."""
+        return self.context_px + self.margin_px
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of blocks over the whole grid."""
+        return -(-self.grid.size_px.height // self.block_px)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of blocks over the whole grid."""
+        return -(-self.grid.size_px.width // self.block_px)
+
+    @property
+    def slide_box(self) -> Box:
+        """Working pixels that lie wholly on the slide; nothing outside is decoded."""
+        size, scale = self.grid.slide_size, self.grid.scale
+        # The tolerance keeps a size that divides evenly from losing a row to float error.
+        return Box(0, 0, int(size.width / scale + 1e-6), int(size.height / scale + 1e-6))
 
     def block(self, row: int, column: int) -> Block:
         """Block at a place of the grid; IndexError outside it."""
         if not (0 <= row < self.n_rows and 0 <= column < self.n_columns):
             raise IndexError(f"block: row {row}, column {column} outside a grid of {self.n_rows} x {self.n_columns}.")
-        left, top = column * self.block_px, row * self.block_px
-        core = Box.from_edges(
-            left,
-            top,
-            min(left + self.block_px, self.size_px.width),
-            min(top + self.block_px, self.size_px.height),
-        )
+        size_px = self.grid.size_px
+        whole = Box(column * self.block_px, row * self.block_px, self.block_px, self.block_px)
+        core = whole.intersect(Box(0, 0, size_px.width, size_px.height))
         return Block(index=row * self.n_columns + column, row=row, column=column, core=core)
 
     def blocks(self) -> Iterator[Block]:
@@ -73,7 +128,30 @@ class BlockGrid:
             for column in range(self.n_columns):
                 yield self.block(row, column)
 
+    def blocks_in(self, region: Region) -> Iterator[Block]:
+        """Blocks whose core a region touches, in row-major order."""
+        return (block for block in self.blocks() if region.touches(self.grid.box_px0(block.core)))
 
-def blocks_in_region(grid: BlockGrid, working: WorkingGrid, region: Region) -> list[Block]:
-    """Blocks whose core the region touches, in row-major order."""
-    return [block for block in grid.blocks() if region.touches(working.box_px0(block.core))]
+    def decoded_box(self, core: Box) -> Box:
+        """Working pixels that are decoded for a core: whole strides, with context around."""
+        whole = Box(core.x, core.y, round_up(core.width, self.stride), round_up(core.height, self.stride))
+        return whole.expand(self.context_px)
+
+    def read_box(self, core: Box) -> Box:
+        """Working pixels that are read for a core: what is decoded, with the network's margin around."""
+        return self.decoded_box(core).expand(self.margin_px)
+
+    def even_tile_px(self, core: Box) -> int:
+        """Side of tiles of one size that the decoded box of a core falls into, at most a quarter above the one wanted.
+
+        A narrow last tile costs its margins for little; a network that is compiled for one shape likes one shape.
+        """
+        box = self.decoded_box(core)
+        longer = max(box.width, box.height)
+        n_tiles = max(1, math.ceil(longer / self.tile_px - 0.25))
+        return round_up(longer / n_tiles, self.stride)
+
+    def count_tiles(self, core: Box) -> int:
+        """Tiles that the network sees for a core."""
+        box, tile_px = self.decoded_box(core), self.even_tile_px(core)
+        return -(-box.width // tile_px) * -(-box.height // tile_px)

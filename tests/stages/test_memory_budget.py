@@ -55,7 +55,7 @@ def projected(slide: Path, out: Path, options: RunOptions) -> Budget:
     prepared = prepare_slide(slide, out, options, slide.stem)
     assert isinstance(prepared, PreparedSlide)
     assert prepared.todo
-    return prepared.plan.budget(options.block_px)
+    return prepared.plan.budget
 
 
 def peaks(command: list[str], said: Path) -> list[int]:

@@ -254,7 +254,7 @@ class SlideFlow:
         reason = f"{type(error).__name__}: {error}"
         opened.segmented.failures[task.block.index] = reason
         opened.first_error = opened.first_error or error
-        n_tiles = task.job.count_tiles(task.block.core)
+        n_tiles = task.job.geometry.count_tiles(task.block.core)
         self._announce(BlockFailed(self._source_of(task.slide), task.block.index, n_tiles, reason))
         yield from self._count_down(task.slide)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from wsipsm.events import BlockReport
-from wsipsm.geometry import Box, WorkingGrid
+from wsipsm.geometry import Box
 from wsipsm.instances.decode import decode
 from wsipsm.instances.shard import ShardFacts, ShardPlace, write_shard
 from wsipsm.instances.table import BORDER_PX, OWNED, SEAM, build_table, centroids_px0, shard_schema
@@ -32,7 +31,7 @@ from wsipsm.slide.open import open_slide
 from wsipsm.slide.opened import OpenedSlide, changed_error
 from wsipsm.slide.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of
 from wsipsm.stain import StainProfile, separate
-from wsipsm.tiling import Block, round_up
+from wsipsm.tiling import Block, BlockGeometry
 
 if TYPE_CHECKING:
     from wsipsm.models.predict import Predictor
@@ -48,17 +47,11 @@ class SlideJob:
     image: int
     """Number of the image in the file, from 1."""
     fingerprint: str
-    grid: WorkingGrid
+    geometry: BlockGeometry
+    """Where blocks lie and what is read around them."""
     weights: str
     card: ModelCard
     profile: StainProfile
-    halo_px: int
-    """Read around a core: the margin given to the network and the context for whole nuclei."""
-    margin_px: int
-    """Given to the network around what is kept of its output: its reach, rounded up to the stride."""
-    strip_px: int
-    """Around a core, in which centroids make candidates for the seam step."""
-    tile_px: int
     backend: str
     threads: int
     key: str
@@ -66,41 +59,9 @@ class SlideJob:
     folder: str
     """Of the slide's results."""
 
-    @property
-    def context_px(self) -> int:
-        """Decoded around a core."""
-        return self.halo_px - self.margin_px
-
-    def decoded_box(self, core: Box) -> Box:
-        """Working pixels that are decoded for a core: whole strides, with context around."""
-        stride = self.card.stride
-        whole = Box(core.x, core.y, round_up(core.width, stride), round_up(core.height, stride))
-        return whole.expand(self.context_px)
-
-    def count_tiles(self, core: Box) -> int:
-        """Tiles that the network sees for a core."""
-        box = self.decoded_box(core)
-        tile_px = self.even_tile_px(box)
-        return -(-box.width // tile_px) * -(-box.height // tile_px)
-
-    def even_tile_px(self, box: Box) -> int:
-        """Side of tiles of one size that a box falls into, at most a quarter above the one asked for.
-
-        A narrow last tile costs its margins for little; a network that is compiled for one shape likes one shape.
-        """
-        longer = max(box.width, box.height)
-        n_tiles = max(1, math.ceil(longer / self.tile_px - 0.25))
-        return round_up(longer / n_tiles, self.card.stride)
-
     def place_of(self, block: Block) -> ShardPlace:
         """Say whose shard a block's is."""
         return ShardPlace(self.key, self.fingerprint, block.row, block.column, block.core)
-
-    def slide_box(self) -> Box:
-        """Working pixels that lie wholly on the slide; nothing outside is decoded."""
-        size, scale = self.grid.slide_size, self.grid.scale
-        # The tolerance keeps a size that divides evenly from losing a row to float error.
-        return Box(0, 0, int(size.width / scale + 1e-6), int(size.height / scale + 1e-6))
 
 
 @dataclass(slots=True)
@@ -180,11 +141,9 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     """
     steps = _Steps()
     with _limited_threads(job.threads):
-        decoded = job.decoded_box(block.core)
         with steps.timed("read"):
             opened = _opened_slide(job.slide_path, job.mpp, job.image, job.fingerprint)
-            box = decoded.expand(job.margin_px)
-            grid = job.grid
+            box, grid = job.geometry.read_box(block.core), job.geometry.grid
             size_px, origin_px0 = grid.size_px, grid.origin_px0
             rgb, failed = read_what_can_be_read(opened.slide, box, grid.scale, size_px, RETRY_BOXES_PX, origin_px0)
             opened.require_same()
@@ -192,15 +151,15 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
         if rgb is None:
             table, n_too_large = shard_schema().empty_table(), 0
         else:
-            rgb = mirrored_outside(rgb, box, job.slide_box())
+            rgb = mirrored_outside(rgb, box, job.geometry.slide_box)
             with steps.timed("predict"):
-                maps, backend = _predict(job, decoded, rgb)
+                maps, backend = _predict(job, block, rgb)
             with steps.timed("decode"):
                 table, n_too_large = find_nuclei(job, block, rgb, maps, failed)
         facts = ShardFacts(
             place=job.place_of(block),
             n_owned=int(np.count_nonzero(table.column(OWNED).to_numpy())),
-            n_tiles=job.count_tiles(block.core),
+            n_tiles=job.geometry.count_tiles(block.core),
             n_too_large=n_too_large,
             failed=_lost_px0(job, block.core, [block.core] if rgb is None else failed),
             backend=backend,
@@ -243,14 +202,16 @@ def mirrored_outside(rgb: NDArray[np.uint8], box: Box, slide: Box) -> NDArray[np
 
 def _lost_px0(job: SlideJob, core: Box, failed: list[Box]) -> tuple[Box, ...]:
     parts = (core.intersect(box) for box in failed)
-    return tuple(job.grid.box_px0(part) for part in parts if part.area)
+    return tuple(job.geometry.grid.box_px0(part) for part in parts if part.area)
 
 
-def _predict(job: SlideJob, decoded: Box, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], str]:
+def _predict(job: SlideJob, block: Block, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], str]:
     from wsipsm.models.predict import predict_tiled
 
     predictor = opened_predictor(job.weights, job.card.model_dump_json(), job.backend, job.threads)
-    return predict_tiled(predictor, rgb, job.margin_px, job.even_tile_px(decoded)), predictor.backend
+    return predict_tiled(
+        predictor, rgb, job.geometry.margin_px, job.geometry.even_tile_px(block.core)
+    ), predictor.backend
 
 
 def find_nuclei(
@@ -273,18 +234,18 @@ def find_nuclei(
     -------
     Table of ``shard_schema()``, sorted by centroid; and how many instances of the core were refused for their size.
     """
-    box, card = job.decoded_box(block.core), job.card
+    box, card = job.geometry.decoded_box(block.core), job.card
     maps = _without_unreadable(job, maps, box, failed)
     decoded = decode(maps, card.outputs, card.decode, card.mpp)
     labels = _drop_cut(job, decoded.labels, box, failed)
-    outlines = trace_outlines(labels, (box.x, box.y), job.grid.scale, job.grid.origin_px0)
+    outlines = trace_outlines(labels, (box.x, box.y), job.geometry.grid.scale, job.geometry.grid.origin_px0)
     centroids = shapely.get_coordinates(shapely.centroid(outlines.polygons)).reshape(-1, 2)
-    chosen = np.flatnonzero(_depth_px(job, block.core, centroids) >= -job.strip_px)
+    chosen = np.flatnonzero(_depth_px(job, block.core, centroids) >= -job.geometry.strip_px)
     # Bytes of a shard must not depend on how instances were numbered.
     chosen = chosen[np.lexsort((centroids[chosen, 0], centroids[chosen, 1]))]
     renumber = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int32)
     renumber[outlines.labels[chosen]] = np.arange(1, len(chosen) + 1)
-    table = _measured_table(job, renumber[labels], outlines.polygons[chosen], _crop(rgb, job.margin_px), maps)
+    table = _measured_table(job, renumber[labels], outlines.polygons[chosen], _crop(rgb, job.geometry.margin_px), maps)
     n_too_large = int(np.count_nonzero(_inside(block.core, np.add(decoded.too_large_xy_px, [box.x, box.y]))))
     return _with_seam_columns(job, block.core, table, outlines.polygons[chosen]), n_too_large
 
@@ -296,7 +257,7 @@ def _crop(rgb: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
 def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, failed: list[Box]) -> NDArray[np.float32]:
     """Score 0 outside the slide and where no pixel was read: there is nothing to find there."""
     masked = np.zeros_like(maps)
-    on_slide = slices_of(job.slide_box(), box)
+    on_slide = slices_of(job.geometry.slide_box, box)
     masked[(slice(None), *on_slide)] = maps[(slice(None), *on_slide)]
     for lost in failed:
         masked[(slice(None), *slices_of(lost, box))] = 0
@@ -305,7 +266,7 @@ def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, fail
 
 def _drop_cut(job: SlideJob, labels: NDArray[np.int32], box: Box, failed: list[Box]) -> NDArray[np.int32]:
     """Drop instances that the decoded box or an unreadable box may have cut; the slide's own edge cuts none."""
-    slide = job.slide_box()
+    slide = job.geometry.slide_box
     touching = [
         labels[:, :1] if box.x > slide.x else labels[:0],
         labels[:1] if box.y > slide.y else labels[:0],
@@ -325,7 +286,7 @@ def _inside(core: Box, xy_px: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def _working(job: SlideJob, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
     """Level-0 points in working pixels."""
-    working: NDArray[np.float64] = (xy_px0 - job.grid.origin_px0) / job.grid.scale
+    working: NDArray[np.float64] = (xy_px0 - job.geometry.grid.origin_px0) / job.geometry.grid.scale
     return working
 
 
@@ -349,7 +310,7 @@ def _measured_table(
     return build_table(
         polygons,
         measured,
-        mpp_px0=job.grid.slide_mpp,
+        mpp_px0=job.geometry.grid.slide_mpp,
         fingerprint=job.fingerprint,
         dab_cut_od=job.profile.dab_cut_od if is_ihc else None,
     )
@@ -361,7 +322,7 @@ def _with_seam_columns(job: SlideJob, core: Box, table: pa.Table, polygons: NDAr
     owned = _inside(core, _working(job, centroids))
     # Other blocks decode that far into this core, so no nucleus of theirs meets one whose outline stays deeper.
     left, top, right, bottom = _working(job, shapely.bounds(polygons).reshape(-1, 2)).reshape(-1, 4).T
-    margin = job.context_px
+    margin = job.geometry.context_px
     deep = (left >= core.x + margin) & (top >= core.y + margin)
     deep &= (right <= core.right - margin) & (bottom <= core.bottom - margin)
     seam = ~owned | ~deep

@@ -50,7 +50,9 @@ def check_nuclei(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple
     dab_od, solidity = read_columns(run_dir.path(Artefact.CELLS), [Column.DAB_OD.value, Column.SOLIDITY.value])
     rows = _sampled_rows(dab_od >= cut_od, options.seed)
     with open_slide(plan.info.path, options.mpp, plan.info.image) as slide:
-        places = list(_places(slide, plan.job.profile, cut_od, _outlines(run_dir, rows), plan.job.grid.slide_mpp))
+        places = list(
+            _places(slide, plan.job.profile, cut_od, _outlines(run_dir, rows), plan.job.geometry.grid.slide_mpp)
+        )
     return (*check_modes(dab_od, cut_od), *check_brown(places, solidity[dab_od >= cut_od], marker_of(options.marker)))
 
 

@@ -94,7 +94,7 @@ def _write_results(
         )
     picture, px0_per_pixel = _read_picture(plan, run_dir, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
-    grid = plan.job.grid
+    grid = plan.job.geometry.grid
     scoring = _scoring_of(plan, options)
     canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
     card, profile = plan.job.card, plan.job.profile
@@ -102,7 +102,7 @@ def _write_results(
     totals = write_cells(plan, run_dir, made, lost, about, canvas)
     _keep_picture(run_dir, picture)
     stains = read_stains(run_dir, profile.dab_cut_od, None if profile.glass_notes else profile.background)
-    annotations = read_annotation_rows(run_dir, plan.region, plan.job.grid.slide_mpp)
+    annotations = read_annotation_rows(run_dir, plan.region, plan.job.geometry.grid.slide_mpp)
     findings = (*plan.findings, *check_nuclei(plan, run_dir, options))
     facts = (scoring, stains, px0_per_pixel)
     result = SlideResult(plan, segmented, totals, lost, coverage, *facts, findings, annotations)
@@ -160,7 +160,7 @@ def _lost_boxes(plan: SlidePlan, segmented: Segmented) -> tuple[Box, ...]:
     """Level-0 boxes that were not read or not scored."""
     failed = [block.core for block in plan.blocks if block.index in segmented.failures]
     unread = [box for _, report in sorted(segmented.reports.items()) for box in report.failed]
-    return (*unread, *(plan.job.grid.box_px0(core) for core in failed))
+    return (*unread, *(plan.job.geometry.grid.box_px0(core) for core in failed))
 
 
 def _wait_for_shards(paths: Sequence[Path], address: str, timeout_s: float = _SHARED_DISK_TIMEOUT_S) -> None:

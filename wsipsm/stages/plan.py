@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -29,13 +28,13 @@ from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.look import look_at_slide
 from wsipsm.stain import StainDecision, StainProfile, fit_stain_profile
-from wsipsm.tiling import Block, BlockGrid, blocks_in_region, round_up
+from wsipsm.tiling import Block, BlockGeometry
 from wsipsm.tissue import TissueMask
 
 NOT_IN_SHARD_KEY = MappingProxyType(
     {
         "slide_path": "the fingerprint names the slide",
-        "mpp": "the grid holds it",
+        "mpp": "the geometry holds it",
         "weights": "the card holds their checksum",
         "threads": "no result depends on them",
         "key": "is made of the others",
@@ -43,9 +42,6 @@ NOT_IN_SHARD_KEY = MappingProxyType(
     }
 )
 """What of a job shapes no shard, and why; all else of it makes another shard."""
-STRIP_UM = 8.0
-"""Around a core, in which centroids make candidates. Where two blocks cut a clump in different ways, centroids of the
-pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen beyond it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class SlidePlan:
     @property
     def n_tiles(self) -> int:
         """Tiles of all planned blocks."""
-        return sum(self.job.count_tiles(block.core) for block in self.blocks)
+        return sum(self.job.geometry.count_tiles(block.core) for block in self.blocks)
 
     @property
     def result_key(self) -> str:
@@ -80,14 +76,15 @@ class SlidePlan:
         """Give each worker's network that many threads; results do not depend on it."""
         return replace(self, job=replace(self.job, threads=threads))
 
-    def budget(self, block_px: int) -> Budget:
+    @property
+    def budget(self) -> Budget:
         """Memory and disk that the plan needs."""
         area_px = sum(block.core.area for block in self.blocks)
-        job = self.job
-        tile_px = job.even_tile_px(job.decoded_box(Box(0, 0, block_px, block_px)))
-        area_mm2 = area_px * job.card.mpp**2 * 1e-6
+        geometry, block_px = self.job.geometry, self.job.geometry.block_px
+        tile_px = geometry.even_tile_px(Box(0, 0, block_px, block_px))
+        area_mm2 = area_px * geometry.grid.mpp**2 * 1e-6
         whole_px = self.info.size.area if self.info.reader == "image" else 0
-        return project_budget(block_px, job.halo_px, tile_px, job.margin_px, area_mm2, whole_px)
+        return project_budget(block_px, geometry.halo_px, tile_px, geometry.margin_px, area_mm2, whole_px)
 
 
 def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
@@ -121,9 +118,8 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         profile = apply_fixed_stain(profile, options.stain)
     region = _choose_region(options, info, look.tissue)
     grid = frame.grid(slide_mpp, chosen.card.mpp)
-    blocks = BlockGrid(grid.size_px, options.block_px, chosen.card.stride)
     job = _job(info, options, grid, chosen, profile, run_dir)
-    job = replace(job, key=_shard_key(job, blocks.block_px))
+    job = replace(job, key=_shard_key(job))
     return SlidePlan(
         info=info,
         frame=frame,
@@ -132,7 +128,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         decision=look.decision,
         model_reason=chosen.reason,
         job=job,
-        blocks=tuple(blocks_in_region(blocks, grid, region)),
+        blocks=tuple(job.geometry.blocks_in(region)),
         notes=(
             *info.notes,
             *notes_on_mpp(info.mpp_statements),
@@ -161,21 +157,23 @@ def _job(
     run_dir: RunDir,
 ) -> SlideJob:
     card = chosen.card
-    margin_px, context_px, strip_px = margins(card)
     return SlideJob(
         # Absolute, since workers of a running scheduler work in folders of their own.
         slide_path=os.path.abspath(info.path),
         mpp=options.mpp,
         image=info.image,
         fingerprint=info.fingerprint,
-        grid=grid,
+        geometry=BlockGeometry.of_network(
+            grid,
+            options.block_px,
+            options.tile_px,
+            stride=card.stride,
+            reach_px=card.reach_px,
+            max_area_um2=card.decode.max_area_um2,
+        ),
         weights=os.path.abspath(chosen.weights),
         card=card,
         profile=profile,
-        halo_px=margin_px + context_px,
-        margin_px=margin_px,
-        strip_px=strip_px,
-        tile_px=round_up(options.tile_px, card.stride),
         backend=options.backend,
         threads=1,
         key="",
@@ -192,23 +190,6 @@ def _choose_region(options: RunOptions, info: SlideInfo, tissue: TissueMask) -> 
 def _region_notes(region: Region, tissue: TissueMask) -> tuple[str, ...]:
     notes = region.notes if isinstance(region, PolygonRegion) else ()
     return (*((tissue.note,) if tissue.note else ()), *notes)
-
-
-def margins(card: ModelCard) -> tuple[int, int, int]:
-    """Margins around a core, working pixels.
-
-    Returns
-    -------
-    margin
-        Given to the network: its reach, rounded up to the stride.
-    context
-        Decoded around a core: the strip and the largest nucleus that the card admits, rounded up to the stride.
-    strip
-        In which centroids make candidates.
-    """
-    strip_px = math.ceil(STRIP_UM / card.mpp)
-    diameter_px = math.ceil(2 * math.sqrt(card.decode.max_area_um2 / math.pi) / card.mpp)
-    return round_up(card.reach_px, card.stride), round_up(strip_px + diameter_px, card.stride), strip_px
 
 
 def _choose_model(options: RunOptions, decision: StainDecision) -> _ChosenModel:
@@ -228,11 +209,11 @@ def _resolution_notes(grid: WorkingGrid) -> tuple[str, ...]:
     )
 
 
-def _shard_key(job: SlideJob, block_px: int) -> str:
+def _shard_key(job: SlideJob) -> str:
     """Name everything that shapes a shard; who computes it, and where, does not."""
     own = {item.name: getattr(job, item.name) for item in fields(job) if item.name not in NOT_IN_SHARD_KEY}
-    decisive = {"grid": asdict(job.grid), "card": _decisive(job.card), "profile": job.profile.to_dict()}
-    return digest({**own, **decisive, "block_px": block_px, "code": shard_code()})
+    decisive = {"geometry": asdict(job.geometry), "card": _decisive(job.card), "profile": job.profile.to_dict()}
+    return digest({**own, **decisive, "code": shard_code()})
 
 
 def _decisive(card: ModelCard) -> dict[str, Any]:

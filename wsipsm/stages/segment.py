@@ -91,7 +91,7 @@ def fitted_plan(prepared: PreparedSlide, options: RunOptions, n_workers: int) ->
     plan = prepared.plan
     if options.scheduler is not None:
         return plan
-    check_budget(plan.budget(options.block_px), n_workers, available_bytes(), Path(prepared.folder))
+    check_budget(plan.budget, n_workers, available_bytes(), Path(prepared.folder))
     return plan.with_threads(max(1, granted_cpus() // max(1, n_workers)))
 
 
@@ -120,7 +120,7 @@ def segment_slide(
         return segmented
     with ExitStack() as stack:
         if executor is None:
-            executor = stack.enter_context(opened_executor(options, len(todo), plan.budget(options.block_px)))
+            executor = stack.enter_context(opened_executor(options, len(todo), plan.budget))
         plan = fitted_plan(prepared, options, executor.n_workers)
         listener(prepared.announcement(executor.n_workers))
         listener(StageStarted("segment", prepared.slide))
@@ -152,7 +152,7 @@ def _run_blocks(
             first = first or error
             reason = f"{type(error).__name__}: {error}"
             segmented.failures[block.index] = reason
-            listener(BlockFailed(slide, block.index, plan.job.count_tiles(block.core), reason))
+            listener(BlockFailed(slide, block.index, plan.job.geometry.count_tiles(block.core), reason))
     finally:
         release_worker()
     if first is not None and not segmented.reports:

@@ -158,7 +158,7 @@ def summarise(
         model_reason=plan.model_reason,
         stain=str(profile.stain),
         stain_reason=plan.decision.reason,
-        **count_values(result.totals, facts, plan.job.grid.slide_mpp),
+        **count_values(result.totals, facts, plan.job.geometry.grid.slide_mpp),
         scoring=result.scoring,
         labelling_index=index,
         labelling_index_note=note,
@@ -228,15 +228,15 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
 
 
 def _grid_facts(plan: SlidePlan, options: RunOptions) -> GridFacts:
-    job = plan.job
+    geometry = plan.job.geometry
     return GridFacts(
-        mpp=job.grid.mpp,
-        slide_mpp=job.grid.slide_mpp,
-        origin_px0=job.grid.origin_px0,
+        mpp=geometry.grid.mpp,
+        slide_mpp=geometry.grid.slide_mpp,
+        origin_px0=geometry.grid.origin_px0,
         block_px=options.block_px,
-        tile_px=job.tile_px,
-        halo_px=job.halo_px,
-        margin_px=job.margin_px,
-        strip_px=job.strip_px,
+        tile_px=geometry.tile_px,
+        halo_px=geometry.halo_px,
+        margin_px=geometry.margin_px,
+        strip_px=geometry.strip_px,
         blocks=tuple(block.index for block in plan.blocks),
     )

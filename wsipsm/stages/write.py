@@ -147,7 +147,7 @@ def _resolved_blocks(
 
     # Nuclei reach as far as is decoded around a core: into the next row, or farther where blocks are small.
     rows_px = min((block.core.height for block in blocks[:1]), default=1)
-    reach_rows = max(1, -(-2 * job.context_px // max(1, rows_px)))
+    reach_rows = max(1, -(-2 * job.geometry.context_px // max(1, rows_px)))
     for kept in resolve_seams(load(), reach_rows):
         members, rows = waiting.popleft()
         cuts = np.cumsum([len(positions) for positions in rows])[:-1]
