@@ -107,3 +107,19 @@ def marker_er(monkeypatch: pytest.MonkeyPatch) -> None:
     # Loaded within the test, it is forgotten with it.
     monkeypatch.setitem(sys.modules, "wsipsm.markers.known.er", None)
     monkeypatch.delitem(sys.modules, "wsipsm.markers.known.er")
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put a network that is known in full in place of a model, for the time of a test."""
+    from stand_in import load_no_describer, load_stand_in, resolve_stand_in
+
+    from wsipsm.stages.block import release_worker
+
+    monkeypatch.setattr("wsipsm.stages.block.load_predictor", load_stand_in)
+    monkeypatch.setattr("wsipsm.quality.picture_size.load_describer", load_no_describer)
+    monkeypatch.setattr("wsipsm.stages.plan.resolve_model", resolve_stand_in)
+    monkeypatch.setattr("wsipsm.stages.prepare.resolve_model", resolve_stand_in)
+    release_worker()
+    yield
+    release_worker()

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import killed_run
 import pyarrow.parquet as pq
 import pytest
 from stand_in import MPP, draw_slide
@@ -20,7 +21,7 @@ from wsipsm.keys import Artefact
 from wsipsm.rundir import TEMPORARY_PREFIX
 from wsipsm.stages.run import run_slide
 
-SCRIPT = Path(__file__).with_name("killed_run.py")
+SCRIPT = Path(killed_run.__file__)
 
 
 @pytest.fixture(scope="module")

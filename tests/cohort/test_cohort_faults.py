@@ -13,8 +13,8 @@ from pathlib import Path
 import crashing
 import pyarrow.parquet as pq
 import pytest
+from cohort_pool import Pool, draw_study, run_client, table_of, told
 from stand_in import draw_slide
-from study_pool import Pool, draw_study, run_client, table_of, told
 
 from wsipsm.cohort.table import PARQUET_NAME
 

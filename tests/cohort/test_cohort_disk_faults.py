@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from study_pool import Study, draw_study, run_client, told
+from cohort_pool import Study, draw_study, run_client, told
 
 from wsipsm.folderlock import LOCK_NAME, hold_folder
 

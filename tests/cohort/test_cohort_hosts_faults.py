@@ -13,8 +13,8 @@ from pathlib import Path
 
 import other_code
 import pytest
+from cohort_pool import START_S, Pool, draw_study, run_client, told
 from distributed import Client
-from study_pool import START_S, Pool, draw_study, run_client, told
 
 CUT_S = 30.0
 _NET = "10.213.7"

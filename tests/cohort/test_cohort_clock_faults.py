@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from study_pool import Pool, draw_study, run_client, told
+from cohort_pool import Pool, draw_study, run_client, told
 
 DAY_S = 86_400
 # Put where Python looks for it first. The clock is set anew when the test says so, as by hand or by a time server.
