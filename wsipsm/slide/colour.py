@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,7 @@ TIFF_PARSE_ERRORS = (
     MemoryError,
     EOFError,
     SyntaxError,
+    struct.error,
 )
 """What tifffile and imagecodecs were seen to raise on damaged files; ElementTree's ParseError is a SyntaxError."""
 

@@ -8,10 +8,16 @@ ask the decoder for gigabytes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from wsipsm.geometry import Size
+
 _DECODABLE = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential and progressive Huffman
+_SEQUENTIAL = _DECODABLE[:2]
+_SCAN, _RESTART_INTERVAL = 0xDA, 0xDD
+_BLOCK_PX = 8
 _NO_LENGTH = (0x01, *range(0xD0, 0xD9))
 
 
@@ -34,9 +40,24 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
     ValueError
         When the stream is no JPEG, is cut short, or is of a kind that is not decoded here.
     """
+    has_jfif, adobe = False, None
+    for marker, _, segment in _segments(data):
+        if marker == 0xE0 and segment[:5] == b"JFIF\0":
+            has_jfif = True
+        elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
+            adobe = segment[11]
+        elif _is_frame(marker):
+            return _frame_header(marker, segment, has_jfif, adobe)
+        elif marker == _SCAN:
+            break
+    raise ValueError("JPEG header cut short")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Walk the segments of a JPEG stream: marker, place of the content, content, which may be cut short."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("no JPEG stream")
-    has_jfif, adobe, at = False, None, 2
+    at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             raise ValueError("broken JPEG header")
@@ -48,17 +69,12 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
             at += 2
             continue
         (length,) = struct.unpack_from(">H", data, at + 2)
-        segment = data[at + 4 : at + 2 + length]
-        if marker == 0xE0 and segment[:5] == b"JFIF\0":
-            has_jfif = True
-        elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
-            adobe = segment[11]
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return _frame_header(marker, segment, has_jfif, adobe)
-        elif marker == 0xDA:
-            break
+        yield marker, at + 4, data[at + 4 : at + 2 + length]
         at += 2 + max(2, length)
-    raise ValueError("JPEG header cut short")
+
+
+def _is_frame(marker: int) -> bool:
+    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
 def _frame_header(marker: int, segment: bytes, has_jfif: bool, adobe: int | None) -> JpegHeader:
@@ -112,3 +128,45 @@ def read_jpeg2000_header(data: bytes) -> Jpeg2000Header:
     cod = data.find(b"\xff\x52", start + 42 + 3 * n_components)
     transform = cod >= 0 and len(data) > cod + 8 and data[cod + 8] == 1
     return Jpeg2000Header(x1 - x0, y1 - y0, n_components, subsampled, transform)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanHeader:
+    """Everything before the compressed pixels of a JPEG, which may stand before any of its restart intervals."""
+
+    data: bytes
+    size_at: int
+    """Byte at which the frame states height and width."""
+    interval: Size | None
+    """Pixels of a restart interval, one row of blocks high; None where there is none."""
+    halves_rows: bool
+    """Whether colour has fewer rows than brightness."""
+
+    def with_size(self, size: Size) -> bytes:
+        """Give the header of a JPEG of another size."""
+        return self.data[: self.size_at] + struct.pack(">HH", size.height, size.width) + self.data[self.size_at + 4 :]
+
+
+def read_scan_header(data: bytes) -> ScanHeader:
+    """Read the header of a JPEG up to its compressed pixels.
+
+    Raises
+    ------
+    ValueError
+        When the stream is no JPEG of one scan of YCbCr, or is cut short.
+    """
+    if read_jpeg_header(data).colour == "rgb":
+        raise ValueError("a JPEG of RGB; YCbCr is needed")
+    size_at, sampling, n_blocks = 0, b"", 0
+    for marker, at, segment in _segments(data):
+        if marker in _SEQUENTIAL:
+            size_at, sampling = at + 1, segment[7::3]
+        elif marker == _RESTART_INTERVAL and len(segment) >= 2:
+            (n_blocks,) = struct.unpack_from(">H", segment)
+        elif marker == _SCAN:
+            if not size_at or len(sampling) != 3 or segment[:1] != b"\3" or len(segment) < 10:
+                break
+            across, down = max(value >> 4 for value in sampling), max(value & 15 for value in sampling)
+            interval = Size(_BLOCK_PX * across * n_blocks, _BLOCK_PX * down) if n_blocks else None
+            return ScanHeader(data[: at + len(segment)], size_at, interval, down > 1)
+    raise ValueError("no JPEG of one sequential scan of three components")

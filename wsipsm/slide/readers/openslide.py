@@ -26,6 +26,8 @@ from wsipsm.slide.reader import (
 )
 from wsipsm.slide.readers.tiff import find_impossible_size
 from wsipsm.slide.readers.tiff_directory import find_cut
+from wsipsm.slide.readers.tiles import TileError
+from wsipsm.slide.readers.vendor_tiles import VendorTiles, keep_agreeing_levels, open_vendor_tiles
 from wsipsm.text import clean_text
 
 CHUNK_PX = 512
@@ -70,14 +72,17 @@ class OpenSlideSlide(ReaderSlide):
         except BaseException:
             self._handle.close()
             raise
+        self._tiles: VendorTiles | None = None
+        self._was_read = False
         super().__init__(info)
 
     def _describe(self, path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideInfo:
         properties = handle.properties
         vendor = properties.get("openslide.vendor")
         _refuse_fluorescence(path, handle)
+        self._all_sizes = to_sizes(handle.level_dimensions)
         self._level_index = shrinking_levels(handle.level_dimensions)
-        sizes = to_sizes([handle.level_dimensions[index] for index in self._level_index])
+        sizes = tuple(self._all_sizes[index] for index in self._level_index)
         self._downsamples = [handle.level_downsamples[index] for index in self._level_index]
         cut = find_cut(self._file) if vendor == "generic-tiff" else None
         if cut:
@@ -113,6 +118,25 @@ class OpenSlideSlide(ReaderSlide):
         )
 
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
+        if not self._was_read:
+            self._was_read = True
+            self._open_tiles()
+        if self._tiles is not None and level in self._tiles.grids:
+            try:
+                return self._tiles.read(level, box)
+            except TileError:
+                pass  # OpenSlide reads the box after all, or says what is wrong with it.
+        return self._read_by_openslide(level, box)
+
+    def _open_tiles(self) -> None:
+        """Find the levels that are decoded here: not before pixels are asked for, since tiles are compared."""
+        if self._convert_ycbcr:
+            return  # OpenSlide's reading of tiles that are not what the tag says is known, and put right above.
+        self._tiles = open_vendor_tiles(self._file, self._info.vendor, self._all_sizes, self._level_index)
+        if self._tiles is not None:
+            keep_agreeing_levels(self._tiles, self._info.level_sizes, self._downsamples, self._read_region)
+
+    def _read_by_openslide(self, level: int, box: Box) -> NDArray[np.uint8]:
         downsample = self._downsamples[level]
         if downsample == round(downsample):
             return self._read_region(level, box)
@@ -163,6 +187,8 @@ class OpenSlideSlide(ReaderSlide):
         )
 
     def _release(self) -> None:
+        if self._tiles is not None:
+            self._tiles.close()
         if self._handle is not None:
             self._handle.close()
             self._handle = None

@@ -7,7 +7,7 @@ size of the file and of the tile.
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from wsipsm.errors import SlideError, SlideOpenError, SlideReadError, WsipsmError
-from wsipsm.geometry import Box
+from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import find_bounds
 from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
@@ -25,9 +25,7 @@ from wsipsm.slide.readers.tiff_directory import find_cut
 from wsipsm.slide.readers.tiff_images import open_image
 from wsipsm.slide.readers.tiff_layout import find_levels, find_stated_mpp, objective_power
 from wsipsm.slide.readers.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
-
-CACHE_BYTES = 48 << 20
-"""Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
+from wsipsm.slide.readers.tiles import TileError, TileGrid, TileReader
 
 MAX_SIDE_PX = 1 << 22
 """A metre of glass at 40x."""
@@ -126,8 +124,7 @@ class TiffSlide(ReaderSlide):
         except TIFF_PARSE_ERRORS as error:
             self._tif.close()
             raise SlideOpenError(f"the TIFF structure is damaged: {error}") from error
-        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
-        self._cached_bytes = 0
+        self._tiles = TileReader({level: tile_grid(self._tif, page) for level, page in enumerate(self._pages)})
         super().__init__(info)
 
     def _describe(self, path: Path, mpp: float | None) -> SlideInfo:
@@ -159,38 +156,20 @@ class TiffSlide(ReaderSlide):
         )
 
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
-        page = self._pages[level]
-        width, height = segment_size(page)
-        across = -(-page.imagewidth // width)
-        out = np.empty((box.height, box.width, 3), np.uint8)
-        for row in range(box.y // height, -(-box.bottom // height)):
-            for column in range(box.x // width, -(-box.right // width)):
-                try:
-                    pixels = self._segment(level, row * across + column)
-                except TIFF_PARSE_ERRORS as error:
-                    raise SlideReadError(
-                        f"{self._info.path}: level {level}, tile {column}, {row} could not be decoded ({error}); sound "
-                        "pixels are needed. Check that the copy is complete."
-                    ) from error
-                tile = Box(column * width, row * height, width, height)
-                part = tile.intersect(box)
-                out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x] = pixels[
-                    part.y - tile.y : part.bottom - tile.y, part.x - tile.x : part.right - tile.x
-                ]
-        return out
-
-    def _segment(self, level: int, index: int) -> NDArray[np.uint8]:
-        key = (level, index)
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        pixels = decode_segment(self._tif, self._pages[level], index)
-        self._cache[key] = pixels
-        self._cached_bytes += pixels.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return pixels
+        try:
+            return self._tiles.read(level, box)
+        except TileError as error:
+            raise SlideReadError(
+                f"{self._info.path}: level {level}, {error} could not be decoded ({error.__cause__}); sound pixels are "
+                "needed. Check that the copy is complete."
+            ) from error
 
     def _release(self) -> None:
         self._tif.close()
-        self._cache.clear()
+        self._tiles.forget()
+
+
+def tile_grid(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> TileGrid:
+    """Tiles or strips of a page that `tiff_layout` found sound."""
+    width, height = segment_size(page)
+    return TileGrid(-(-int(page.imagewidth) // width), Size(width, height), partial(decode_segment, tif, page))

@@ -44,14 +44,27 @@ def find_levels(chosen: ChosenImage, path: Path) -> list[tifffile.TiffPage]:
     pages = chosen.pages
     kept = [pages[i] for i in shrinking_levels([(page.imagewidth, page.imagelength) for page in pages])]
     for page in kept:
-        _require_readable_samples(page, path)
-        _require_sound_segments(tif, page)
+        require_readable_page(tif, page, path)
     if tif.is_ome and kept[0].samplesperpixel == 1:
         raise UnsupportedSlideError(
             f"{path}: an OME-TIFF of one grey channel, as fluorescence is stored; brightfield RGB is needed. "
             "Fluorescence is not scored."
         )
     return kept
+
+
+def require_readable_page(tif: tifffile.TiffFile, page: tifffile.TiffPage, path: Path) -> None:
+    """Check that the tiles of a page can be read.
+
+    Raises
+    ------
+    SlideOpenError
+        When the page cannot be trusted; the message is the reason alone.
+    UnsupportedSlideError
+        When its samples are not 8-bit grey or RGB.
+    """
+    _require_readable_samples(page, path)
+    _require_sound_segments(tif, page)
 
 
 def find_stated_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> list[StatedMpp]:

@@ -22,6 +22,11 @@ VIRTUAL_STRIP_ROWS = 256
 MAX_SEGMENT_PX = 1 << 26
 """Largest tile or strip that is decoded, 200 MB as RGB."""
 
+_END_OF_IMAGE = b"\xff\xd9"
+"""Ends a JPEG stream and a JPEG 2000 codestream."""
+_PADDING_BYTES = 14
+"""What writers append to a tile at most."""
+
 _INVERTED_GREY, _RGB, _PALETTE = 0, 2, 3
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 """Values of the tag ExtraSamples: whether colours were multiplied by alpha before they were stored."""
@@ -66,6 +71,28 @@ def decode_segment(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) 
     else:
         samples = _decode_one(tif, page, index)
     return _to_rgb(samples, page)
+
+
+def decode_ended_tile(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8]:
+    """Decode a JPEG or JPEG 2000 tile that ends as it should; decoders fill what is missing with grey, silently.
+
+    Parameters
+    ----------
+    tif, page, index
+        As for :func:`decode_segment`.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        When it does not decode, or lacks its end.
+    """
+    count = int(page.databytecounts[index])
+    if count:
+        n_last = min(count, _PADDING_BYTES + len(_END_OF_IMAGE))
+        tif.filehandle.seek(int(page.dataoffsets[index]) + count - n_last)
+        if _END_OF_IMAGE not in tif.filehandle.read(n_last):
+            raise ValueError("a compressed tile without its end")
+    return decode_segment(tif, page, index)
 
 
 def _expected_shape(page: tifffile.TiffPage, index: int) -> tuple[int, int, int]:

@@ -1,0 +1,102 @@
+"""Levels of a slide as grids of tiles, decoded one by one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsipsm.geometry import Box, Size
+from wsipsm.slide.colour import TIFF_PARSE_ERRORS
+
+CACHE_BYTES = 48 << 20
+"""Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """Tiles that lie side by side from the corner of a level."""
+
+    across: int
+    """Tiles in a row."""
+    tile: Size
+    decode: Callable[[int], NDArray[np.uint8]]
+    """Gives the tile of a number, row by row: RGB of shape (h, w, 3), no smaller than its part of the level."""
+
+
+class TileError(Exception):
+    """A tile does not decode.
+
+    Parameters
+    ----------
+    column, row
+        Where it lies in its grid.
+    """
+
+    def __init__(self, column: int, row: int) -> None:
+        super().__init__(f"tile {column}, {row}")
+        self.column, self.row = column, row
+
+
+class TileReader:
+    """Reads boxes of levels, and keeps the tiles that it decoded last.
+
+    Parameters
+    ----------
+    grids
+        Of the levels that can be read, by their numbers.
+    """
+
+    def __init__(self, grids: Mapping[int, TileGrid]) -> None:
+        self.grids = dict(grids)
+        self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self.kept_bytes = 0
+        """Of the decoded tiles that are kept."""
+
+    def read(self, level: int, box: Box) -> NDArray[np.uint8]:
+        """Read a box that lies inside a level.
+
+        Returns
+        -------
+        RGB of shape (box.height, box.width, 3), uint8.
+
+        Raises
+        ------
+        TileError
+            From what the decoder raised.
+        """
+        grid = self.grids[level]
+        width, height = grid.tile.width, grid.tile.height
+        out = np.empty((box.height, box.width, 3), np.uint8)
+        for row in range(box.y // height, -(-box.bottom // height)):
+            for column in range(box.x // width, -(-box.right // width)):
+                try:
+                    pixels = self._tile(level, row * grid.across + column)
+                except TIFF_PARSE_ERRORS as error:
+                    raise TileError(column, row) from error
+                tile = Box(column * width, row * height, width, height)
+                part = tile.intersect(box)
+                out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x] = pixels[
+                    part.y - tile.y : part.bottom - tile.y, part.x - tile.x : part.right - tile.x
+                ]
+        return out
+
+    def forget(self) -> None:
+        """Let go of the tiles that are kept."""
+        self._kept.clear()
+        self.kept_bytes = 0
+
+    def _tile(self, level: int, index: int) -> NDArray[np.uint8]:
+        key = (level, index)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        pixels = self.grids[level].decode(index)
+        self._kept[key] = pixels
+        self.kept_bytes += pixels.nbytes
+        while self.kept_bytes > CACHE_BYTES and len(self._kept) > 1:
+            self.kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return pixels
