@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsipsm.errors import UsageError
 from wsipsm.keys import QuPathFrame, Stain
-from wsipsm.markers.base import NAME_PATTERN
+from wsipsm.markers.marker import NAME_PATTERN
 from wsipsm.markers.registry import DEFAULT_MARKER
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from wsipsm.markers.bands import Band, BandSet, Limit
-from wsipsm.markers.base import Place
 from wsipsm.markers.known import known_markers
+from wsipsm.markers.marker import Place
 from wsipsm.markers.registry import is_marker_name, marker_of
 from wsipsm.quality.brown import check_solidity
 

@@ -18,7 +18,7 @@ import numpy as np
 from wsipsm.export.markup import add, page_bytes
 from wsipsm.export.page_charts import draw_control_chart, draw_histogram
 from wsipsm.keys import Artefact
-from wsipsm.markers.base import Marker
+from wsipsm.markers.marker import Marker
 from wsipsm.markers.registry import DEFAULT_MARKER, marker_of
 from wsipsm.scoring.drift import ControlChart
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from wsipsm.markers.base import NAME_PATTERN, Marker
 from wsipsm.markers.known import known_markers
 from wsipsm.markers.known.ki67 import MARKER as DEFAULT_MARKER
+from wsipsm.markers.marker import NAME_PATTERN, Marker
 
 __all__ = ["DEFAULT_MARKER", "is_marker_name", "marker_of"]
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsipsm.markers.base import Marker
+from wsipsm.markers.marker import Marker
 from wsipsm.quality.finding import Finding, Verdict
 
 HOLLOW_MAX, HOLLOW_MAX_OF_ROUND = 0.17, 0.35

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.keys import NucleusClass
-from wsipsm.markers.base import Marker
+from wsipsm.markers.marker import Marker
 from wsipsm.markers.registry import DEFAULT_MARKER
 
 ALL_NUCLEI = "all nuclei"

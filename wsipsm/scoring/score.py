@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.markers.bands import BandCall
-from wsipsm.markers.base import Marker
+from wsipsm.markers.marker import Marker
 from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.scoring.fields import FieldMean, Fields, area_weighted_mean, lay_fields, unweighted_mean
 from wsipsm.scoring.hotspot import HotSpotSearch, find_hot_spot

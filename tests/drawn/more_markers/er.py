@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.markers.bands import Band, BandSet, ComparedBands, Limit
-from wsipsm.markers.base import FigureKind, Marker, Place
+from wsipsm.markers.figures import FigureKind
+from wsipsm.markers.marker import Marker, Place
 
 STEP_OD = 0.15
 

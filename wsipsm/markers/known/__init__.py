@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from wsipsm.markers.base import Marker
+from wsipsm.markers.marker import Marker
 
 
 def known_markers() -> tuple[Marker, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsipsm.markers.bands import Band, BandSet, ComparedBands, Limit
-from wsipsm.markers.base import Marker, Place
+from wsipsm.markers.marker import Marker, Place
 
 _LOW, _HIGH = Limit(0.05, starts_upper=False), Limit(0.30, starts_upper=True)
 """Limits of the International Ki67 in Breast Cancer Working Group: 5 % itself is low and 30 % itself is high."""

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from wsipsm.markers.bands import BandSet, ComparedBands
-
-if TYPE_CHECKING:  # the command line reads markers for its help, and starts faster without arrays
-    import numpy as np
-    from numpy.typing import NDArray
+from wsipsm.markers.figures import FigureKind
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,23}$"
 """What the name of a marker may be."""
@@ -23,22 +18,6 @@ class Place(StrEnum):
     NUCLEI = "nuclei"
     UNSTATED = "unstated"
     """The marker is known by its name alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class FigureKind:
-    """A figure that is scored beside the share of positive nuclei, such as the H-score."""
-
-    key: str
-    """Names it in files."""
-    name: str
-    """Names it for a reader."""
-    measure: Callable[[NDArray[np.floating], float], float]
-    """From mean DAB optical densities of nuclei, shape (n,) with n > 0, and the cut from which one is positive."""
-    decimals: int
-    """Digits behind the point that a reader is shown."""
-    method: str
-    """How it is made and whose it is, in plain words."""
 
 
 @dataclass(frozen=True, slots=True)
