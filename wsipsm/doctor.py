@@ -44,6 +44,7 @@ LIBRARIES = (
     ("pandas", "pandas"),
     ("pydantic", "pydantic"),
     ("orjson", "orjson"),
+    ("isal", "isal"),
     ("joblib", "joblib"),
     ("threadpoolctl", "threadpoolctl"),
     ("filelock", "filelock"),

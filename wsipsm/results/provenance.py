@@ -29,6 +29,7 @@ WITHOUT_INFLUENCE = MappingProxyType(
         "filelock": "who may write",
         "fsspec": "a slide's bytes are named by themselves",
         "aiohttp": "a slide's bytes are named by themselves",
+        "isal": "packs the bytes it is given",
         "orjson": "writes the numbers it is given",
         "psutil": "how many workers fit",
         "pydantic": "checks options and cards",

@@ -1,0 +1,93 @@
+"""Many features of GeoJSON as one text, made column by column: a call for each nucleus would take most of the time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+
+from wsipsm.instances.rings import Rings
+
+_COMMA, _OPEN, _CLOSE = b",[]"
+
+
+def join_features(
+    ids: pa.Array, coordinates: pa.Array, classifications: pa.Array, measurements: Iterable[tuple[str, pa.Array]]
+) -> memoryview:
+    """Write detections, each after a comma and on a line of its own.
+
+    Parameters
+    ----------
+    ids
+        Strings without characters that JSON escapes, shape (n,).
+    coordinates, classifications
+        Of the polygons, and their classes, as JSON, shape (n,).
+    measurements
+        Name and values as JSON, shape (n,); null leaves a value out.
+    """
+    if not len(ids):
+        return memoryview(b"")
+    # QuPath 0.4.0 read with the platform's character set, so names are written in ASCII.
+    named = [_joined(f"{json.dumps(name)}:", values) for name, values in measurements]
+    features = _joined(
+        ',\n{"type":"Feature","id":"',
+        ids,
+        '","geometry":{"type":"Polygon","coordinates":',
+        coordinates,
+        '},"properties":{"objectType":"detection","classification":',
+        classifications,
+        ',"measurements":{',
+        pc.binary_join_element_wise(*named, ",", null_handling="skip") if named else "",
+        "}}}",
+    )
+    _, offsets, content = features.buffers()
+    return memoryview(content)[: int(np.frombuffer(offsets, np.int32)[len(ids)])]
+
+
+def _joined(*parts: str | pa.Array) -> pa.Array:
+    """Join texts entry by entry; null where one of them is."""
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def number_texts(values: NDArray[np.float64]) -> pa.Array:
+    """Numbers as JSON, shape (n,); null where one is not finite."""
+    text = np.frombuffer(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)[1:-1]
+    is_comma = text == _COMMA
+    ends = np.append(np.flatnonzero(is_comma), len(text))[: len(values)]
+    texts = _strings(text[~is_comma], ends - np.arange(len(values)))
+    known = np.isfinite(values)
+    return texts if known.all() else pc.if_else(pa.array(known), texts, pa.scalar(None, pa.string()))
+
+
+def ring_texts(rings: Rings) -> pa.Array:
+    """Coordinates of polygons of one ring each as JSON, shape (n,)."""
+    if len(rings.starts) < 2:
+        return pa.array([], pa.string())
+    text = np.frombuffer(orjson.dumps(rings.xy, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)[1:].copy()
+    ends = np.append(np.flatnonzero(text == _OPEN)[rings.starts[1:-1]], len(text))
+    # The comma between two rings, for which there is no use, makes room for the bracket that closes one.
+    text[ends - 1] = _CLOSE
+    return _joined("[[", _strings(text, ends), "]")
+
+
+def polygon_texts(polygons: NDArray[np.object_]) -> pa.Array:
+    """Coordinates of any polygons as JSON, shape (n,); null where there is none."""
+    texts = [None if polygon is None else orjson.dumps(_coordinates(polygon)).decode() for polygon in polygons]
+    return pa.array(texts, pa.string())
+
+
+def _coordinates(polygon: shapely.Polygon) -> list[list[list[float]]]:
+    # Adding 0.0 makes 0.0 of -0.0.
+    return [(shapely.get_coordinates(ring) + 0.0).tolist() for ring in shapely.get_rings(polygon)]
+
+
+def _strings(text: NDArray[np.uint8], ends: NDArray[np.integer]) -> pa.Array:
+    """Parts of a text of ASCII that end where it is said."""
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))
