@@ -1,4 +1,4 @@
-"""How far one scheduler carries a study: memory by slides, cost of a block, efficiency by workers.
+"""How far one scheduler carries a cohort: memory by slides, cost of a block, efficiency by workers.
 
 Run as ``python benchmarks/scale.py`` with one of::
 
@@ -43,27 +43,27 @@ DRAWN_MPP = 0.25
 MIB = 2**20
 
 
-def lay_study(folder: Path, n_slides: int, seed: int) -> Path:
-    """Make a study of tiny slides: a few are drawn, the others are links to them under names of their own."""
+def lay_cohort(folder: Path, n_slides: int, seed: int) -> Path:
+    """Make a cohort of tiny slides: a few are drawn, the others are links to them under names of their own."""
     sys.path.insert(0, str(STAND_IN.parent))
     import stand_in
 
-    drawn, study = folder / "drawn", folder / f"study-{n_slides}"
+    drawn, cohort = folder / "drawn", folder / f"cohort-{n_slides}"
     drawn.mkdir(exist_ok=True)
-    study.mkdir()
+    cohort.mkdir()
     for number in range(n_slides):
         source = drawn / f"{number % N_DRAWN}.png"
         if not source.exists():
             stand_in.draw_slide(source, SIDE_PX, SIDE_PX, seed=seed + number)
-        os.link(source, study / f"slide-{number:05d}.png")
-    return study
+        os.link(source, cohort / f"slide-{number:05d}.png")
+    return cohort
 
 
 def measure_memory(n_slides: int, seed: int, folder: Path) -> ClientRun:
-    """Run a study of so many slides on a scheduler and two workers that are new."""
-    study = lay_study(folder, n_slides, seed)
+    """Run a cohort of so many slides on a scheduler and two workers that are new."""
+    cohort = lay_cohort(folder, n_slides, seed)
     with Pool(folder / f"pool-{n_slides}", 2, preload=STAND_IN) as pool:
-        command = [CLIENT, str(study), str(folder / f"out-{n_slides}"), pool.address, "--stand-in"]
+        command = [CLIENT, str(cohort), str(folder / f"out-{n_slides}"), pool.address, "--stand-in"]
         run = run_client(pool, command)
         run.told["scheduler_peak_bytes"] = run.scheduler.kernel_peak_bytes()
     if run.told["n_failed"]:
@@ -91,7 +91,7 @@ def report_memory(runs: dict[int, ClientRun]) -> list[str]:
 
 
 def plot_memory(runs: dict[int, ClientRun], path: Path, caption: str) -> None:
-    """Draw peaks by the number of slides, and memory along the largest study."""
+    """Draw peaks by the number of slides, and memory along the largest cohort."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -104,11 +104,11 @@ def plot_memory(runs: dict[int, ClientRun], path: Path, caption: str) -> None:
         peaks.plot(list(watched), [w.peak_bytes / MIB for w in watched.values()], "o-", color=colour, label=name)
         samples = watched[largest].samples
         course.plot([n for n, _ in samples], [b / MIB for _, b in samples], color=colour, label=name)
-    peaks.set(xscale="log", xlabel="slides of the study", ylabel="resident memory, MiB", title="Peak", ylim=(0, None))
+    peaks.set(xscale="log", xlabel="slides of the cohort", ylabel="resident memory, MiB", title="Peak", ylim=(0, None))
     peaks.set_xticks(list(runs), [f"{n:,}" for n in runs])
     peaks.minorticks_off()
     peaks.legend(frameon=False)
-    course.set(xlabel="slides done", title=f"Along the study of {largest:,} slides")
+    course.set(xlabel="slides done", title=f"Along the cohort of {largest:,} slides")
     for axes in (peaks, course):
         axes.grid(alpha=0.3)
     figure.suptitle(caption, fontsize=8)
@@ -118,11 +118,11 @@ def plot_memory(runs: dict[int, ClientRun], path: Path, caption: str) -> None:
 def measure_overhead(n_blocks: int, n_workers: int, crowd: bool, seed: int, folder: Path) -> ClientRun:
     """Run blocks that do nothing, as many in all."""
     folder.mkdir()
-    study, each = lay_study(folder, N_OPEN, seed), n_blocks // N_OPEN
+    cohort, each = lay_cohort(folder, N_OPEN, seed), n_blocks // N_OPEN
     environment = {"WSIPSM_SCALE_BLOCKS": str(each)}
     with Pool(folder / "pool", n_workers, preload=IDLE_WORKER, crowd=crowd, **environment) as pool:
         watch = ["--every", str(max(1, n_blocks // 20)), "--scheduler-pid", str(pool.scheduler.pid)]
-        return run_client(pool, [CLIENT, str(study), str(folder / "out"), pool.address, "--stand-in", *watch])
+        return run_client(pool, [CLIENT, str(cohort), str(folder / "out"), pool.address, "--stand-in", *watch])
 
 
 def describe_overhead(run: ClientRun) -> str:
@@ -149,19 +149,19 @@ def report_overhead(n_blocks: int, workers: Sequence[int], repeats: int, seed: i
     return lines
 
 
-def draw_study(folder: Path, args: argparse.Namespace) -> tuple[Path, Path]:
-    """Write a study of slides of the same pixels, repeated, and one of a small slide that warms workers."""
+def draw_cohort(folder: Path, args: argparse.Namespace) -> tuple[Path, Path]:
+    """Write a cohort of slides of the same pixels, repeated, and one of a small slide that warms workers."""
     if args.source is None:
         pixels, mpp = draw_pixels(args.seed), DRAWN_MPP
     else:
         pixels, mpp = read_source(args.source)
-    study, warm = folder / "study", folder / "warm"
-    for place, n_slides, side in ((study, args.slides, args.side), (warm, 1, args.side // 2)):
+    cohort, warm = folder / "cohort", folder / "warm"
+    for place, n_slides, side in ((cohort, args.slides, args.side), (warm, 1, args.side // 2)):
         place.mkdir()
         for number in range(n_slides):
             # Slides of one content are one slide; some columns less tell them apart.
             compose_slide(place / f"{number}.svs", pixels[:, number * 64 :], side, mpp)
-    return study, warm
+    return cohort, warm
 
 
 def draw_pixels(seed: int) -> NDArray[np.uint8]:
@@ -182,12 +182,12 @@ def busy_share(run: ClientRun, n_workers: int) -> float:
 
 def report_efficiency(args: argparse.Namespace, folder: Path) -> list[str]:
     """One worker, two workers, and twice one worker at a time, in turn; each pool is warmed first."""
-    study, warm = draw_study(folder, args)
+    cohort, warm = draw_cohort(folder, args)
     options = ["--block-px", str(args.block_px), *(["--model", args.model] if args.model else [])]
     done: dict[str, list[list[ClientRun]]] = {"one": [], "two": [], "apart": []}
     rows: list[str] = []
 
-    def run(pool: Pool, name: str, slides: Path = study) -> ClientRun:
+    def run(pool: Pool, name: str, slides: Path = cohort) -> ClientRun:
         return run_client(pool, [CLIENT, str(slides), str(folder / name), pool.address, *options])
 
     places = [folder / f"pool-{k}" for k in range(3)]

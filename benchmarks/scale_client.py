@@ -1,6 +1,6 @@
-"""The client of `scale.py`, in a process of its own: a study on a running scheduler.
+"""The client of `scale.py`, in a process of its own: a cohort on a running scheduler.
 
-    python benchmarks/scale_client.py STUDY OUT SCHEDULER [--stand-in] [--block-px N] [--roi FILE] [--model NAME]
+    python benchmarks/scale_client.py COHORT OUT SCHEDULER [--stand-in] [--block-px N] [--roi FILE] [--model NAME]
 
 It says a line at every slide's end, and at its own how long what took, as JSON.
 """
@@ -51,7 +51,7 @@ class Diary:
         self.marks.append(Mark(self.n_blocks, time.perf_counter() - self.started, used))
 
     def __call__(self, event: Event) -> None:
-        """Take an event of the study."""
+        """Take an event of the cohort."""
         match event:
             case BlockDone(_, report):
                 if self.n_blocks % self._every == 0:
@@ -69,7 +69,7 @@ class Diary:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study")
+    parser.add_argument("cohort")
     parser.add_argument("out")
     parser.add_argument("scheduler")
     parser.add_argument("--stand-in", action="store_true")
@@ -88,7 +88,7 @@ def main() -> None:
         mpp = stand_in.MPP
     options = RunOptions(mpp=mpp, scheduler=args.scheduler, block_px=args.block_px, roi=args.roi, model=args.model)
     diary = Diary(args.every, psutil.Process(args.scheduler_pid) if args.scheduler_pid else None)
-    run_cohort([args.study], args.out, options, diary, CohortOptions(retry=0))
+    run_cohort([args.cohort], args.out, options, diary, CohortOptions(retry=0))
     diary.mark()
     told = {
         "n_blocks": diary.n_blocks,

@@ -23,7 +23,7 @@ class FixedStain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
-    """Name of the reference: a slide, or how many slides of a study."""
+    """Name of the reference: a slide, or how many slides of a cohort."""
     hematoxylin: tuple[float, float, float]
     """Share of the OD in red, green, blue; unit length."""
     dab: tuple[float, float, float]
@@ -60,7 +60,7 @@ class RunOptions(BaseModel):
     tma_cores: bool = False
     """Whether TMA cores of the GeoJSON are areas like annotations."""
     absent_class_is_error: bool = True
-    """Whether each of these classes must be in the GeoJSON; those of a study's slides need not hold all."""
+    """Whether each of these classes must be in the GeoJSON; those of a cohort's slides need not hold all."""
     workers: int | None = Field(None, ge=0)
     """Worker processes; 0 works in this process, None takes what the machine or job grants."""
     scheduler: str | None = None

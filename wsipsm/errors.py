@@ -12,7 +12,7 @@ WsipsmError                      exit 1
 ├── BudgetError (MemoryError)    exit 4   would not fit memory or disk
 ├── OutputError (OSError)        exit 6   results cannot be written
 │   └── DiskFullError                     the disk is full
-└── TooManyFailuresError         exit 5   more slides of a study failed than allowed
+└── TooManyFailuresError         exit 5   more slides of a cohort failed than allowed
 
 A cohort in which some slides failed exits with 5, a run that finished with failed tiles with 7, a command that a signal
 ended with 128 + its number: 130 after Ctrl-C.
@@ -33,7 +33,7 @@ EXIT_OUTPUT = 6
 EXIT_INCOMPLETE = 7
 
 MAX_LINE_CHARS = 20_000
-"""Of an error: one about a study names many slides."""
+"""Of an error: one about a cohort names many slides."""
 
 
 def one_line(said: object) -> str:
@@ -100,6 +100,6 @@ class DiskFullError(OutputError):
 
 
 class TooManyFailuresError(WsipsmError):
-    """More slides of a study failed than its user allows."""
+    """More slides of a cohort failed than its user allows."""
 
     exit_code = EXIT_COHORT_PARTIAL

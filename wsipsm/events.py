@@ -108,7 +108,7 @@ class CohortPlanned:
 
 @dataclass(frozen=True, slots=True)
 class PoolOpened:
-    """Workers are there for a study."""
+    """Workers are there for a cohort."""
 
     n_workers: int
     """0: this process works itself."""

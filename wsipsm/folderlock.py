@@ -1,8 +1,8 @@
 """One command at a time on a folder of results, also when machines share it.
 
 The holder rewrites a small file every few seconds. Whoever finds one watches whether it still changes: neither clocks
-of two machines nor one that jumps matter, and what a dead machine left behind is taken over. A study holds its own
-folder and the folders of the slides that it works on; those show no sign of life of their own, the study's does.
+of two machines nor one that jumps matter, and what a dead machine left behind is taken over. A cohort holds its own
+folder and the folders of the slides that it works on; those show no sign of life of their own, the cohort's does.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LOCK_NAME = "wsipsm.lock"
 BEAT_S = 5.0
 PATIENCE_BEATS = 4
 """Beats that must pass without a change before a lock of another machine counts as left behind."""
-_IN_STUDY = "in_study"
-"""Marks the lock of a slide's folder that a study holds: the lock of the folder above shows whether it lives."""
+_IN_COHORT = "in_study"
+"""Marks the lock of a slide's folder that a cohort holds: the lock of the folder above shows whether it lives."""
 _MOST_TRIES = 20
 """A folder that another command removes, since nothing came of it, is made again so often."""
 
@@ -110,8 +110,8 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
 
 
 @contextmanager
-def hold_in_study(folder: Path) -> Iterator[FolderLock]:
-    """Hold the folder of a slide for a study that holds the folder above.
+def hold_in_cohort(folder: Path) -> Iterator[FolderLock]:
+    """Hold the folder of a slide for a cohort that holds the folder above.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def hold_in_study(folder: Path) -> Iterator[FolderLock]:
     UsageError, OutputError
         As :func:`hold_folder`.
     """
-    path, own = folder / LOCK_NAME, {**_own_name(), _IN_STUDY: True}
+    path, own = folder / LOCK_NAME, {**_own_name(), _IN_COHORT: True}
     absent = _absent(folder)
     lock = FolderLock(path, own, _claim(path, own, BEAT_S))
     try:
@@ -209,14 +209,14 @@ def _remove(path: Path, found: dict[str, Any]) -> None:
 
 
 def _is_left_behind(path: Path, found: dict[str, Any], own: dict[str, Any], beat_s: float) -> bool:
-    if found.get(_IN_STUDY):
-        if own.get(_IN_STUDY) and _is_same(found, own):
-            # A study holds a slide's folder once at a time: its own lock lies there because the share was away when
+    if found.get(_IN_COHORT):
+        if own.get(_IN_COHORT) and _is_same(found, own):
+            # A cohort holds a slide's folder once at a time: its own lock lies there because the share was away when
             # it was to be removed.
             return True
         above = path.parent.parent / LOCK_NAME
-        study = _read(above)
-        return not _is_same(study, found) or _is_left_behind(above, study, own, beat_s)
+        cohort = _read(above)
+        return not _is_same(cohort, found) or _is_left_behind(above, cohort, own, beat_s)
     if found.get("host") == own["host"] and found.get("space", own["space"]) == own["space"]:
         # A number may have been given to another process since.
         started = _start_of(found.get("pid"))
@@ -281,10 +281,10 @@ def _refusal(path: Path, found: dict[str, Any]) -> str:
     folder = path.parent
     text = f"{folder}: {_name_of(found)} works on it"
     wait = "one command at a time is needed. Wait for it"
-    if found.get(_IN_STUDY):
-        # Shown by the study's own sign of life.
+    if found.get(_IN_COHORT):
+        # Shown by the cohort's own sign of life.
         folder = folder.parent
-        text += f", for the study in {folder}"
+        text += f", for the cohort in {folder}"
         wait += f", or look with 'wsipsm status {folder}'"
     with suppress(OSError):
         text += f" (last sign of life {_age_s(folder / LOCK_NAME, _time_there(folder)):.0f} s ago)"

@@ -53,7 +53,7 @@ def test_no_cell_is_a_formula(text: str) -> None:
     cell.encode()
 
 
-def test_the_table_of_a_study(tmp_path: Path) -> None:
+def test_the_table_of_a_cohort(tmp_path: Path) -> None:
     extra = {" =HYPERLINK(1)": "\x1b[2J", "@age": "-3", "note": " +SUM(A1)"}
     row = CohortRow("a", "=a.svs", group="-1", reason="\ud800", labelling_index=-0.5, extra=extra)
 

@@ -1,4 +1,4 @@
-"""A study goes on by the name of its folder alone."""
+"""A cohort goes on by the name of its folder alone."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ def test_what_cannot_be_gone_on_with(
     assert told in " ".join(said.split())
 
 
-def test_a_study_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cohort_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
     from wsipsm.demo.draw import draw_array
 
-    study, out = tmp_path / "study", tmp_path / "out"
-    study.mkdir()
-    Image.fromarray(draw_array(seed=1, size=(300, 300), n_nuclei=40)[0]).save(study / "a.png")
+    cohort, out = tmp_path / "cohort", tmp_path / "out"
+    cohort.mkdir()
+    Image.fromarray(draw_array(seed=1, size=(300, 300), n_nuclei=40)[0]).save(cohort / "a.png")
     monkeypatch.chdir(tmp_path)
-    code, said = run_cli("study", "--out", "out", "--mpp", "0.25", "--workers", "0", "--quiet")
+    code, said = run_cli("cohort", "--out", "out", "--mpp", "0.25", "--workers", "0", "--quiet")
     assert code == 0, said
-    Image.fromarray(draw_array(seed=2, size=(300, 300), n_nuclei=40)[0]).save(study / "b.png")
+    Image.fromarray(draw_array(seed=2, size=(300, 300), n_nuclei=40)[0]).save(cohort / "b.png")
     monkeypatch.chdir("/")
     code, said = run_cli("--resume", str(out), "--json")
     assert code == 0, said

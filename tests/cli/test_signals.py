@@ -151,7 +151,7 @@ def test_while_workers_start(tmp_path: Path, slide: Path) -> None:
     assert command.end()[0] == 130
 
 
-def test_a_study(tmp_path: Path, slide: Path) -> None:
+def test_a_cohort(tmp_path: Path, slide: Path) -> None:
     out = tmp_path / "out"
     command = Command(tmp_path, "cohort", slide, "--mpp", 0.25, "--workers", 0, "--out", out, "--block-px", 256)
     command.wait_until(lambda: any(out.glob("*/shards/*.parquet")))

@@ -1,4 +1,4 @@
-"""A study: which slides it means, what a failure costs, and what is not done twice."""
+"""A cohort: which slides it means, what a failure costs, and what is not done twice."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_slides_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
 
 def test_manifest(tmp_path: Path) -> None:
     touch(tmp_path, "slides/a.svs", "slides/b.svs", "roi.geojson")
-    manifest = tmp_path / "study.csv"
+    manifest = tmp_path / "cohort.csv"
     manifest.write_text(
         "\ufeffID, Slide ,mpp,model,roi,age\np/1,slides/a.svs,0.25,nuclei-he,roi.geojson,51\n,slides/b.svs,,,,\n,,,,,\n"
     )
@@ -146,7 +146,7 @@ def test_manifest(tmp_path: Path) -> None:
     ],
 )
 def test_manifests_that_cannot_be_used(tmp_path: Path, content: str, told: str) -> None:
-    manifest = tmp_path / "study.csv"
+    manifest = tmp_path / "cohort.csv"
     manifest.write_text(content)
     with pytest.raises(UsageError, match=told):
         list_slides([manifest], tmp_path / "out")
@@ -176,8 +176,8 @@ def told(out: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Path:
-    folder = tmp_path / "study"
+def cohort(tmp_path: Path) -> Path:
+    folder = tmp_path / "cohort"
     folder.mkdir()
     for number in (1, 3):
         draw_slide(folder / f"case-{number}.png", 300, 280, seed=number)
@@ -186,10 +186,10 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> None:
+def test_a_failure_is_a_row_and_the_rest_finish(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     events: list[Event] = []
-    summary = run_cohort([study], out, options(), events.append, ONCE)
+    summary = run_cohort([cohort], out, options(), events.append, ONCE)
     assert (summary.n_slides, summary.n_done, summary.n_failed, summary.exit_code) == (3, 2, 1, 5)
     rows = rows_of(out)
     assert [(row["id"], row["status"]) for row in rows] == [
@@ -203,7 +203,7 @@ def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> 
         assert int(row["n_nuclei"]) == int(row["n_positive"]) + int(row["n_negative"]) > 20
         assert float(row["low"]) < float(row["labelling_index"]) < float(row["high"])
         assert (out / row["folder"] / Artefact.CELLS).is_file()
-    assert summary.failures == [(str(study / "case-2.svs"), rows[1]["reason"])]
+    assert summary.failures == [(str(cohort / "case-2.svs"), rows[1]["reason"])]
     planned = next(event for event in events if isinstance(event, CohortPlanned))
     assert [Path(name).name for name in planned.slides] == ["case-1.png", "case-2.svs", "case-3.png"]
     ends = [type(event) for event in events if isinstance(event, SlideDone | SlideFailed)]
@@ -214,7 +214,7 @@ def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> 
     # Started again, finished slides are left alone and the table is the same.
     table = (out / "cohort.csv").read_bytes()
     events.clear()
-    again = run_cohort([study], out, options(), events.append, ONCE)
+    again = run_cohort([cohort], out, options(), events.append, ONCE)
     assert not any(isinstance(event, BlockDone) for event in events)
     assert again.n_done == 2
     assert (out / "cohort.csv").read_bytes() == table
@@ -229,7 +229,7 @@ def test_a_failure_is_a_row_and_the_rest_finish(study: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_stopped_and_started_again(study: Path, tmp_path: Path) -> None:
+def test_stopped_and_started_again(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     n_done = 0
 
@@ -240,17 +240,17 @@ def test_stopped_and_started_again(study: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cohort([study], out, options(), stop_in_the_last_slide, ONCE)
+        run_cohort([cohort], out, options(), stop_in_the_last_slide, ONCE)
     assert [row["status"] for row in rows_of(out)] == ["done", "failed", "waiting"]
     events: list[Event] = []
-    run_cohort([study], out, options(), events.append, ONCE)
+    run_cohort([cohort], out, options(), events.append, ONCE)
     assert [row["status"] for row in rows_of(out)] == ["done", "failed", "done"]
     assert sum(isinstance(event, BlockDone) for event in events) == 3
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_manifest_gives_each_slide_its_own_options(study: Path, tmp_path: Path) -> None:
-    manifest = study / "study.csv"
+def test_a_manifest_gives_each_slide_its_own_options(cohort: Path, tmp_path: Path) -> None:
+    manifest = cohort / "cohort.csv"
     manifest.write_text("id,slide,mpp\nfine,case-1.png,0.5\nabsurd,case-3.png,40\n")
     summary = run_cohort([manifest], tmp_path / "out", options(mpp=None), ignore_events, ONCE)
     assert [(row.id, row.status) for row in summary.rows] == [("fine", "done"), ("absurd", "failed")]
@@ -258,7 +258,7 @@ def test_a_manifest_gives_each_slide_its_own_options(study: Path, tmp_path: Path
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_bug_in_one_slide_is_a_row_too(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_one_slide_is_a_row_too(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = flow.prepare_slide
 
     def fragile(path: str, *args: Any) -> Any:
@@ -267,15 +267,15 @@ def test_a_bug_in_one_slide_is_a_row_too(study: Path, tmp_path: Path, monkeypatc
         return real(path, *args)
 
     monkeypatch.setattr(flow, "prepare_slide", fragile)
-    summary = run_cohort([study], tmp_path / "out", options(), ignore_events, ONCE)
+    summary = run_cohort([cohort], tmp_path / "out", options(), ignore_events, ONCE)
     assert [row.status for row in summary.rows] == ["failed", "failed", "done"]
     assert summary.rows[0].reason == "unexpected ZeroDivisionError: a bug"
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_what_failed_is_tried_again_after_all_others(study: Path, tmp_path: Path) -> None:
+def test_what_failed_is_tried_again_after_all_others(cohort: Path, tmp_path: Path) -> None:
     """A slide that comes back, as one of a share that was away does."""
-    slide, away, events = study / "case-1.png", study / "away", list[Event]()
+    slide, away, events = cohort / "case-1.png", cohort / "away", list[Event]()
 
     def bring_back(event: Event) -> None:
         events.append(event)
@@ -284,48 +284,48 @@ def test_what_failed_is_tried_again_after_all_others(study: Path, tmp_path: Path
         if isinstance(event, SlideDone) and away.exists():
             away.rename(slide)
 
-    summary = run_cohort([study], tmp_path / "out", options(), bring_back, AT_ONCE)
+    summary = run_cohort([cohort], tmp_path / "out", options(), bring_back, AT_ONCE)
     assert [(row.status, row.attempts) for row in summary.rows] == [("done", 2), ("failed", 0), ("done", 1)]
     assert ("trying again", "") in told(tmp_path / "out")
-    assert [event.slide for event in events if isinstance(event, SlideDone)] == [str(study / "case-3.png"), str(slide)]
+    assert [event.slide for event in events if isinstance(event, SlideDone)] == [str(cohort / "case-3.png"), str(slide)]
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_too_many_failures_stop_the_study(study: Path, tmp_path: Path) -> None:
+def test_too_many_failures_stop_the_cohort(cohort: Path, tmp_path: Path) -> None:
     few = CohortOptions(retry=0, max_failures=0, skip_bad=True)
     with pytest.raises(TooManyFailuresError, match=r"1 slides failed, .*case-2\.svs .*--max-failures") as caught:
-        run_cohort([study], tmp_path / "out", options(), ignore_events, few)
+        run_cohort([cohort], tmp_path / "out", options(), ignore_events, few)
     assert caught.value.exit_code == 5
     assert [row["status"] for row in rows_of(tmp_path / "out")] == ["done", "failed", "waiting"]
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_what_no_slide_can_help_stops_the_study(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_slide_can_help_stops_the_cohort(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--scheduler"):
-        run_cohort([study], tmp_path / "a", options(scheduler="nonsense"), ignore_events, ONCE)
+        run_cohort([cohort], tmp_path / "a", options(scheduler="nonsense"), ignore_events, ONCE)
 
     def lose(*_: Any) -> Any:
         raise ExecutorLostError("gone")
 
     monkeypatch.setattr(flow, "prepare_slide", lose)
     with pytest.raises(ExecutorLostError):
-        run_cohort([study], tmp_path / "b", options(), ignore_events, ONCE)
+        run_cohort([cohort], tmp_path / "b", options(), ignore_events, ONCE)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError):
-        run_cohort([study], tmp_path / "file", options(), ignore_events)
+        run_cohort([cohort], tmp_path / "file", options(), ignore_events)
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_two_commands_on_one_folder(study: Path, tmp_path: Path) -> None:
+def test_two_commands_on_one_folder(cohort: Path, tmp_path: Path) -> None:
     refused: list[str] = []
 
     def start_another(event: Event) -> None:
         if isinstance(event, CohortPlanned) and not refused:
             with pytest.raises(UsageError) as caught:
-                run_cohort([study], tmp_path / "out", options(), ignore_events, ONCE)
+                run_cohort([cohort], tmp_path / "out", options(), ignore_events, ONCE)
             refused.append(str(caught.value))
 
-    run_cohort([study], tmp_path / "out", options(), start_another, ONCE)
+    run_cohort([cohort], tmp_path / "out", options(), start_another, ONCE)
     assert f"process {os.getpid()} on {socket.gethostname()} works on it" in refused[0]
     assert not (tmp_path / "out" / LOCK_NAME).exists()
 
@@ -369,8 +369,8 @@ def test_slides_overlap_and_few_are_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_every_slide_that_cannot_be_used_is_told_before_work_starts(study: Path, tmp_path: Path) -> None:
-    manifest = study / "study.csv"
+def test_every_slide_that_cannot_be_used_is_told_before_work_starts(cohort: Path, tmp_path: Path) -> None:
+    manifest = cohort / "cohort.csv"
     manifest.write_text("slide,mpp,stage\ncase-1.png,0.5,II\ncase-2.svs,0.5,\nabsent.svs,0.5,\ncase-3.png,40,\n")
     events: list[Event] = []
     with pytest.raises(UsageError) as caught:
@@ -386,7 +386,7 @@ def test_every_slide_that_cannot_be_used_is_told_before_work_starts(study: Path,
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_slides_by_address(study: Path, tmp_path: Path) -> None:
+def test_slides_by_address(cohort: Path, tmp_path: Path) -> None:
     """A cache that stands for the server: what it holds is fetched, what it lacks fails alone."""
     held: list[str] = []
 
@@ -397,7 +397,7 @@ def test_slides_by_address(study: Path, tmp_path: Path) -> None:
             if name == "absent.png":
                 raise SlideOpenError(f"{url}: the server has no such slide")
             held.append(name)
-            yield study / name
+            yield cohort / name
             held.remove(name)
 
         def stop(self) -> None:
@@ -425,7 +425,7 @@ def test_images_of_a_file_are_slides_of_their_own(tmp_path: Path) -> None:
     second = run_cohort([path], out, options(image=2), ignore_events, ONCE)
     assert [row.id for row in (*first.rows, *second.rows)] == ["slide-image-1", "slide-image-2"]
     assert (out / "slide-image-1" / "cells.parquet").read_bytes() == kept
-    rows = tmp_path / "study.csv"
+    rows = tmp_path / "cohort.csv"
     rows.write_text("slide,image,marker\nslide.tiff,1,ER\nslide.tiff,2,\nslide.tiff,,\n")
     both = run_cohort([rows], out, options(), ignore_events, CohortOptions(retry=0, stain_from="batch"))
     assert [(row.id, row.status, row.marker) for row in both.rows] == [

@@ -1,4 +1,4 @@
-"""A study looked at before work starts: everything at once, also what takes the process down that opens it."""
+"""A cohort looked at before work starts: everything at once, also what takes the process down that opens it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from stand_in import draw_slide
 
 from wsipsm.cohort.check import check_slides
-from wsipsm.cohort.discover import CohortSlide, read_study
+from wsipsm.cohort.discover import CohortSlide, read_cohort
 from wsipsm.config import RunOptions
 from wsipsm.errors import ModelError
 from wsipsm.remote.cache import SlideCache
@@ -49,7 +49,7 @@ def test_everything_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "broken.svs").write_bytes(b"no slide at all")
     (tmp_path / "roi.geojson").write_text(SQUARE)
     (tmp_path / "empty.geojson").write_text("{}")
-    (tmp_path / "study.csv").write_text(
+    (tmp_path / "cohort.csv").write_text(
         "slide,id,mpp,model,roi\n"
         "good.png,good,0.5,nuclei-he,roi.geojson\n"
         "good.png,no mpp,,,\n"
@@ -59,10 +59,10 @@ def test_everything_is_told_at_once(tmp_path: Path) -> None:
         "good.png,roi,0.5,,empty.geojson\n"
         "good.png,model,0.5,gone.safetensors,\n"
     )
-    study = read_study([tmp_path / "study.csv"], tmp_path / "out")
-    assert study.problems == ()
+    cohort = read_cohort([tmp_path / "cohort.csv"], tmp_path / "out")
+    assert cohort.problems == ()
     progress: list[tuple[int, int]] = []
-    problems = check_slides(study.slides, RunOptions(), announce=lambda done, total: progress.append((done, total)))
+    problems = check_slides(cohort.slides, RunOptions(), announce=lambda done, total: progress.append((done, total)))
     assert progress == [(n, 7) for n in range(1, 8)]
     told = [(problem.slide_id, problem.reason) for problem in problems]
     expected = [
@@ -78,7 +78,7 @@ def test_everything_is_told_at_once(tmp_path: Path) -> None:
     assert [name for name, _ in told] == [name for name, _ in expected]
     for (_, reason), (_, part) in zip(told, expected, strict=True):
         assert part in reason
-        assert reason.startswith(f"{tmp_path / 'study.csv'}, line ")
+        assert reason.startswith(f"{tmp_path / 'cohort.csv'}, line ")
         assert "\n" not in reason
     assert problems[0].source == str(slide)
 
@@ -135,8 +135,8 @@ def test_stopped_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_real_slides(slides_dir: Path, tmp_path: Path) -> None:
-    study = read_study([slides_dir / "broken", slides_dir / "derived"], tmp_path / "out")
-    bad = {problem.slide_id for problem in check_slides(study.slides, RunOptions())}
+    cohort = read_cohort([slides_dir / "broken", slides_dir / "derived"], tmp_path / "out")
+    bad = {problem.slide_id for problem in check_slides(cohort.slides, RunOptions())}
     assert bad == {
         "broken-random-bytes",
         "empty",

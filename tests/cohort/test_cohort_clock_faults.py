@@ -1,4 +1,4 @@
-"""A study on machines whose clocks jump and disagree."""
+"""A cohort on machines whose clocks jump and disagree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from cohort_pool import Pool, draw_study, run_client, told
+from cohort_pool import Pool, draw_cohort, run_client, told
 
 DAY_S = 86_400
 # Put where Python looks for it first. The clock is set anew when the test says so, as by hand or by a time server.
@@ -72,7 +72,7 @@ def other_uptime() -> Sequence[str]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_clocks_that_jump_and_disagree_change_nothing(tmp_path: Path) -> None:
-    study, out = draw_study(tmp_path, 8), tmp_path / "out"
+    cohort, out = draw_cohort(tmp_path, 8), tmp_path / "out"
     jumping = clock_of(tmp_path / "jumping", SET)
     ahead = clock_of(tmp_path / "ahead", AHEAD)
     second: list[tuple[int, str]] = []
@@ -81,15 +81,15 @@ def test_clocks_that_jump_and_disagree_change_nothing(tmp_path: Path) -> None:
         if n_done in JUMPS_S:
             set_clock(tmp_path / "jumping", JUMPS_S[n_done])
         if n_done == 3:
-            second.append(run_client(study.slides, out, "--workers", "0", **ahead))
+            second.append(run_client(cohort.slides, out, "--workers", "0", **ahead))
 
     with ExitStack() as stack:
         pool = Pool(tmp_path, 1, stack, **jumping)
         pool.add_worker(inside=other_uptime())
         options = ("--scheduler", pool.address)
-        code, said = run_client(study.slides, out, *options, then=jump, **jumping)
+        code, said = run_client(cohort.slides, out, *options, then=jump, **jumping)
     assert code == 0, said
-    study.check_same(out)
+    cohort.check_same(out)
     ((refused, reason),) = second
     assert refused == 2, reason
     age = re.search(r"process \d+ on \S+ works on it \(last sign of life (\d+) s ago\)", reason)
@@ -102,14 +102,14 @@ def test_clocks_that_jump_and_disagree_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.timeout(300)
 def test_what_dask_holds_back_when_a_clock_is_set_back_is_sent(tmp_path: Path) -> None:
-    study, out = draw_study(tmp_path, 4, (300,)), tmp_path / "out"
+    cohort, out = draw_cohort(tmp_path, 4, (300,)), tmp_path / "out"
     jumping = clock_of(tmp_path / "jumping", SET)
     with ExitStack() as stack:
         pool = Pool(tmp_path, 2, stack, **jumping)
         stack.enter_context(set_back_all_the_time(tmp_path / "jumping"))
-        code, said = run_client(study.slides, out, "--scheduler", pool.address, **jumping)
+        code, said = run_client(cohort.slides, out, "--scheduler", pool.address, **jumping)
     assert code == 0, said
-    study.check_same(out)
+    cohort.check_same(out)
 
 
 def test_the_shifted_clock_is_what_python_tells(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A study whose folders go away for a while, or fill: real mounts, so root is needed."""
+"""A cohort whose folders go away for a while, or fill: real mounts, so root is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from cohort_pool import Study, draw_study, run_client, told
+from cohort_pool import Cohort, draw_cohort, run_client, told
 
 from wsipsm.folderlock import LOCK_NAME, hold_folder
 
@@ -52,7 +52,7 @@ def once(act: Callable[[], None], at: int) -> Callable[[object, int], None]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     with pytest.MonkeyPatch.context() as patch:
         import stand_in
 
@@ -60,30 +60,30 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             patch.setattr(f"wsipsm.{place}", stand_in.resolve_stand_in)
         patch.setattr("wsipsm.stages.block.load_predictor", stand_in.load_stand_in)
         patch.setattr("wsipsm.quality.picture_size.load_describer", stand_in.load_no_describer)
-        return draw_study(tmp_path_factory.mktemp("drawn"), 10)
+        return draw_cohort(tmp_path_factory.mktemp("drawn"), 10)
 
 
 @pytest.mark.slow
-def test_slides_on_a_share_that_goes_away_are_tried_again(study: Study, tmp_path: Path) -> None:
+def test_slides_on_a_share_that_goes_away_are_tried_again(cohort: Cohort, tmp_path: Path) -> None:
     place, out = tmp_path / "slides", tmp_path / "out"
-    with shared(study.slides, place) as take_away:
+    with shared(cohort.slides, place) as take_away:
         options = ("--workers", "2", "--pause-s", str(AWAY_S / 2))
         code, said = run_client(place, out, *options, then=once(take_away, 2))
     assert code == 0, said
-    study.check_same(out, place)
+    cohort.check_same(out, place)
     assert told(out, "failed"), "no slide was missed: the share was away too shortly"
     assert told(out, "trying again")
 
 
 @pytest.mark.slow
-def test_results_on_a_share_that_goes_away_are_all_there_in_the_end(study: Study, tmp_path: Path) -> None:
+def test_results_on_a_share_that_goes_away_are_all_there_in_the_end(cohort: Cohort, tmp_path: Path) -> None:
     """What is written meanwhile lies under the share's place, out of sight."""
     store, place = tmp_path / "store", tmp_path / "results"
     with shared(store, place) as take_away:
         options = ("--workers", "2", "--pause-s", str(AWAY_S / 2))
-        code, said = run_client(study.slides, place, *options, then=once(take_away, 2))
+        code, said = run_client(cohort.slides, place, *options, then=once(take_away, 2))
     assert code == 0, said
-    study.check_same(store)
+    cohort.check_same(store)
     assert told(store, "trying again"), "nothing was missed: the share was away too shortly"
     assert not (store / LOCK_NAME).exists()
 
@@ -107,21 +107,21 @@ def fill(disk: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk_stops_the_study_and_room_lets_it_go_on(study: Study, tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_cohort_and_room_lets_it_go_on(cohort: Cohort, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     out = disk / "out"
     with small_disk(disk):
-        code, said = run_client(study.slides, out, "--workers", "2", then=once(lambda: fill(disk), 3))
+        code, said = run_client(cohort.slides, out, "--workers", "2", then=once(lambda: fill(disk), 3))
         assert code == 6, said
         assert "the disk is full (0.0 MiB free)" in said
         assert "then run the same command again" in said
-        again, said = run_client(study.slides, out, "--workers", "2")
+        again, said = run_client(cohort.slides, out, "--workers", "2")
         assert again == 6, "still full"
         assert "the disk is full" in said
         (disk / "of another user").unlink()
-        code, said = run_client(study.slides, out, "--workers", "2")
+        code, said = run_client(cohort.slides, out, "--workers", "2")
         assert code == 0, said
-        study.check_same(out)
+        cohort.check_same(out)
         assert len(told(out, "done before")) >= 3
 
 

@@ -1,4 +1,4 @@
-"""A study whose workers, client and scheduler are killed, and whose slides crash the process that opens them."""
+"""A cohort whose workers, client and scheduler are killed, and whose slides crash the process that opens them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import crashing
 import pyarrow.parquet as pq
 import pytest
-from cohort_pool import Pool, draw_study, run_client, table_of, told
+from cohort_pool import Pool, draw_cohort, run_client, table_of, told
 from stand_in import draw_slide
 
 from wsipsm.cohort.table import PARQUET_NAME
@@ -25,7 +25,7 @@ KILL_EVERY_S = 5.0
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_workers_and_client_killed_again_and_again_change_nothing(tmp_path: Path) -> None:
-    study, out = draw_study(tmp_path, MANY_SLIDES, (150, 300, 500, 900, 1600)), tmp_path / "out"
+    cohort, out = draw_cohort(tmp_path, MANY_SLIDES, (150, 300, 500, 900, 1600)), tmp_path / "out"
     rng, ended, killed = random.Random(7), threading.Event(), list[int]()
 
     def kill_one_now_and_then() -> None:
@@ -44,14 +44,14 @@ def test_workers_and_client_killed_again_and_again_change_nothing(tmp_path: Path
         killer.start()
         try:
             for _ in range(2):
-                assert run_client(study.slides, out, "--scheduler", pool.address, then=kill_client)[0] < 0
-            code, said = run_client(study.slides, out, "--scheduler", pool.address)
+                assert run_client(cohort.slides, out, "--scheduler", pool.address, then=kill_client)[0] < 0
+            code, said = run_client(cohort.slides, out, "--scheduler", pool.address)
         finally:
             ended.set()
             killer.join()
     assert code == 0, said
-    assert killed, "no worker was killed: the study was too short"
-    study.check_same(out)
+    assert killed, "no worker was killed: the cohort was too short"
+    cohort.check_same(out)
     assert len(told(out, "started")) == 3
     assert told(out, "worker lost")
 
@@ -59,7 +59,7 @@ def test_workers_and_client_killed_again_and_again_change_nothing(tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_a_scheduler_that_is_started_again_costs_a_command_and_no_result(tmp_path: Path) -> None:
-    study, out = draw_study(tmp_path, N_SLIDES), tmp_path / "out"
+    cohort, out = draw_cohort(tmp_path, N_SLIDES), tmp_path / "out"
 
     def restart(_: subprocess.Popen[str], n_done: int) -> None:
         if n_done == 4:
@@ -67,16 +67,16 @@ def test_a_scheduler_that_is_started_again_costs_a_command_and_no_result(tmp_pat
 
     with ExitStack() as stack:
         pool = Pool(tmp_path, 2, stack)
-        code, said = run_client(study.slides, out, "--scheduler", pool.address, then=restart)
+        code, said = run_client(cohort.slides, out, "--scheduler", pool.address, then=restart)
         assert code == 1
         assert f"{pool.address}: the scheduler went away" in said
         assert "Run the same command again" in said
         assert "the scheduler went away" in str(told(out, "stopped")[0]["reason"])
         n_done = len(told(out, "done"))
         assert 4 <= n_done < N_SLIDES
-        code, said = run_client(study.slides, out, "--scheduler", pool.address)
+        code, said = run_client(cohort.slides, out, "--scheduler", pool.address)
     assert code == 0, said
-    study.check_same(out)
+    cohort.check_same(out)
     assert len(told(out, "done before")) == n_done
     assert len(told(out, "done")) == N_SLIDES, "none was done twice"
 
@@ -85,10 +85,10 @@ def test_a_scheduler_that_is_started_again_costs_a_command_and_no_result(tmp_pat
 @pytest.mark.usefixtures("stand_in")
 def test_slides_that_crash_their_process_fail_alone(tmp_path: Path) -> None:
     """Also where there is one processor, and nobody said how many workers."""
-    study = draw_study(tmp_path, 4)
+    cohort = draw_cohort(tmp_path, 4)
     marked, out = tmp_path / "marked", tmp_path / "out"
-    shutil.copytree(study.slides, marked)
-    shutil.copy(study.slides / "00.png", marked / "00-crash-open.png")
+    shutil.copytree(cohort.slides, marked)
+    shutil.copy(cohort.slides / "00.png", marked / "00-crash-open.png")
     crashing.mark(draw_slide(marked / "01-crash-scored.png", 200, 200, seed=9))
     options = ("--one-cpu", "--retry", "0", "--preload", crashing.HERE)
     code, said = run_client(marked, out, *options)
@@ -101,7 +101,7 @@ def test_slides_that_crash_their_process_fail_alone(tmp_path: Path) -> None:
         assert [Path(str(line["slide"])).stem for line in told(out, "failed")].count(name) == 1
     assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(("00", "01", "02", "03"), "done")
     kept = [row for row in table_of(out) if "crash" not in str(row["id"])]
-    assert [row["n_nuclei"] for row in kept] == [row["n_nuclei"] for row in table_of(study.plain)]
+    assert [row["n_nuclei"] for row in kept] == [row["n_nuclei"] for row in table_of(cohort.plain)]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A study on machines that differ, and on machines whose network is cut."""
+"""A cohort on machines that differ, and on machines whose network is cut."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import other_code
 import pytest
-from cohort_pool import START_S, Pool, draw_study, run_client, told
+from cohort_pool import START_S, Pool, draw_cohort, run_client, told
 from distributed import Client
 
 CUT_S = 30.0
@@ -23,7 +23,7 @@ _NET = "10.213.7"
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_a_worker_that_joins_with_another_torch_is_refused_by_name(tmp_path: Path) -> None:
-    study, out = draw_study(tmp_path, 16), tmp_path / "out"
+    cohort, out = draw_cohort(tmp_path, 16), tmp_path / "out"
 
     def join(client: subprocess.Popen[str], n_done: int) -> None:
         if n_done == 1:
@@ -35,9 +35,9 @@ def test_a_worker_that_joins_with_another_torch_is_refused_by_name(tmp_path: Pat
 
     with ExitStack() as stack:
         pool = Pool(tmp_path, 2, stack)
-        code, said = run_client(study.slides, out, "--scheduler", pool.address, then=join)
+        code, said = run_client(cohort.slides, out, "--scheduler", pool.address, then=join)
     assert code == 0, said
-    study.check_same(out)
+    cohort.check_same(out)
     (line,) = told(out, "worker refused")
     reason = str(line["reason"])
     assert reason.startswith("worker tcp://127.0.0.1:")
@@ -78,11 +78,11 @@ def three_hosts() -> Iterator[list[str]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_a_host_that_is_cut_off_for_half_a_minute_costs_nothing(tmp_path: Path) -> None:
-    study, out = draw_study(tmp_path, 20), tmp_path / "out"
+    cohort, out = draw_cohort(tmp_path, 20), tmp_path / "out"
     with ExitStack() as stack:
         names = stack.enter_context(three_hosts())
         inside = [("ip", "netns", "exec", name) for name in names]
-        # Slow enough for the host to come back amid the study, on a fast machine too.
+        # Slow enough for the host to come back amid the cohort, on a fast machine too.
         pool = Pool(tmp_path, 0, stack, f"{_NET}.1", inside[0], WSIPSM_STAND_IN_DELAY_S="0.2")
         for host in inside[1:]:
             pool.add_worker(inside=host)
@@ -97,8 +97,8 @@ def test_a_host_that_is_cut_off_for_half_a_minute_costs_nothing(tmp_path: Path) 
                 back.start()
 
         options = ("--scheduler", pool.address)
-        code, said = run_client(study.slides, out, *options, then=cut_off, inside=inside[0])
+        code, said = run_client(cohort.slides, out, *options, then=cut_off, inside=inside[0])
         lasted_s = time.monotonic() - cut[0]
         assert code == 0, said
-        assert lasted_s > CUT_S, "the host came back after the study's end"
-    study.check_same(out)
+        assert lasted_s > CUT_S, "the host came back after the cohort's end"
+    cohort.check_same(out)

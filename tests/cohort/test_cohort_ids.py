@@ -1,4 +1,4 @@
-"""An id of a study never changes when the study grows, shrinks, moves or is listed otherwise."""
+"""An id of a cohort never changes when the cohort grows, shrinks, moves or is listed otherwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from drawn_dicom import draw_dicom
 from stand_in import MPP, draw_slide
 
-from wsipsm.cohort.discover import Study, list_slides, read_study
+from wsipsm.cohort.discover import Cohort, list_slides, read_cohort
 from wsipsm.cohort.ids import IDS_NAME, keep_known
 from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
@@ -26,19 +26,19 @@ def touch(root: Path, *names: str) -> None:
         path.write_bytes(name.encode())
 
 
-def listed(out: Path, *sources: Path) -> Study:
-    """List slides as a study does that then begins."""
-    study = read_study(sources, out)
+def listed(out: Path, *sources: Path) -> Cohort:
+    """List slides as a cohort does that then begins."""
+    cohort = read_cohort(sources, out)
     out.mkdir(exist_ok=True)
-    keep_known(out, study.known)
-    return study
+    keep_known(out, cohort.known)
+    return cohort
 
 
 def ids(root: Path, *sources: Path, out: str = "out") -> dict[str, str]:
-    """Ids by path in the study's folder."""
-    study = listed(root / out, *(sources or [root / "in"]))
-    assert not study.problems
-    return {slide.path.relative_to(root / "in").as_posix(): slide.id for slide in study.slides}
+    """Ids by path in the cohort's folder."""
+    cohort = listed(root / out, *(sources or [root / "in"]))
+    assert not cohort.problems
+    return {slide.path.relative_to(root / "in").as_posix(): slide.id for slide in cohort.slides}
 
 
 def test_each_image_of_a_file_has_an_id(tmp_path: Path) -> None:
@@ -46,11 +46,11 @@ def test_each_image_of_a_file_has_an_id(tmp_path: Path) -> None:
     out = tmp_path / "out"
 
     def ids_of(image: int | None) -> list[str]:
-        study = read_study([tmp_path / "in"], out, image=image)
+        cohort = read_cohort([tmp_path / "in"], out, image=image)
         out.mkdir(exist_ok=True)
-        keep_known(out, study.known)
-        assert not study.problems
-        return [slide.id for slide in study.slides]
+        keep_known(out, cohort.known)
+        assert not cohort.problems
+        return [slide.id for slide in cohort.slides]
 
     found = {image: ids_of(image) for image in (None, 1, 2)}
     assert [ids[2] for ids in found.values()] == ["one", "one-image-1", "one-image-2"]
@@ -61,13 +61,13 @@ def test_each_image_of_a_file_has_an_id(tmp_path: Path) -> None:
     # Moved, each image keeps its own.
     (tmp_path / "in").rename(tmp_path / "there")
     (tmp_path / "there").rename(tmp_path / "in2")
-    moved = read_study([tmp_path / "in2"], out, image=2)
+    moved = read_cohort([tmp_path / "in2"], out, image=2)
     assert [slide.id for slide in moved.slides][1:] == found[2]
     # A manifest names images one by one, and an id that was given stays with its image.
     rows = tmp_path / "rows.csv"
     rows.write_text("slide,id,image\nin2/z/one.svs,mine,1\nin2/z/one.svs,,3\nin2/z/one.svs,one-image-2,4\n")
-    study = read_study([rows], out)
-    assert [slide.id for slide in study.slides][:2] == ["mine", "one-image-3"]
+    cohort = read_cohort([rows], out)
+    assert [slide.id for slide in cohort.slides][:2] == ["mine", "one-image-3"]
 
 
 GROWTH: dict[str, tuple[str, ...]] = {
@@ -135,12 +135,12 @@ def test_ids_do_not_depend_on_how_slides_are_named(tmp_path: Path) -> None:
     assert ids(tmp_path, root / "y" / "case.svs") == {"y/case.svs": first["y/case.svs"]}
     assert ids(tmp_path, root / "x" / ".." / "x" / "case.svs", root) | first
     (tmp_path / "link").symlink_to(root)
-    study = listed(tmp_path / "out", tmp_path / "link")
-    assert sorted(slide.id for slide in study.slides) == sorted(first.values())
+    cohort = listed(tmp_path / "out", tmp_path / "link")
+    assert sorted(slide.id for slide in cohort.slides) == sorted(first.values())
 
 
 def manifest(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "in" / "study.csv"
+    path = tmp_path / "in" / "cohort.csv"
     path.write_text(text)
     return path
 
@@ -164,16 +164,16 @@ def test_a_manifest_that_gives_the_id_of_another_slide_is_told_so(tmp_path: Path
     touch(tmp_path / "in", "a.svs", "b.svs")
     ids(tmp_path)
     rows = manifest(tmp_path, "slide,id\nb.svs,A\n")
-    study = read_study([tmp_path / "in", rows], tmp_path / "out")
-    assert [slide.id for slide in study.slides if slide.path.name == "a.svs"] == ["a"]
-    (problem,) = study.problems
+    cohort = read_cohort([tmp_path / "in", rows], tmp_path / "out")
+    assert [slide.id for slide in cohort.slides if slide.path.name == "a.svs"] == ["a"]
+    (problem,) = cohort.problems
     assert "line 2: id 'A' is that of " in problem.reason
     assert "an id stays with its slide" in problem.reason
 
 
 def test_addresses_that_are_signed_anew(tmp_path: Path) -> None:
     def ids_of(*urls: str) -> list[str]:
-        rows = tmp_path / "study.csv"
+        rows = tmp_path / "cohort.csv"
         rows.write_text("slide\n" + "".join(f"{url}\n" for url in urls))
         return [slide.id for slide in listed(tmp_path / "out", rows).slides]
 
@@ -216,7 +216,7 @@ def options(**values: Any) -> RunOptions:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_study_that_grows_or_moves_computes_only_what_is_new(tmp_path: Path) -> None:
+def test_a_cohort_that_grows_or_moves_computes_only_what_is_new(tmp_path: Path) -> None:
     root, out = tmp_path / "in", tmp_path / "out"
     for n, name in enumerate(("x/case.png", "y/one.png", "y/renamed.png")):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The page of a study: what stands on it, that names stay text, and what its table holds."""
+"""The page of a cohort: what stands on it, that names stay text, and what its table holds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import MPP, draw_slide
 
-from wsipsm.cohort import page as study_report
-from wsipsm.cohort.page import StudyReport, flag_drift
+from wsipsm.cohort import page as cohort_report
+from wsipsm.cohort.page import CohortReport, flag_drift
 from wsipsm.cohort.run import CohortOptions, run_cohort
 from wsipsm.cohort.table import COLUMNS, CSV_NAME, PAGE_NAME, PARQUET_NAME, CohortRow, write_table
 from wsipsm.config import RunOptions
@@ -73,12 +73,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("slides")
     draw_slide(root / "a.png", 700, 700, seed=1)
     draw_slide(root / "b.png", 300, 300, seed=2)
     (root / "broken.svs").write_bytes(b"no slide")
-    manifest = root / "study.csv"
+    manifest = root / "cohort.csv"
     with open(manifest, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["slide", "id", "group", "site"])
@@ -89,14 +89,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def out(study: Path, tmp_path: Path, stand_in: None) -> Path:
+def out(cohort: Path, tmp_path: Path, stand_in: None) -> Path:
     run_cohort(
-        [study], tmp_path / "out", RunOptions(mpp=MPP, workers=0), ignore_events, CohortOptions(retry=0, skip_bad=True)
+        [cohort], tmp_path / "out", RunOptions(mpp=MPP, workers=0), ignore_events, CohortOptions(retry=0, skip_bad=True)
     )
     return tmp_path / "out"
 
 
-def test_a_study_has_a_page(out: Path) -> None:
+def test_a_cohort_has_a_page(out: Path) -> None:
     page = Page(out / PAGE_NAME)
     text = page.text
     assert page.heads == ["Failed (1)", "Slides", "Distributions", "Stain drift"]
@@ -132,7 +132,7 @@ def test_rows_with_markup_in_every_text_stay_text(tmp_path: Path) -> None:
     ]
     rows = [replace(row, hematoxylin_od=0.1 * n) for row in rows for n in range(9)]
     for ended in (False, True):
-        StudyReport(tmp_path).write(rows, ended=ended)
+        CohortReport(tmp_path).write(rows, ended=ended)
         page = Page(tmp_path / PAGE_NAME)
         assert len(page.scripts) == 1
         assert HOSTILE not in (tmp_path / PAGE_NAME).read_text()
@@ -171,8 +171,8 @@ def test_thumbnail_follows_its_overview(out: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_page_is_there_while_slides_are_worked_on(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_report, "_PERIOD_S", 0.0)
+def test_page_is_there_while_slides_are_done(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cohort_report, "_PERIOD_S", 0.0)
     monkeypatch.setattr("wsipsm.cohort.run._TABLE_PERIOD_S", 0.0)
     seen = []
 
@@ -181,7 +181,7 @@ def test_page_is_there_while_slides_are_worked_on(study: Path, tmp_path: Path, m
             seen.append(Page(tmp_path / "out" / PAGE_NAME).text)
 
     how = CohortOptions(retry=0, skip_bad=True)
-    run_cohort([study], tmp_path / "out", RunOptions(mpp=MPP, workers=0), look, how)
+    run_cohort([cohort], tmp_path / "out", RunOptions(mpp=MPP, workers=0), look, how)
     assert "1 failed, 0 incomplete, 0 done, 2 waiting" in seen[0]
     assert "1 failed, 0 incomplete, 1 done, 1 waiting" in seen[1]
     assert "still being worked on" in seen[1]
@@ -189,7 +189,7 @@ def test_page_is_there_while_slides_are_worked_on(study: Path, tmp_path: Path, m
 
 
 def test_page_is_not_written_again_at_once(tmp_path: Path) -> None:
-    report = StudyReport(tmp_path)
+    report = CohortReport(tmp_path)
     report.write([CohortRow("a", "a.svs")])
     first = (tmp_path / PAGE_NAME).read_bytes()
     report.write([CohortRow("a", "a.svs", status="failed", reason="gone")])
@@ -213,7 +213,7 @@ def test_a_slide_stained_otherwise_is_flagged_in_table_and_page(tmp_path: Path) 
     rows = flag_drift(stained(12, hematoxylin_od=0.9))
     assert [row.id for row in rows if row.drift] == ["s3"]
     assert rows[3].drift.startswith("hematoxylin_od 0.9 outside ")
-    StudyReport(tmp_path).write(rows, ended=True)
+    CohortReport(tmp_path).write(rows, ended=True)
     page = Page(tmp_path / PAGE_NAME)
     assert "s3: 0.9" in page.text
     assert ("class", "outside") in page.attributes
@@ -263,7 +263,7 @@ def test_every_column_is_written_with_its_own_type(tmp_path: Path) -> None:
 
 
 def test_documentation_names_exactly_the_columns_in_order() -> None:
-    lines = (DOCS / "study-table.md").read_text().splitlines()
+    lines = (DOCS / "cohort-table.md").read_text().splitlines()
     named = [match[1] for line in lines if (match := re.match(r"\| `(\w+)` \|", line))]
     assert named == list(COLUMNS)
-    assert "study-table.md" in (DOCS / "usage.md").read_text()
+    assert "cohort-table.md" in (DOCS / "usage.md").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from drawn_dicom import dicom
 
-from wsipsm.cohort.discover import CohortSlide, list_slides, read_study, refusal
+from wsipsm.cohort.discover import CohortSlide, list_slides, read_cohort, refusal
 from wsipsm.errors import UsageError
 
 
@@ -23,7 +23,7 @@ def found(root: Path, *sources: str) -> list[str]:
     return [str(slide.path.relative_to(root)) for slide in list_slides(sources, root / "out")]
 
 
-def manifest(folder: Path, content: str, name: str = "study.csv") -> Path:
+def manifest(folder: Path, content: str, name: str = "cohort.csv") -> Path:
     path = folder / name
     path.write_text(content, encoding="utf-8")
     return path
@@ -100,12 +100,12 @@ def test_every_fault_of_manifests_is_told_at_once_and_every_slide_kept(tmp_path:
         tmp_path,
         "slide,id,mpp,group\na.svs,x,0_25,\nb.svs,X,,\nftp://h/c.svs,,inf,\nd.svs,,,tumour\nd.svs,,,normal\nd.svs,,,normal\ne.svs,,,\n",
     )
-    study = read_study([one], tmp_path / "out")
-    assert [slide.path.name for slide in study.slides] == ["a.svs", "b.svs", "c.svs", "d.svs", "d.svs", "e.svs"]
-    ids = [slide.id for slide in study.slides]
+    cohort = read_cohort([one], tmp_path / "out")
+    assert [slide.path.name for slide in cohort.slides] == ["a.svs", "b.svs", "c.svs", "d.svs", "d.svs", "e.svs"]
+    ids = [slide.id for slide in cohort.slides]
     assert len({name.casefold() for name in ids}) == 6
-    assert [problem.slide_id for problem in study.problems] == ids[:5]
-    told = str(refusal(study.problems, len(study.slides)))
+    assert [problem.slide_id for problem in cohort.problems] == ids[:5]
+    told = str(refusal(cohort.problems, len(cohort.slides)))
     assert told.startswith("5 of 6 slides cannot be used")
     for reason in (
         "line 2: mpp '0_25'",
@@ -123,9 +123,9 @@ def test_every_fault_of_manifests_is_told_at_once_and_every_slide_kept(tmp_path:
 def test_one_slide_ten_thousand_times(tmp_path: Path) -> None:
     """Neither time nor names grow with the square of what a hostile manifest repeats."""
     rows = "".join(f"a.svs,{n}\n" for n in range(10_000))
-    study = read_study([manifest(tmp_path, "slide,x\n" + rows)], tmp_path / "out")
-    assert len({slide.id for slide in study.slides}) == len(study.problems) == 10_000
-    assert max(len(slide.id) for slide in study.slides) < 30
+    cohort = read_cohort([manifest(tmp_path, "slide,x\n" + rows)], tmp_path / "out")
+    assert len({slide.id for slide in cohort.slides}) == len(cohort.problems) == 10_000
+    assert max(len(slide.id) for slide in cohort.slides) < 30
 
 
 def test_addresses(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_addresses(tmp_path: Path) -> None:
     assert (fourth.url, fourth.id) == ("gs://b/x.tif", "p_1")
     (alone,) = list_slides(["https://host/a.svs"], tmp_path / "out")
     assert (alone.url, alone.id) == ("https://host/a.svs", "a")
-    for refused in ("https://host/study.csv", "memory://a.svs", "zip://a.svs::s3://b/c.zip", "s3://b/*.svs"):
+    for refused in ("https://host/cohort.csv", "memory://a.svs", "zip://a.svs::s3://b/c.zip", "s3://b/*.svs"):
         with pytest.raises(UsageError):
             list_slides([refused], tmp_path / "out")
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsipsm.cohort.discover import read_study
+from wsipsm.cohort.discover import read_cohort
 from wsipsm.cohort.manifest import MAX_COLUMNS, OWN_COLUMNS, read_manifest
 from wsipsm.errors import UsageError
 
 
 def write(folder: Path, content: str | bytes) -> Path:
-    path = folder / "study.csv"
+    path = folder / "cohort.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
@@ -116,10 +116,10 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path, n_rows: int) -> No
     rows = "".join(f"slides/{n % 700}/case-{n}.svs,c{n},0.25,tumour,p{n // 2},{n},text\n" for n in range(n_rows))
     path = write(tmp_path, "slide,id,mpp,group,patient,age,site\n" + rows)
     start = time.process_time()
-    study = read_study([path], tmp_path / "out")
+    cohort = read_cohort([path], tmp_path / "out")
     seconds = time.process_time() - start
-    assert (len(study.slides), study.problems) == (n_rows, ())
-    assert study.extra_columns == ("age", "site")
+    assert (len(cohort.slides), cohort.problems) == (n_rows, ())
+    assert cohort.extra_columns == ("age", "site")
     assert seconds < n_rows / 5000  # of this process; a quarter of that on a quiet machine
 
 

@@ -1,4 +1,4 @@
-"""Workers as jobs: what is asked of SLURM, and a study on jobs that this machine runs in its place."""
+"""Workers as jobs: what is asked of SLURM, and a cohort on jobs that this machine runs in its place."""
 
 from __future__ import annotations
 

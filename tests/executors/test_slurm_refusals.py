@@ -107,7 +107,7 @@ def test_jobs_that_are_taken_are_waited_for_though_others_are_refused(queue: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_study_that_waits_is_stopped(queue: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_cohort_that_waits_is_stopped(queue: Path, tmp_path: Path, number: signal.Signals) -> None:
     from PIL import Image
 
     install(queue, sbatch=TAKES, squeue=PENDING, scancel=CANCELS)

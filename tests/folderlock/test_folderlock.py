@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from wsipsm.errors import OutputError, UsageError
-from wsipsm.folderlock import LOCK_NAME, hold_folder, hold_in_study
+from wsipsm.folderlock import LOCK_NAME, hold_folder, hold_in_cohort
 
 BEAT_S = 0.05
 HOLDER = """
@@ -142,13 +142,13 @@ def test_what_was_made_and_stayed_empty_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["other"]
 
 
-def test_a_slide_of_a_study_is_held_while_the_study_is(tmp_path: Path) -> None:
-    study, slide = tmp_path / "study", tmp_path / "study" / "slide"
-    with hold_folder(study, BEAT_S), hold_in_study(slide):
-        told = rf"{slide}: process {os.getpid()} .* for the study in {study} \(last sign"
+def test_a_slide_of_a_cohort_is_held_while_the_cohort_is(tmp_path: Path) -> None:
+    cohort, slide = tmp_path / "cohort", tmp_path / "cohort" / "slide"
+    with hold_folder(cohort, BEAT_S), hold_in_cohort(slide):
+        told = rf"{slide}: process {os.getpid()} .* for the cohort in {cohort} \(last sign"
         with pytest.raises(UsageError, match=told), hold_folder(slide, BEAT_S):
             pass
-        with hold_folder(study / "another slide", BEAT_S):
+        with hold_folder(cohort / "another slide", BEAT_S):
             pass
         left = (slide / LOCK_NAME).read_bytes()
     assert list(tmp_path.iterdir()) == []
@@ -158,26 +158,26 @@ def test_a_slide_of_a_study_is_held_while_the_study_is(tmp_path: Path) -> None:
         assert "left behind" in lock.note
 
 
-def test_a_slide_that_a_run_holds_is_not_had_by_a_study(tmp_path: Path) -> None:
+def test_a_slide_that_a_run_holds_is_not_had_by_a_cohort(tmp_path: Path) -> None:
     with (
         hold_folder(tmp_path / "slide", BEAT_S),
         hold_folder(tmp_path, BEAT_S),
         pytest.raises(UsageError, match=f"process {os.getpid()} on"),
-        hold_in_study(tmp_path / "slide"),
+        hold_in_cohort(tmp_path / "slide"),
     ):
         pass
 
 
-def test_a_study_takes_its_own_lock_that_a_share_brought_back(tmp_path: Path) -> None:
-    """A share that is away when the lock is to be removed shows it again later; the study tries that slide again."""
-    study, slide = tmp_path / "study", tmp_path / "study" / "slide"
-    with hold_folder(study, BEAT_S):
-        with hold_in_study(slide):
+def test_a_cohort_takes_its_own_lock_that_a_share_brought_back(tmp_path: Path) -> None:
+    """A share that is away when the lock is to be removed shows it again later; the cohort tries that slide again."""
+    cohort, slide = tmp_path / "cohort", tmp_path / "cohort" / "slide"
+    with hold_folder(cohort, BEAT_S):
+        with hold_in_cohort(slide):
             left = (slide / LOCK_NAME).read_bytes()
         slide.mkdir()
         (slide / LOCK_NAME).write_bytes(left)
         with pytest.raises(UsageError, match=f"process {os.getpid()}"), hold_folder(slide, BEAT_S):
             pass
-        with hold_in_study(slide) as lock:
+        with hold_in_cohort(slide) as lock:
             assert "left behind" in lock.note
         assert not (slide / LOCK_NAME).exists()

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from wsipsm.cli.main import app
 from wsipsm.cli.score import lines_about_score
 from wsipsm.cli.summary_text import lines_about_run
-from wsipsm.cohort.page import StudyReport
+from wsipsm.cohort.page import CohortReport
 from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
@@ -124,7 +124,7 @@ def test_a_grey_slide_has_no_index_anywhere(tmp_path: Path) -> None:
     assert check_result(Path(summary.folder)) == []
 
 
-def test_counts_and_cut_of_a_withheld_index_stay_in_the_table_of_a_study(tmp_path: Path) -> None:
+def test_counts_and_cut_of_a_withheld_index_stay_in_the_table_of_a_cohort(tmp_path: Path) -> None:
     grey = np.repeat(draw_nuclei(500, 400).mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
     summary = run(tmp_path, grey, marker="er")
     row = CohortRow("case", "case.png").finished(summary)
@@ -132,7 +132,7 @@ def test_counts_and_cut_of_a_withheld_index_stay_in_the_table_of_a_study(tmp_pat
     assert (row.n_positive, row.n_negative) == (summary.n_positive, summary.n_negative)
     assert (row.marker, row.dab_cut_od) == ("ER", summary.scoring.dab_cut_od)
     empty = replace(row, n_nuclei=0)
-    slide_report = StudyReport(tmp_path)
+    slide_report = CohortReport(tmp_path)
     for one, is_withheld in ((row, True), (empty, False)):
         slide_report.write([one], ended=True)
         page = (tmp_path / PAGE_NAME).read_text()
@@ -169,7 +169,7 @@ def test_an_ihc_model_on_he_gives_no_index(tmp_path: Path) -> None:
     assert any("looks like H&E" in flag for flag in summary.flags)
 
 
-def test_a_study_says_on_the_screen_that_slides_are_flagged(tmp_path: Path) -> None:
+def test_a_cohort_says_on_the_screen_that_slides_are_flagged(tmp_path: Path) -> None:
     rgb = draw_nuclei(300, 200)
     grey = np.repeat(rgb.mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
     Image.fromarray(grey).save(tmp_path / "grey.png")

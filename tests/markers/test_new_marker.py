@@ -15,7 +15,7 @@ from wsipsm.agree.compare import AgreementOptions, compare_tables
 from wsipsm.agree.reader_table import Unit
 from wsipsm.cli.score import lines_about_score
 from wsipsm.cli.summary_text import lines_about_run
-from wsipsm.cohort.page import StudyReport
+from wsipsm.cohort.page import CohortReport
 from wsipsm.cohort.table import PAGE_NAME, CohortRow
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
@@ -53,7 +53,7 @@ def test_one_file_gives_bands_figures_and_words(tmp_path: Path) -> None:
     caption = overview_caption(str(path), totals, summary.scoring, ())
     assert ", ER 33.3%" in caption
     row = CohortRow("case", "case.png").finished(summary)
-    StudyReport(tmp_path).write([row], ended=True)
+    CohortReport(tmp_path).write([row], ended=True)
     page = (tmp_path / PAGE_NAME).read_text()
     assert "Percent positive, ER %" in page
     texts = [told, lines, caption, page, *(file.read_text() for file in folder.glob("*.json"))]

@@ -137,7 +137,7 @@ def test_a_class_that_is_not_there_is_an_error_with_those_that_are(flag: str, tm
     path = write(tmp_path / "roi.geojson", classed(LEFT, "Tumor"), classed(INSIDE, "Nekrose"))
     with pytest.raises(RoiError, match=r"no annotation of class 'Necrose'.*'Tumor', 'Nekrose'"):
         area(path, **{flag: ("Tumor", "Necrose") if flag == "roi_class" else ("Necrose", "Ignore")})
-    # Of a study's slides not each has all of them.
+    # Of a cohort's slides not each has all of them.
     lenient = RoiRules(("Tumor", "Carcinoma"), ("Ignore", "Necrose"), absent_class_is_error=False)
     assert read_roi(path, INFO, lenient).area_px0() == LEFT_AREA
     with pytest.raises(RoiError, match="no annotation of class 'Carcinoma'"):

@@ -1,4 +1,4 @@
-"""Ids of a study's slides, rule by rule, on slides of a few bytes: which is kept, given, shared, moved, refused."""
+"""Ids of a cohort's slides, rule by rule, on slides of a few bytes: which is kept, given, shared, moved, refused."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_ids_of_a_manifest_hold_and_are_told_when_they_cannot(tmp_path: Path) ->
     assert taken.ids[1] == "d"
     assert (
         taken.faults[0]
-        == f"row a.svs: id 'D' is that of {d} in this study; an id stays with its slide. Choose another."
+        == f"row a.svs: id 'D' is that of {d} in this cohort; an id stays with its slide. Choose another."
     )
     assert name_slides([slide(a, "D")], named.known, tmp_path).ids == ("D",)
     both = name_slides([slide(a, "x", fault="wrong."), slide(b, "x")], (), tmp_path)

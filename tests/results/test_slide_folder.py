@@ -167,7 +167,7 @@ def test_results_of_a_version_that_noted_no_slide(tmp_path: Path) -> None:
     assert run_slide(one, out, options(), ignore_events).was_done
 
 
-def test_a_study_refuses_a_slide_whose_folder_is_anothers(tmp_path: Path) -> None:
+def test_a_cohort_refuses_a_slide_whose_folder_is_anothers(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = run_slide(drawn(tmp_path / "a" / "slide.png", 1), out, options(), ignore_events)
     kept = contents(Path(first.folder))

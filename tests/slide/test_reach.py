@@ -220,8 +220,8 @@ def test_a_server_that_is_not_found_is_named_without_the_secret(tmp_path: Path, 
 
 
 @needs_aiohttp
-def test_a_study_by_address_writes_no_secret(tmp_path: Path, port: int) -> None:
-    """The slide is none, so it fails; what is looked at is what the study's folder says of it."""
+def test_a_cohort_by_address_writes_no_secret(tmp_path: Path, port: int) -> None:
+    """The slide is none, so it fails; what is looked at is what the cohort's folder says of it."""
     out = tmp_path / "out"
     url = f"http://127.0.0.1:{port}/a.svs?to=http://localhost:PORT/case.svs?token=secret"
     command = ["cohort", url, "--workers", "0", "--retry", "0", "--skip-bad", "--out", str(out)]

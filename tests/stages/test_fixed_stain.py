@@ -1,4 +1,4 @@
-"""Stains and DAB cut of a reference slide or of a whole study, in place of each slide's own."""
+"""Stains and DAB cut of a reference slide or of a whole cohort, in place of each slide's own."""
 
 from __future__ import annotations
 
@@ -75,21 +75,21 @@ def test_a_paler_slide_gets_the_cut_of_the_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_a_study_has_one_cut_that_stays(tmp_path: Path) -> None:
-    study, out = tmp_path / "study", tmp_path / "out"
-    study.mkdir()
+def test_a_cohort_has_one_cut_that_stays(tmp_path: Path) -> None:
+    cohort, out = tmp_path / "cohort", tmp_path / "out"
+    cohort.mkdir()
     for number, strength in enumerate((0.7, 1.0, 1.3)):
-        draw_stained(study / f"{number}.png", strength, number)
+        draw_stained(cohort / f"{number}.png", strength, number)
     how = CohortOptions(stain_from="batch")
-    first = run_cohort([study], out, OPTIONS, ignore_events, how)
+    first = run_cohort([cohort], out, OPTIONS, ignore_events, how)
     fixed = read_fixed_stain(out)
     assert fixed is not None
-    assert fixed.source == "3 slides of the study"
+    assert fixed.source == "3 slides of the cohort"
     assert {profile_of(out / row.folder)["dab_cut_od"] for row in first.rows} == {fixed.dab_cut_od}
     # A slide that comes later, of another strength, gets the same cut, and the others are not done again.
     before = {row.id: (out / row.folder / Artefact.CELLS).stat().st_mtime_ns for row in first.rows}
-    draw_stained(study / "late.png", 0.5, 9)
-    second = run_cohort([study], out, OPTIONS, ignore_events, how)
+    draw_stained(cohort / "late.png", 0.5, 9)
+    second = run_cohort([cohort], out, OPTIONS, ignore_events, how)
     assert read_fixed_stain(out) == fixed
     assert {profile_of(out / row.folder)["dab_cut_od"] for row in second.rows} == {fixed.dab_cut_od}
     after = {row.id: (out / row.folder / Artefact.CELLS).stat().st_mtime_ns for row in second.rows}
@@ -99,15 +99,15 @@ def test_a_study_has_one_cut_that_stays(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("stand_in")
 def test_workers_give_the_same_cut_as_this_process(tmp_path: Path) -> None:
-    study = tmp_path / "study"
-    study.mkdir()
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
     for number in range(3):
-        draw_slide(study / f"{number}.png", 400, 300, seed=number)
+        draw_slide(cohort / f"{number}.png", 400, 300, seed=number)
     how = CohortOptions(stain_from="batch")
     for workers in (0, 2):
         options = OPTIONS.model_copy(update={"workers": workers})
         # Workers do not have the stand-in; the cut is fitted before any block.
-        run_cohort([study], tmp_path / str(workers), options, ignore_events, how)
+        run_cohort([cohort], tmp_path / str(workers), options, ignore_events, how)
     assert read_fixed_stain(tmp_path / "0") == read_fixed_stain(tmp_path / "2")
 
 
@@ -121,7 +121,7 @@ def test_pink_slides_have_no_cut(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--stain-from: pink.png: a hematoxylin-DAB slide is needed"):
         fixed_stain_of(tmp_path / "pink.png", MPP, 0)
     with pytest.raises(UsageError, match="no slide could be read"):
-        fit_fixed_stain([], "0 slides of the study", 0)
+        fit_fixed_stain([], "0 slides of the cohort", 0)
 
 
 def test_he_is_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Memory of client and scheduler does not grow with a study but for its rows."""
+"""Memory of client and scheduler does not grow with a cohort but for its rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wsipsm.stages.prepare import PreparedSlide, prepare_slide
 from wsipsm.stages.segment import Segmented
 
 BYTES_A_SLIDE = 32 * 1024
-"""A row and its slide are 4 KiB; with table and page of the study, as they are written at its end, it is 17 KiB."""
+"""A row and its slide are 4 KiB; with table and page of the cohort, as they are written at its end, it is 17 KiB."""
 OPTIONS = RunOptions(mpp=MPP, workers=0, block_px=64, tile_px=64)
 
 
@@ -49,16 +49,16 @@ def replayed_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def peak_of(folder: Path, n_slides: int) -> int:
-    study = folder / f"study-{n_slides}"
-    study.mkdir()
+    cohort = folder / f"cohort-{n_slides}"
+    cohort.mkdir()
     for number in range(n_slides):
-        (study / f"{number:04d}.png").write_bytes(b"%d" % number)
+        (cohort / f"{number:04d}.png").write_bytes(b"%d" % number)
     out = folder / f"out-{n_slides}"
     shutil.copytree(folder / "out" / "one", out / "one")  # the results that every slide names
     gc.collect()
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
-    assert run_cohort([study], out, OPTIONS, ignore_events).n_done == n_slides
+    assert run_cohort([cohort], out, OPTIONS, ignore_events).n_done == n_slides
     return tracemalloc.get_traced_memory()[1] - before
 
 

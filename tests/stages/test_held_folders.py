@@ -88,7 +88,7 @@ def test_a_score_during_a_run_and_a_run_during_a_score(slide: Path, tmp_path: Pa
                 act()
 
 
-def test_a_run_and_a_score_of_a_slide_that_a_study_works_on(slide: Path, tmp_path: Path) -> None:
+def test_a_run_and_a_score_of_a_slide_that_a_cohort_works_on(slide: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_slide(slide, out, options(tile_px=64), ignore_events)
     listener, refused = once_at(BlockDone, lambda: run_slide(slide, out, options(), ignore_events))
@@ -101,11 +101,11 @@ def test_a_run_and_a_score_of_a_slide_that_a_study_works_on(slide: Path, tmp_pat
     summary = run_cohort([slide], out, options(), both, CohortOptions(retry=0))
     assert summary.n_done == 1
     for told in (*refused, *score_refused):
-        assert f"{HOLDER} works on it, for the study in" in told
+        assert f"{HOLDER} works on it, for the cohort in" in told
     assert not list(out.rglob(LOCK_NAME))
 
 
-def test_a_study_fails_the_slide_that_a_run_works_on_and_does_it_later(slide: Path, tmp_path: Path) -> None:
+def test_a_cohort_fails_the_slide_that_a_run_works_on_and_does_it_later(slide: Path, tmp_path: Path) -> None:
     other, out = draw_slide(tmp_path / "other.png", 200, 200), tmp_path / "out"
     with hold_folder(out / "case"):
         summary = run_cohort([slide, other], out, options(), ignore_events, CohortOptions(retry=0))

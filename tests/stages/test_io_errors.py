@@ -207,14 +207,14 @@ def test_a_lock_that_was_cut_off_does_not_keep_the_folder(slide: Path, clean: Pa
 def test_a_record_of_ids_that_was_cut_off_is_refused_and_never_guessed(
     slide: Path, tmp_path: Path, kept: float
 ) -> None:
-    run_cohort([str(slide)], tmp_path / "study", options(), ignore_events, CohortOptions())
-    record = tmp_path / "study" / IDS_NAME
+    run_cohort([str(slide)], tmp_path / "cohort", options(), ignore_events, CohortOptions())
+    record = tmp_path / "cohort" / IDS_NAME
     os.truncate(record, int(record.stat().st_size * kept))
-    with pytest.raises(UsageError, match="keeps the ids of the study's slides"):
-        run_cohort([str(slide)], tmp_path / "study", options(), ignore_events, CohortOptions())
+    with pytest.raises(UsageError, match="keeps the ids of the cohort's slides"):
+        run_cohort([str(slide)], tmp_path / "cohort", options(), ignore_events, CohortOptions())
     record.unlink()
-    run_cohort([str(slide)], tmp_path / "study", options(), ignore_events, CohortOptions())
-    assert (tmp_path / "study" / "case" / Artefact.SUMMARY).exists()
+    run_cohort([str(slide)], tmp_path / "cohort", options(), ignore_events, CohortOptions())
+    assert (tmp_path / "cohort" / "case" / Artefact.SUMMARY).exists()
 
 
 def test_a_slide_whose_disk_fails_on_reading_is_said_in_one_line(tmp_path: Path) -> None:

@@ -82,17 +82,17 @@ def test_a_good_copy_over_a_damaged_one_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("retry", [0, 1])
-def test_a_study_reads_again_what_failed(tmp_path: Path, retry: int) -> None:
-    (tmp_path / "study").mkdir()
-    slide = draw_tiled(tmp_path / "study" / "x.tif", hole=7)
-    draw_tiled(tmp_path / "study" / "y.tif")
+def test_a_cohort_reads_again_what_failed(tmp_path: Path, retry: int) -> None:
+    (tmp_path / "cohort").mkdir()
+    slide = draw_tiled(tmp_path / "cohort" / "x.tif", hole=7)
+    draw_tiled(tmp_path / "cohort" / "y.tif")
     how = CohortOptions(retry=retry, pauses_s=(0.0,))
-    first = run_cohort([tmp_path / "study"], tmp_path / "out", options(), ignore_events, how)
+    first = run_cohort([tmp_path / "cohort"], tmp_path / "out", options(), ignore_events, how)
     assert [(row.status, row.attempts) for row in first.rows] == [("incomplete", 1 + retry), ("done", 1)]
     assert first.exit_code == 7
-    shutil.copyfile(tmp_path / "study" / "y.tif", slide)
+    shutil.copyfile(tmp_path / "cohort" / "y.tif", slide)
     events: list[Event] = []
-    second = run_cohort([tmp_path / "study"], tmp_path / "out", options(), events.append, how)
+    second = run_cohort([tmp_path / "cohort"], tmp_path / "out", options(), events.append, how)
     assert [row.coverage for row in second.rows] == [1.0, 1.0]
     assert [event.summary.was_done for event in events if isinstance(event, SlideDone)] == [False, True]
 

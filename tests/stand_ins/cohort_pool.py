@@ -1,4 +1,4 @@
-"""Studies that are disturbed for real: their slides, and scheduler, workers and client as processes of their own."""
+"""Cohorts that are disturbed for real: their slides, and scheduler, workers and client as processes of their own."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from wsipsm.events import ignore_events
 from wsipsm.keys import Artefact
 
 _VARIES = ("seconds", "attempts")
-"""What a disturbed study may tell otherwise: how long it took, and how often a slide was tried."""
+"""What a disturbed cohort may tell otherwise: how long it took, and how often a slide was tried."""
 _SCRIPT = str(Path(__file__).with_name("killed_cohort.py"))
 START_S = 120.0
 """Far longer than a process takes to start, on a busy machine too."""
 _SIDES_PX = (150, 300, 500, 900)
 SLOWLY = {"WSIPSM_STAND_IN_DELAY_S": "0.02"}
-"""A study that lasts long enough to be disturbed."""
+"""A cohort that lasts long enough to be disturbed."""
 
 
 @contextmanager
@@ -139,14 +139,14 @@ def _free_port() -> int:
 
 
 @dataclass(frozen=True)
-class Study:
-    """Drawn slides, and the results of a study of them that nothing disturbed."""
+class Cohort:
+    """Drawn slides, and the results of a cohort of them that nothing disturbed."""
 
     slides: Path
     plain: Path
 
     def check_same(self, out: Path, slides: Path | None = None) -> None:
-        """Make sure that a disturbed study has the same table and the same nuclei, whatever its slides' folder was."""
+        """Make sure that a disturbed cohort has the same table and the same nuclei, whatever its slides' folder was."""
         rows = table_of(self.plain)
         for row in rows:
             row["slide"] = str((slides or self.slides) / Path(str(row["slide"])).name)
@@ -156,31 +156,31 @@ class Study:
             assert cells[0].read_bytes() == cells[1].read_bytes(), row["id"]
 
 
-def draw_study(folder: Path, n_slides: int, sides_px: Sequence[int] = _SIDES_PX) -> Study:
-    """Draw slides of many sizes, and run the study of them in this process."""
-    study = Study(folder / "study", folder / "plain")
-    study.slides.mkdir()
+def draw_cohort(folder: Path, n_slides: int, sides_px: Sequence[int] = _SIDES_PX) -> Cohort:
+    """Draw slides of many sizes, and run the cohort of them in this process."""
+    cohort = Cohort(folder / "cohort", folder / "plain")
+    cohort.slides.mkdir()
     rng = random.Random(0)
     for number in range(n_slides):
-        draw_slide(study.slides / f"{number:02d}.png", rng.choice(sides_px), rng.randint(100, 900), seed=number)
+        draw_slide(cohort.slides / f"{number:02d}.png", rng.choice(sides_px), rng.randint(100, 900), seed=number)
     options = RunOptions(mpp=MPP, workers=0, block_px=256, tile_px=128)
-    assert run_cohort([study.slides], study.plain, options, ignore_events).exit_code == 0
-    return study
+    assert run_cohort([cohort.slides], cohort.plain, options, ignore_events).exit_code == 0
+    return cohort
 
 
 def run_client(
-    study: Path,
+    cohort: Path,
     out: Path,
     *options: str,
     then: Callable[[subprocess.Popen[str], int], None] | None = None,
     inside: Sequence[str] = (),
     **environment: str,
 ) -> tuple[int, str]:
-    """Run the study's command.
+    """Run the cohort's command.
 
     Parameters
     ----------
-    study, out, options
+    cohort, out, options
         As ``killed_cohort.py`` takes them.
     then
         Called with the process and the number of slides done, after each.
@@ -191,7 +191,7 @@ def run_client(
     -------
     Exit status, and what it said.
     """
-    command = (_SCRIPT, str(study), str(out), *options)
+    command = (_SCRIPT, str(cohort), str(out), *options)
     with started(*command, heard=True, inside=inside, **{**SLOWLY, **environment}) as client:
         assert client.stdout is not None
         said, n_done = [], 0

@@ -1,4 +1,4 @@
-"""Runs a study with the stand-in network, and is there to be disturbed: ``study out [--option value]``."""
+"""Runs a cohort with the stand-in network, and is there to be disturbed: ``cohort out [--option value]``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
     from wsipsm.events import Event, SlideDone
 
     parser = ArgumentParser()
-    parser.add_argument("study")
+    parser.add_argument("cohort")
     parser.add_argument("out")
     parser.add_argument("--scheduler")
     parser.add_argument("--workers", type=int)
@@ -45,7 +45,7 @@ def main() -> None:
     how = CohortOptions(retry=given.retry, pauses_s=(given.pause_s,))
     with dask.config.set({"distributed.worker.preload": [given.preload]}):
         try:
-            summary = run_cohort([given.study], given.out, options, tell, how)
+            summary = run_cohort([given.cohort], given.out, options, tell, how)
         except WsipsmError as error:
             sys.stdout.write(f"error: {error}\n")
             sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""``wsipsm cohort``: every slide of a study through the same engine."""
+"""``wsipsm cohort``: all slides of a folder or manifest through the same engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from wsipsm.keys import QuPathFrame
 from wsipsm.markers.registry import DEFAULT_MARKER
 
 if TYPE_CHECKING:
-    from wsipsm.cohort.request import StudyRequest
+    from wsipsm.cohort.request import CohortRequest
     from wsipsm.cohort.table import CohortSummary
 
 Sources = Annotated[
@@ -65,7 +65,7 @@ SkipBad = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Keeps slides fetched by address.", show_default="in the study's folder"),
+    typer.Option(metavar="DIR", help="Keeps slides fetched by address.", show_default="in the cohort's folder"),
 ]
 AllowPrivate = Annotated[
     bool,
@@ -81,7 +81,7 @@ StainFrom = Annotated[
     typer.Option(
         "--stain-from",
         metavar="SLIDE|batch",
-        help="Stains and DAB cut for all: those of this slide, or fitted once on the study's.",
+        help="Stains and DAB cut for all: those of this slide, or fitted once on the cohort's.",
         show_default="each slide its own",
     ),
 ]
@@ -91,7 +91,7 @@ Slurm = Annotated[
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option("--resume", metavar="DIR", help="Go on with the study in this folder.", show_default="none"),
+    typer.Option("--resume", metavar="DIR", help="Go on with the cohort in this folder.", show_default="none"),
 ]
 OutDir = Annotated[
     Path | None,
@@ -151,7 +151,7 @@ def cohort(
     """
     options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
-    from wsipsm.cohort.request import CohortOptions, StudyRequest
+    from wsipsm.cohort.request import CohortOptions, CohortRequest
     from wsipsm.cohort.run import run_cohort
 
     how = CohortOptions(
@@ -164,7 +164,7 @@ def cohort(
         slurm=slurm,
         allow_private_addresses=allow_private_addresses,
     )
-    folder, asked = _whole_command(StudyRequest(sources=tuple(sources or ()), options=options, how=how), out, resume)
+    folder, asked = _whole_command(CohortRequest(sources=tuple(sources or ()), options=options, how=how), out, resume)
     hint = f"Finished slides and blocks are kept; 'wsipsm cohort --resume {folder}' continues from them."
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
         summary = run_cohort(asked.sources, folder, asked.options, listener, asked.how)
@@ -179,7 +179,7 @@ def _show(summary: CohortSummary, as_json: bool, quiet: bool) -> None:
         show_lines(_lines_about(summary))
 
 
-def _whole_command(given: StudyRequest, out: Path | None, resume: Path | None) -> tuple[Path, StudyRequest]:
+def _whole_command(given: CohortRequest, out: Path | None, resume: Path | None) -> tuple[Path, CohortRequest]:
     """Folder and command: as given, or as they were, with what runs the blocks as given now."""
     from wsipsm.cohort.request import read_request
 
@@ -191,7 +191,7 @@ def _whole_command(given: StudyRequest, out: Path | None, resume: Path | None) -
     own = given.options.model_dump(exclude={"workers", "scheduler"}, exclude_defaults=True)
     if given.sources or out is not None or own or given.how.stain_from is not None:
         raise UsageError(
-            f"--resume {resume}: the study goes on as it was asked for; only --workers, --scheduler, --slurm, --quiet "
+            f"--resume {resume}: the cohort goes on as it was asked for; only --workers, --scheduler, --slurm, --quiet "
             "and --json may be given with it. For other options give the whole command with --out."
         )
     kept = read_request(resume)

@@ -141,13 +141,13 @@ def lines_about_score(scored: Scored) -> list[str]:
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
     lines += lines_about_annotations(scored.annotations)
     lines += [f"  note: {note}" for note in (*scored.notes, *scored.limits)]
-    lines.append(_line_about_study(scored))
+    lines.append(_line_about_cohort(scored))
     shown = f"  shown by all of {scored.folder}; research use only, not for diagnosis"
     return [*(line for line in lines if line), shown]
 
 
-def _line_about_study(scored: Scored) -> str:
-    """Say that a study's table does not follow; empty without one, or where the run's own scoring is shown."""
+def _line_about_cohort(scored: Scored) -> str:
+    """Say that a cohort's table does not follow; empty without one, or where the run's own scoring is shown."""
     from wsipsm.cohort.table import CSV_NAME
 
     table = scored.folder.parent / CSV_NAME

@@ -1,4 +1,4 @@
-"""``wsipsm status``: how far a study is, from another terminal."""
+"""``wsipsm status``: how far a cohort is, from another terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsipsm.cli.options import AsJson
 from wsipsm.cli.terminal import show_json, show_lines
 
 if TYPE_CHECKING:
-    from wsipsm.cohort.status import StudyStatus
+    from wsipsm.cohort.status import CohortStatus
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder that 'wsipsm cohort --out' was given.", show_default=False)
@@ -20,7 +20,7 @@ N_SHOWN = 20
 
 
 def status(folder: Folder, as_json: AsJson = False) -> None:
-    """Show how far a study is: slides done, running, waiting and failed.
+    """Show how far a cohort is: slides done, running, waiting and failed.
 
     It reads the folder only, so it can be asked at any time, from any machine that sees the folder.
 
@@ -35,7 +35,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
     show_lines(_lines_about(found))
 
 
-def _lines_about(found: StudyStatus) -> list[str]:
+def _lines_about(found: CohortStatus) -> list[str]:
     counts = ", ".join(f"{n} {name}" for name, n in sorted(found.n_by_status.items()))
     lines = [f"{found.folder}: {found.n_slides} slides: {counts}"]
     lines.append(f"  {found.holder or 'no command works on it; the same command continues it'}")

@@ -1,1 +1,1 @@
-"""Many slides: what a study is made of, its order of work, its table, its page."""
+"""Many slides: what a cohort is made of, its order of work, its table, its page."""

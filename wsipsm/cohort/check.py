@@ -1,4 +1,4 @@
-"""A study looked at whole before work starts: every slide that cannot be used is named at once.
+"""A cohort looked at whole before work starts: every slide that cannot be used is named at once.
 
 Slides are opened in processes of their own. A file that crashes the decoder in native code, or never comes back, ends
 one of them and no more, and is known by name since each process has one slide at a time.
@@ -50,7 +50,7 @@ def check_slides(
     n_processes: int = N_PROCESSES,
     patience_s: float = PATIENCE_S,
 ) -> list[Problem]:
-    """Find out which slides of a study cannot be used, without reading their pixels.
+    """Find out which slides of a cohort cannot be used, without reading their pixels.
 
     Each slide is opened; its pixel size, region and model are looked at. Of a slide by address the server is asked for
     its size; it is opened only once it was fetched.
@@ -58,7 +58,7 @@ def check_slides(
     Parameters
     ----------
     slides
-        Of the study.
+        Of the cohort.
     options
         Of the run; a slide's own mpp, image, model and roi take their place.
     cache

@@ -1,4 +1,4 @@
-"""The slides of a study: from files, folders, patterns and manifests to a list without doubles."""
+"""The slides of a cohort: from files, folders, patterns and manifests to a list without doubles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _N_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class CohortSlide:
-    """One slide of a study, and what its manifest says about it."""
+    """One slide of a cohort, and what its manifest says about it."""
 
     path: Path
     """Where it lies; of a slide with a ``url``, no file: that must be fetched first."""
@@ -52,7 +52,7 @@ class CohortSlide:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a slide of a study cannot be used."""
+    """Why a slide of a cohort cannot be used."""
 
     slide_id: str
     source: str
@@ -60,13 +60,13 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
-    """Slides of a study, each with an id of its own, and what is wrong with what was said of them."""
+class Cohort:
+    """Slides of a cohort, each with an id of its own, and what is wrong with what was said of them."""
 
     slides: tuple[CohortSlide, ...]
     problems: tuple[Problem, ...] = ()
     known_before: tuple[KnownSlide, ...] = ()
-    """Slides that had an id in the study when it was listed."""
+    """Slides that had an id in the cohort when it was listed."""
     known: tuple[KnownSlide, ...] = ()
     """Those, and the slides of this list."""
 
@@ -82,22 +82,22 @@ def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlid
     Parameters
     ----------
     sources, out_dir
-        As for :func:`read_study`.
+        As for :func:`read_cohort`.
 
     Raises
     ------
     UsageError
-        As :func:`read_study`, and when anything is wrong with what a manifest says of a slide.
+        As :func:`read_cohort`, and when anything is wrong with what a manifest says of a slide.
     """
-    study = read_study(sources, out_dir)
-    if study.problems:
-        raise refusal(study.problems, len(study.slides))
-    return list(study.slides)
+    cohort = read_cohort(sources, out_dir)
+    if cohort.problems:
+        raise refusal(cohort.problems, len(cohort.slides))
+    return list(cohort.slides)
 
 
-def read_study(
+def read_cohort(
     sources: Sequence[str | Path], out_dir: Path, table_columns: Collection[str] = (), image: int | None = None
-) -> Study:
+) -> Cohort:
     """List the slides that sources mean, and what is wrong with them as far as their manifests say.
 
     Parameters
@@ -142,7 +142,7 @@ def read_study(
 
 
 def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
-    """Make the error that names every problem of a study."""
+    """Make the error that names every problem of a cohort."""
     n_bad = len({problem.slide_id for problem in problems})
     lines = [f"  {problem.reason}" for problem in problems[:_N_SHOWN]]
     if len(problems) > _N_SHOWN:
@@ -270,8 +270,8 @@ def _with_ids(
     faults: Sequence[str],
     out_dir: Path,
     default_image: int | None,
-) -> Study:
-    """Give every slide an id of its own; those that had one in the study keep it."""
+) -> Cohort:
+    """Give every slide an id of its own; those that had one in the cohort keep it."""
     images = [default_image if slide.image is None else slide.image for slide in slides]
     wanted = [
         SlideToName(
@@ -292,4 +292,4 @@ def _with_ids(
     problems = (
         Problem(slide.id, slide.source, fault) for slide, fault in zip(named, found.faults, strict=True) if fault
     )
-    return Study(named, tuple(problems), before, found.known)
+    return Cohort(named, tuple(problems), before, found.known)

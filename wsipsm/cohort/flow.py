@@ -1,7 +1,7 @@
-"""Slides of a study through one pool of workers: plan, blocks and results of many slides at once.
+"""Slides of a cohort through one pool of workers: plan, blocks and results of many slides at once.
 
 Every step of a slide is a task, so that the process that drives them stays small and the last blocks of one slide
-run beside the first of the next. How many slides are open is bounded: memory does not grow with the study.
+run beside the first of the next. How many slides are open is bounded: memory does not grow with the cohort.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class SlideFlow:
     slides
         Positions and slides to do, in this order.
     out_dir
-        Of the study.
+        Of the cohort.
     options
         Of each slide.
     executor
@@ -200,7 +200,7 @@ class SlideFlow:
     def _hold(self, number: int) -> None:
         """Hold a slide's folder until its end: no other command may write into it meanwhile."""
         self._held[number] = ExitStack()
-        self._held[number].enter_context(held_slide_folder(self._out_dir / self._slides[number].id, in_study=True))
+        self._held[number].enter_context(held_slide_folder(self._out_dir / self._slides[number].id, in_cohort=True))
 
     def _end_not_begun(self) -> Iterator[SlideEnd]:
         while self._not_begun:

@@ -1,6 +1,6 @@
-"""Ids of a study's slides: once given, an id stays with its slide, whatever is added, removed, renamed or reordered.
+"""Ids of a cohort's slides: once given, an id stays with its slide, whatever is added, removed, renamed or reordered.
 
-They are kept in the study's folder. A slide is known by its place, and where it was moved or renamed by its bytes.
+They are kept in the cohort's folder. A slide is known by its place, and where it was moved or renamed by its bytes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from wsipsm.slide.fingerprint import fingerprint_slide
 IDS_NAME = "cohort.ids.json"
 _DIGEST_CHARS = (6, 16, 64)
 _COMPARED_BYTES = 256 << 20
-"""Larger slides of one name and size are the same without a look at their bytes: a study that was moved begins at once.
-Where they are not, the folder of results refuses the other one."""
+"""Larger slides of one name and size count as the same, and their bytes are not read: a moved cohort begins at once.
+
+Where they are not the same, the folder of results refuses the other one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSlide:
-    """A slide that has an id in a study."""
+    """A slide that has an id in a cohort."""
 
     id: str
     place: str
@@ -87,7 +89,7 @@ def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_
     known
         Those that have an id already; theirs are never given to another slide.
     out_dir
-        Of the study; holds the results of those known.
+        Of the cohort; holds the results of those known.
     """
     here = [_here(slide) for slide in slides]
     kept = _ids_they_have(slides, here, known, out_dir)
@@ -145,7 +147,7 @@ class _Names:
             fault = f"id {slide.given!r} occurs {self._given[folded]} times; every slide needs its own."
         elif (other := self._kept_by.get(folded)) is not None:
             place = self._here[other].place
-            fault = f"id {slide.given!r} is that of {place} in this study; an id stays with its slide. Choose another."
+            fault = f"id {slide.given!r} is that of {place} in this cohort; an id stays with its slide. Choose another."
         if fault:
             before = self.faults[number]
             self.faults[number] = f"{before} Also, {slide.origin}: {fault}" if before else f"{slide.origin}: {fault}"
@@ -276,7 +278,7 @@ def place_of(path: Path, identity: str) -> str:
 
 
 def read_known(folder: Path) -> tuple[KnownSlide, ...]:
-    """Read the ids that a study has given; none where it is new.
+    """Read the ids that a cohort has given; none where it is new.
 
     Raises
     ------
@@ -293,13 +295,13 @@ def read_known(folder: Path) -> tuple[KnownSlide, ...]:
         return ()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{path}: cannot be read ({error}); it keeps the ids of the study's slides. Restore it, or remove it: then "
-            "slides of one file name may get other ids."
+            f"{path}: cannot be read ({error}); it keeps the ids of the cohort's slides. Restore it, or remove it: "
+            "then slides of one file name may get other ids."
         ) from error
 
 
 def keep_known(folder: Path, known: Iterable[KnownSlide]) -> None:
-    """Write the ids of a study.
+    """Write the ids of a cohort.
 
     Raises
     ------

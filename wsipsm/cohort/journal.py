@@ -1,4 +1,4 @@
-"""The diary of a study: a line of JSON for everything that happened to a slide, in every attempt."""
+"""The diary of a cohort: a line of JSON for everything that happened to a slide, in every attempt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Journal:
     Parameters
     ----------
     folder
-        Of the study.
+        Of the cohort.
 
     Raises
     ------
@@ -89,7 +89,7 @@ class Journal:
 
 
 def read_journal(folder: Path) -> Iterator[dict[str, Any]]:
-    """Read a study's diary, line by line; lines that a kill left torn are passed over."""
+    """Read a cohort's diary, line by line; lines that a kill left torn are passed over."""
     path = folder / JOURNAL_NAME
     if not path.is_file():
         return

@@ -1,4 +1,4 @@
-"""The manifest of a study: a CSV file with a row a slide. It may come from anywhere, so nothing in it is trusted.
+"""The manifest of a cohort: a CSV file with a row a slide. It may come from anywhere, so nothing in it is trusted.
 
 Cells are text and stay text: what a spreadsheet would take for a formula is carried as it is.
 """

@@ -1,4 +1,4 @@
-"""The page of a study from the rows of its table, and which slides were stained otherwise than the rest."""
+"""The page of a cohort from the rows of its table, and which slides were stained otherwise than the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wsipsm.cohort.table import (
     WAITING,
     CohortRow,
 )
-from wsipsm.export.cohort_page import PageChart, PageSlide, StudyPage, study_page
+from wsipsm.export.cohort_page import CohortPage, PageChart, PageSlide, cohort_page
 from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
 from wsipsm.keys import Artefact
 from wsipsm.results.provenance import package_version
@@ -71,7 +71,7 @@ class StainChart:
 
 
 def stain_charts(rows: Sequence[CohortRow]) -> list[StainChart]:
-    """Lay the control charts of a study: a stain and a statistic each, slides in the order of the table."""
+    """Lay the control charts of a cohort: a stain and a statistic each, slides in the order of the table."""
     charts = []
     for stain in sorted({row.stain for row in rows if row.stain}):
         chosen = tuple(n for n, row in enumerate(rows) if row.stain == stain and row.status in (DONE, INCOMPLETE))
@@ -89,7 +89,7 @@ def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = 
     Parameters
     ----------
     rows
-        Of the study.
+        Of the cohort.
     charts
         Of these rows, where they are laid already.
     """
@@ -103,13 +103,13 @@ def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = 
     return [replace(row, drift="; ".join(drifts.get(n, ()))) for n, row in enumerate(rows)]
 
 
-class StudyReport:
-    """Keeps ``cohort.html`` up with the rows of a study.
+class CohortReport:
+    """Keeps ``cohort.html`` up with the rows of a cohort.
 
     Parameters
     ----------
     folder
-        Of the study.
+        Of the cohort.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,7 +132,7 @@ class StudyReport:
         for row in flagged:
             if row.folder and row.folder not in self._pictured:
                 self._picture(row.folder)
-        content = study_page(self._page(flagged, charts, ended))
+        content = cohort_page(self._page(flagged, charts, ended))
         with write_aside(self._folder / PAGE_NAME) as temporary:
             temporary.write_bytes(content)
         self._written_s = time.monotonic()
@@ -145,7 +145,7 @@ class StudyReport:
             if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
                 self._pictured.add(name)
 
-    def _page(self, rows: Sequence[CohortRow], charts: Sequence[StainChart], ended: bool) -> StudyPage:
+    def _page(self, rows: Sequence[CohortRow], charts: Sequence[StainChart], ended: bool) -> CohortPage:
         counts = Counter(row.status for row in rows)
         order = sorted(rows, key=lambda row: _FIRST.get(row.status, 2))
         known = [one for one in _CHARTED if any(getattr(row, one.column) is not None for row in rows)]
@@ -153,7 +153,7 @@ class StudyReport:
         versions = sorted({row.version for row in rows if row.version} | {package_version()})
         models = Counter(row.model for row in rows if row.model)
         written = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        return StudyPage(
+        return CohortPage(
             name=self._folder.resolve().name,
             use=RESEARCH_USE,
             counts={status: counts[status] for status in (FAILED, INCOMPLETE, DONE, WAITING)},

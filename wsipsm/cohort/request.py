@@ -1,4 +1,4 @@
-"""What a study was asked for, kept in its folder, so that it can be gone on with by naming the folder alone."""
+"""What a cohort was asked for, kept in its folder, so that it can be gone on with by naming the folder alone."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ PAUSES_S = (5.0, 60.0)
 
 @dataclass(frozen=True, slots=True)
 class CohortOptions:
-    """How a study deals with failures, and what its slides share."""
+    """How a cohort deals with failures, and what its slides share."""
 
     retry: int = 1
     """Further tries of a slide that failed or is incomplete, after all others."""
     max_failures: int | None = None
-    """The study stops when more slides than that failed; None: it never does."""
+    """The cohort stops when more slides than that failed; None: it never does."""
     pauses_s: tuple[float, ...] = PAUSES_S
     """Before each further try; the last one holds for all that follow."""
     skip_bad: bool = False
     """Go on without slides that cannot be used; they are rows that say why."""
     cache: Path | None = None
-    """Folder for slides by address; None: one in the study's folder."""
+    """Folder for slides by address; None: one in the cohort's folder."""
     cache_bytes: int = DEFAULT_CACHE_BYTES
     """That it may hold."""
     stain_from: str | None = None
@@ -46,8 +46,8 @@ class CohortOptions:
     """Fetch slides also from this machine and from private networks."""
 
 
-class StudyRequest(BaseModel):
-    """A command on a study, with paths that hold in any folder."""
+class CohortRequest(BaseModel):
+    """A command on a cohort, with paths that hold in any folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +68,7 @@ def keep_request(folder: Path, sources: Sequence[str], options: RunOptions, how:
     if options.model is not None and os.path.exists(options.model):
         own["model"] = os.path.abspath(options.model)
     stain_from = how.stain_from if how.stain_from in (None, BATCH) else os.path.abspath(str(how.stain_from))
-    kept = StudyRequest(
+    kept = CohortRequest(
         sources=tuple(_kept_url(source) if is_url(source) else os.path.abspath(source) for source in sources),
         options=RunOptions.model_validate({**options.model_dump(), **own}),
         how=replace(how, cache=_absolute(how.cache), slurm=_absolute(how.slurm), stain_from=stain_from),
@@ -77,7 +77,7 @@ def keep_request(folder: Path, sources: Sequence[str], options: RunOptions, how:
         temporary.write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_request(folder: Path) -> StudyRequest:
+def read_request(folder: Path) -> CohortRequest:
     """Read what an earlier command on a folder asked for.
 
     Raises
@@ -88,7 +88,7 @@ def read_request(folder: Path) -> StudyRequest:
     path = folder / REQUEST_NAME
     needed = "a folder that an earlier 'wsipsm cohort ... --out' wrote to is needed. Check the path"
     try:
-        request = StudyRequest.model_validate_json(path.read_bytes())
+        request = CohortRequest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"--resume {folder}: {path} cannot be read ({error.strerror}); {needed}.") from error
     except ValidationError as error:

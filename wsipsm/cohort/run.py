@@ -1,4 +1,4 @@
-"""A study: every slide through one pool of workers, and a table with a row a slide."""
+"""A cohort: every slide through one pool of workers, and a table with a row a slide."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from wsipsm.cohort.check import check_slides
-from wsipsm.cohort.discover import CohortSlide, Problem, read_study, refusal
+from wsipsm.cohort.discover import CohortSlide, Problem, read_cohort, refusal
 from wsipsm.cohort.fetch import Fetcher
 from wsipsm.cohort.flow import SlideEnd, SlideFlow
 from wsipsm.cohort.ids import keep_known, read_known
 from wsipsm.cohort.journal import Journal
-from wsipsm.cohort.page import StudyReport, flag_drift
+from wsipsm.cohort.page import CohortReport, flag_drift
 from wsipsm.cohort.request import CohortOptions, keep_request
 from wsipsm.cohort.table import (
     COLUMNS,
@@ -61,7 +61,7 @@ def run_cohort(
     listener: Listener,
     cohort_options: CohortOptions | None = None,
 ) -> CohortSummary:
-    """Run every slide of a study.
+    """Run every slide of a cohort.
 
     All slides are looked at before work starts. A slide that fails later becomes a row that says why. ``cohort.csv``
     and ``cohort.parquet`` show slides as they finish, and so does the page ``cohort.html``; started again, finished
@@ -93,7 +93,7 @@ def run_cohort(
     out, how = Path(out_dir), cohort_options or CohortOptions()
     # A class that some of the slides have not is no slip of the pen.
     options = options.model_copy(update={"absent_class_is_error": False})
-    found = read_study([str(source) for source in sources], out, tuple(COLUMNS), options.image)
+    found = read_cohort([str(source) for source in sources], out, tuple(COLUMNS), options.image)
     _require_annotations(options, found.slides)
     with hold_folder(out) as lock, Journal(out) as journal:
         cache = _open_cache(found.slides, out, how, journal)
@@ -106,9 +106,9 @@ def run_cohort(
         keep_known(out, found.known)
         keep_request(out, [str(source) for source in sources], options, how)
         with Fetcher(cache) as fetcher:
-            study = RunningStudy(out, found.slides, options, how, listener, journal, lock, fetcher)
-            study.run(problems)
-    return CohortSummary(str(out / CSV_NAME), tuple(study.rows))
+            cohort = RunningCohort(out, found.slides, options, how, listener, journal, lock, fetcher)
+            cohort.run(problems)
+    return CohortSummary(str(out / CSV_NAME), tuple(cohort.rows))
 
 
 def _require_annotations(options: RunOptions, slides: Sequence[CohortSlide]) -> None:
@@ -137,8 +137,8 @@ def _open_cache(slides: Sequence[CohortSlide], out: Path, how: CohortOptions, jo
     )
 
 
-class RunningStudy:
-    """The rows of a study, and what is still to be done for them.
+class RunningCohort:
+    """The rows of a cohort, and what is still to be done for them.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class RunningStudy:
         self._out, self._slides, self._options, self._how = out, slides, options, cohort_options
         self._listener, self._journal, self._lock = listener, journal, lock
         self._written_s = -_TABLE_PERIOD_S
-        self._report = StudyReport(out)
+        self._report = CohortReport(out)
         self.rows = [_row_of(slide) for slide in slides]
 
     def run(self, problems: Sequence[Problem] = ()) -> None:
@@ -192,7 +192,7 @@ class RunningStudy:
 
     @contextmanager
     def _journalled_when_stopped(self) -> Iterator[None]:
-        """Whatever stops the study, leave the table as it is then and the reason in the journal, if there is room."""
+        """Whatever stops the cohort, leave the table as it is then and the reason in the journal, if there is room."""
         try:
             yield
         except BaseException as error:
@@ -240,7 +240,7 @@ class RunningStudy:
         self._options = self._options.model_copy(update={"stain": fixed})
 
     def _fit_batch(self, todo: Sequence[int], executor: Executor) -> FixedStain:
-        source = f"{len(self._slides)} slides of the study"
+        source = f"{len(self._slides)} slides of the cohort"
         fixed = fit_fixed_stain(self._sample(todo, executor), source, self._options.seed)
         write_fixed_stain(self._out, fixed)
         return fixed

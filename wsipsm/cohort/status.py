@@ -1,4 +1,4 @@
-"""How far a study is, read from its folder: nothing of the run is touched or asked."""
+"""How far a cohort is, read from its folder: nothing of the run is touched or asked."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RunningSlide:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyStatus:
-    """What a study's folder says."""
+class CohortStatus:
+    """What a cohort's folder says."""
 
     folder: str
     holder: str
@@ -49,8 +49,8 @@ class StudyStatus:
         return asdict(self)
 
 
-def read_status(folder: Path) -> StudyStatus:
-    """Look at a study's folder.
+def read_status(folder: Path) -> CohortStatus:
+    """Look at a cohort's folder.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def read_status(folder: Path) -> StudyStatus:
     Raises
     ------
     UsageError
-        When it holds no study.
+        When it holds no cohort.
     """
     table_path = folder / PARQUET_NAME
     try:
@@ -70,7 +70,7 @@ def read_status(folder: Path) -> StudyStatus:
             f"{folder}: no {PARQUET_NAME} in it; the folder that 'wsipsm cohort --out' was given is needed."
         ) from error
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise UsageError(f"{table_path}: cannot be read ({error}); the table of a study is needed.") from error
+        raise UsageError(f"{table_path}: cannot be read ({error}); the table of a cohort is needed.") from error
     starts, last = 0, ""
     planned: dict[str, int] = {}
     for line in read_journal(folder):
@@ -80,7 +80,7 @@ def read_status(folder: Path) -> StudyStatus:
             planned[str(line.get("slide"))] = n_blocks
     waiting = [(str(row["id"]), planned.get(str(row["slide"]))) for row in rows if row["status"] == WAITING]
     running = tuple(found for name, n in waiting if (found := _running(folder, name, n)) is not None)
-    return StudyStatus(
+    return CohortStatus(
         folder=str(folder),
         holder=holder_of(folder),
         n_slides=len(rows),

@@ -1,4 +1,4 @@
-"""The table of a study: a row a slide, as cohort.csv and cohort.parquet."""
+"""The table of a cohort: a row a slide, as cohort.csv and cohort.parquet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CohortRow:
     """A slide in the table; columns in this order, then those that the manifest carried."""
 
     id: str
-    """Of the slide in the study, and its folder's name."""
+    """Of the slide in the cohort, and its folder's name."""
     slide: str
     """Path or address, as given."""
     group: str = ""
@@ -89,11 +89,11 @@ class CohortRow:
     warnings: str = ""
     """What limits the index, and what was noted about the slide."""
     drift: str = ""
-    """Which stain statistics lie outside the limits of the study's control charts."""
+    """Which stain statistics lie outside the limits of the cohort's control charts."""
     version: str = ""
     """Of wsipsm."""
     folder: str = ""
-    """Of the results, in the study's folder."""
+    """Of the results, in the cohort's folder."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """The manifest's other columns, unchanged."""
 
@@ -163,7 +163,7 @@ def _scores_of(summary: RunSummary) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class CohortSummary:
-    """What became of a study."""
+    """What became of a cohort."""
 
     table: str
     """Path of cohort.csv."""

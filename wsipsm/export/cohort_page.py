@@ -1,4 +1,4 @@
-"""The page of a study: one HTML file with nothing from elsewhere but the slides' thumbnails beside it.
+"""The page of a cohort: one HTML file with nothing from elsewhere but the slides' thumbnails beside it.
 
 Names, reasons and notes come from files and manifests: they are text here and never markup, and the page's own script
 is the only one that a browser may run in it.
@@ -106,8 +106,8 @@ class PageChart:
 
 
 @dataclass(frozen=True, slots=True)
-class StudyPage:
-    """What the page says of a study."""
+class CohortPage:
+    """What the page says of a cohort."""
 
     name: str
     use: str
@@ -124,8 +124,8 @@ class StudyPage:
     charts: Sequence[PageChart]
 
 
-def study_page(page: StudyPage) -> bytes:
-    """Write a study as HTML, UTF-8."""
+def cohort_page(page: CohortPage) -> bytes:
+    """Write a cohort as HTML, UTF-8."""
     root = Element("html", lang="en")
     _add_head(root, page)
     body = add(root, "body")
@@ -139,19 +139,19 @@ def study_page(page: StudyPage) -> bytes:
     return page_bytes(root)
 
 
-def _add_head(root: Element, page: StudyPage) -> None:
+def _add_head(root: Element, page: CohortPage) -> None:
     head = add(root, "head")
     add(head, "meta", charset="utf-8")
     add(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
     own = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"script-src 'sha256-{own}'; connect-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'"
     add(head, "meta", http_equiv="Content-Security-Policy", content=policy)
-    add(head, "title", f"Study {page.name}")
+    add(head, "title", f"Cohort {page.name}")
     add(head, "style").text = _STYLE
 
 
-def _add_top(body: Element, page: StudyPage) -> None:
-    add(add(body, "h1", "Study "), "bdi", page.name)
+def _add_top(body: Element, page: CohortPage) -> None:
+    add(add(body, "h1", "Cohort "), "bdi", page.name)
     add(body, "p", f"{page.use}.", class_="use")
     counts = ", ".join(f"{n} {name}" for name, n in page.counts.items())
     add(body, "p", f"{sum(page.counts.values())} slides: {counts}")
@@ -283,7 +283,7 @@ def _add_charts(body: Element, charts: Sequence[PageChart]) -> None:
     add(
         body,
         "p",
-        "Shewhart charts of individual slides in the order of the study: median, and limits three standard deviations "
+        "Shewhart charts of individual slides in the order of the cohort: median, and limits three standard deviations "
         "away, estimated from the distance between neighbours. A slide outside was stained or scanned otherwise than "
         "the rest, or is of other tissue: look at it.",
         class_="quiet",

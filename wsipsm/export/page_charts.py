@@ -1,4 +1,4 @@
-"""Charts of a study's page, drawn as SVG inside it."""
+"""Charts of a cohort's page, drawn as SVG inside it."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class RoiRules:
     tma_cores: bool = False
     """Whether TMA cores are areas like annotations."""
     absent_class_is_error: bool = True
-    """Whether a class must be in the file; files of a study need not hold all of them."""
+    """Whether a class must be in the file; files of a cohort need not hold all of them."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

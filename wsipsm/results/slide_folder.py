@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wsipsm.errors import SlideOpenError, UsageError
-from wsipsm.folderlock import LOCK_NAME, FolderLock, hold_folder, hold_in_study
+from wsipsm.folderlock import LOCK_NAME, FolderLock, hold_folder, hold_in_cohort
 from wsipsm.keys import Artefact
 from wsipsm.results.run_record import slide_of_run
 from wsipsm.rundir import RunDir, output_error
@@ -24,15 +24,15 @@ _MARK_CHARS = 6
 
 
 @contextmanager
-def held_slide_folder(folder: Path, in_study: bool = False) -> Iterator[FolderLock]:
+def held_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderLock]:
     """Hold the folder of a slide for one command; where nothing was made of it, no trace is left.
 
     Parameters
     ----------
     folder
         Made where it is absent.
-    in_study
-        The command holds the folder above, as a study does.
+    in_cohort
+        The command holds the folder above, as a cohort does.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def held_slide_folder(folder: Path, in_study: bool = False) -> Iterator[FolderLo
     OutputError
         When it cannot be written.
     """
-    with (hold_in_study if in_study else hold_folder)(folder) as lock:
+    with (hold_in_cohort if in_cohort else hold_folder)(folder) as lock:
         try:
             yield lock
         finally:
@@ -74,7 +74,7 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | 
     own_name = re.compile(rf"{re.escape(stem)}(-[0-9a-f]{{{_MARK_CHARS}}})?")
     place = _place_of(str(slide_path))
     names = _names_in(out_dir)
-    for name in filter(own_name.fullmatch, names):  # first, since a study's folder may hold thousands of others
+    for name in filter(own_name.fullmatch, names):  # first, since a cohort's folder may hold thousands of others
         owner = _owner_of(RunDir(out_dir / name))
         if owner is not None and (owner.get("source"), owner.get("image")) == (place, image):
             return name

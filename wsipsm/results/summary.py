@@ -96,7 +96,7 @@ class RunSummary(Record):
     scores: ScoreFacts | None
     """Spatial interval, means over fields, hot spot, bands and cut, as in ``score.json``; None without an index."""
     stain_statistics: StainStatistics
-    """Medians over nuclei and the glass, by which slides of a study are compared."""
+    """Medians over nuclei and the glass, by which slides of a cohort are compared."""
     region: Annotated[ScoredTissue | ScoredPolygon, Field(discriminator="kind")]
     """Name, kind and area of what was scored, and what each drawn annotation was taken for."""
     scoring: Scoring

@@ -1,4 +1,4 @@
-"""Does the staining drift? What is known of a slide's stains, and a control chart of it over the slides of a study."""
+"""Does the staining drift? What is known of a slide's stains, and a control chart of it over the slides of a cohort."""
 
 from __future__ import annotations
 

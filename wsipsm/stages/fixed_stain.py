@@ -1,4 +1,4 @@
-"""Stains and DAB cut fitted once, on a reference slide or on the slides of a study, and applied to all.
+"""Stains and DAB cut fitted once, on a reference slide or on the slides of a cohort, and applied to all.
 
 A cut fitted on each slide follows its stain, which differs from run to run of the stainer; one for a batch lets indices
 be compared, as long as the batch was stained alike. Which is right is the laboratory's to say.
@@ -24,10 +24,10 @@ from wsipsm.stain import FALLBACK_BACKGROUND, StainProfile, detect_stain, estima
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 
 BATCH = "batch"
-"""In place of a slide: all slides of a study."""
+"""In place of a slide: all slides of a cohort."""
 STAIN_NAME = "cohort.stain.json"
 MAX_SLIDES = 24
-"""Of a study, evenly spaced, that are looked at."""
+"""Of a cohort, evenly spaced, that are looked at."""
 _MAX_PIXELS = 20_000
 
 
@@ -135,7 +135,7 @@ def apply_fixed_stain(profile: StainProfile, fixed: FixedStain) -> StainProfile:
 
 
 def read_fixed_stain(folder: Path) -> FixedStain | None:
-    """Read what an earlier command on a study's folder fitted; None when there is nothing.
+    """Read what an earlier command on a cohort's folder fitted; None when there is nothing.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def read_fixed_stain(folder: Path) -> FixedStain | None:
 
 
 def write_fixed_stain(folder: Path, fixed: FixedStain) -> None:
-    """Keep it for the study: slides added later get the same cut.
+    """Keep it for the cohort: slides added later get the same cut.
 
     Raises
     ------
