@@ -25,9 +25,9 @@ class FixedStain(BaseModel):
     source: str
     """Name of the reference: a slide, or how many slides of a cohort."""
     hematoxylin: tuple[float, float, float]
-    """Share of the OD in red, green, blue; unit length."""
+    """Optical density of hematoxylin in red, green and blue; unit length."""
     dab: tuple[float, float, float]
-    """Likewise."""
+    """Optical density of DAB in red, green and blue; unit length."""
     dab_cut_od: float = Field(gt=0, lt=2)
     """Mean DAB OD from which a nucleus counts as positive."""
     notes: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class FixedStain(BaseModel):
 
 
 class RunOptions(BaseModel):
-    """What a user may choose about a run."""
+    """Options that a user may choose for a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +72,7 @@ class RunOptions(BaseModel):
     tile_px: int = Field(1024, ge=32, le=8192)
     """Side of the square the network sees at once without its margin, working pixels."""
     seed: int = 0
-    """For the sample of tissue pixels that the stain profile is fitted on."""
+    """Seed of the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
     """What runs the network: one of ``keys.BACKENDS``."""
     stain: FixedStain | None = None
@@ -99,7 +99,7 @@ class PretextSection(_Section):
     embedding_size: int = Field(128, ge=1, le=4096)
     epochs: float = Field(100, gt=0)
     steps: int | None = Field(None, ge=0)
-    """In place of epochs; the budget scales it."""
+    """Number of optimiser steps, in place of epochs; the budget scales it."""
     batch: int = Field(4, ge=2, le=256)
     crop_px: int = Field(512, ge=32, le=2048)
     learning_rate: float = Field(1e-4, gt=0)
@@ -113,8 +113,8 @@ class ActivationSection(_Section):
 
     stage: int = Field(1, ge=1, le=4)
     weights: Literal["image", "set"] = "set"
-    """Whose gradients weigh the feature maps: each image's own, as in the paper, or the mean over the set. A map's sign
-    is arbitrary and is settled for the image or the set alike, so that the map rises with darkness."""
+    """Source of the gradients that weigh the feature maps: each image's own, as in the paper, or the mean over the
+    set. A map's sign is arbitrary and is chosen for the image or the set alike, so that the map rises with darkness."""
     rectified: bool = False
     """ReLU of Eq. 3 on each block's sum. Without it maps are cut at their lowest percentile."""
 
@@ -126,10 +126,10 @@ class ClusterSection(_Section):
     image: Literal["rgb", "stains"] = "rgb"
     """What beta weighs: the raw image, or its stains (H&E)."""
     sigma_px: float = Field(0.0, ge=0, le=20)
-    """Of a Gaussian over the fused map; the paper names none."""
+    """Standard deviation of a Gaussian over the fused map, pixels; the paper names none."""
     clusters: int = Field(3, ge=2, le=16)
     fitted: Literal["image", "set"] = "image"
-    """Once an image, where each is from another slide, or once for all of a slide or set."""
+    """Frequency of the fit: once an image, where each is from another slide, or once for all of a slide or set."""
     min_area_px: int = Field(200, ge=0)
     """Smaller parts of the pseudo mask are dropped."""
     max_hole_px: int = Field(64, ge=0)
@@ -143,7 +143,7 @@ class NetworkSection(_Section):
 
     epochs: float = Field(100, gt=0)
     steps: int | None = Field(None, ge=1)
-    """In place of epochs; the budget scales it."""
+    """Number of optimiser steps, in place of epochs; the budget scales it."""
     batch: int = Field(4, ge=1, le=256)
     crop_px: int = Field(512, ge=32, le=2048)
     learning_rate: float = Field(1e-4, gt=0)
@@ -155,17 +155,17 @@ class NetworkSection(_Section):
 
 
 class DetectionSection(NetworkSection):
-    """Detection (Eq. 7)."""
+    """Settings of the detection (Eq. 7)."""
 
     radius_px: float = Field(10.0, ge=1, le=200)
-    """Of the neighbourhood in which a point is the highest."""
+    """Radius of the neighbourhood in which a point is the highest, pixels."""
     sigma_px: float = Field(3.0, ge=0, le=50)
-    """Of the Gaussian before it."""
+    """Standard deviation of the Gaussian that smooths the scores before that, pixels."""
     min_score: float = Field(0.5, ge=0, le=1)
 
 
 class SegmentationSection(NetworkSection):
-    """Segmentation (Eq. 8)."""
+    """Settings of the segmentation (Eq. 8)."""
 
     point_weight: float = Field(0.5, ge=0)
     """Lambda: weight of points and Voronoi edges against the pseudo mask's background."""
@@ -200,9 +200,9 @@ def read_toml(path: Path, option: str, example: str) -> dict[str, Any]:
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     option
-        That named it, for errors.
+        Option that named the file, for errors.
     example
         Where a user sees what such a file holds, for errors.
 

@@ -1,4 +1,4 @@
-"""What works on this machine: libraries, processors, memory, models, the current folder."""
+"""A check of this machine: libraries, processors, memory, models, the current folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wsipsm.slide.formats import INSTALL_TIATOOLBOX
 State = Literal["ok", "note", "fail"]
 
 LITTLE_MEMORY_BYTES = 4 * 2**30
-"""Below it a run with default options may be refused."""
+"""The memory in bytes below which a run with default options may be refused."""
 
 LIBRARIES = (
     ("numpy", "numpy"),
@@ -69,7 +69,7 @@ class Finding:
     remedy: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """Fields as JSON takes them."""
+        """Return the fields as JSON takes them."""
         return {"subject": self.subject, "state": self.state, "found": self.found, "remedy": self.remedy}
 
 

@@ -33,11 +33,11 @@ EXIT_OUTPUT = 6
 EXIT_INCOMPLETE = 7
 
 MAX_LINE_CHARS = 20_000
-"""Of an error: one about a cohort names many slides."""
+"""The largest length of an error's line: one about a cohort names many slides."""
 
 
 def one_line(said: object) -> str:
-    """Text of an error, or any other, on one line that is safe to show."""
+    """Put the text of an error, or any other, on one line that is safe to show."""
     return clean_text(" ".join(str(said).split()), MAX_LINE_CHARS)
 
 

@@ -1,4 +1,4 @@
-"""What a run announces while it works. Listeners are called in the process that started the run."""
+"""The events that a run announces. Listeners are called in the process that started the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsipsm.geometry import Box
 
 @dataclass(frozen=True, slots=True)
 class BlockReport:
-    """What one block came to."""
+    """The result of one block."""
 
     index: int
     n_nuclei: int
@@ -22,7 +22,7 @@ class BlockReport:
     failed: tuple[Box, ...] = ()
     """Level-0 boxes inside the core whose pixels could not be read."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """By step: read, predict, decode, write; empty when an earlier run did the work."""
+    """Seconds by step: read, predict, decode, write; empty when an earlier run did the work."""
     backend: str = ""
     """What ran the network; empty where no pixel could be read."""
 
@@ -93,7 +93,7 @@ class SlideFailed:
 
 @dataclass(frozen=True, slots=True)
 class SlidesChecked:
-    """So many slides of a cohort were looked at before work starts."""
+    """An event: so many slides of a cohort were checked before work starts."""
 
     n_done: int
     n_slides: int

@@ -82,7 +82,7 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
     Parameters
     ----------
     folder
-        Is made where it is absent; what was made is removed in the end when it is empty.
+        Folder that is held. It is made where it is absent; what was made is removed in the end when it is empty.
     beat_s
         Seconds between signs of life.
 
@@ -116,7 +116,7 @@ def hold_in_cohort(folder: Path) -> Iterator[FolderLock]:
     Parameters
     ----------
     folder
-        As for :func:`hold_folder`.
+        The same as in :func:`hold_folder`.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _own_name() -> dict[str, Any]:
 
 
 def _absent(folder: Path) -> list[Path]:
-    """Folders that must be made for a folder to exist, the innermost first."""
+    """List the folders that must be made for a folder to exist, the innermost first."""
     return [place for place in (folder, *folder.parents) if not place.exists()]
 
 

@@ -55,11 +55,11 @@ class Box:
 
     @classmethod
     def from_edges(cls, left: int, top: int, right: int, bottom: int) -> Box:
-        """Box between edges; empty where an edge pair is out of order."""
+        """Make the box between edges; empty where an edge pair is out of order."""
         return cls(left, top, max(0, right - left), max(0, bottom - top))
 
     def expand(self, margin: int) -> Box:
-        """Box grown by ``margin`` pixels on every side."""
+        """Return the box grown by ``margin`` pixels on every side."""
         return Box(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
 
     def intersect(self, other: Box) -> Box:
@@ -69,7 +69,7 @@ class Box:
         )
 
     def shift(self, dx: int, dy: int) -> Box:
-        """Box moved by whole pixels."""
+        """Return the box moved by whole pixels."""
         return Box(self.x + dx, self.y + dy, self.width, self.height)
 
 
@@ -102,7 +102,7 @@ class WorkingGrid:
         )
 
     def box_px0(self, box_px: Box) -> Box:
-        """Smallest whole-pixel level-0 box that covers a working-pixel box."""
+        """Return the smallest whole-pixel level-0 box that covers a working-pixel box."""
         s, (x0, y0) = self.scale, self.origin_px0
         return Box.from_edges(
             math.floor(box_px.x * s) + x0,

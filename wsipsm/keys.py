@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Stain(StrEnum):
-    """What the tissue was stained with."""
+    """The stains of a tissue."""
 
     HE = "he"
     """Hematoxylin and eosin."""
@@ -19,7 +19,7 @@ BACKENDS = ("auto", "openvino", "torch")
 
 
 class QuPathFrame(StrEnum):
-    """What QuPath shows of a slide whose scan lies on a larger, empty canvas."""
+    """The part of a slide that QuPath shows, where the scan lies on a larger, empty canvas."""
 
     CROPPED = "cropped"
     """The bounds that the file states: QuPath's own choice."""

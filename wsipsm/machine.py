@@ -1,4 +1,4 @@
-"""What worker processes need of this machine, tried rather than asked. Dask is not imported."""
+"""The needs of worker processes on this machine, tried rather than asked. Dask is not imported."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def open_files_problem(n_workers: int) -> str:
 
 
 def ground_problems(n_workers: int) -> list[str]:
-    """Sentences about what keeps so many workers from being started, found within moments."""
+    """Find what keeps so many workers from being started, as sentences, within moments."""
     found = [
         temporary_folder_problem(),
         shared_memory_problem(),

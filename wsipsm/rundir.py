@@ -187,7 +187,7 @@ def write_aside(path: Path) -> Iterator[Path]:
 
 
 def _left_by_dead_run(name: str) -> bool:
-    """Whether a temporary name belongs to a process of this host that is gone."""
+    """Tell whether a temporary name belongs to a process of this host that is gone."""
     host = f"{TEMPORARY_PREFIX}{socket.gethostname()}-"
     if not name.startswith(host):
         return False  # ours on another host may be alive: left alone
@@ -198,7 +198,7 @@ def _left_by_dead_run(name: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this host exists; one that may not be asked does."""
+    """Tell whether a process of this host exists; one that may not be asked does."""
     try:
         return bool(psutil.pid_exists(pid))
     except OverflowError:  # no system gives a process so large a number
@@ -230,11 +230,11 @@ class RunDir:
         return f"RunDir({str(self.root)!r})"
 
     def path(self, artefact: Artefact) -> Path:
-        """Where an artefact lies, whether or not it exists."""
+        """Tell where an artefact lies, whether or not it exists."""
         return self.root / artefact.value
 
     def shard_path(self, key: str, block: _Placed) -> Path:
-        """Where the shard of a block lies for a run key."""
+        """Tell where the shard of a block lies for a run key."""
         return self.path(Artefact.SHARDS) / f"{block.row:05d}-{block.column:05d}-{key}.parquet"
 
     def create(self) -> None:

@@ -30,7 +30,8 @@ DAB_CUT_BOUNDS_OD = (0.1, 0.45)
 """A cut outside is a failed fit: lower lies haze, higher only the strongest nuclei would count."""
 
 _MIN_GLASS_LEVEL = 200
-"""Of the brightest channel: dimmer evenness may be pale tissue, as the neuropil of the brain."""
+"""The lowest level of glass in the brightest channel: dimmer evenness may be pale tissue, as the neuropil of the
+brain."""
 _MIN_GLASS_SHARE = 0.15
 _MAX_GLASS_SPREAD = (3.5, 5.0)
 """Standard deviations of red minus green, and of green minus blue, over the brightest pixels, grey levels.
@@ -69,7 +70,7 @@ _MIN_BROWN_TO_CUT = 1.6
 
 @dataclass(frozen=True, slots=True)
 class StainProfile:
-    """How the stains of one slide absorb; the same for every pixel of it."""
+    """The absorption of the stains of one slide; the same for every pixel of it."""
 
     stain: Stain
     background: Vector
@@ -90,16 +91,16 @@ class StainProfile:
 
     @property
     def glass_notes(self) -> tuple[str, ...]:
-        """Those of the notes that say that no glass was seen; none when it was."""
+        """Notes that say that no glass was seen; none when it was."""
         return tuple(note for note in self.notes if note.startswith(_NO_GLASS))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``run.json``."""
+        """Return plain values for ``run.json``."""
         return {**asdict(self), "stain": str(self.stain)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Profile from the values of :meth:`to_dict`, also after a way through JSON."""
+        """Make a profile from the values of :meth:`to_dict`, also after a way through JSON."""
         vectors = {
             key: (float(values[key][0]), float(values[key][1]), float(values[key][2]))
             for key in ("background", "hematoxylin", "counterstain")
@@ -109,7 +110,7 @@ class StainProfile:
 
 @dataclass(frozen=True, slots=True)
 class StainDecision:
-    """Which stain a slide was taken for, and the numbers that say so."""
+    """The stain that a slide was taken for, and the numbers that say so."""
 
     stain: Stain
     reason: str
@@ -219,7 +220,7 @@ def separate(rgb: NDArray[np.uint8], profile: StainProfile) -> tuple[NDArray[np.
     rgb
         Grey levels, shape (height, width, 3), uint8.
     profile
-        Of the slide that the pixels come from.
+        Stain profile of the slide that the pixels come from.
 
     Returns
     -------
@@ -252,7 +253,7 @@ def reference_amounts(od: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _unmixing(hematoxylin: Vector, counterstain: Vector) -> NDArray[np.float32]:
-    """Matrix (3, 2) that takes OD to the amounts of both stains."""
+    """Compute the matrix (3, 2) that takes OD to the amounts of both stains."""
     residual = np.cross(hematoxylin, counterstain)
     rows = np.array([hematoxylin, counterstain, residual / np.linalg.norm(residual)])
     return np.linalg.inv(rows)[:, :2].astype(np.float32)
@@ -291,7 +292,7 @@ def estimate_background(pixels: NDArray[np.uint8]) -> tuple[Vector, bool]:
 
 
 def _is_even(brightest: NDArray[np.uint8], n_pixels: int, median: NDArray[np.floating[Any]]) -> bool:
-    """Whether the brightest pixels are many and of one hue, as tinted or dim glass is and the palest tissue is not."""
+    """Tell whether the brightest pixels are many and of one hue, as glass is, tinted or dim, and pale tissue is not."""
     if len(brightest) < _MIN_GLASS_SHARE * n_pixels or median.max() < _MIN_GLASS_LEVEL:
         return False
     # Lamps and old glue are yellow, blue or green. What absorbs green most is eosin, however even.
@@ -303,13 +304,13 @@ def _is_even(brightest: NDArray[np.uint8], n_pixels: int, median: NDArray[np.flo
 
 
 def _brown_share(od: NDArray[np.float32]) -> float:
-    """Share of stained pixels that absorb blue most."""
+    """Compute the share of stained pixels that absorb blue most."""
     excess = (od[:, 2] - od[:, :2].max(axis=1)) / od.sum(axis=1)
     return float(np.mean(excess > 0.02))
 
 
 def _fit_vectors(od: NDArray[np.float32], stain: Stain, notes: list[str]) -> tuple[Vector, Vector]:
-    """Stain vectors of a sample; appends to ``notes`` what was replaced by a reference."""
+    """Fit the stain vectors of a sample; append to ``notes`` what was replaced by a reference."""
     second_name, second_reference = ("DAB", REFERENCE_DAB) if stain is Stain.IHC else ("eosin", REFERENCE_EOSIN)
     references = (REFERENCE_HEMATOXYLIN, second_reference)
     total = od.sum(axis=1)
@@ -334,7 +335,7 @@ def _fit_vectors(od: NDArray[np.float32], stain: Stain, notes: list[str]) -> tup
 
 
 def _extreme_hues(od: NDArray[np.float32], stain: Stain) -> tuple[Vector, Vector]:
-    """Hematoxylin and second vector: 1st and 99th percentile of the angle in the main plane (Macenko 2009)."""
+    """Find hematoxylin and second vector: 1st and 99th percentile of the angle in the main plane (Macenko 2009)."""
     _, eigenvectors = np.linalg.eigh(np.cov(od.astype(np.float64), rowvar=False))
     plane = eigenvectors[:, [2, 1]]
     plane = plane * np.where(plane[0] < 0, -1, 1)
@@ -350,7 +351,7 @@ def _extreme_hues(od: NDArray[np.float32], stain: Stain) -> tuple[Vector, Vector
 
 
 def _fit_dab_cut(hematoxylin_od: NDArray[np.float32], dab_od: NDArray[np.float32], notes: list[str]) -> float:
-    """Otsu's cut between blue and brown pixels; QuPath's 0.2 where no cut is plausible."""
+    """Fit Otsu's cut between blue and brown pixels; QuPath's 0.2 where no cut is plausible."""
     nuclear = dab_od[np.maximum(hematoxylin_od, 0) + np.maximum(dab_od, 0) > _MIN_NUCLEAR_OD]
     low, high = DAB_CUT_BOUNDS_OD
     share = float(np.mean(nuclear > DEFAULT_DAB_CUT_OD)) if len(nuclear) else 0.0
@@ -367,7 +368,7 @@ def _fit_dab_cut(hematoxylin_od: NDArray[np.float32], dab_od: NDArray[np.float32
 
 
 def _cut_by_ratio(nuclear: NDArray[np.float32]) -> float:
-    """Otsu's cut by how many times browner pixels are, which follows the slide's own strength of DAB; or infinity.
+    """Fit Otsu's cut by how many times browner pixels are, which follows the slide's own strength of DAB; or infinity.
 
     Differences of OD, clipped, cut faint and dark stains at the same level, and so lose the weak positives of faint
     ones.

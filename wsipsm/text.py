@@ -16,13 +16,13 @@ MAX_CHARS = 4096
 """The longest path of common systems fits."""
 
 MAX_JSON_CHARS = 1 << 20
-"""Of one string of a JSON file: notes and lists in words are longer than names."""
+"""The longest string of a JSON file: notes and lists in words are longer than names."""
 
 _MAX_MARKS = 8
 """Combining marks on one letter; no script needs more, and a pile of them covers the lines around it."""
 
 _JOINERS = "\u200c\u200d"
-"""Between letters of Persian and of Indic scripts and inside emoji they belong to the spelling."""
+"""Characters that belong to the spelling between letters of Persian and of Indic scripts and inside emoji."""
 
 _SHOWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 """Format characters by category which are drawn, as the Arabic number sign is."""
@@ -38,7 +38,7 @@ _JOINED_CATEGORIES = frozenset({"Lo", "Mc", "Mn", "Sk", "So"})
 
 
 def clean_text(text: object, max_chars: int = MAX_CHARS) -> str:
-    r"""Text with everything that could fool a reader or break a writer escaped, such as ``\x1b`` or ``\u202e``.
+    r"""Escape everything in a text that could fool a reader or break a writer, such as ``\x1b`` or ``\u202e``.
 
     Control characters, lone surrogates (bytes of a file name that is not UTF-8 read as ``\xff``), line and paragraph
     separators, reading-order and other format characters, invisible letters and piles of combining marks are escaped.
@@ -84,7 +84,7 @@ def clean_json(value: Any) -> Any:
 
 
 def cell_text(text: str) -> str:
-    """Text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
+    """Write a text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
 
     Spreadsheets run what begins with ``=``, ``+``, ``-`` or ``@``, also after blanks, and some run their full-width
     forms. An apostrophe before it makes it text.
@@ -95,7 +95,7 @@ def cell_text(text: str) -> str:
 
 
 def is_writable_text(text: str) -> bool:
-    """Whether a text can be encoded as UTF-8, which a file name of other bytes cannot."""
+    """Tell whether a text can be encoded as UTF-8, which a file name of other bytes cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -104,7 +104,7 @@ def is_writable_text(text: str) -> bool:
 
 
 def _pieces(raw: str) -> list[str]:
-    """Each character as it is shown."""
+    """Yield each character as it is shown."""
     pieces = []
     n_marks = 0
     for place, char in enumerate(raw):
@@ -119,7 +119,7 @@ def _pieces(raw: str) -> list[str]:
 
 
 def _joins(char: str) -> bool:
-    """Whether a joiner may stand beside a character: in Latin text it would only hide."""
+    """Tell whether a joiner may stand beside a character: in Latin text it would only hide."""
     category = unicodedata.category(char)
     return category in _JOINED_CATEGORIES and not char.isascii() and not _is_hidden(char, category)
 

@@ -15,8 +15,9 @@ from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.region import Region
 
 STRIP_UM = 8.0
-"""Around a core, in which centroids make candidates. Where two blocks cut a clump in different ways, centroids of the
-pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen beyond it."""
+"""Width of the strip around a core in which centroids make candidates, um. Where two blocks cut a clump in different
+ways, centroids of the pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen
+beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Block:
 
 
 def round_up(value: float, step: int) -> int:
-    """Smallest multiple of ``step`` that is not below ``value``."""
+    """Round up to the smallest multiple of ``step`` that is not below ``value``."""
     whole = int(value)
     if whole < value:
         whole += 1
@@ -50,17 +51,17 @@ class BlockGeometry:
 
     grid: WorkingGrid
     stride: int
-    """Of the network: cores, tiles and margins are whole multiples of it."""
+    """Stride of the network: cores, tiles and margins are whole multiples of it."""
     block_px: int
     """Side of a core."""
     tile_px: int
     """Side of what is kept of a tile, as it is asked for; :meth:`even_tile_px` gives the one that is used."""
     margin_px: int
-    """Given to the network around what is kept of its output: its reach, in whole strides."""
+    """Margin around what is kept of the network's output, pixels: its reach, in whole strides."""
     context_px: int
     """Decoded around a core: the strip and the largest nucleus, in whole strides."""
     strip_px: int
-    """Around a core, in which centroids make candidates for the seam step."""
+    """Width of the strip around a core in which centroids make candidates for the seam step, working pixels."""
 
     @classmethod
     def of_network(
@@ -71,11 +72,11 @@ class BlockGeometry:
         Parameters
         ----------
         grid
-            Of the slide, at the network's pixel size.
+            Working grid of the slide, at the network's pixel size.
         block_px, tile_px
             Wanted sides of a core and of a tile; rounded up to the stride.
         stride, reach_px, max_area_um2
-            Of the network's card; the last is the area of the largest nucleus that it admits.
+            Values of the network's card; the last is the area of the largest nucleus that it admits.
         """
         if block_px < 1 or stride < 1:
             raise ValueError(f"blocks: side {block_px} px, stride {stride} px; both must be 1 or more.")
@@ -123,26 +124,26 @@ class BlockGeometry:
         return Block(index=row * self.n_columns + column, row=row, column=column, core=core)
 
     def blocks(self) -> Iterator[Block]:
-        """Every block in row-major order."""
+        """List every block in row-major order."""
         for row in range(self.n_rows):
             for column in range(self.n_columns):
                 yield self.block(row, column)
 
     def blocks_in(self, region: Region) -> Iterator[Block]:
-        """Blocks whose core a region touches, in row-major order."""
+        """List the blocks whose core a region touches, in row-major order."""
         return (block for block in self.blocks() if region.touches(self.grid.box_px0(block.core)))
 
     def decoded_box(self, core: Box) -> Box:
-        """Working pixels that are decoded for a core: whole strides, with context around."""
+        """Return the box of working pixels that are decoded for a core: whole strides, with context around."""
         whole = Box(core.x, core.y, round_up(core.width, self.stride), round_up(core.height, self.stride))
         return whole.expand(self.context_px)
 
     def read_box(self, core: Box) -> Box:
-        """Working pixels that are read for a core: what is decoded, with the network's margin around."""
+        """Return the box of working pixels that are read for a core: what is decoded, with the network's margin."""
         return self.decoded_box(core).expand(self.margin_px)
 
     def even_tile_px(self, core: Box) -> int:
-        """Side of tiles of one size that the decoded box of a core falls into, at most a quarter above the one wanted.
+        """Compute the side of equal tiles that a core's decoded box falls into, at most a quarter above the wanted one.
 
         A narrow last tile costs its margins for little; a network that is compiled for one shape likes one shape.
         """
@@ -152,6 +153,6 @@ class BlockGeometry:
         return round_up(longer / n_tiles, self.stride)
 
     def count_tiles(self, core: Box) -> int:
-        """Tiles that the network sees for a core."""
+        """Count the tiles that the network sees for a core."""
         box, tile_px = self.decoded_box(core), self.even_tile_px(core)
         return -(-box.width // tile_px) * -(-box.height // tile_px)

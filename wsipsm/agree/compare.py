@@ -40,13 +40,13 @@ _ROUND = 9
 
 @dataclass(frozen=True, slots=True)
 class AgreementOptions:
-    """Which columns are compared, and what their numbers are."""
+    """Options on which columns are compared, and on what their numbers are."""
 
     ref_column: str | None = None
     """None looks for an index under a usual name."""
     column: str | None = None
     unit: Unit | None = None
-    """Of the reference; ``count`` holds for both tables. None decides by the values, or refuses to."""
+    """Unit of the reference; ``count`` holds for both tables. None decides by the values, or refuses to."""
     cohort_unit: Unit | None = None
     """None takes ``labelling_index`` as a fraction, which is how ``wsipsm cohort`` writes it."""
 
@@ -66,7 +66,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class AgreementSummary:
-    """What came of a comparison; values are percent, differences percentage points, or both are counts."""
+    """The result of a comparison; values are percent, differences percentage points, or both are counts."""
 
     folder: str
     unit: str
@@ -82,7 +82,7 @@ class AgreementSummary:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json``."""
+        """Return plain values for ``--json``."""
         return asdict(self)
 
 
@@ -190,7 +190,7 @@ def _compare(
 def _bands_to_compare_by(
     pairs: Sequence[tuple[Reading, Reading]],
 ) -> tuple[tuple[ComparedBands, ...], tuple[str, ...]]:
-    """Bands of the marker that the tables name, or of the usual one where they name none; and why there are none."""
+    """Choose the bands of the marker that the tables name, or of the usual one; or say why there are none."""
     named = {
         marker_of(reading.marker).name: marker_of(reading.marker)
         for pair in pairs

@@ -137,5 +137,5 @@ def _not_compared(table: Compared, what: str) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape a text, so that Markdown shows it as it is."""
     return "".join("\\" + character if character in "\\`*_[]<>|" else character for character in " ".join(text.split()))

@@ -34,7 +34,7 @@ class _Estimate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AgreementPicture:
-    """What is drawn."""
+    """The data of the agreement plot."""
 
     slides: Sequence[str]
     reference: NDArray[np.float64]

@@ -31,7 +31,7 @@ _N_NAMED = 5
 
 
 class Unit(StrEnum):
-    """What the numbers of a column are."""
+    """The kinds of numbers that a column may hold."""
 
     PERCENT = "percent"
     FRACTION = "fraction"
@@ -53,17 +53,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a table says about one slide."""
+    """The reading of one slide in a table."""
 
     line: int
     id: str
     slide: str
     value: float | None
-    """In percent, or a count; None when the table gives none."""
+    """Value in percent, or a count; None when the table gives none."""
     reason: str = ""
     """Why there is no value, or what limits it."""
     marker: str = ""
-    """That was stained, as the table says it; empty where it does not."""
+    """Name of the stained marker, as the table gives it; empty where the table gives none."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ class Reading:
         return self.id or self.slide
 
     def names(self) -> tuple[str, ...]:
-        """Names the slide goes by, the surest first; upper and lower case are the same."""
+        """List the names of the slide, the surest first; upper and lower case are the same."""
         path = self.slide.replace("\\", "/")
         file_name = PurePosixPath(path).name
         is_file = PurePosixPath(file_name).suffix.lower() in SLIDE_SUFFIXES
@@ -87,7 +87,7 @@ class ReaderTable:
     path: Path
     column: str
     unit: Unit
-    """Of the numbers in the file; ``Reading.value`` is percent for both kinds of index."""
+    """Unit of the numbers in the file; ``Reading.value`` is percent for both kinds of index."""
     readings: tuple[Reading, ...]
     notes: tuple[str, ...] = ()
 
@@ -126,7 +126,7 @@ def read_table(source: Source) -> ReaderTable:
 def join_tables(
     reference: ReaderTable, cohort: ReaderTable
 ) -> tuple[list[tuple[Reading, Reading]], list[Reading], list[Reading]]:
-    """Pair the readings of two tables by slide name.
+    """Join the readings of two tables by slide name.
 
     A name in the reference may be the id, the path, the file name or the file name without suffix of a cohort's slide.
 
@@ -166,7 +166,7 @@ def join_tables(
 
 
 def _meant(reading: Reading, known: Mapping[str, list[tuple[int, Reading]]]) -> list[Reading]:
-    """Slides that a reading's surest known name is the surest name of."""
+    """Find the slides whose surest name is the surest known name of a reading."""
     for name in reading.names():
         if name and (hits := known.get(name)):
             surest = min(tier for tier, _ in hits)
@@ -181,7 +181,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def index_columns() -> tuple[str, ...]:
-    """Names under which tables keep an index of a known marker, the surest first."""
+    """List the names under which tables keep an index of a known marker, the surest first."""
     of_markers = (name for marker in known_markers() for name in marker.index_columns)
     return (INDEX_COLUMN, "labeling_index", *of_markers, "index")
 

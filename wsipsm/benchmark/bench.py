@@ -52,10 +52,10 @@ class Method:
 
     name: str
     predict: Callable[[Any], Any]
-    """From a `LabelledImage` to a label image of its pixels, or from a `PointImage` to the points (x, y), corner
-    convention, of positive and of negative nuclei."""
+    """Function that takes a `LabelledImage` and gives a label image of its pixels, or takes a `PointImage` and gives
+    the points (x, y), corner convention, of positive and of negative nuclei."""
     describe: Callable[[], str] = str
-    """Asked after the last image: a sentence for the table's header, or nothing."""
+    """Function that is called after the last image: it gives a sentence for the table's header, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class OpenSet:
 
     @property
     def stain(self) -> Stain:
-        """Of the set: outlines are given on H&E, points on IHC."""
+        """Stain of the set: outlines are given on H&E, points on IHC."""
         return Stain.HE if self.points is None else Stain.IHC
 
     @property
@@ -93,7 +93,7 @@ def open_set(
     protocol
         What is scored of it.
     limit
-        Only the first images.
+        Number of images, from the first on, that are read.
 
     Raises
     ------
@@ -128,15 +128,15 @@ def run_bench(
     Parameters
     ----------
     opened
-        From `open_set`.
+        Set of images that `open_set` returned.
     methods
         Built-in ones by name, others as they are; a row each, in this order.
     model
         Weights of the built-in ``wsipsm``; None: the shipped model for the stain that each image shows.
     seed
-        For its sample of tissue pixels, and named in the header.
+        Seed of the sample of tissue pixels; the header of the table names it.
     announce
-        Given a line an image.
+        Function that is given a line of text for each image.
 
     Raises
     ------
@@ -173,11 +173,11 @@ def run_image(path: Path, mpp: float, model: str | None = None, seed: int = 0) -
     path
         Image file.
     mpp
-        Its pixel size, um/px.
+        Pixel size of the image, um/px.
     model
         Name or path of weights; None: the shipped model for the stain that the image shows.
     seed
-        For the sample of tissue pixels.
+        Seed of the sample of tissue pixels.
     """
     options = RunOptions(model=model, mpp=mpp, workers=0, seed=seed)
     with tempfile.TemporaryDirectory(prefix="wsipsm-bench-") as folder:
@@ -186,7 +186,7 @@ def run_image(path: Path, mpp: float, model: str | None = None, seed: int = 0) -
 
 
 def parse_methods(text: str) -> list[BuiltIn]:
-    """Built-in methods from their names with commas.
+    """Make built-in methods from their names with commas.
 
     Raises
     ------
@@ -233,7 +233,7 @@ class _Tally:
         return f"{self.method.name} F1 {score.any.f1:.3f}"
 
     def result(self) -> MethodResult:
-        """Scores of the set."""
+        """Return the scores of the set."""
         scores = mean_scores(self.labels) if self.labels else pool_points(self.points)
         return MethodResult(self.method.name, scores, self.rows, self.seconds)
 

@@ -26,7 +26,7 @@ def write_gallery(
     out
         Folder of the tables.
     model, seed
-        As they were given to `run_bench`.
+        The same as in `run_bench`.
 
     Returns
     -------

@@ -36,7 +36,7 @@ class Cells:
         return polygon_labels(list(self.polygons), size)
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Centroids of positive and of negative nuclei. Nuclei without a class count as negative."""
+        """Return the centroids of positive and of negative nuclei. Nuclei without a class count as negative."""
         positive = self.kinds == NucleusClass.POSITIVE.value
         return self.xy[positive], self.xy[~positive]
 

@@ -52,7 +52,7 @@ _HDAB_VECTORS = np.array([[0.650, 0.704, 0.286], [0.268, 0.570, 0.776], [0.711, 
 
 
 def separate_hdab(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Hematoxylin and DAB density, 0 or more; black is clipped, since unmixing means nothing where light ends."""
+    """Compute hematoxylin and DAB density, 0 or more; black is clipped, since no light can be unmixed."""
     od = np.minimum(-np.log10((rgb.astype(np.float64) + 1) / 256), _MAX_OD)
     vectors = _HDAB_VECTORS / np.linalg.norm(_HDAB_VECTORS, axis=1, keepdims=True)
     density = od @ np.linalg.inv(vectors)
@@ -60,7 +60,7 @@ def separate_hdab(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def separate_he(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Hematoxylin density of H&E, 0 or more; the third stain is at right angles to hematoxylin and eosin."""
+    """Compute the hematoxylin density of H&E, 0 or more, the third stain at right angles to hematoxylin and eosin."""
     od = -np.log10((rgb.astype(np.float64) + 1) / 256)
     stains = _HE_VECTORS / np.linalg.norm(_HE_VECTORS, axis=1, keepdims=True)
     residual: NDArray[np.float64] = np.cross(stains[0], stains[1])
@@ -69,7 +69,7 @@ def separate_he(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def dab_cut(images: Iterable[NDArray[np.uint8]]) -> float:
-    """One DAB cut for a set: Otsu's threshold over a sample of all its images' pixels."""
+    """Compute one DAB cut for a set: Otsu's threshold over a sample of all its images' pixels."""
     return float(threshold_otsu(np.concatenate([separate_hdab(rgb[::4, ::4])[1].ravel() for rgb in images])))
 
 
@@ -81,7 +81,7 @@ def detect_ihc(rgb: NDArray[np.uint8], diameter_px: float, cut: float) -> Points
     rgb
         Image, (height, width, 3).
     diameter_px
-        Of a typical nucleus; sets smoothing, opening and the smallest area.
+        Diameter of a typical nucleus, pixels; sets smoothing, opening and the smallest area.
     cut
         DAB density of a brown pixel, from `dab_cut`.
 
@@ -145,7 +145,7 @@ def segment_fiji(rgb: NDArray[np.uint8], diameter_px: float = 20, ihc: bool = Fa
     rgb
         Image, (height, width, 3).
     diameter_px
-        Of a typical nucleus.
+        Diameter of a typical nucleus, pixels.
     ihc
         Hematoxylin with DAB instead of H&E: both together are the stain image.
     """
@@ -164,7 +164,7 @@ def segment_fiji(rgb: NDArray[np.uint8], diameter_px: float = 20, ihc: bool = Fa
 
 
 def split_by_dab(labels: NDArray[np.int32], rgb: NDArray[np.uint8], cut: float) -> Points:
-    """Centroids of positive and negative nuclei: positive where the mean DAB density is above ``cut``."""
+    """Split nuclei into the centroids of positive ones, with a mean DAB density above ``cut``, and negative ones."""
     ids = np.flatnonzero(np.bincount(labels.ravel()))
     ids = ids[ids > 0]
     if ids.size == 0:

@@ -43,7 +43,7 @@ class LabelledImage:
     crop: Box | None = None
     """Part that is scored, pixels; None: all."""
     organ: str = ""
-    """That the tissue is of; empty: not known."""
+    """Organ of the tissue; empty where it is not known."""
 
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:
@@ -66,7 +66,7 @@ class LabelledImage:
 
     @property
     def size(self) -> Size:
-        """Of what is scored."""
+        """Width and height of the part that is scored, pixels."""
         return Size(self.truth.shape[1], self.truth.shape[0])
 
 
@@ -100,7 +100,7 @@ class PointImage:
 
 @dataclass(frozen=True)
 class PointSet:
-    """How a set of point-labelled images is read and scored."""
+    """A set of point-labelled images, with the way in which it is read and scored."""
 
     title: str
     radius_px: float
@@ -145,7 +145,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_size(path: Path) -> Size:
-    """Size of an image by its header.
+    """Read the size of an image from its header.
 
     Raises
     ------
@@ -189,12 +189,12 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def crop_pixels(pixels: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
-    """Part of an image; all of it when the box is None."""
+    """Crop an image to a box; without a box all of it is returned."""
     return pixels if box is None else pixels[box.y : box.bottom, box.x : box.right].copy()
 
 
 def list_files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Files of a folder by their stem, hidden ones left out, in natural order of names.
+    """List the files of a folder by their stem, hidden ones left out, in natural order of names.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def check_pairs(folder: Path, images: Mapping[str, Path], annotations: Mapping[s
     Parameters
     ----------
     folder
-        Of the set, to name it.
+        Folder of the set, which the message names.
     images, annotations
         Files by stem.
     kind
@@ -250,7 +250,7 @@ def check_pairs(folder: Path, images: Mapping[str, Path], annotations: Mapping[s
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Names with commas; a long list is cut and counted."""
+    """Join names with commas; a long list is cut and counted."""
     names = list(names)
     shown = ", ".join(names[:_N_SHOWN_NAMES])
     return shown if len(names) <= _N_SHOWN_NAMES else f"{shown} and {len(names) - _N_SHOWN_NAMES} more"
@@ -284,7 +284,7 @@ def _open_image(path: Path) -> ImageFile:
 
 
 def _is_deep(image: ImageFile) -> bool:
-    """Whether a channel has more than 8 bits; Pillow cuts 16-bit RGB down without a word."""
+    """Tell whether a channel has more than 8 bits; Pillow cuts 16-bit RGB down without a word."""
     raw_modes = [tile[3] if isinstance(tile[3], str) else str(tile[3][0]) for tile in image.tile if tile[3]]
     return image.mode in ("I", "F") or any(";16" in mode for mode in (image.mode, *raw_modes))
 

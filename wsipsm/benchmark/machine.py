@@ -1,4 +1,4 @@
-"""What a table of results has to say about how it was made."""
+"""The facts about a run that its table of results has to state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("wsipsm", "numpy", "scipy", "scikit-image", "torch", "openvino", "o
 
 
 def describe_machine() -> dict[str, str]:
-    """Date, processor, cores and versions, as text by name."""
+    """Describe date, processor, cores and versions, as text by name."""
     found = [f"{name} {_version(name)}" for name in _PACKAGES]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),

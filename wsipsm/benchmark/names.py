@@ -19,12 +19,12 @@ class SetName(StrEnum):
 
 
 class ScoringProtocol(StrEnum):
-    """Which pixels are scored, and what counts as a true nucleus."""
+    """The pixels that are scored, and what counts as a true nucleus."""
 
     WHOLE = "whole"
     """Whole images and the organisers' instances; nothing is chosen on them."""
     PAPER = "paper"
-    """As the published PSM code scores MoNuSeg, only to compare with the printed table."""
+    """The way in which the published PSM code scores MoNuSeg; only to compare with the printed table."""
 
 
 class BuiltIn(StrEnum):

@@ -72,7 +72,7 @@ ORACLES: Mapping[str, Callable[[Labels, Labels], Labels]] = {
     "1 px in": shrunk,
     "1 px out": grown,
 }
-"""By the name of their row."""
+"""Oracles by the names of their rows."""
 
 
 def _pairs(truth: Labels, found: Labels) -> dict[int, int]:
@@ -92,6 +92,6 @@ def _pairs(truth: Labels, found: Labels) -> dict[int, int]:
 
 
 def _join(first: NDArray[np.integer], second: NDArray[np.integer]) -> Labels:
-    """Two label images in one, the second's numbers behind the first's."""
+    """Join two label images; the second's numbers follow the first's."""
     offset = int(first.max(initial=0))
     return np.where(second > 0, second + offset, first).astype(np.int32)

@@ -47,7 +47,7 @@ def train_methods(
     keep
         Folder of checkpoints and logs.
     announce, progress
-        As :func:`wsipsm.paper.engine.train_paper` takes them.
+        The same as in :func:`wsipsm.paper.engine.train_paper`.
     train_on
         Folder of the images that are learned from; None: those that are scored.
 
@@ -65,18 +65,18 @@ def train_methods(
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What the engine makes of one image."""
+    """The engine's intermediate results of one image."""
 
     path: Path
     mask: NDArray[np.uint8]
     """Pseudo mask of classes."""
     scores: NDArray[np.float32]
-    """Of the detector."""
+    """Scores of the detector, shape (classes, h, w)."""
     points: dict[int, NDArray[np.float64]]
 
 
 class _Steps:
-    """What the engine makes of an image, kept until the next one: the rows of a table share it."""
+    """The engine's results of an image, kept until the next one: the rows of a table share them."""
 
     def __init__(self, engine: PaperEngine) -> None:
         self.engine = engine

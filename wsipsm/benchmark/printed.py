@@ -27,7 +27,7 @@ class PrintedRow:
     labels: str
     """What labels the method was trained with."""
     scores: Mapping[str, float]
-    """By the table's own column; fractions, MP and MN are errors in nuclei an image."""
+    """Scores by the table's own columns; fractions, but MP and MN are errors in nuclei an image."""
 
 
 PRINTED: Mapping[SetName, tuple[PrintedRow, ...]] = MappingProxyType(

@@ -60,7 +60,7 @@ def score_labels(
 
 
 def centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Centroid of each instance, (x, y), corner convention, shape (n, 2)."""
+    """Compute the centroid of each instance, (x, y), corner convention, shape (n, 2)."""
     ids = np.unique(labels[labels > 0])
     if ids.size == 0:
         return np.empty((0, 2))
@@ -69,7 +69,7 @@ def centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Mean of every score over the images; detection ``P R F1`` also pooled (``..._pool``); counts are summed."""
+    """Average every score over the images; detection ``P R F1`` also pooled (``..._pool``); counts are summed."""
     rows = list(rows)
     out = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if not k.startswith("n_")}
     totals = {k: int(sum(r[k] for r in rows)) for k in rows[0] if k.startswith("n_")}
@@ -99,7 +99,7 @@ class PointScore:
         return _share(self.positive.n_predicted, self.negative.n_predicted)
 
     def row(self) -> dict[str, float | None]:
-        """Flat row for a per-image table."""
+        """Make the flat row of a per-image table."""
         kinds = {"pos": self.positive, "neg": self.negative, "any": self.any}
         out: dict[str, float | None] = {}
         for name, s in kinds.items():
@@ -134,7 +134,7 @@ def score_points(
 
 
 def pool_points(scores: Iterable[PointScore]) -> dict[str, float]:
-    """Scores of a set.
+    """Pool the scores of all images into those of the set.
 
     ``P R F1`` are pooled over images. ``MP`` and ``MN`` are mean absolute errors of the counts an image. The
     labelling index's error and bias (predicted - true) are means over images with labels, in points; an image in

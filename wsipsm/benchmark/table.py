@@ -51,11 +51,11 @@ class MethodResult:
 
     method: str
     scores: Mapping[str, float]
-    """Of the set."""
+    """Scores of the set by name."""
     rows: Sequence[Mapping[str, Any]]
     """One an image."""
     seconds: float
-    """Of prediction, all images together."""
+    """Seconds that prediction took, all images together."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ def write_tables(report: BenchReport, out: Path) -> list[Path]:
 
 
 def columns_of(set_name: SetName) -> Mapping[str, str]:
-    """Scores that a set's table shows, and what they mean."""
+    """Choose the scores that a set's table shows, and say what they mean."""
     return LABEL_COLUMNS if set_name == SetName.MONUSEG else POINT_COLUMNS
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; columns in order of their first appearance, empty where a row lacks one."""
+    """Write rows as CSV; columns in order of their first appearance, empty where a row lacks one."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -150,7 +150,7 @@ def _method_table(report: BenchReport, columns: Mapping[str, str]) -> list[str]:
 
 
 def _organ_table(report: BenchReport) -> list[str]:
-    """Mean AJI of each method over the images of each organ; empty when no organ is known."""
+    """Write the mean AJI of each method over the images of each organ; empty when no organ is known."""
     organs = Counter(row.get("organ") or "" for row in report.results[0].rows) if report.results else Counter[str]()
     if not any(organs):
         return []

@@ -180,7 +180,7 @@ def _show(summary: CohortSummary, as_json: bool, quiet: bool) -> None:
 
 
 def _whole_command(given: CohortRequest, out: Path | None, resume: Path | None) -> tuple[Path, CohortRequest]:
-    """Folder and command: as given, or as they were, with what runs the blocks as given now."""
+    """Return folder and command: as given, or as they were, with the options on workers as given now."""
     from wsipsm.cohort.request import read_request
 
     if resume is None:

@@ -24,7 +24,7 @@ DEMO_MODEL = DEFAULT_MODELS[Stain.IHC]
 SLIDE_NAME = "demo-ki67.tiff"
 MIN_RECALL = 0.97
 MAX_INDEX_ERROR = 0.02
-"""As fraction: two points of the labelling index."""
+"""The largest error of the labelling index, as a fraction: two points."""
 
 OutDir = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the drawn slide and its results.")]
 Opens = Annotated[
@@ -73,13 +73,13 @@ def demo(
 
 
 def agrees_with_truth(comparison: Comparison) -> bool:
-    """Whether enough nuclei were found and the labelling index is right."""
+    """Tell whether enough nuclei were found and the labelling index is right."""
     error = comparison.index_error
     return comparison.recall >= MIN_RECALL and error is not None and abs(error) <= MAX_INDEX_ERROR
 
 
 def lines_about_comparison(comparison: Comparison, agrees: bool) -> list[str]:
-    """Truth and result side by side."""
+    """Write truth and result side by side."""
     rows = [("", "drawn", "found"), *comparison.rows()]
     width = max(len(name) for name, _, _ in rows)
     lines = [f"{name:{width}}  {drawn:>8}  {found:>8}" for name, drawn, found in rows]

@@ -178,7 +178,7 @@ def _lines_about(report: SlideReport) -> list[str]:
 
 
 def _lines_about_images(facts: SlideInfo) -> list[str]:
-    """Every image of a file that holds more than one, and the pictures that are no scan."""
+    """List every image of a file that holds more than one, and the pictures that are no scan."""
     lines = [
         f"image {number:<6}{_sized(image)}{', the slide' if number == facts.image else ', left out'}"
         for number, image in enumerate(facts.images, start=1)

@@ -52,7 +52,7 @@ Model = Annotated[
 ]
 _WITH_BANDS = [marker.key for marker in known_markers() if marker.bands]
 ABOUT_BANDS = f"bands are given for {' and '.join(_WITH_BANDS)} alone"
-"""Says of which markers an index is placed in bands."""
+"""A sentence on the markers whose index is placed in bands."""
 Marker = Annotated[
     str,
     typer.Option(
@@ -180,7 +180,7 @@ def build_run_options(**values: Any) -> RunOptions:
 
 
 def split_classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Classes of an option that may be repeated and may hold several with commas between; quotes keep a comma."""
+    """Split an option that may be repeated into classes, at commas; quotes keep a comma."""
     if not given:  # an option that was not given is None in a command and an empty list in its context
         return None
     import csv

@@ -33,7 +33,7 @@ PLAIN_PERIOD_S = 5.0
 """Plain lines go to log files: seldom enough not to fill them."""
 
 N_SHOWN_FAILURES = 5
-"""Of one slide; what fails one block often fails them all."""
+"""Number of failures that are shown of one slide; what fails one block often fails them all."""
 
 _STAGE_TEXTS = {"plan": "looking at the slide", "segment": "finding nuclei", "write": "writing results"}
 

@@ -17,9 +17,9 @@ def lines_about_annotations(rows: Sequence[Mapping[str, Any]], indent: str = "  
     Parameters
     ----------
     rows
-        Of `wsipsm.region.annotation_rows`.
+        Rows that `wsipsm.region.annotation_rows` returned.
     indent
-        Before each line.
+        Text before each line.
     """
     if not rows:
         return []

@@ -110,7 +110,7 @@ def score(
 
 
 def _folders_of(results: list[Path]) -> list[Path]:
-    """Folders with results; of several paths, as a shell makes them of ``results/*``, the others are passed over."""
+    """Choose the folders with results; of the paths that a shell makes of ``results/*``, others are passed over."""
     from wsipsm.finished.rescore import holds_result
 
     found = [path for path in results if holds_result(path)]

@@ -68,7 +68,7 @@ def said_of(stop: BaseException) -> tuple[str, int]:
 
 
 def _is_stopping(error: BaseException | None) -> bool:
-    """Whether what is dealt with now, or what it came from, is a stop."""
+    """Tell whether the exception that is handled now, or one that it came from, is a stop."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

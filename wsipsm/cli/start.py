@@ -1,4 +1,4 @@
-"""Where the ``wsipsm`` command begins: a signal while it still loads ends it as one later does."""
+"""The start of the ``wsipsm`` command: a signal while it still loads ends it as one later does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wsipsm.cli.signals import said_of, stop_on_signals
 
 
 def main() -> None:
-    """Entry point of the ``wsipsm`` command."""
+    """Start the ``wsipsm`` command; this is its entry point."""
     try:
         stop_on_signals()
         from wsipsm.cli.main import main as run

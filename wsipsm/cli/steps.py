@@ -1,4 +1,4 @@
-"""How far a training is: a bar with the loss on a terminal, plain lines elsewhere. Both write to stderr."""
+"""The progress of a training: a bar with the loss on a terminal, plain lines elsewhere. Both write to stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsipsm.cli.terminal import clean_line, show_on
 
 PLAIN_PERIOD_S = 15.0
 StepListener = Callable[[str, int, int, float], None]
-"""Is called with the part of the chain, the step, the number of steps and the loss."""
+"""A function that is called with the part of the chain, the step, the number of steps and the loss."""
 
 
 @contextmanager

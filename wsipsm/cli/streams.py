@@ -59,7 +59,7 @@ def open_streams() -> None:
 
 
 def _text(raw: io.FileIO, before: TextIO | None, errors: str) -> TextIO:
-    """Text of a file, encoded as the stream in its place was."""
+    """Decode the text of a file as the stream in its place was encoded."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(before, "encoding", None) or "utf-8",

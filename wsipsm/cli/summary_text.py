@@ -1,4 +1,4 @@
-"""What a user reads when a run is over."""
+"""The text that a user reads when a run is over."""
 
 from __future__ import annotations
 

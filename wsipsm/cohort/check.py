@@ -35,7 +35,7 @@ from wsipsm.slide.open import open_slide, require_mpp
 N_PROCESSES = 4
 """Opening waits for the disk more than for the processor."""
 PATIENCE_S = 300.0
-"""For one slide; on a slow share an opening takes seconds."""
+"""Seconds that one slide may take; on a slow share an opening takes seconds."""
 _SLIDES_A_PROCESS = 16
 """Starting one takes as long as opening about as many slides."""
 _N_TRIES = 2
@@ -58,13 +58,13 @@ def check_slides(
     Parameters
     ----------
     slides
-        Of the cohort.
+        Slides of the cohort.
     options
-        Of the run; a slide's own mpp, image, model and roi take their place.
+        Options of the run; a slide's own mpp, image, model and roi take their place.
     cache
-        Asked about slides by address; None leaves those out.
+        Cache that is asked about slides by address; None leaves those out.
     announce
-        Called with the numbers of slides looked at and of all, in this thread.
+        Function that is called with the number of slides checked and of all slides, in this thread.
     n_processes
         Most slides that are opened at a time.
     patience_s
@@ -104,7 +104,7 @@ def check_slides(
 
 
 def _unusable_models(slides: Sequence[CohortSlide]) -> dict[str | None, str]:
-    """Reasons by the models of a manifest; each is looked at once."""
+    """Find the reasons against each model of a manifest; each is checked once."""
     reasons: dict[str | None, str] = {}
     for model in dict.fromkeys(slide.model for slide in slides if slide.model is not None):
         try:
@@ -117,7 +117,7 @@ def _unusable_models(slides: Sequence[CohortSlide]) -> dict[str | None, str]:
 def _each(
     slides: Sequence[CohortSlide], options: RunOptions, cache: SlideCache | None, openers: Sequence[_Opener]
 ) -> Generator[tuple[int, list[str]], None, None]:
-    """Places and reasons of all slides as they come; every thread has one opener and draws the next slide itself."""
+    """Yield places and reasons of all slides as they come; every thread has one opener and takes the next slide."""
     todo = iter(enumerate(slides))
     drawing = threading.Lock()
     answers: queue.SimpleQueue[tuple[int, list[str]] | Exception] = queue.SimpleQueue()
@@ -154,7 +154,7 @@ def _each(
 
 
 def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, opener: _Opener) -> list[str]:
-    """Reasons why a slide cannot be used."""
+    """Find the reasons why a slide cannot be used."""
     roi = slide.roi or options.roi
     if slide.url is not None:
         reasons = [] if roi is None or roi.is_file() else [_no_roi(roi)]
@@ -175,7 +175,7 @@ def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, ope
 
 
 def _is_read(url: str) -> bool:
-    """Whether an address may be asked for; what is wrong with it was said where its manifest was read."""
+    """Tell whether an address may be asked for; what is wrong with it was said where its manifest was read."""
     try:
         check_url(url)
     except UsageError:
@@ -193,7 +193,7 @@ class _Opener:
         self._closing = False
 
     def ask(self, question: dict[str, Any]) -> list[str]:
-        """Reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
+        """Ask for the reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
         ends = []
         for _ in range(_N_TRIES):
             process = self._process or self._start()
@@ -314,14 +314,14 @@ def look_at_slide(
     image: int | None = None,
     qupath_frame: str = QuPathFrame.CROPPED,
 ) -> list[str]:
-    """Reasons why a slide cannot be used with a pixel size and a region; none when it can.
+    """Find the reasons why a slide cannot be used with a pixel size and a region; none when it can.
 
     Parameters
     ----------
     path
-        Of the slide.
+        Path of the slide.
     mpp
-        In place of the file's, um/px.
+        Pixel size in place of the file's, um/px.
     roi
         GeoJSON of its region.
     rules

@@ -52,7 +52,7 @@ class CohortSlide:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a slide of a cohort cannot be used."""
+    """A reason why a slide of a cohort cannot be used."""
 
     slide_id: str
     source: str
@@ -68,7 +68,7 @@ class Cohort:
     known_before: tuple[KnownSlide, ...] = ()
     """Slides that had an id in the cohort when it was listed."""
     known: tuple[KnownSlide, ...] = ()
-    """Those, and the slides of this list."""
+    """The slides known before, and the slides of this list."""
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlid
     Parameters
     ----------
     sources, out_dir
-        As for :func:`read_cohort`.
+        The same as for :func:`read_cohort`.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
 def _slides_of(
     source: str, out_dir: Path, table_columns: Collection[str], problems: dict[int, str], n_before: int
 ) -> list[CohortSlide]:
-    """Slides that one source means; what is wrong with one goes to ``problems`` by its place in the whole list."""
+    """Find the slides that one source means; what is wrong with one goes to ``problems``, by its place in the list."""
     if is_url(source):
         if url_name(source).lower().endswith(".csv"):
             raise UsageError(f"{shown_url(source)}: a manifest by address; a file is needed. Copy it to a disk.")
@@ -185,7 +185,7 @@ def _addressed(url: str) -> CohortSlide:
 
 
 def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSlide, str]:
-    """Slide of a manifest's row, and what is wrong with it; paths count from ``folder``."""
+    """Make the slide of a manifest's row, and say what is wrong with it; paths count from ``folder``."""
     origin = f"{manifest}, line {row.line}"
     problems = []
     path, url = None, None
@@ -225,7 +225,7 @@ def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSli
 
 
 def _identities(slides: Sequence[CohortSlide]) -> list[str]:
-    """Address, or path without links, of every slide; folders are looked at once."""
+    """Return the address, or the path without links, of every slide; folders are listed once."""
     folders: dict[str, str] = {}
     found = []
     for slide in slides:
@@ -241,7 +241,7 @@ def _identities(slides: Sequence[CohortSlide]) -> list[str]:
 
 
 def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], problems: dict[int, str]) -> list[int]:
-    """Places of the slides that stay: none that is found twice, no row that says the same twice."""
+    """Find the places of the slides that stay: none that is found twice, no row that says the same twice."""
     in_manifest = {identity for slide, identity in zip(slides, identities, strict=True) if slide.origin}
     said: set[tuple[object, ...]] = set()
     first: dict[tuple[str, int | None], int] = {}

@@ -22,7 +22,7 @@ class Fetcher:
     Parameters
     ----------
     cache
-        Of slides by address; None: there are none.
+        Cache of slides by address; None where there are none.
     """
 
     def __init__(self, cache: SlideCache | None) -> None:

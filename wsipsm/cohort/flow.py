@@ -41,7 +41,7 @@ class PrepareTask:
     options: RunOptions
     name: str
     address: str = ""
-    """That the slide was fetched from; empty for one on a disk."""
+    """Address that the slide was fetched from; empty for one on a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class SlideEnd:
-    """What became of a slide: a summary, or why there is none."""
+    """The end of a slide's work: a summary, or the reason why there is none."""
 
     slide: int
     summary: RunSummary | None
@@ -110,15 +110,15 @@ class SlideFlow:
     slides
         Positions and slides to do, in this order.
     out_dir
-        Of the cohort.
+        Folder of the cohort.
     options
-        Of each slide.
+        Options of each slide.
     executor
-        That the tasks are run on.
+        Executor that runs the tasks.
     listener
-        Is called with every event.
+        Listener that is called with every event.
     fetcher
-        Knows the slides' files.
+        Fetcher that knows the slides' files.
     """
 
     def __init__(

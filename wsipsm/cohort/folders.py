@@ -1,4 +1,4 @@
-"""Which files and folders of a disk are slides: one that has many files counts once."""
+"""The files and folders of a disk that are slides: one that has many files counts once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_DICOM = frozenset(_OTHER_FILES.split())
 
 
 def is_slide_folder(folder: Path) -> bool:
-    """Whether a folder is itself a slide: an NGFF image, or one DICOM series and nothing else."""
+    """Tell whether a folder is itself a slide: an NGFF image, or one DICOM series and nothing else."""
     if folder.suffix.lower() == ".zarr":
         return True
     files = [Path(entry.path) for entry in _entries(folder) if not entry.is_dir() and not entry.name.startswith(".")]
@@ -33,7 +33,7 @@ def find_slides(folder: Path, out_dir: Path, above: frozenset[str] = frozenset()
     Parameters
     ----------
     folder
-        To search.
+        Folder that is searched.
     out_dir
         Resolved; nothing in it is a slide.
     above
@@ -61,7 +61,7 @@ def find_slides(folder: Path, out_dir: Path, above: frozenset[str] = frozenset()
 
 
 def is_pattern(source: str) -> bool:
-    """Whether a source is a pattern of paths, and not the path of something that exists."""
+    """Tell whether a source is a pattern of paths, and not the path of something that exists."""
     return any(char in source for char in "*?[") and not os.path.lexists(source)
 
 
@@ -110,7 +110,7 @@ def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
 
 
 def _is_searched(folder: Path, base: Path, out_dir: Path) -> bool:
-    """Whether files in a folder below ``base`` may be slides of their own."""
+    """Tell whether files in a folder below ``base`` may be slides of their own."""
     below = [folder, *folder.parents]
     below = below[: below.index(base)] if base in below else []
     return not any(
@@ -128,7 +128,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
-    """Names of the files of a folder that are slides; of a DICOM series the largest, which holds the full size."""
+    """List the files of a folder that are slides; of a DICOM series the largest, which holds the full size."""
     suffixes = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in entries}
     # The parts of a Hamamatsu VMS slide are JPEG files beside it.
     has_parts = not {*READ["VMS"], *READ["VMU"]}.isdisjoint(suffixes.values())
@@ -146,13 +146,13 @@ def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
 
 
 def _is_named_otherwise(name: str) -> bool:
-    """Whether a name says that a file is no DICOM; archives write DICOM under names with and without any suffix."""
+    """Tell whether a name says that a file is no DICOM; archives write DICOM under any name."""
     suffix = os.path.splitext(name)[1].lower()
     return suffix in _NO_DICOM or (suffix in SLIDE_SUFFIXES and suffix != ".dcm")
 
 
 def _is_read_as_dicom(file: Path) -> bool:
-    """Whether a file is DICOM and says so itself; else its name alone makes it a slide, which counts as damaged."""
+    """Tell whether a file is DICOM and says so itself; else only its name makes it a slide, which counts as damaged."""
     try:
         return read_dicom_head(file) is not None
     except OSError:
@@ -160,7 +160,7 @@ def _is_read_as_dicom(file: Path) -> bool:
 
 
 def _holds_no_slides(folder: Path, out_dir: Path) -> bool:
-    """Whether a folder is known to hold something else: the data of an MRXS or VSI slide, or results."""
+    """Tell whether a folder is known to hold something else: the data of an MRXS or VSI slide, or results."""
     is_mrxs_data = (folder / "Slidedat.ini").is_file()
     is_vsi_data = folder.name.startswith("_") and folder.name.endswith("_")
     is_results = (folder / Artefact.CELLS.value).exists() or (folder / Artefact.SHARDS.value).is_dir()

@@ -38,13 +38,13 @@ class KnownSlide:
     place: str
     """Path without links; of a DICOM slide its folder and series; of an address what may be shown of it, and a hash."""
     n_bytes: int | None
-    """Of its file; None for a folder and an address."""
+    """Size of its file in bytes; None for a folder and an address."""
     image: int | None = None
     """Number of the image that was asked for; another image of the file is another slide."""
 
     @property
     def where(self) -> tuple[str, int | None]:
-        """Its place, and the image there."""
+        """Place of the slide, and the number of the image there."""
         return self.place, self.image
 
 
@@ -85,11 +85,11 @@ def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_
     Parameters
     ----------
     slides
-        Of the present list.
+        Slides of the present list.
     known
-        Those that have an id already; theirs are never given to another slide.
+        Slides that have an id already; their ids are never given to another slide.
     out_dir
-        Of the cohort; holds the results of those known.
+        Folder of the cohort, which holds the results of known slides.
     """
     here = [_here(slide) for slide in slides]
     kept = _ids_they_have(slides, here, known, out_dir)
@@ -105,7 +105,7 @@ def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_
 
 
 class _Names:
-    """Gives ids in the order of the list; knows which are spoken for."""
+    """A giver of ids in the order of the list; it knows which are taken."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _Names:
 def _ids_they_have(
     slides: Sequence[SlideToName], here: Sequence[KnownSlide], known: Sequence[KnownSlide], out_dir: Path
 ) -> list[str]:
-    """Ids that slides without one of a manifest have already; empty for those that are new."""
+    """Look up the ids that slides without one of a manifest have already; empty for those that are new."""
     by_place: dict[tuple[str, int | None], list[KnownSlide]] = {}
     for one in known:
         by_place.setdefault(one.where, []).append(one)
@@ -211,13 +211,13 @@ def _name_at(place: str) -> str:
 
 
 def _n_common_parts(one: str, other: str) -> int:
-    """How many last parts two paths have in common."""
+    """Count how many last parts two paths have in common."""
     pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir: Path) -> bool:
-    """Whether a slide that lies where none was known is one that is gone from its place."""
+    """Tell whether a slide that lies where none was known is one that is gone from its place."""
     if slide.url is not None:
         return True  # the same but for what is not shown: it was signed anew
     if not _is_gone(known.place, slide.path):
@@ -235,7 +235,7 @@ def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir:
 
 
 def _is_gone(place: str, now: Path) -> bool:
-    """Whether nothing lies at a place any more, or the same file under another spelling of its path."""
+    """Tell whether nothing lies at a place any more, or the same file under another spelling of its path."""
     try:
         held = place if os.path.lexists(place) else place.rpartition("#")[0] or place
         return not os.path.lexists(held) or os.path.samefile(held, now)
@@ -255,14 +255,14 @@ def _here(slide: SlideToName) -> KnownSlide:
 
 
 def place_of(path: Path, identity: str) -> str:
-    """Where a slide lies; of a DICOM slide the folder and the series, whichever of its files stands for it.
+    """Tell where a slide lies; for a DICOM slide that is folder and series, whichever of its files stands for it.
 
     Parameters
     ----------
     path
         A file, or a folder that is one slide.
     identity
-        Its path without links.
+        Path of the slide without links.
     """
     try:
         file = path

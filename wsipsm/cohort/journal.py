@@ -26,7 +26,7 @@ class Journal:
     Parameters
     ----------
     folder
-        Of the cohort.
+        Folder of the cohort.
 
     Raises
     ------

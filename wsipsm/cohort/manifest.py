@@ -102,7 +102,7 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
 
 
 def declared_separator(text: str) -> tuple[str | None, int]:
-    """Separator that a first line such as ``sep=;`` declares, as Excel writes and reads it, and that line's length."""
+    """Find the separator that a first line such as ``sep=;`` declares, as Excel writes it, and that line's length."""
     match = _DECLARED.match(text)
     return (match[1], match.end()) if match else (None, 0)
 
@@ -140,13 +140,13 @@ def _line_of(content: bytes, place: int) -> int:
 
 
 def _separator(text: str) -> str:
-    """Separator of the first line: spreadsheets of many countries write semicolons, others tabs."""
+    """Guess the separator from the first line: spreadsheets of many countries write semicolons, others tabs."""
     header = text[: text.find("\n")] if "\n" in text else text
     return "," if "," in header else ";" if ";" in header else "\t" if "\t" in header else ","
 
 
 def _column_names(path: Path, cells: Sequence[str], table_columns: Collection[str]) -> list[str]:
-    """Names of the columns, those that mean something in lower case."""
+    """Read the names of the columns; those that mean something are in lower case."""
     stripped = [cell.strip() for cell in cells]
     names = [name.lower() if name.lower() in OWN_COLUMNS else name for name in stripped]
     if len(names) > MAX_COLUMNS:

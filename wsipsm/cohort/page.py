@@ -34,7 +34,7 @@ from wsipsm.scoring.drift import ControlChart, control_chart
 _PERIOD_S = 30.0
 """A page of thousands of slides is written at most so often."""
 _OD_FINEST = 0.002
-"""About the sampling error of a median of some thousand nuclei."""
+"""The smallest change of optical density that counts: about the sampling error of a median of some thousand nuclei."""
 _LEVEL_FINEST = 0.5
 """Half a grey level: levels are whole numbers."""
 _STAIN_NAMES = {"ihc": "hematoxylin-DAB", "he": "H&E"}
@@ -89,9 +89,9 @@ def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = 
     Parameters
     ----------
     rows
-        Of the cohort.
+        Rows of the cohort.
     charts
-        Of these rows, where they are laid already.
+        Control charts of these rows, where they are made already.
     """
     drifts: dict[int, list[str]] = {}
     for one in stain_charts(rows) if charts is None else charts:
@@ -109,7 +109,7 @@ class CohortReport:
     Parameters
     ----------
     folder
-        Of the cohort.
+        Folder of the cohort.
     """
 
     def __init__(self, folder: Path) -> None:

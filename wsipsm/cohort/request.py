@@ -1,4 +1,4 @@
-"""What a cohort was asked for, kept in its folder, so that it can be gone on with by naming the folder alone."""
+"""The request of a cohort, kept in its folder, so that it can be resumed by naming the folder alone."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from wsipsm.stages.fixed_stain import BATCH
 REQUEST_NAME = "cohort.request.json"
 _LEFT_OUT = "?..."
 PAUSES_S = (5.0, 60.0)
-"""Before the second try of what failed, and before each further one: a shared folder may be away for a minute."""
+"""Seconds before the second try of what failed and before each further one: a share may be away for a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class CohortOptions:
-    """How a cohort deals with failures, and what its slides share."""
+    """Options on how a cohort deals with failures, and on what its slides share."""
 
     retry: int = 1
     """Further tries of a slide that failed or is incomplete, after all others."""
     max_failures: int | None = None
     """The cohort stops when more slides than that failed; None: it never does."""
     pauses_s: tuple[float, ...] = PAUSES_S
-    """Before each further try; the last one holds for all that follow."""
+    """Seconds before each further try; the last value holds for all that follow."""
     skip_bad: bool = False
     """Go on without slides that cannot be used; they are rows that say why."""
     cache: Path | None = None
     """Folder for slides by address; None: one in the cohort's folder."""
     cache_bytes: int = DEFAULT_CACHE_BYTES
-    """That it may hold."""
+    """Largest size of the cache, bytes."""
     stain_from: str | None = None
     """Slide whose stains and DAB cut hold for all, or 'batch'; None: each slide has its own."""
     slurm: Path | None = None
@@ -107,7 +107,7 @@ def read_request(folder: Path) -> CohortRequest:
 
 
 def _kept_url(url: str) -> str:
-    """Address as it may be written: a token or signature in it is left out, and that it was."""
+    """Return an address as it may be written, without a token or signature, and whether one was left out."""
     shown = shown_url(url)
     return url if shown == url else shown + _LEFT_OUT
 

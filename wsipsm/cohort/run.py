@@ -72,11 +72,11 @@ def run_cohort(
     sources
         Slides, folders of slides, patterns, addresses, or manifests.
     out_dir
-        Takes the table, the journal and a folder a slide.
+        Folder that takes the table, the journal and a folder for each slide.
     options
-        Of every run; a manifest's mpp, image, model, marker and roi take their place where given.
+        Options of every run; a manifest's mpp, image, model, marker and roi take their place where given.
     listener
-        Is called with every event.
+        Listener that is called with every event.
     cohort_options
         How failures are dealt with.
 
@@ -143,9 +143,9 @@ class RunningCohort:
     Parameters
     ----------
     out, slides, options, cohort_options, listener
-        As `run_cohort` has them.
+        The same as in `run_cohort`.
     journal, lock, fetcher
-        Of the folder, open.
+        Journal, lock and fetcher of the folder, open.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class RunningCohort:
 
     @contextmanager
     def _journalled_when_stopped(self) -> Iterator[None]:
-        """Whatever stops the cohort, leave the table as it is then and the reason in the journal, if there is room."""
+        """Write the table and the reason to the journal when the cohort is stopped by whatever, if there is room."""
         try:
             yield
         except BaseException as error:
@@ -288,7 +288,7 @@ class RunningCohort:
         return sorted(again)
 
     def _vanished(self, tried: Sequence[int]) -> list[int]:
-        """Slides whose results are not where they were written, since the folder was away at that time."""
+        """Find the slides whose results are not where they were written, since the folder was away at that time."""
         gone = []
         for number in tried:
             row = self.rows[number]

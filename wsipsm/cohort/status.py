@@ -1,4 +1,4 @@
-"""How far a cohort is, read from its folder: nothing of the run is touched or asked."""
+"""The progress of a cohort, read from its folder: nothing of the run is touched or asked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunningSlide:
 
 @dataclass(frozen=True, slots=True)
 class CohortStatus:
-    """What a cohort's folder says."""
+    """The state of a cohort, as its folder shows it."""
 
     folder: str
     holder: str
@@ -42,10 +42,10 @@ class CohortStatus:
     n_starts: int
     """How often a command was started on it."""
     last: str
-    """When something last happened."""
+    """Time when something last happened."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json``."""
+        """Return plain values for ``--json``."""
         return asdict(self)
 
 
@@ -55,7 +55,7 @@ def read_status(folder: Path) -> CohortStatus:
     Parameters
     ----------
     folder
-        Of ``wsipsm cohort --out``.
+        Folder that ``wsipsm cohort --out`` wrote to.
 
     Raises
     ------

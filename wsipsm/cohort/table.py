@@ -25,7 +25,7 @@ class CohortRow:
     """A slide in the table; columns in this order, then those that the manifest carried."""
 
     id: str
-    """Of the slide in the cohort, and its folder's name."""
+    """Id of the slide in the cohort, and its folder's name."""
     slide: str
     """Path or address, as given."""
     group: str = ""
@@ -39,7 +39,7 @@ class CohortRow:
     model: str = ""
     stain: str = ""
     marker: str = ""
-    """As reports spell it."""
+    """Name of the marker, as reports spell it."""
     region: str = ""
     """Name of what was scored; 'all nuclei' without a region of interest."""
     n_nuclei: int | None = None
@@ -58,9 +58,9 @@ class CohortRow:
     field_mean_by_area: float | None = None
     """The same, each by its area in the region."""
     n_fields: int | None = None
-    """That were averaged."""
+    """Number of fields that were averaged."""
     hot_spot_index: float | None = None
-    """Of the hottest field; none where no place is scorable."""
+    """Labelling index of the hottest field; none where no place is scorable."""
     hot_spot_n: int | None = None
     hot_spot_low: float | None = None
     hot_spot_high: float | None = None
@@ -83,7 +83,7 @@ class CohortRow:
     background_level: float | None = None
     """Grey level of empty glass, 0..255."""
     seconds: float | None = None
-    """From plan to results, other slides' blocks in between."""
+    """Seconds from plan to results, other slides' blocks in between."""
     flags: str = ""
     """What the checks of the picture say beside the number; a withheld index leaves the index empty."""
     warnings: str = ""
@@ -91,9 +91,9 @@ class CohortRow:
     drift: str = ""
     """Which stain statistics lie outside the limits of the cohort's control charts."""
     version: str = ""
-    """Of wsipsm."""
+    """Version of wsipsm."""
     folder: str = ""
-    """Of the results, in the cohort's folder."""
+    """Folder of the results, in the cohort's folder."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """The manifest's other columns, unchanged."""
 
@@ -131,7 +131,7 @@ class CohortRow:
 
 
 def _cut_of(summary: RunSummary) -> dict[str, Any]:
-    """Columns on the cut, by which nuclei are classed also where the index is withheld; nothing on H&E."""
+    """Fill the columns on the cut, by which nuclei are classed also where the index is withheld; nothing on H&E."""
     cut_od = summary.scoring.dab_cut_od
     if cut_od is None:
         return {}
@@ -142,7 +142,7 @@ def _cut_of(summary: RunSummary) -> dict[str, Any]:
 
 
 def _scores_of(summary: RunSummary) -> dict[str, Any]:
-    """Columns that come from the scores of a slide with an index; nothing without."""
+    """Fill the columns that come from the scores of a slide with an index; nothing without."""
     scores = summary.scores
     if scores is None:
         return {}
@@ -163,7 +163,7 @@ def _scores_of(summary: RunSummary) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class CohortSummary:
-    """What became of a cohort."""
+    """The result of a cohort."""
 
     table: str
     """Path of cohort.csv."""
@@ -202,7 +202,7 @@ class CohortSummary:
         return EXIT_INCOMPLETE if any(row.status == INCOMPLETE for row in self.rows) else EXIT_OK
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json``."""
+        """Return plain values for ``--json``."""
         return {
             "table": self.table,
             "page": self.page,

@@ -28,7 +28,7 @@ _COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far a result agrees with what was drawn."""
+    """The agreement of a result with what was drawn."""
 
     n_drawn: int
     n_found: int
@@ -65,7 +65,7 @@ class Comparison:
         return self.index_measured - self.index_drawn
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {
             **asdict(self),
             "recall": self.recall,

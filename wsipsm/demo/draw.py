@@ -63,7 +63,7 @@ def draw_slide(
     path
         Where the TIFF goes; the truth takes its name with the suffix ``.truth.json``.
     seed, size, n_nuclei, positive_fraction, mpp, touching_fraction, stain
-        As for :func:`draw_array`.
+        The same as in :func:`draw_array`.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def draw_array(
 def _choose_classes(
     rng: np.random.Generator, nuclei: Nuclei, positive_fraction: float, stain: Stain
 ) -> NDArray[np.str_]:
-    """Classes with exactly the wanted share of positives, most of them tumour nuclei."""
+    """Choose classes with exactly the wanted share of positives, most of them tumour nuclei."""
     n = len(nuclei.kinds)
     if stain is Stain.HE:
         return np.full(n, NucleusClass.NUCLEUS.value, dtype="<U8")
@@ -163,7 +163,7 @@ def _choose_classes(
 
 
 def _draw_ground(rng: np.random.Generator, tissue: Tissue, mpp: float, stain: Stain) -> _Stains:
-    """Amounts of stain outside nuclei: fibrous stroma, granular cytoplasm, clean glass."""
+    """Draw the amounts of stain outside nuclei: fibrous stroma, granular cytoplasm, clean glass."""
     height, width = tissue.tissue.shape
     size = Size(width, height)
     fibres = _fibres(rng, size, mpp, tissue.fibre_angle)
@@ -182,7 +182,7 @@ def _draw_ground(rng: np.random.Generator, tissue: Tissue, mpp: float, stain: St
 
 
 def _fibres(rng: np.random.Generator, size: Size, mpp: float, angle: float) -> NDArray[np.float32]:
-    """Wavy streaks of unit variance along ``angle``: noise that is long one way, looked up along a bent frame."""
+    """Draw wavy streaks of unit variance along ``angle``: noise that is long one way, sampled along a bent frame."""
     length_px, thickness_px = 45 / mpp, 2.2 / mpp
     bend = 14 / mpp * smooth_noise(rng, size, 70 / mpp)
     x = np.arange(size.width, dtype=np.float32)[None, :]
@@ -226,7 +226,7 @@ def _draw_nuclei(
 def _soft_mask(
     rng: np.random.Generator, outline: NDArray[np.float64], width: int, height: int, mpp: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Coverage 0..1 with a soft edge, and how near the membrane a pixel lies, 0..1."""
+    """Compute the coverage 0..1 with a soft edge, and how near the membrane a pixel lies, 0..1."""
     mask = np.zeros((height, width), np.uint8)
     # Four fractional bits; OpenCV means pixel centres, the outline means corners.
     points = np.rint((outline - 0.5) * 16).astype(np.int32)
@@ -246,7 +246,7 @@ def _amounts(
     kind: Kind,
     name: NucleusClass,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Hematoxylin and DAB of one nucleus; None where it has no DAB of its own."""
+    """Draw the amounts of hematoxylin and DAB of one nucleus; None where it has no DAB of its own."""
     dense = 1.35 if kind is Kind.LYMPHOCYTE else 1.0
     clumped = soft * np.clip(1 + rng.uniform(0.10, 0.24) * texture, 0.45, 1.7)
     if name is NucleusClass.NUCLEUS:
@@ -261,7 +261,7 @@ def _amounts(
 
 
 def _expose(rng: np.random.Generator, stains: _Stains, mpp: float, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Light through the stains, blurred by the optics, with the camera's noise; in bands to bound the memory."""
+    """Compute the light through the stains, blurred by the optics, with camera noise; in bands to bound memory."""
     height, width = stains.hematoxylin.shape
     glass = 1 + 0.006 * smooth_noise(rng, Size(width, height), 300 / mpp)
     rgb = np.empty((height, width, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Where the tissue and the nuclei of a drawn slide lie: shapes only, no colours."""
+"""The shapes of a drawn slide: where its tissue and nuclei lie, without colours."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Nuclei:
 
 
 def smooth_noise(rng: np.random.Generator, size: Size, feature_px: float) -> NDArray[np.float32]:
-    """Gaussian noise whose features are about ``feature_px`` wide, unit variance, shape (height, width)."""
+    """Draw Gaussian noise with features about ``feature_px`` wide, unit variance, shape (height, width)."""
     step = max(1.0, feature_px)
     shape = (math.ceil(size.height / step) + 2, math.ceil(size.width / step) + 2)
     coarse = rng.standard_normal(shape, dtype=np.float32)
@@ -131,7 +131,7 @@ def place_nuclei(
 def _candidates(
     rng: np.random.Generator, tissue: Tissue, mpp: float, n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Centres, outlines round the origin and kinds of nuclei that have yet to find room."""
+    """Draw centres, outlines round the origin and kinds of nuclei that have yet to find room."""
     height, width = tissue.tissue.shape
     centres = rng.uniform((0, 0), (width, height), (n, 2))
     column, row = centres.astype(np.intp).T
@@ -156,7 +156,7 @@ def _outlines(
     angle: NDArray[np.float64],
     kinds: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """Ellipses with a few Fourier terms on their radius, shape (n, 48, 2), round the origin."""
+    """Draw ellipses with a few Fourier terms on their radius, shape (n, 48, 2), round the origin."""
     n = len(radius_px)
     theta = np.linspace(0, 2 * math.pi, _N_VERTICES, endpoint=False)
     wobble = np.ones((n, _N_VERTICES))

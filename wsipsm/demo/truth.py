@@ -1,4 +1,4 @@
-"""What was drawn on a demo slide: outline, centre and class of every nucleus."""
+"""The truth of a demo slide: outline, centre and class of every nucleus that was drawn."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DrawnTruth:
         return self.n_positive / len(self.polygons)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, coordinates with two decimals."""
+        """Return plain data for JSON, coordinates with two decimals."""
         outlines = (shapely.get_coordinates(polygon).round(2).tolist() for polygon in self.polygons)
         return {
             "width": self.size.width,

@@ -15,8 +15,8 @@ from wsipsm.errors import BudgetError
 _PROCESS_BYTES = 660 * 2**20
 """Python with numpy, OpenCV, shapely, pyarrow, OpenVINO and torch, a loaded network, and one read of a slide."""
 _CLIENT_BYTES = 720 * 2**20
-"""This process beside its workers: thumbnail, scheduler, one shard at a time, and the network, with which planning
-checks the pixel size (640 MiB measured 2026-11-29, 365 before that check)."""
+"""Memory of this process beside its workers: thumbnail, scheduler, one shard at a time, and the network, with which
+planning checks the pixel size (640 MiB measured 2026-11-29, 365 before that check)."""
 _SERIAL_BYTES = 150 * 2**20
 """What is left of that when this process works itself."""
 _BYTES_PER_BLOCK_PX = 65
@@ -26,23 +26,23 @@ _BYTES_PER_TILE_PX = 340
 _BYTES_PER_DECODED_PX = 26
 """While a plain image is decoded: 14 of RGB, 24 with alpha (measured 2026-11-29 on PNG and JPEG of 49 Mpx)."""
 _BYTES_PER_HELD_PX = 3
-"""Of a plain image afterwards."""
+"""Bytes of each pixel of a plain image that is held after decoding."""
 _NUCLEI_PER_MM2 = 10_000
 """A dense slide."""
 _BYTES_PER_NUCLEUS = 900
-"""In a shard, in cells.parquet and in cells.geojson.gz together."""
+"""Bytes of a nucleus in a shard, in cells.parquet and in cells.geojson.gz together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a run will need at most."""
+    """The memory and disk that a run will need at most."""
 
     worker_bytes: int
     client_bytes: int
     disk_bytes: int
 
     def total_bytes(self, n_workers: int) -> int:
-        """Memory of all processes; with 0 workers this process does their work."""
+        """Sum the memory of all processes; with 0 workers this process does their work."""
         return n_workers * self.worker_bytes + self.client_bytes if n_workers else self.worker_bytes + _SERIAL_BYTES
 
 
@@ -73,7 +73,7 @@ def project_budget(
 
 
 def available_bytes() -> int:
-    """Memory that may still be taken: of the machine, and of the cgroup where it is bounded."""
+    """Find the memory that may still be taken: of the machine, and of the cgroup where it is bounded."""
     free = int(psutil.virtual_memory().available)
     limit, used = _cgroup_bytes()
     return free if limit is None else max(0, min(free, limit - used))
@@ -101,11 +101,11 @@ def check_budget(budget: Budget, n_workers: int, free_bytes: int, folder: Path) 
     Parameters
     ----------
     budget
-        From :func:`project_budget`.
+        Budget that :func:`project_budget` returned.
     n_workers
         Worker processes on this machine; 0 for work in this process.
     free_bytes
-        From :func:`available_bytes`.
+        Free memory that :func:`available_bytes` returned.
     folder
         Where results go; it exists.
 

@@ -89,8 +89,8 @@ class DaskExecutor:
     address
         A running scheduler, e.g. ``tcp://host:8786``.
     fingerprint
-        Says what a process runs, its parts between commas; called on every worker of a running scheduler, whose
-        answer must equal this process's. One that joins later with another answer gets no task.
+        Function that says what a process runs, its parts between commas; called on every worker of a running
+        scheduler, whose answer must equal this process's. One that joins later with another answer gets no task.
     patience_s
         How long to wait when no worker is left, seconds.
     join_s
@@ -98,7 +98,8 @@ class DaskExecutor:
     cluster
         A Dask cluster in place of ``address``; it stays open.
     announce
-        Is called with what happened and a sentence when a worker is lost or refused later; None: it is logged.
+        Function that is called with what happened and a sentence when a worker is lost or refused later; None: it is
+        logged.
 
     Raises
     ------
@@ -148,12 +149,12 @@ class DaskExecutor:
 
     @property
     def dashboard(self) -> str | None:
-        """Of a running scheduler; a local cluster serves none, since Dask's has no password."""
+        """Address of the page of a running scheduler; a local cluster serves none, since Dask's has no password."""
         return None if self._address is None else str(self._client.dashboard_link or "") or None
 
     @property
     def address(self) -> str | None:
-        """Of the scheduler; None on a local cluster."""
+        """Address of the scheduler; None on a local cluster."""
         return self._address
 
     @property
@@ -220,7 +221,7 @@ class DaskExecutor:
                     self._client.cancel(list(flying), force=True)
 
     def _submit(self, function: Callable[[T], R], task: T, workers: frozenset[str]) -> Any:
-        """Hand a task to the scheduler as bytes: it takes neither time nor memory to know what is in them."""
+        """Send a task to the scheduler as bytes: it takes neither time nor memory to know what is in them."""
         if self._n_submitted % _TIDY_EVERY == _TIDY_EVERY - 1:
             with suppress(OSError, TimeoutError, RuntimeError, LookupError, AttributeError, TypeError):
                 self._client.run_on_scheduler(_forget_metadata)
@@ -231,7 +232,7 @@ class DaskExecutor:
         return self._client.submit(_caller(), payload, key=key, pure=False, workers=sorted(workers) or None)
 
     def _is_stranded(self, flight: _Flight[T]) -> bool:
-        """Whether all workers that may do a task are gone, while others are there."""
+        """Tell whether all workers that may do a task are gone, while others are there."""
         return bool(flight.workers) and flight.workers.isdisjoint(self._crew.alive())
 
     def _settled(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
@@ -263,7 +264,7 @@ class DaskExecutor:
                 )
 
     def _count_workers(self) -> int:
-        """Workers, looked at anew now and then: on a running scheduler they come and go."""
+        """Count the workers, anew now and then: on a running scheduler they come and go."""
         if time.monotonic() - self._counted_s > _LOOK_S:
             n_workers = self._crew.count()
             self._counted_s = time.monotonic()
@@ -362,7 +363,7 @@ def _caller() -> Callable[[bytes], Any]:
 
 
 def _forget_metadata(dask_scheduler: Any) -> None:
-    """Empty, on the scheduler, a list to which Dask adds an entry at every submission until the scheduler ends."""
+    """Clear a list on the scheduler to which Dask adds an entry at every submission until the scheduler ends."""
     for span in dask_scheduler.extensions["spans"].spans.values():
         if span.metadata:
             span.metadata["collections"].clear()

@@ -1,4 +1,4 @@
-"""Whether what listens at an address is a Dask scheduler, asked before Dask's client is: that one tries for long."""
+"""A check that a Dask scheduler listens at an address, before Dask's client asks, which tries for long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_scheduler(address: str, timeout_s: float) -> None:
     Parameters
     ----------
     address
-        As the user gave it.
+        Address of the scheduler, as the user gave it.
     timeout_s
         How long a connection, and how long the answer may take.
 

@@ -31,12 +31,12 @@ def keep_sending(client: Any) -> None:
 
 
 def keep_worker_sending() -> None:
-    """Likewise the worker that the calling task runs on."""
+    """Keep the worker that the calling task runs on sending in the same way."""
     _keep_server_sending(get_worker())
 
 
 def _keep_scheduler_sending(dask_scheduler: Any) -> None:
-    """Dask gives the scheduler by this argument's name."""
+    """Keep the scheduler sending; Dask passes the scheduler by this argument's name."""
     _keep_server_sending(dask_scheduler)
 
 

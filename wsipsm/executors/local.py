@@ -24,14 +24,14 @@ class SilentScheduler(Scheduler):
 
 
 class _SilentWorker(Worker):
-    """Likewise."""
+    """A worker that opens no port for pages, as :class:`SilentScheduler`."""
 
     def start_http_server(self, *given: Any, **named: Any) -> None:
         """Serve nothing."""
 
 
 class _DeafNanny(Nanny):
-    """Its worker does not hear what a terminal sends to all; the process that started it ends it."""
+    """A nanny whose worker does not hear what a terminal sends to all; the process that started it ends it."""
 
     async def instantiate(self) -> Any:
         """Start the worker; it inherits what this thread, which is not the main one, does not listen to."""
@@ -47,7 +47,7 @@ def open_local_cluster(n_workers: int, folder: str) -> Any:
     n_workers
         How many.
     folder
-        Takes what Dask writes; this user alone can enter it.
+        Folder for what Dask writes; this user alone can enter it.
 
     Returns
     -------

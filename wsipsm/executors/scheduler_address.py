@@ -18,7 +18,7 @@ def check_address(address: str, timeout_s: float = _CONNECT_S) -> None:
     Parameters
     ----------
     address
-        As the user gave it.
+        Address of the scheduler, as the user gave it.
     timeout_s
         How long a connection may take.
 
@@ -47,12 +47,12 @@ def refusal(address: str, found: str) -> UsageError:
 
 
 def reason_of(error: BaseException) -> str:
-    """Words of an error, on one line."""
+    """Return the words of an error, on one line."""
     return one_line(getattr(error, "strerror", None) or error)[:200] or type(error).__name__
 
 
 def _read(address: str) -> tuple[str, int]:
-    """Host and port."""
+    """Split an address into host and port."""
     scheme = address.partition("://")[0].lower() if "://" in address else "tcp"
     if scheme not in _SCHEMES:
         raise refusal(address, f"{scheme[:40]}:// is no way to a scheduler")

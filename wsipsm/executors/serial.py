@@ -34,7 +34,7 @@ class SerialExecutor:
             yield outcome
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing: there is nothing to release."""
 
     def __enter__(self) -> Self:
         return self

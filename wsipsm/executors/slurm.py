@@ -33,11 +33,11 @@ class SlurmProfile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     jobs: int = Field(ge=1, le=10_000)
-    """Asked for at once; each is one node's part."""
+    """Number of jobs that are asked for at once; each is one node's part."""
     workers_per_job: int = Field(ge=1, le=1024)
     """Processes of one thread; as many cores are asked for. One for each GPU of the job."""
     memory: str
-    """Of a job, e.g. '32GB'; about 2 GB a worker."""
+    """Memory of a job, e.g. '32GB'; about 2 GB a worker."""
     walltime: str = "24:00:00"
     queue: str | None = None
     account: str | None = None
@@ -50,9 +50,9 @@ class SlurmProfile(BaseModel):
     prologue: list[str] = []
     """Shell lines of a job before the workers, e.g. 'source env/bin/activate'."""
     python: str | None = None
-    """That jobs run; this one without it."""
+    """Python interpreter that jobs run; this one where none is given."""
     wait_s: float = Field(86_400.0, gt=0)
-    """For the first worker: jobs wait in a queue. Seconds."""
+    """Seconds to wait for the first worker: jobs wait in a queue."""
 
 
 def read_slurm_profile(path: Path) -> SlurmProfile:
@@ -88,9 +88,9 @@ def opened_slurm(
     profile
         Jobs to ask for.
     fingerprint
-        Says what code a process runs; workers of another are refused.
+        Function that says what code a process runs; workers with other code are refused.
     announce
-        Is called for workers that are lost or refused, see :class:`DaskExecutor`.
+        Function that is called for workers that are lost or refused, see :class:`DaskExecutor`.
 
     Yields
     ------

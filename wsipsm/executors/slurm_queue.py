@@ -1,4 +1,4 @@
-"""What becomes of jobs between their submission and the first worker: refused, gone, or waiting in the queue."""
+"""The fate of jobs between their submission and the first worker: refused, gone, or waiting in the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOK_S = 0.5
 _ASK_EVERY_S = 5.0
 _ASK_TIMEOUT_S = 30.0
 _GONE_LOOKS = 2
-"""Looks in a row at which no job is in the queue: one that was just submitted may not be listed yet."""
+"""Number of checks in a row without a job in the queue: one that was just submitted may not be listed yet."""
 _WORDS = 400
 _WAITING = frozenset({"PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED", "STOPPED", "SIGNALING"})
 
@@ -44,7 +44,7 @@ def check_commands() -> None:
 
 
 def words_of(error: BaseException) -> str:
-    """SLURM's words out of what dask-jobqueue says of a command that failed, which repeats the command before."""
+    """Extract SLURM's words from what dask-jobqueue says of a command that failed, which repeats the command before."""
     said = str(error)
     _, found, after = said.partition("stdout:\n")
     return _cleaned(after.replace("stderr:\n", "") if found else said) or type(error).__name__
@@ -58,15 +58,15 @@ def wait_for_worker(
     Parameters
     ----------
     submissions
-        Grows while jobs are submitted.
+        Submissions so far; the list grows while jobs are submitted.
     n_jobs
-        As many are asked for.
+        Number of jobs that are asked for.
     n_workers
         Counts the workers that joined.
     logs
         Folder of what jobs print.
     wait_s
-        At most, seconds.
+        Longest wait, seconds.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def wait_for_worker(
 
 
 def _are_gone(jobs: Sequence[str]) -> bool:
-    """Whether the queue knows that none of the jobs waits or runs; where it cannot be asked nothing is known."""
+    """Tell whether the queue knows that none of the jobs waits or runs; where it cannot be asked nothing is known."""
     if not jobs or shutil.which("squeue") is None:
         return False
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={','.join(jobs)}"]

@@ -1,4 +1,4 @@
-"""What an executor is: one function, many tasks, outcomes in any order."""
+"""The contract of an executor: one function, many tasks, outcomes in any order."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ R = TypeVar("R")
 
 
 class ExecutorLostError(WsipsmError):
-    """What runs the tasks went away: no further task can be run."""
+    """The error of a pool that went away: no further task can be run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T, R]):
-    """What became of one task: a result, or the error that it ended with."""
+    """The outcome of one task: a result, or the error that it ended with."""
 
     task: T
     result: R | None = None
@@ -30,7 +30,7 @@ class Outcome(Generic[T, R]):
 
 
 class Source(Protocol[T_co]):
-    """What an executor draws tasks from, as it has room for them. Outcomes may make further ones ready."""
+    """A source of tasks, from which an executor takes as it has room. Outcomes may make further ones ready."""
 
     def take(self) -> T_co | None:
         """Give the next task; None when none is ready now. It is asked again after every outcome."""
@@ -43,7 +43,7 @@ class Listed(Generic[T]):
     Parameters
     ----------
     tasks
-        Drawn one by one, in order.
+        Tasks that are taken one by one, in order.
     """
 
     def __init__(self, tasks: Iterable[T]) -> None:
@@ -110,7 +110,7 @@ def granted_cpus() -> int:
 
 
 def _cgroup_cpus(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Whole processors of the cgroup's quota, rounded down but at least 1; None without a quota."""
+    """Count the whole processors of the cgroup's quota, rounded down but at least 1; None without a quota."""
     try:
         quota, period = (root / "cpu.max").read_text().split()[:2]
     except (OSError, ValueError):

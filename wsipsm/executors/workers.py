@@ -30,13 +30,14 @@ class Crew:
     Parameters
     ----------
     client
-        Of the scheduler.
+        Client of the scheduler.
     address
-        As the user gave it.
+        Address as the user gave it.
     fingerprint
-        Says what a process runs, its parts between commas; None: whatever workers run is fine.
+        Function that says what a process runs, its parts between commas; None accepts whatever workers run.
     announce
-        Is called for every worker that is refused after the start, or lost: what happened, and a sentence.
+        Function that is called for every worker that is refused after the start, or lost: what happened, and a
+        sentence.
     patience_s
         How long to wait when none is left that may take part, seconds.
     """
@@ -126,7 +127,7 @@ class Crew:
                 self._announce(REFUSED, sentence)
 
     def fit(self) -> frozenset[str]:
-        """Addresses that tasks may go to, once some were refused; waits for one. Empty: to any.
+        """Return the addresses that tasks may go to, once some were refused; waits for one. Empty means any.
 
         Raises
         ------
@@ -147,14 +148,14 @@ class Crew:
         return frozenset(found)
 
     def alive(self) -> frozenset[str]:
-        """Addresses of all workers, refused ones included; none while the scheduler does not answer."""
+        """Return the addresses of all workers, refused ones included; none while the scheduler does not answer."""
         try:
             return frozenset(self._client.scheduler_info(n_workers=-1)["workers"])
         except (OSError, TimeoutError, ValueError):
             return frozenset()
 
     def _ask_all(self) -> dict[str, str]:
-        """Sentences about workers that are not refused yet and run other code."""
+        """Ask all workers, and return sentences about those that are not refused yet and run other code."""
         if self._fingerprint is None:
             return {}
         self._asked = self.alive()

@@ -57,9 +57,9 @@ def annotation_bytes(
     Parameters
     ----------
     frame
-        Of the slide, with what QuPath shows of it.
+        Frame of the slide, with what QuPath shows of it.
     annotations
-        In the order of the file. One of which nothing lies where the slide holds pixels is left out.
+        Annotations in the order of the file. One that has no part where the slide holds pixels is left out.
     about
         What the file says about its making, under the key ``wsipsm``, which QuPath passes over.
     outline

@@ -74,7 +74,7 @@ class PageSlide:
     status: str
     reason: str
     folder: str
-    """Of the results, beside the page; empty when there are none."""
+    """Folder of the results, beside the page; empty when there are none."""
     thumbnail: str
     """File in the folder; empty when there is none."""
     index: float | None
@@ -93,7 +93,7 @@ class PageSlide:
     withheld: bool = False
     """Whether the picture can carry no index."""
     marker: str = ""
-    """That an index is of; empty on H&E, and while a slide waits."""
+    """Marker of the index; empty on H&E, and while a slide waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class PageChart:
 
 @dataclass(frozen=True, slots=True)
 class CohortPage:
-    """What the page says of a cohort."""
+    """The content of a cohort's page."""
 
     name: str
     use: str
@@ -117,7 +117,7 @@ class CohortPage:
     facts: Sequence[str]
     """Versions, models and time, a line each."""
     files: Sequence[str]
-    """Beside the page."""
+    """Files beside the page."""
     failed: Sequence[PageSlide]
     slides: Sequence[PageSlide]
     """All of them, failed ones first."""

@@ -15,11 +15,11 @@ from skimage.segmentation import find_boundaries
 from wsipsm.rundir import write_aside
 
 _SIDE_PX = 480
-"""Of an image at most: its middle is shown."""
+"""Largest side of an image, pixels: its middle is shown."""
 _ZOOM = 2
 _GAP_PX, _TEXT_PX = 12, 22
 _TRUE_COLOUR, _FOUND_COLOUR = (0, 230, 255), (255, 220, 0)
-"""Apart on purple, pink and brown, and for the colour-blind."""
+"""Colours that are apart on purple, pink and brown, and for the colour-blind."""
 _CLASS_COLOURS = ((226, 26, 28), (38, 84, 222))
 """Positive, negative."""
 _OUTLINE_LEGEND = "cyan: true outline   yellow: found"
@@ -94,7 +94,7 @@ def _pair(panel: OutlinePanel | PointPanel) -> NDArray[np.uint8]:
 
 
 def _outlines(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Innermost pixels of every label, zoomed, shape (zoom * h, zoom * w)."""
+    """Find the innermost pixels of every label, zoomed, shape (zoom * h, zoom * w)."""
     zoomed = np.kron(labels, np.ones((_ZOOM, _ZOOM), np.int32))
     return np.asarray(find_boundaries(zoomed, connectivity=1, mode="inner"))  # type: ignore[no-untyped-call]
 

@@ -46,7 +46,7 @@ MEASUREMENTS: dict[Column, tuple[str, int]] = {
 _BATCH_ROWS = 4096
 """Nuclei that become one text, of some megabytes."""
 _COMPRESSION = 3
-"""Of igzip, 0 to 3: files are as small as gzip's of level 4, in a third of the time."""
+"""Level of igzip, 0 to 3: files are as small as gzip's of level 4, in a third of the time."""
 
 
 class GeoJsonWriter:
@@ -60,7 +60,7 @@ class GeoJsonWriter:
     path
         File to write; a suffix ``.gz`` compresses it. The caller sees to it that it only gets its final name whole.
     frame
-        Of the slide, with what QuPath shows of it.
+        Frame of the slide, with what QuPath shows of it.
     run
         What the file says about its making, under the key ``wsipsm``, which QuPath passes over.
 
@@ -119,7 +119,7 @@ class GeoJsonWriter:
             self._raw.close()
 
     def _features(self, batch: pa.RecordBatch) -> tuple[memoryview, int]:
-        """Text of a batch's nuclei, each after a comma, and how many of them there are."""
+        """Write the text of a batch's nuclei, each after a comma, and how many of them there are."""
         coordinates, n_repaired = fit_outlines(batch.column(Column.GEOMETRY.value), self._frame)
         self.n_repaired += n_repaired
         if coordinates.null_count:

@@ -33,7 +33,7 @@ Opener = Callable[[], IO[bytes] | gzip.GzipFile]
 
 @dataclass(frozen=True, slots=True)
 class GeoJsonReport:
-    """What a check found."""
+    """The findings of a check."""
 
     problems: list[Problem]
     """Rules that are broken, at most ``geojson_rules.MAX_PROBLEMS``."""
@@ -43,7 +43,7 @@ class GeoJsonReport:
     """What is allowed, but good to know."""
     n_features: int
     qupath_frame: QuPathFrame | None
-    """In which positions count: as the file says, or else as for the slide; None where neither is known."""
+    """Frame of the positions: as the file says, or else as for the slide; None where neither is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class OnSlide:
     """The slide that a file is meant for."""
 
     frame: SlideFrame
-    """With what QuPath shows of it; what the file itself says of that goes before."""
+    """Frame of the slide, with what QuPath shows of it; what the file itself says of that goes before."""
     fingerprint: str
     """Compared where the file names one."""
 
@@ -68,7 +68,8 @@ def check_geojson(path: str | Path, size: Size | None = None) -> list[str]:
     path
         File ending in .geojson, .json, .geojson.gz, .json.gz or .zip.
     size
-        Of the image as QuPath shows it, level-0 pixels; without it only negative coordinates are known as outside.
+        Width and height of the image as QuPath shows it, level-0 pixels; without it only negative coordinates are
+        known as outside.
 
     Returns
     -------
@@ -91,10 +92,10 @@ def examine_geojson(path: str | Path, size: Size | None = None, slide: OnSlide |
     Parameters
     ----------
     path, size
-        As for :func:`check_geojson`.
+        The same as in :func:`check_geojson`.
     slide
-        In place of a size: positions must lie where the slide holds pixels, in the frame that the file names or else
-        in the slide's, and a fingerprint in the file must be the slide's.
+        Slide in place of a size: positions must lie where the slide holds pixels, in the frame that the file names or
+        else in the slide's, and a fingerprint in the file must be the slide's.
     """
     image = slide.frame.content_qupath if slide else None if size is None else Box(0, 0, size.width, size.height)
     check = _FileCheck(Path(path), FeatureRules(image), slide)

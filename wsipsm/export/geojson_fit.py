@@ -25,7 +25,7 @@ def fit_outlines(wkb: pa.Array, frame: SlideFrame) -> tuple[pa.Array, int]:
     wkb
         Polygons in level-0 pixels as WKB, binary, shape (n,).
     frame
-        Of the slide, with what QuPath shows of it.
+        Frame of the slide, with what QuPath shows of it.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def fit_outlines(wkb: pa.Array, frame: SlideFrame) -> tuple[pa.Array, int]:
 
 
 def _runs_along_edges(rings: Rings) -> NDArray[np.bool_]:
-    """Whether rings go by turns along rows and columns, as `instances.trace` leaves them: those are valid."""
+    """Tell whether rings go by turns along rows and columns, as `instances.trace` leaves them: those are valid."""
     moved = rings.xy[1:] != rings.xy[:-1]
     straight = moved[:, 0] != moved[:, 1]
     turns = moved[1:, 0] != moved[:-1, 0]
@@ -61,7 +61,7 @@ def _runs_along_edges(rings: Rings) -> NDArray[np.bool_]:
 
 
 def _keeps_its_shape(rings: Rings, fitted: Rings) -> NDArray[np.bool_]:
-    """Whether rounding left every edge of a ring some length, and the ring an area.
+    """Tell whether rounding left every edge of a ring some length, and the ring an area.
 
     Rounding moves no row or column past another: where none of its edges vanishes, a ring along edges stays valid.
     """
@@ -86,7 +86,7 @@ def _lies_inside(fitted: Rings, frame: SlideFrame) -> NDArray[np.bool_]:
 
 
 def _either(xy: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether it holds for x or y, shape (n, 2) to (n,); any() along so short an axis takes ten times as long."""
+    """Tell whether x or y is true, shape (n, 2) to (n,); any() along so short an axis takes ten times as long."""
     return np.asarray(xy[:, 0] | xy[:, 1])
 
 
@@ -113,7 +113,7 @@ def _has_repeated_points(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
 
 
 def _repaired(polygon: shapely.Polygon, frame: shapely.Polygon) -> shapely.Polygon | None:
-    """Largest valid part inside the frame, on the hundredth grid; None when nothing is left."""
+    """Find the largest valid part inside the frame, on the hundredth grid; None when nothing is left."""
     inside = shapely.intersection(shapely.make_valid(polygon), frame)
     # set_precision rounds and keeps the outcome valid.
     parts = shapely.get_parts(shapely.set_precision(inside, 10.0**-_DECIMALS))

@@ -1,4 +1,4 @@
-"""What QuPath asks of one Feature, and of all Features of a file together.
+"""The rules of QuPath for one Feature, and for all Features of a file together.
 
 QuPath drops a whole file for one bad object, so a rule is as strict as the strictest of versions 0.4 to 0.8.
 """
@@ -218,7 +218,7 @@ def _measurements(value: Any) -> Iterator[Found]:
 
 
 def _nulls(value: Any, path: str = "") -> Iterator[str]:
-    """Where nulls stand; coordinates are looked at by the rules of positions."""
+    """Find where nulls stand; coordinates are checked by the rules of positions."""
     for key, item in value.items():
         here = f"{path}.{key}" if path else key
         if item is None:
@@ -283,7 +283,7 @@ def read_parts(geometry: Any) -> tuple[Parts | None, list[Found]]:
 
 
 def _positions(ring: Any) -> np.ndarray | None:
-    """Positions as float64 of shape (n, 2), or None when one is not two finite numbers."""
+    """Read positions as float64 of shape (n, 2), or None when one is not two finite numbers."""
     if not isinstance(ring, list) or set(map(type, ring)) != {list} or set(map(len, ring)) != {2}:
         return None
     flat = list(chain.from_iterable(ring))

@@ -22,7 +22,7 @@ class Parts:
     """Coordinates of one geometry."""
 
     rings: list[list[NDArray[np.float64]]]
-    """For each part its rings, shell first, each of shape (n, 2)."""
+    """Rings of each part, shell first, each of shape (n, 2)."""
     is_area: bool
     """False for points, which make one open ring."""
 
@@ -89,7 +89,7 @@ class ShapeRules:
                 yield "cell", "nucleusGeometry reaches out of the cell.", item.place
 
     def _coordinates(self, items: list[_Item]) -> Iterator[tuple[int, str, str]]:
-        """Rules of single positions: decimals, repeats, inside the image. One problem a geometry and rule."""
+        """Check single positions: decimals, repeats, inside the image. One problem a geometry and rule."""
         rings = [(owner, ring) for owner, item in enumerate(items) for part in item.parts.rings for ring in part]
         lengths = np.array([len(ring) for _, ring in rings])
         ring_of = np.repeat(np.arange(len(rings)), lengths)
@@ -118,7 +118,7 @@ class ShapeRules:
 
 
 def _geometries(items: list[_Item]) -> NDArray[np.object_]:
-    """Shapely geometries; the many plain polygons are built in one call."""
+    """Make Shapely geometries; the many plain polygons are built in one call."""
     geometries = np.empty(len(items), dtype=object)
     plain = [
         owner

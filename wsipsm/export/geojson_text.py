@@ -27,7 +27,7 @@ def join_features(
     ids
         Strings without characters that JSON escapes, shape (n,).
     coordinates, classifications
-        Of the polygons, and their classes, as JSON, shape (n,).
+        Coordinates of the polygons, and their classes, as JSON, shape (n,).
     measurements
         Name and values as JSON, shape (n,); null leaves a value out.
     """
@@ -56,7 +56,7 @@ def _joined(*parts: str | pa.Array) -> pa.Array:
 
 
 def number_texts(values: NDArray[np.float64]) -> pa.Array:
-    """Numbers as JSON, shape (n,); null where one is not finite."""
+    """Write numbers as JSON, shape (n,); null where one is not finite."""
     text = np.frombuffer(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)[1:-1]
     is_comma = text == _COMMA
     ends = np.append(np.flatnonzero(is_comma), len(text))[: len(values)]
@@ -66,7 +66,7 @@ def number_texts(values: NDArray[np.float64]) -> pa.Array:
 
 
 def ring_texts(rings: Rings) -> pa.Array:
-    """Coordinates of polygons of one ring each as JSON, shape (n,)."""
+    """Write the coordinates of polygons of one ring each as JSON, shape (n,)."""
     if len(rings.starts) < 2:
         return pa.array([], pa.string())
     text = np.frombuffer(orjson.dumps(rings.xy, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)[1:].copy()
@@ -77,7 +77,7 @@ def ring_texts(rings: Rings) -> pa.Array:
 
 
 def polygon_texts(polygons: NDArray[np.object_]) -> pa.Array:
-    """Coordinates of any polygons as JSON, shape (n,); null where there is none."""
+    """Write the coordinates of any polygons as JSON, shape (n,); null where there is none."""
     texts = [None if polygon is None else orjson.dumps(_coordinates(polygon)).decode() for polygon in polygons]
     return pa.array(texts, pa.string())
 
@@ -88,6 +88,6 @@ def _coordinates(polygon: shapely.Polygon) -> list[list[list[float]]]:
 
 
 def _strings(text: NDArray[np.uint8], ends: NDArray[np.integer]) -> pa.Array:
-    """Parts of a text of ASCII that end where it is said."""
+    """Split a text of ASCII at the given ends."""
     offsets = np.concatenate([[0], ends]).astype(np.int32)
     return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))

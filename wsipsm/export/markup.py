@@ -13,9 +13,9 @@ def add(parent: Element, tag: str, text: str | None = None, **attributes: object
     Parameters
     ----------
     parent
-        That it is put into, last.
+        Element that gets the new one as its last child.
     tag
-        Its kind.
+        Name of the new element.
     text
         Inside, before any child.
     attributes
@@ -30,7 +30,7 @@ def add(parent: Element, tag: str, text: str | None = None, **attributes: object
 
 
 def plain(text: str) -> str:
-    """Text of one or more lines, each cleaned."""
+    """Clean the text of one or more lines."""
     return "\n".join(clean_text(line, MAX_JSON_CHARS) for line in text.split("\n"))
 
 

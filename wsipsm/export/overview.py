@@ -129,7 +129,7 @@ class OverviewCanvas:
         path
             File to write.
         caption
-            At most ``CAPTION_LINES`` lines below the picture; one that is too long is cut.
+            Lines below the picture, at most ``CAPTION_LINES``; one that is too long is cut.
         about
             Names and texts that the file carries unseen.
 
@@ -208,7 +208,7 @@ class OverviewCanvas:
         ]
 
     def _scale_bar(self) -> tuple[int, str] | None:
-        """Length in pixels and text of a round length, about a sixth of the picture."""
+        """Choose a round length, about a sixth of the picture, and return it in pixels and as text."""
         if self._mpp is None:
             return None
         um_per_pixel = self._mpp * self._scale
@@ -236,7 +236,7 @@ def write_overview(
     path
         File to write.
     thumbnail, px0_per_pixel, region_outline, mpp
-        As for :class:`OverviewCanvas`.
+        The same as in :class:`OverviewCanvas`.
     tables
         Batches of nuclei, columns of ``keys.Column``.
     caption
@@ -256,7 +256,7 @@ def write_overview(
 def _pixel_rings(
     polygons: NDArray[np.object_], px0_per_pixel: float, origin_px0: tuple[int, int]
 ) -> list[NDArray[np.int32]]:
-    """Rings in sixteenths of a picture pixel, OpenCV's frame, in which the first pixel's centre is 0."""
+    """Convert rings to sixteenths of a picture pixel, OpenCV's frame, in which the first pixel's centre is 0."""
     rings = shapely.get_rings(polygons)
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     points = np.rint(((xy - origin_px0) / px0_per_pixel - 0.5) * 16).astype(np.int32)
@@ -278,7 +278,7 @@ def _blend(ground: NDArray[np.uint8], colour: NDArray[Any], cover: NDArray[Any])
 
 
 def _beside(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Panels in a row, or below each other when they are wide, with a white gap."""
+    """Place panels in a row, or below each other when they are wide, with a white gap."""
     height, width = panels[0].shape[:2]
     axis = 1 if width <= 1.3 * height else 0
     gap = np.full((height, 12, 3) if axis else (12, width, 3), 255, np.uint8)
@@ -289,7 +289,7 @@ def _beside(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def caption_px(width: int) -> int:
-    """Height of the strip with caption, legend and scale bar below a picture of a width."""
+    """Compute the height of the strip with caption, legend and scale bar below a picture of a width."""
     text_px, pad = _text_and_pad(width)
     return (CAPTION_LINES + 1) * round(text_px * 1.5) + 2 * pad
 
@@ -312,7 +312,7 @@ def _captioned(
     legend: list[tuple[str, tuple[int, int, int]]],
     scale_bar: tuple[int, str] | None,
 ) -> Image.Image:
-    """Picture above a white strip with caption, legend and scale bar."""
+    """Put a white strip with caption, legend and scale bar below a picture."""
     height, width = picture.shape[:2]
     full_width = max(width, _MIN_WIDTH_PX)
     text_px, pad = _text_and_pad(full_width)

@@ -17,12 +17,12 @@ _WIDTH, _HEIGHT = 720, 180
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 10, 34
 _FEWEST_BARS, _MOST_BARS = 5, 40
 _MANY_POINTS = 300
-"""From so many on they are drawn smaller."""
+"""The number of points from which on they are drawn smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """From values to places on the drawing."""
+    """A map from values to places on the drawing."""
 
     low: float
     high: float
@@ -51,13 +51,13 @@ def draw_histogram(parent: Element, values: Sequence[float], title: str, edges: 
     Parameters
     ----------
     parent
-        Takes the drawing.
+        Element that takes the drawing.
     values
         One a slide, at least one.
     title
         What they are, with the unit.
     edges
-        Of the bars; None: chosen by the values.
+        Edges of the bars; None chooses them by the values.
     """
     row = np.asarray(values, np.float64)
     if edges is None:
@@ -80,11 +80,11 @@ def draw_control_chart(parent: Element, chart: ControlChart, names: Sequence[str
     Parameters
     ----------
     parent
-        Takes the drawing.
+        Element that takes the drawing.
     chart
         What is drawn.
     names
-        Of the slides.
+        Names of the slides, shape (n,).
     title
         What the values are, with the unit.
     """

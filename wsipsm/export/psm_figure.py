@@ -24,7 +24,7 @@ _POINT_COLOURS = {1: "#19e0ff", 2: "#ffe14d"}
 
 @dataclass(frozen=True, slots=True)
 class PsmPicture:
-    """What is shown; every array of shape (h, w) or (h, w, 3) of the same pixels."""
+    """The panels of the figure; every array of shape (h, w) or (h, w, 3) of the same pixels."""
 
     title: str
     rgb: NDArray[np.uint8]

@@ -1,1 +1,1 @@
-"""What is done with a finished result: scored again, checked."""
+"""Work on a finished result: scoring it again, checking it."""

@@ -55,7 +55,7 @@ def check_result(folder: Path) -> list[str]:
     Parameters
     ----------
     folder
-        Of the slide's results.
+        Folder of the slide's results.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def check_result(folder: Path) -> list[str]:
 
 
 def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord) -> Iterator[str]:
-    """Which files there are, and whether those about the run are of one run."""
+    """Check which files there are, and whether those about the run are of one run."""
     is_scored = summary.scoring.dab_cut_od is not None
     for name in summary.files.values():
         if not (run_dir.root / name).is_file():
@@ -107,7 +107,7 @@ def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord) -> Iterat
 
 
 def _check_carried(run_dir: RunDir, scoring: Scoring) -> Iterator[str]:
-    """Whether every file says that it is of the scoring."""
+    """Check whether every file says that it is of the scoring."""
     for artefact, read in (
         (Artefact.CELLS, _carried_by_table),
         (Artefact.GEOJSON, _carried_by_geojson),
@@ -145,7 +145,7 @@ def _carried_by_geojson(path: Path) -> dict[str, Any]:
 
 
 def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
-    """Whether the kept scorings are what their folders are called."""
+    """Check whether the kept scorings are what their folders are called."""
     own = own_results(run_dir)
     scores = run_dir.path(Artefact.SCORES)
     if (own.read_json(Artefact.SUMMARY) or {}).get("request_key") != summary.request_key:
@@ -172,7 +172,7 @@ def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Itera
 
 
 def _check_nuclei(run_dir: RunDir, facts: tuple[RunSummary, float], region: Region) -> Iterator[str]:
-    """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
+    """Check whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
     summary, mpp = facts
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         table = cells.table([one.value for one in Column if one != Column.GEOMETRY])

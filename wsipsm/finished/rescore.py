@@ -57,7 +57,7 @@ def score_result(
     Parameters
     ----------
     folder
-        Of the slide's results.
+        Folder of the slide's results.
     roi
         GeoJSON of the region; None: the region of the run.
     dab_cut_od
@@ -105,7 +105,7 @@ def _known_marker(text: str) -> str:
 
 
 def holds_result(folder: Path) -> bool:
-    """Whether a folder is a slide's: with results, or with a command that works on them."""
+    """Tell whether a folder is a slide's: with results, or with a command that works on them."""
     run_dir = RunDir(folder)
     return any(run_dir.path(one).exists() for one in (Artefact.RUN, Artefact.SLIDE)) or bool(holder_of(folder))
 
@@ -190,7 +190,7 @@ def _canvas(stored: StoredRun, region: Region) -> OverviewCanvas:
 
 
 def _counted(path: Path, region: Region, cut_od: float) -> Iterator[pa.Table]:
-    """Nuclei of a file that lie in a region, classed by a cut, some ten thousand at a time."""
+    """Count the nuclei of a file that lie in a region, classed by a cut, some ten thousand at a time."""
     with open_cells(path) as cells:
         for table in cells.batches():
             dab = table.column(Column.DAB_OD.value)
@@ -209,7 +209,7 @@ def _counted(path: Path, region: Region, cut_od: float) -> Iterator[pa.Table]:
 def _summarise(
     stored: StoredRun, aside: RunDir, region: Region, totals: Totals, scored: Scored, seconds: float
 ) -> RunSummary:
-    """Summary of the run with the figures of a scoring in place of its own."""
+    """Make the summary of the run with the figures of a scoring in place of its own."""
     own = stored.summary
     index, note, scores = index_values(scored, stored.model)
     facts = (region, scored.annotations, scored.coverage)

@@ -1,4 +1,4 @@
-"""cells.parquet, the nuclei of a slide as GeoParquet 1.1: its one writer and its one reader."""
+"""Nuclei of a slide as GeoParquet 1.1, cells.parquet: its one writer and its one reader."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def open_cells(path: Path) -> Iterator[CellsReader]:
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
 
     Raises
     ------

@@ -29,7 +29,7 @@ _KERNEL_SUM = 128
 
 
 class _DecodeSettings(Protocol):
-    """What decoding reads of the model card's ``DecodeSettings``, where each value is described.
+    """The values of the model card's ``DecodeSettings`` that decoding reads; each is described there.
 
     The rooms of networks and of instances do not import each other, so it is known by its shape here.
     """
@@ -128,7 +128,7 @@ def _channel(maps: NDArray[np.float32], outputs: tuple[str, ...], name: str) -> 
 
 
 def _quantised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores as whole steps 0..1024, held as float32."""
+    """Round scores to whole steps 0..1024, held as float32."""
     if not np.isfinite(scores).all():
         raise ValueError("maps: a score is not finite; scores in 0..1 are needed.")
     steps: NDArray[np.float32] = np.clip(np.rint(scores * np.float32(_LEVELS)), 0, _LEVELS)
@@ -136,7 +136,7 @@ def _quantised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _smoothed(steps: NDArray[np.float32], sigma_px: float) -> NDArray[np.int32]:
-    """Gaussian smoothing with whole-number weights: exact, so no tie depends on the position in the array."""
+    """Smooth by a Gaussian with whole-number weights: exact, so no tie depends on the position in the array."""
     radius = max(0, math.ceil(2.5 * sigma_px))
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / max(sigma_px, 1e-6)) ** 2)
@@ -208,7 +208,7 @@ def _join_shallow(labels: NDArray[np.int32], distance: NDArray[np.int32], saddle
 def _find_seeds(
     foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: _DecodeSettings
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of seeds: maxima within the peak radius, one pixel for all that tie within it."""
+    """Find rows and columns of seeds: maxima within the peak radius, one pixel for all that tie within it."""
     values = distance.astype(np.float32)
     peak_min = max(1.0, settings.peak_min * _LEVELS * _KERNEL_SUM**2)
     is_peak = (values >= cv2.dilate(values, np.ones((3, 3), np.uint8))) & (values >= peak_min) & (foreground > 0)
@@ -249,7 +249,7 @@ def _fill_label_holes(labels: NDArray[np.int32]) -> None:
 
 
 def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Holes of each label, counted from 2 x 2 windows (Gray 1971; Pratt, Digital Image Processing, section 18.2).
+    """Count the holes of each label from 2 x 2 windows (Gray 1971; Pratt, Digital Image Processing, section 18.2).
 
     For one 8-connected part, holes (4-connected) = 1 - (Q1 - Q3 - 2 QD) / 4, where Q1, Q3 and QD are the
     windows with one pixel, three pixels and two diagonal pixels of the label.

@@ -35,7 +35,7 @@ def keep_labels(labels: NDArray[np.int32], keep: NDArray[np.bool_]) -> NDArray[n
     labels
         Any shape.
     keep
-        By label; entry 0 is not looked at.
+        Whether each label is kept, shape (labels + 1,), bool; entry 0, the background, is not read.
     """
     kept = keep.copy()
     kept[0] = False

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _HEAD_BYTES = 13
-"""Of a WKB polygon with one ring: byte order, kind, number of rings, number of points."""
+"""Bytes before the points of a WKB polygon with one ring: byte order, kind, number of rings, number of points."""
 _ONE_RING = np.frombuffer(b"\x01\x03\x00\x00\x00\x01\x00\x00\x00", np.uint8)
 """Little-endian, a polygon, one ring."""
 _POINT_BYTES = 16
@@ -26,7 +26,7 @@ class Rings:
     """First point of each ring, and the number of all points at the end, shape (n + 1,)."""
 
     def of(self, points: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Ring of each of some points."""
+        """Return the ring of each of some points."""
         return np.searchsorted(self.starts, points, side="right") - 1
 
 

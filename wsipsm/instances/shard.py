@@ -21,21 +21,21 @@ _READ_ERRORS = (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class ShardPlace:
-    """Whose shard it is: it says so itself, since files can be copied and renamed."""
+    """The slide and block of a shard: it states them itself, since files can be copied and renamed."""
 
     key: str
     """Names all that shapes it."""
     fingerprint: str
-    """Of the slide."""
+    """Fingerprint of the slide."""
     row: int
     column: int
     core: Box
-    """Of the block, working pixels."""
+    """Core of the block, working pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFacts:
-    """What a shard says about its block, in its footer."""
+    """The facts about its block that a shard has in its footer."""
 
     place: ShardPlace
     n_owned: int
@@ -55,9 +55,9 @@ def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
     path
         Final name; its folder exists.
     table
-        Of ``shard_schema()``.
+        Table with the columns of ``shard_schema()``.
     facts
-        About the block, for the footer.
+        Facts about the block, for the footer.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     path
         A shard that was written or checked by this run.
     columns
-        Those wanted; None for all.
+        Names of the columns that are read; None reads all.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def read_seam_rows(path: Path, columns: Sequence[str]) -> pa.Table:
     path
         A shard.
     columns
-        Those wanted.
+        Names of the columns that are read.
 
     Returns
     -------

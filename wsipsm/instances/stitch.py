@@ -25,7 +25,7 @@ class SeamRow:
     """Nuclei of one row of blocks that those of other blocks may overlap; every array has shape (n,)."""
 
     row: int
-    """Of the block grid."""
+    """Row of the block in the block grid."""
     block: NDArray[np.int64]
     """Index of the block that found it."""
     owned: NDArray[np.bool_]
@@ -106,7 +106,7 @@ def _add(seams: _Seams, nuclei: SeamRow, reach_rows: int) -> None:
 
 
 def _overlaps(first: _Pending, second: _Pending) -> NDArray[np.int64]:
-    """Pairs of nuclei of different blocks that count as one."""
+    """Find the pairs of nuclei of different blocks that count as one."""
     left, right = second.tree.query(first.polygons, predicate="intersects")
     different = first.nuclei.block[left] != second.nuclei.block[right]
     if first is second:
@@ -165,7 +165,7 @@ def _decide(rows: list[_Pending], links: NDArray[np.int64], complete: NDArray[np
 
 
 def _intrinsic_order(rows: list[_Pending], positions: NDArray[np.int64]) -> list[int]:
-    """Positions by what the nuclei are: owned first, deep first, then outline, then block."""
+    """Order nuclei by what they are: owned first, deep first, then outline, then block."""
     owned = np.concatenate([row.nuclei.owned for row in rows])
     border = np.concatenate([row.nuclei.border_px for row in rows])
     block = np.concatenate([row.nuclei.block for row in rows])

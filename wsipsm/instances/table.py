@@ -39,12 +39,12 @@ _NULLABLE = frozenset({Column.POSITIVE_PROBABILITY, Column.DAB_OD})
 
 
 def nuclei_schema() -> pa.Schema:
-    """Columns of cells.parquet in file order."""
+    """List the columns of cells.parquet in file order."""
     return pa.schema([pa.field(name.value, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])
 
 
 def shard_schema() -> pa.Schema:
-    """Columns of a shard: those of the table, and what the seam step needs."""
+    """List the columns of a shard: those of the table, and what the seam step needs."""
     extra = [
         pa.field(OWNED, pa.bool_(), nullable=False),
         pa.field(SEAM, pa.bool_(), nullable=False),
@@ -61,7 +61,7 @@ def nucleus_ids(wkb: NDArray[np.object_], fingerprint: str) -> list[str]:
     wkb
         Outlines as WKB bytes, shape (n,).
     fingerprint
-        Of the slide.
+        Fingerprint of the slide.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def build_table(
     mpp_px0
         Level-0 pixel size, um/px.
     fingerprint
-        Of the slide.
+        Fingerprint of the slide.
     dab_cut_od
         Mean DAB OD from which a nucleus is positive; None on H&E.
 
@@ -145,6 +145,6 @@ def build_table(
 
 
 def centroids_px0(table: pa.Table) -> NDArray[np.float64]:
-    """Centroids of a table's nuclei in level-0 pixels, shape (n, 2)."""
+    """Return the centroids of a table's nuclei in level-0 pixels, shape (n, 2)."""
     names = (Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0)
     return np.column_stack([table.column(name.value).to_numpy() for name in names])

@@ -73,7 +73,7 @@ def trace_outlines(
 
 
 def _first_pixels(padded: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Labels in rising order and the flat index of the first pixel of each in scan order."""
+    """Find the labels in rising order and the flat index of the first pixel of each in scan order."""
     inner = padded[1:-1, 1:-1]
     # The first pixel has no pixel of its label above or on its left; few others are like that.
     candidate = (inner > 0) & (inner != padded[:-2, 1:-1]) & (inner != padded[1:-1, :-2])
@@ -86,7 +86,7 @@ def _first_pixels(padded: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray
 def _walk_rings(
     flat: NDArray[np.int32], width: int, labels: NDArray[np.int32], start: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Ring number and flat index of every turning corner, each ring in the order of its corners.
+    """Walk around labels: ring number and flat index of every turning corner, each ring in the order of its corners.
 
     Corner (row, column) has the flat index of the pixel on its lower right.
     """

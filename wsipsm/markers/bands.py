@@ -1,4 +1,4 @@
-"""Where an index lies among the limits of a marker, and whether its interval decides the question."""
+"""The place of an index among the limits of a marker, and whether its interval decides the question."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """What lies between two limits."""
+    """The range between two limits."""
 
     word: str
     """One or two words, such as 'low'."""
     span: str
-    """Between which limits, such as 'below 20 %'."""
+    """Words for the range, such as 'below 20 %'."""
     meaning: str
-    """In plain words, with the limits."""
+    """Meaning of the band in plain words, with the limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Where one band ends and the next begins."""
+    """A limit between two bands."""
 
     value: float
     """Fraction, 0..1."""
@@ -28,7 +28,7 @@ class Limit:
     """Whether an index that is exactly the limit lies in the upper band."""
 
     def is_below(self, index: float) -> bool:
-        """Whether the limit lies below an index, that is whether the index lies in the upper band."""
+        """Tell whether the limit lies below an index, that is whether the index lies in the upper band."""
         return index >= self.value if self.starts_upper else index > self.value
 
 
@@ -39,7 +39,7 @@ class BandCall:
     name: str
     band: str
     meaning: str
-    """Of the band, in plain words."""
+    """Meaning of the band, in plain words."""
     limits: tuple[float, ...]
     straddled: tuple[float, ...]
     """Limits that the interval reaches across: on this count the band is not certain."""
@@ -51,7 +51,7 @@ class BandCall:
         return not self.straddled
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json``."""
+        """Return plain values for ``summary.json``."""
         return {
             **asdict(self),
             "limits": list(self.limits),
@@ -66,9 +66,9 @@ class BandSet:
 
     name: str
     bands: tuple[Band, ...]
-    """From the lowest, one more than there are limits."""
+    """Bands from the lowest, one more than there are limits."""
     limits: tuple[Limit, ...]
-    """Ascending."""
+    """Limits in ascending order."""
     reference: str
     """Publication or approval that the limits are taken from."""
 
@@ -96,7 +96,7 @@ class BandSet:
         value
             Index as a fraction.
         low, high
-            Its interval; the block-bootstrap one is the honest choice.
+            Interval of the index as fractions; the block-bootstrap one is the honest choice.
 
         Raises
         ------
@@ -125,8 +125,8 @@ class ComparedBands:
 
     bands: BandSet
     title: str
-    """In reports."""
+    """Title of the comparison in reports."""
     column: str
-    """In tables, behind ``reference_`` and ``cohort_``."""
+    """Name of the column in tables, behind ``reference_`` and ``cohort_``."""
     words: str
     """One sentence about the limits and their source."""

@@ -20,7 +20,8 @@ class FigureKind:
     name: str
     """Names it for a reader."""
     measure: Callable[[NDArray[np.floating], float], float]
-    """From mean DAB optical densities of nuclei, shape (n,) with n > 0, and the cut from which one is positive."""
+    """Function of mean DAB optical densities of nuclei, shape (n,) with n > 0, and of the cut from which one is
+    positive."""
     decimals: int
     """Digits behind the point that a reader is shown."""
     method: str

@@ -1,4 +1,4 @@
-"""What a nuclear marker is: its names, what is scored of it, and the words for it."""
+"""The definition of a nuclear marker: its names, what is scored of it, and the words for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,23}$"
 
 
 class Place(StrEnum):
-    """Where the brown of a marker belongs."""
+    """The part of a cell in which a marker's brown belongs."""
 
     NUCLEI = "nuclei"
     UNSTATED = "unstated"
@@ -29,9 +29,9 @@ class Marker:
     """
 
     key: str
-    """As a user writes it: lower case letters and digits."""
+    """Key as a user writes it: lower case letters and digits."""
     name: str
-    """As reports spell it."""
+    """Name as reports spell it."""
     aliases: frozenset[str] = frozenset()
     """Other names and clones of antibodies, as lower case letters and digits."""
     place: Place = Place.UNSTATED

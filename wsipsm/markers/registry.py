@@ -1,4 +1,4 @@
-"""From what a user wrote to the marker that is meant."""
+"""A search for the marker that a user's text means."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_MARKER", "is_marker_name", "marker_of"]
 
 
 def is_marker_name(text: str) -> bool:
-    """Whether a text may be the name of a marker."""
+    """Tell whether a text may be the name of a marker."""
     return re.fullmatch(NAME_PATTERN, text) is not None
 
 

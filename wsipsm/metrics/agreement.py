@@ -1,4 +1,4 @@
-"""How well two columns of measurements agree: limits of agreement, ICC, kappa by band.
+"""The agreement of two columns of measurements: limits of agreement, ICC, kappa by band.
 
 The statistics are those of pingouin (intraclass correlation), statsmodels (kappa) and scipy (t quantiles). They come
 with the extra ``agree``: whatever must load without it imports this module inside a function.
@@ -22,7 +22,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from wsipsm.markers.bands import ComparedBands
 
 MIN_SLIDES = 3
-"""With two, an interval has one degree of freedom and says nothing."""
+"""The fewest slides: with two, an interval has one degree of freedom and says nothing."""
 _CONFIDENCE = 0.95
 
 
@@ -75,7 +75,7 @@ class Bands:
 
 @dataclass(frozen=True, slots=True)
 class BandAgreement:
-    """How often two columns fall in the same band."""
+    """The share of slides whose two values fall in the same band."""
 
     name: str
     labels: tuple[str, ...]
@@ -87,7 +87,7 @@ class BandAgreement:
 
 
 def limits_of_agreement(reference: NDArray[np.float64], measured: NDArray[np.float64]) -> LimitsOfAgreement:
-    """Bias and 95 % limits of agreement (Bland & Altman, Lancet 1986;327:307-310).
+    """Compute bias and 95 % limits of agreement (Bland & Altman, Lancet 1986;327:307-310).
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def limits_of_agreement(reference: NDArray[np.float64], measured: NDArray[np.flo
 
 
 def intraclass_correlation(ratings: NDArray[np.float64]) -> Estimate:
-    """ICC(2,1): two-way random effects, absolute agreement, single measurement.
+    """Compute ICC(2,1): two-way random effects, absolute agreement, single measurement.
 
     Shrout & Fleiss, Psychol Bull 1979;86:420-428; with the interval of ICC(A,1) in McGraw & Wong, Psychol Methods
     1996;1:30-46. A constant difference between the raters lowers it, as agreement asks and correlation does not.
@@ -162,7 +162,7 @@ def intraclass_correlation(ratings: NDArray[np.float64]) -> Estimate:
 def band_agreement(
     reference_percent: NDArray[np.float64], measured_percent: NDArray[np.float64], bands: Bands
 ) -> BandAgreement:
-    """Cohen's kappa of two indices read as bands (unweighted).
+    """Compute Cohen's kappa of two indices read as bands (unweighted).
 
     Cohen, Educ Psychol Meas 1960;20:37-46; large-sample interval of Fleiss, Cohen & Everitt, Psychol Bull
     1969;72:323-327, cut to the possible -1..1.
@@ -222,7 +222,7 @@ def _check(*columns: NDArray[np.float64]) -> None:
 
 @contextmanager
 def _undisturbed_pingouin() -> Iterator[None]:
-    """Full precision from pingouin, and none of its notices about the next pandas."""
+    """Keep pingouin at full precision, and silence its notices about the next pandas."""
     rounding = pingouin.options.get("round.column.CI95")
     pingouin.options["round.column.CI95"] = None
     try:

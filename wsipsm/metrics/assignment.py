@@ -18,7 +18,7 @@ def assign_pairs(rows: NDArray[np.intp], columns: NDArray[np.intp], gain: NDArra
     Parameters
     ----------
     rows, columns
-        Ends of the allowed pairs, shape (n,), each pair at most once.
+        Row and column of each allowed pair, shape (n,), each pair at most once.
     gain
         Gain of each pair, shape (n,), above 0.
 

@@ -88,7 +88,7 @@ def match_points(truth_xy: NDArray[np.float64], predicted_xy: NDArray[np.float64
 
 
 def nearest_within(xy: NDArray[np.float64], to_xy: NDArray[np.float64], radius: float) -> NDArray[np.intp]:
-    """Index of the nearest of ``to_xy`` for each point, -1 where none lies within ``radius``, shape (n,)."""
+    """Find the index of the nearest of ``to_xy`` for each point, -1 where none lies within ``radius``, shape (n,)."""
     xy, to_xy = _as_points(xy), _as_points(to_xy)
     if not len(to_xy):
         return np.full(len(xy), -1, np.intp)

@@ -98,9 +98,9 @@ def aperio_labels(regions: Iterable[NDArray[np.float64]], size: Size) -> NDArray
     Parameters
     ----------
     regions
-        From `read_aperio_xml`.
+        Outlines as `read_aperio_xml` returns them.
     size
-        Of the image.
+        Width and height of the image, pixels.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def aperio_labels(regions: Iterable[NDArray[np.float64]], size: Size) -> NDArray
 
 
 def poly2mask_pixels(vertices: NDArray[np.float64], size: Size) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pixels of a polygon by the rule of MATLAB's ``poly2mask``.
+    """Find the pixels of a polygon by the rule of MATLAB's ``poly2mask``.
 
     Vertices are rounded to a fifth of a pixel and joined by integer lines. Where a line passes the centre of a pixel
     column, the pixels below it change between in and out.
@@ -129,7 +129,7 @@ def poly2mask_pixels(vertices: NDArray[np.float64], size: Size) -> tuple[NDArray
     vertices
         MATLAB coordinates (the first pixel's centre is 1), shape (n, 2), x before y; closed if it is not.
     size
-        Of the image; parts outside are cut off.
+        Width and height of the image, pixels; parts outside are cut off.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def polygon_labels(polygons: Sequence[shapely.Polygon | shapely.MultiPolygon], s
     polygons
         Polygons or multipolygons in pixels, corner convention (the first pixel spans 0..1).
     size
-        Of the image; parts outside are cut off.
+        Width and height of the image, pixels; parts outside are cut off.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def polygon_labels(polygons: Sequence[shapely.Polygon | shapely.MultiPolygon], s
 
 
 def _trace_ring(points: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Integer points along a closed ring, each segment with both its ends."""
+    """Find the integer points along a closed ring, each segment with both its ends."""
     xs, ys = [], []
     for (x0, y0), (x1, y1) in zip(points[:-1].tolist(), points[1:].tolist(), strict=True):
         x, y = _integer_line(x0, y0, x1, y1)
@@ -205,7 +205,7 @@ def _trace_ring(points: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _integer_line(x0: int, y0: int, x1: int, y1: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Points of one segment, one for each step along its longer axis, by MATLAB's ``intline``."""
+    """Find the points of one segment, one for each step along its longer axis, by MATLAB's ``intline``."""
     dx, dy = abs(x1 - x0), abs(y1 - y0)
     if dx == 0 and dy == 0:
         return np.array([x0]), np.array([y0])
@@ -217,7 +217,7 @@ def _integer_line(x0: int, y0: int, x1: int, y1: int) -> tuple[NDArray[np.int64]
 
 
 def _along(minor0: int, major0: int, minor1: int, major1: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Minor and major coordinates along a segment; halves are rounded as seen from its lower end on the major axis."""
+    """Compute minor and major coordinates of a segment; halves round as seen from its lower end on the major axis."""
     flip = major0 > major1
     if flip:
         minor0, major0, minor1, major1 = minor1, major1, minor0, major0

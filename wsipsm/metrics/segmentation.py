@@ -27,7 +27,7 @@ class Overlap:
     """Pixels of each predicted instance, shape (n_predicted,)."""
     truth: NDArray[np.intp]
     predicted: NDArray[np.intp]
-    """Ends of the overlapping pairs as indices into the areas, shape (n_pairs,), sorted by truth, then prediction."""
+    """Both sides of the overlapping pairs as indices into the areas, shape (n_pairs,), by truth, then prediction."""
     shared: NDArray[np.int64]
     """Pixels that each pair shares, at least 1, shape (n_pairs,)."""
 
@@ -115,12 +115,12 @@ def aji_plus(overlap: Overlap) -> float:
 
 
 def panoptic_quality(overlap: Overlap, iou: float = 0.5) -> PanopticQuality:
-    """Panoptic quality of pairs whose IoU is above ``iou`` (Kirillov et al. 2019, arXiv:1801.00868).
+    """Compute the panoptic quality of pairs whose IoU is above ``iou`` (Kirillov et al. 2019, arXiv:1801.00868).
 
     Parameters
     ----------
     overlap
-        From `measure_overlap`.
+        Overlap that `measure_overlap` returned.
     iou
         A pair matches above this IoU, not at it. From 0.5 on no instance can be in two matches; below it pairs are
         assigned one to one, by the largest sum of IoU.
@@ -137,7 +137,7 @@ def panoptic_quality(overlap: Overlap, iou: float = 0.5) -> PanopticQuality:
 
 
 def object_dice(overlap: Overlap) -> float:
-    """Dice coefficient object by object, weighted by area, as in the GlaS challenge.
+    """Compute the Dice coefficient object by object, weighted by area, as in the GlaS challenge.
 
     Half the area-weighted mean, over true objects, of the Dice with the predicted object that shares most pixels, and
     half the same from predicted to true objects; an object that meets none scores 0 (Sirinukunwattana et al. 2017,
@@ -160,21 +160,21 @@ def object_dice(overlap: Overlap) -> float:
 
 
 def dice(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
-    """Dice coefficient of the two foregrounds, pixel by pixel."""
+    """Compute the Dice coefficient of the two foregrounds, pixel by pixel."""
     shared, n_truth, n_predicted = _foreground(truth, predicted)
     total = n_truth + n_predicted
     return 2 * shared / total if total else 1.0
 
 
 def foreground_iou(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
-    """Intersection over union of the two foregrounds, pixel by pixel."""
+    """Compute the intersection over union of the two foregrounds, pixel by pixel."""
     shared, n_truth, n_predicted = _foreground(truth, predicted)
     union = n_truth + n_predicted - shared
     return shared / union if union else 1.0
 
 
 def _index_labels(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Area of each instance, and the image renumbered 1..n in the order of its labels, flat."""
+    """Compute the area of each instance, and number the image anew, 1..n in the order of its labels, flat."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"label image: type {labels.dtype}; an integer type is needed.")
     ids, index, area = np.unique(labels.ravel(), return_inverse=True, return_counts=True)
@@ -186,7 +186,7 @@ def _index_labels(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArr
 
 
 def _aggregate(overlap: Overlap, chosen: NDArray[np.intp]) -> float:
-    """Shared pixels over union of the chosen pairs and of every instance in none of them."""
+    """Divide shared pixels by the union of the chosen pairs and of every instance in none of them."""
     lone_truth = np.ones(overlap.truth_area.size, bool)
     lone_predicted = np.ones(overlap.predicted_area.size, bool)
     lone_truth[overlap.truth[chosen]] = False
@@ -200,7 +200,7 @@ def _aggregate(overlap: Overlap, chosen: NDArray[np.intp]) -> float:
 
 
 def _foreground(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> tuple[int, int, int]:
-    """Pixels in both foregrounds, in the true and in the predicted one."""
+    """Count the pixels in both foregrounds, in the true and in the predicted one."""
     if truth.shape != predicted.shape:
         raise ValueError(f"label images: shapes {truth.shape} and {predicted.shape}; they must be the same.")
     a, b = truth > 0, predicted > 0

@@ -13,7 +13,7 @@ OUTPUTS = {Stain.HE: ("nucleus", "distance"), Stain.IHC: ("nucleus", "distance",
 
 
 class DecodeSettings(BaseModel):
-    """How score maps become instances; part of the card because it was chosen with the weights."""
+    """Settings that turn score maps into instances; part of the card because they were chosen with the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,7 @@ class ModelCard(BaseModel):
     """Channels: 'nucleus' and 'distance', then 'positive' where the model scores a marker."""
     decode: DecodeSettings = DecodeSettings()
     sha256: str
-    """Of the safetensors file."""
+    """SHA-256 of the safetensors file."""
     licence: str = "BSD-3-Clause"
     data: tuple[DataSource, ...] = ()
     training: dict[str, str | int | float | bool] = {}

@@ -1,4 +1,4 @@
-"""What a network's own maps are like over a patch, in figures: how the check of the pixel size sees a picture.
+"""Figures that describe a network's own maps over a patch: the check of the pixel size reads a picture by them.
 
 A network that was trained to find nuclei of one size answers to others unlike: its channels know the scale of what they
 are shown, in pictures of any organ and stain strength, also where it finds no nucleus at all.
@@ -21,12 +21,12 @@ from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.models.weights import build_network
 
 STATISTICS = ("mean", "spread", "mean where nuclei are")
-"""Of every channel."""
+"""Names of the statistics of every channel."""
 _EDGE_PX = ENCODER_STRIDE
 """Left out along the border, where the network's own padding is seen."""
 _MIN_PX_WITH_EDGE = 6 * ENCODER_STRIDE
 _SMALL_WEIGHT = 1e-3
-"""Of a pixel without nucleus, so that a patch without nuclei has a mean, too."""
+"""The weight of a pixel without nucleus, so that a patch without nuclei has a mean, too."""
 
 
 class Describer:
@@ -35,9 +35,9 @@ class Describer:
     Parameters
     ----------
     network
-        In eval mode.
+        Network in eval mode.
     card
-        Its card.
+        Card of the network.
     """
 
     def __init__(self, network: NucleusUnet, card: ModelCard) -> None:
@@ -77,7 +77,7 @@ def open_describer(weights: Path, card: ModelCard) -> Describer:
     Parameters
     ----------
     weights, card
-        As :func:`wsipsm.models.registry.resolve_model` gives them.
+        The same as :func:`wsipsm.models.registry.resolve_model` returns.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def open_describer(weights: Path, card: ModelCard) -> Describer:
 
 
 def _statistics(maps: Tensor, nucleus: Tensor, edge_px: int) -> Tensor:
-    """Mean, spread and weighted mean of each channel of maps (1, channels, h, w), shape (3, channels)."""
+    """Compute mean, spread and weighted mean of each channel of maps (1, channels, h, w), shape (3, channels)."""
     stride = nucleus.shape[2] // maps.shape[2]
     height, width = nucleus.shape[2] // stride, nucleus.shape[3] // stride
     edge = edge_px // stride

@@ -1,4 +1,4 @@
-"""From pixels to score maps, through OpenVINO or torch, in tiles that leave no trace.
+"""The way from pixels to score maps, through OpenVINO or torch, in tiles that leave no trace.
 
 Both backends compute in float32, said to them explicitly: OpenVINO would silently take bfloat16 where the processor
 has it, and cuDNN TF32.
@@ -70,11 +70,11 @@ class TorchPredictor:
     Parameters
     ----------
     network
-        In eval mode.
+        Network in eval mode.
     card
-        Its card.
+        Card of the network.
     threads
-        Of the processor.
+        Number of processor threads.
     """
 
     def __init__(self, network: NucleusUnet, card: ModelCard, threads: int) -> None:
@@ -101,11 +101,11 @@ class OpenVinoPredictor:
     Parameters
     ----------
     network
-        In eval mode.
+        Network in eval mode.
     card
-        Its card.
+        Card of the network.
     threads
-        Of the processor.
+        Number of processor threads.
     """
 
     def __init__(self, network: NucleusUnet, card: ModelCard, threads: int) -> None:
@@ -159,12 +159,12 @@ def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", thread
     Parameters
     ----------
     weights, card
-        As :func:`wsipsm.models.registry.resolve_model` gives them.
+        The same as :func:`wsipsm.models.registry.resolve_model` returns.
     backend
         ``openvino``, ``torch``, or ``auto``: OpenVINO where it is installed, since it is 3 to 4 times faster on a
         processor, else torch.
     threads
-        Of the processor.
+        Number of processor threads.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def predict_tiled(predictor: Predictor, rgb: NDArray[np.uint8], margin_px: int, 
     rgb
         Shape (h, w, 3), the margin included; its origin lies at a multiple of the stride of the working grid.
     margin_px
-        Around what is returned; a multiple of the stride, and at least the card's reach.
+        Margin around what is returned, pixels; a multiple of the stride, and at least the card's reach.
     tile_px
         Side of what is kept of a tile; a multiple of the stride.
 

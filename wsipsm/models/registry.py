@@ -23,12 +23,12 @@ _PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
 def card_path(weights: Path) -> Path:
-    """Where the card of a weights file lies."""
+    """Tell where the card of a weights file lies."""
     return weights.with_suffix(".json")
 
 
 def list_models() -> list[ModelCard]:
-    """Cards of the models in the package, by name.
+    """List the cards of the models in the package, by name.
 
     Raises
     ------

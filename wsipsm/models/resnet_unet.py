@@ -20,7 +20,8 @@ class ResnetUnet(nn.Module):
     n_classes
         Background and the classes of nuclei.
     seed
-        Of the random weights. The paper starts from ImageNet's; load them into ``encoder`` where they are at hand.
+        Seed of the random weights. The paper starts from ImageNet's; load them into ``encoder`` where they are at
+        hand.
     """
 
     def __init__(self, n_classes: int, seed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Which models come with the package: their names, and which a run takes. Light, since help texts are made from it."""
+"""The names of the models that come with the package, and which a run takes. It is light: help texts need it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DEFAULT_MODELS = MappingProxyType({Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"}
 
 
 def zoo_dir() -> Path:
-    """Folder of the models that come with the package."""
+    """Return the folder of the models that come with the package."""
     return Path(__file__).parents[1] / "zoo"
 
 
 def shipped_names() -> list[str]:
-    """Names of the models in the package, sorted; a model's card lies in a file of its name."""
+    """List the names of the models in the package, sorted; a model's card lies in a file of its name."""
     return sorted(path.stem for path in zoo_dir().glob("*.json"))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 def smoothing_radius(sigma_px: float) -> int:
-    """Reach of the smoothing, px."""
+    """Compute the reach of the smoothing, pixels."""
     return int(np.ceil(3 * sigma_px))
 
 

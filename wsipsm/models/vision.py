@@ -1,4 +1,4 @@
-"""torchvision, also beside a torch build that its compiled operators were not made for.
+"""A loader of torchvision that also works beside a torch build that its compiled operators were not made for.
 
 The registry's torchvision is built against a CUDA torch. Beside a CPU torch its operators cannot load and
 ``import torchvision`` raises because ``torchvision::nms`` has no schema. Nothing here calls those operators,

@@ -28,11 +28,11 @@ def save_model(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> Mode
     Parameters
     ----------
     path
-        Of the weights, ending in .safetensors; its folder exists.
+        Path of the weights, which ends in .safetensors; its folder exists.
     state
         State of a NucleusUnet with as many outputs as the card names.
     card
-        Its checksum is replaced.
+        Card of the model; its checksum is replaced.
 
     Returns
     -------

@@ -46,44 +46,44 @@ from wsipsm.training.losses import detection_loss, segmentation_loss
 from wsipsm.training.pretext_training import PretextLog, PretextOptions, train_pretext
 
 OPENING_PX = 2
-"""Of masks that are divided by their shape."""
+"""Radius of the opening of masks that are divided by their shape, pixels."""
 _HALF = 0.5
 _PATCH_PX = 256
 _MAX_PATCHES = 32
 _EVERY_PIXEL = 7
 Announce: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, int, int, float], None]
-"""Is called with the part of the chain, the step, the number of steps and the loss."""
+"""A function that is called with the part of the chain, the step, the number of steps and the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaperMaps:
-    """What turns an image into a self-activation map, a fused map and a pseudo mask."""
+    """The parts that turn an image into a self-activation map, a fused map and a pseudo mask."""
 
     options: PaperOptions
     network: ActivationNetwork
     weights: FeatureWeights
-    """Of the feature maps, for the set; empty when each image has its own."""
+    """Weights of the feature maps, for the set; empty when each image has its own."""
     sign: float
-    """Of the set's maps, by which they are rectified; unused otherwise."""
+    """Sign of the set's maps, by which they are rectified; unused otherwise."""
     scale: MapScale
     clusters: SemanticClusters | None
     """None: fitted to each image."""
 
     def activation(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Self-activation map in 0..1, rising with darkness, shape (h, w)."""
+        """Compute the self-activation map in 0..1, rising with darkness, shape (h, w)."""
         return self.scale.apply(_signed_map(self.network, self.weights, self.sign, rgb, self.options))
 
     def clusters_of(self, rgb: NDArray[np.uint8], activation: NDArray[np.float32]) -> SemanticClusters:
-        """Clusters that apply to an image."""
+        """Return the clusters that apply to an image."""
         return self.clusters or _fit_clusters([rgb], [activation], self.options)
 
     def pseudo_mask(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Classes of :mod:`wsipsm.psm.semantic`, cleaned, shape (h, w)."""
+        """Compute the pseudo mask: classes of :mod:`wsipsm.psm.semantic`, cleaned, shape (h, w)."""
         return self.classify(rgb)[0]
 
     def classify(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
-        """Pseudo mask of an image, and what the colour prior has to say: a class that no cluster fits."""
+        """Compute the pseudo mask of an image, and say where the colour prior fits no cluster to a class."""
         activation = self.activation(rgb)
         clusters = self.clusters_of(rgb, activation)
         return self.mask_of(rgb, activation, clusters), clusters.note
@@ -91,7 +91,7 @@ class PaperMaps:
     def mask_of(
         self, rgb: NDArray[np.uint8], activation: NDArray[np.float32], clusters: SemanticClusters
     ) -> NDArray[np.uint8]:
-        """Pseudo mask of an image whose activation and clusters are known already."""
+        """Compute the pseudo mask of an image whose activation and clusters are known already."""
         section = self.options.clusters
         classes = clusters.apply(activation, rgb)
         return clean_classes(classes, section.min_area_px, section.max_hole_px, section.opening_px)
@@ -108,15 +108,15 @@ class PaperEngine:
     """None where it was trained for detection only, as always on IHC."""
 
     def scores(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Detector's score of background and of each class of nuclei, shape (classes, h, w)."""
+        """Compute the detector's score of background and of each class of nuclei, shape (classes, h, w)."""
         return score_pixels(self.detector, rgb)
 
     def points_in(self, scores: NDArray[np.float32]) -> dict[int, NDArray[np.float64]]:
-        """Points (x, y) of each class of nuclei in the detector's scores (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
+        """Find the points (x, y) of each class of nuclei in scores (Eq. 7); NUCLEUS, and POSITIVE on IHC."""
         return _find_points(scores, self.maps.options)
 
     def points(self, rgb: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:
-        """Points of an image; see :meth:`points_in`."""
+        """Find the points of an image; see :meth:`points_in`."""
         return self.points_in(self.scores(rgb))
 
     def segment(
@@ -130,11 +130,11 @@ class PaperEngine:
         Parameters
         ----------
         rgb
-            Image.
+            Image of shape (h, w, 3), uint8.
         points
-            Its detected points, where they are known already; used when ``instances`` is "points".
+            Detected points of the image, where they are known already; used when ``instances`` is "points".
         pseudo_mask
-            Its pseudo mask, where it is known already; used when ``cut`` is "mask".
+            Pseudo mask of the image, where it is known already; used when ``cut`` is "mask".
 
         Raises
         ------
@@ -173,14 +173,14 @@ def train_paper(
     images
         RGB, each of shape (height, width, 3), uint8; of any sizes.
     options
-        Settings.
+        Settings of the engine.
     keep
         Folder of checkpoints and logs, in a folder of their own for these images and settings; a killed training goes
         on from there. None: nowhere.
     announce
-        Given a line at each step of the chain.
+        Function that is given a line of text at each step of the chain.
     progress
-        Is called with the stage's name, the step, the number of steps and the loss.
+        Function that is called with the stage's name, the step, the number of steps and the loss.
     segmenting
         Whether a segmenter is trained too; on IHC none is.
 
@@ -355,7 +355,7 @@ def _steps(section: PretextSection | NetworkSection, options: PaperOptions, n_im
 
 
 def _own_folder(keep: Path, identity: str) -> Path:
-    """Folder of one training, so that other settings neither meet nor overwrite its checkpoints."""
+    """Return the folder of one training, so that other settings neither meet nor overwrite its checkpoints."""
     folder = keep / identity[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -384,7 +384,7 @@ def _read_losses(path: Path) -> list[float]:
 
 
 def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:
-    """Hash of pixels and of the settings that shape a training: what a checkpoint belongs to."""
+    """Compute the hash of pixels and of the settings that shape a training: what a checkpoint belongs to."""
     settings = options.model_dump(mode="json", exclude={"segmentation": {"cut", "instances"}})
     return digest({"pixels": digest_arrays(images), "options": settings})
 

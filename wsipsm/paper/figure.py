@@ -28,7 +28,7 @@ _MASK_SCORE = 0.35
 
 @dataclass(frozen=True, slots=True)
 class PsmResult:
-    """What was drawn."""
+    """The result of drawing the figure."""
 
     picture: str
     stain: Stain
@@ -41,7 +41,7 @@ class PsmResult:
 
 @dataclass(frozen=True, slots=True)
 class PsmChoice:
-    """What a user may choose about the figure."""
+    """Options that a user may choose for the figure."""
 
     config: Path | None = None
     """TOML; None: the paper's settings for the stain, but short trainings."""
@@ -87,13 +87,13 @@ def show_psm(
     out
         Folder for the picture; checkpoints lie in ``training`` in it.
     choice
-        Settings.
+        Options of the figure.
     mpp
         Pixel size where the file states none, um/px.
     working_mpp
         Pixel size to work at, um/px.
     announce, progress
-        As :func:`wsipsm.paper.engine.train_paper` takes them.
+        The same as in :func:`wsipsm.paper.engine.train_paper`.
 
     Raises
     ------

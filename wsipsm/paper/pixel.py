@@ -63,15 +63,15 @@ def train_pixels(
     Parameters
     ----------
     lessons
-        At least one; crops are as large as the smallest allows.
+        Images with their targets, at least one; crops are as large as the smallest allows.
     n_classes
         Background and the classes of nuclei.
     loss
-        Eq. 8, or cross-entropy for the detector of Eq. 7.
+        Loss of a batch: Eq. 8, or cross-entropy for the detector of Eq. 7.
     options
-        Settings.
+        Settings of the training.
     progress
-        Called with the step, the number of steps and the loss.
+        Function that is called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix.
     identity

@@ -29,7 +29,7 @@ further halves the resolution, so it doubles."""
 def activation_weights(
     network: ActivationNetwork, patches: Sequence[NDArray[np.uint8]], stage: int = 1
 ) -> FeatureWeights:
-    """Weight of every feature map of a stage (Eq. 4): the spatial mean of the gradient of z with respect to it.
+    """Compute the weight of every feature map of a stage (Eq. 4): the spatial mean of the gradient of z by it.
 
     With one patch these are the paper's weights of that image. Over several they are averaged and then fixed: with a
     nearly random network the sign of single images' weights differs from image to image (measured: the map's AUC for
@@ -39,7 +39,7 @@ def activation_weights(
     Parameters
     ----------
     network
-        In evaluation mode, on any device.
+        Network in evaluation mode, on any device.
     patches
         RGB, each of shape (height, width, 3), uint8.
     stage
@@ -77,14 +77,14 @@ def self_activation_maps(
     batch: int = 1,
     rectified_sign: float | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Weighted sum of a stage's feature maps (Eq. 3), averaged over its blocks, before scaling.
+    """Compute the weighted sum of a stage's feature maps (Eq. 3), averaged over its blocks, before scaling.
 
     Parameters
     ----------
     network
-        In evaluation mode, on any device; nothing behind the stage is run and no graph is kept.
+        Network in evaluation mode, on any device; nothing behind the stage is run and no graph is kept.
     weights
-        From :func:`activation_weights`, of the same stage.
+        Weights of the same stage, as :func:`activation_weights` returns them.
     images
         Each of shape (height, width, 3), uint8, of any size; neighbours of one size share a batch.
     stage
@@ -160,7 +160,7 @@ def fit_map_scale(maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArra
     Parameters
     ----------
     maps
-        From :func:`self_activation_maps`, each of shape (height, width).
+        Maps as :func:`self_activation_maps` returns them, each of shape (height, width).
     darkness
         An optical density for each, same shapes.
     """
@@ -181,7 +181,7 @@ def orient_maps(
 
 
 def central_patch(rgb: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Middle of an image, at most ``side_px`` wide and high."""
+    """Crop the middle of an image, at most ``side_px`` wide and high."""
     height, width = rgb.shape[:2]
     y, x = max(0, (height - side_px) // 2), max(0, (width - side_px) // 2)
     return rgb[y : y + side_px, x : x + side_px]
@@ -194,7 +194,7 @@ def _as_batch(images: Sequence[NDArray[np.uint8]], network: ActivationNetwork) -
 
 
 def _padding(height: int, width: int, stage: int) -> tuple[int, int, int, int]:
-    """Left, right, top and bottom rims: whole strides of the stage, so that maps and pixels stay aligned."""
+    """Compute left, right, top and bottom rims: whole strides of the stage, so that maps and pixels stay aligned."""
     return (*_rims(width, stage), *_rims(height, stage))
 
 

@@ -37,7 +37,7 @@ class ActivationNetwork(nn.Module):
     name
         A CNN of timm, or ``torchvision:resnet18`` and its like.
     seed
-        Of its random weights.
+        Seed of the random weights.
     embedding_size
         Components of z. The published code has one, whose similarity loss is next to nothing before any training.
 
@@ -57,7 +57,7 @@ class ActivationNetwork(nn.Module):
         self._stages = [_blocks_of(self.trunk.get_submodule(stage)) for stage in names]
 
     def features(self, rgb: Tensor, stage: int) -> list[Tensor]:
-        """Feature maps of every block of a stage; nothing behind it is run.
+        """Compute the feature maps of every block of a stage; nothing behind it is run.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class ActivationNetwork(nn.Module):
 
 
 def _open_trunk(name: str) -> tuple[nn.Module, list[str], int]:
-    """Network without a head, names of its modules at strides 4, 8, 16 and 32, and width of what it pools."""
+    """Open a network without its head; also give its modules at strides 4, 8, 16, 32, and the width of its output."""
     if name.startswith(_TORCHVISION):
         models = import_torchvision("models")
         kind = name.removeprefix(_TORCHVISION)
@@ -138,7 +138,7 @@ def _open_trunk(name: str) -> tuple[nn.Module, list[str], int]:
 
 
 def _blocks_of(stage: nn.Module) -> list[nn.Module]:
-    """Blocks of a stage: its children, or those of its ``blocks`` where it also has a downsampling step."""
+    """Find the blocks of a stage: its children, or those of its ``blocks`` where it also has a downsampling step."""
     inner = getattr(stage, "blocks", stage)
     blocks = list(inner.children()) if isinstance(inner, (nn.Sequential, nn.ModuleList)) else []
     return blocks or [stage]

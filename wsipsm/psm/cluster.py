@@ -70,7 +70,7 @@ def standardise(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def cluster(fused: NDArray[np.float32], seed: int = 0) -> NuclearClusters:
-    """K-means with three clusters (Eq. 6) of the fused density, fitted once an image or slide, seeded."""
+    """Cluster the fused density by k-means into three (Eq. 6), fitted once an image or slide, seeded."""
     values = fused.reshape(-1, 1)
     if len(values) > _MAX_SAMPLES:
         values = values[np.random.default_rng(seed).integers(0, len(values), _MAX_SAMPLES)]

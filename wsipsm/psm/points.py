@@ -16,18 +16,18 @@ _CANDIDATES = 1024
 def find_maxima(
     scores: NDArray[np.float32], radius_px: float, min_score: float, sigma_px: float = 0.0
 ) -> NDArray[np.float64]:
-    """Strict local maxima of a score map (Eq. 7): higher than every other pixel within a radius.
+    """Find strict local maxima of a score map (Eq. 7): higher than every other pixel within a radius.
 
     Parameters
     ----------
     scores
         Shape (h, w), 0..1.
     radius_px
-        Of the neighbourhood, a disc; at least 1.
+        Radius of the neighbourhood, a disc, pixels; at least 1.
     min_score
         A maximum below it is none.
     sigma_px
-        Of a Gaussian before; saturated maps are flat and would have no strict maximum.
+        Standard deviation of a Gaussian before, pixels; saturated maps are flat and would have no strict maximum.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def find_maxima(
 def voronoi_label(
     points_xy: NDArray[np.float64], shape: tuple[int, int], point_radius_px: int = 2
 ) -> NDArray[np.uint8]:
-    """Point label of Eq. 8: points are nuclei, borders of their Voronoi cells background, the rest is ignored.
+    """Make the point label of Eq. 8: points are nuclei, borders of their Voronoi cells background, the rest is ignored.
 
     Parameters
     ----------

@@ -17,14 +17,14 @@ N_TURNS = 4
 
 
 class Pretext(StrEnum):
-    """What prepares the activation network."""
+    """The pretext task that prepares the activation network."""
 
     SIMILARITY = "similarity"
-    """Eq. 2: an image and its rotation are alike. The paper's best; it can collapse, which is watched."""
+    """The loss of Eq. 2: an image and its rotation are alike. The paper's best; it can collapse, which is watched."""
     CONTRAST = "contrast"
-    """Eq. 1: nearer to the own rotation than to another image, by a margin."""
+    """The loss of Eq. 1: nearer to the own rotation than to another image, by a margin."""
     ROTATION = "rotation"
-    """By how many quarter turns was it rotated (Gidaris et al. 2018)."""
+    """The classification of quarter turns (Gidaris et al. 2018)."""
     SIMSIAM = "simsiam"
     """Predict the other view behind a stopped gradient (Chen and He 2021)."""
     IMAGENET = "imagenet"
@@ -37,7 +37,7 @@ UNTRAINED = frozenset({Pretext.IMAGENET, Pretext.NONE})
 
 
 class PretextHead(nn.Module):
-    """What a task needs beyond the network: nothing, a classifier of turns, or SimSiam's projector and predictor."""
+    """The layers of a task beyond the network: none, a classifier of turns, or SimSiam's projector and predictor."""
 
     def __init__(self, pretext: Pretext, embedding_size: int) -> None:
         super().__init__()
@@ -55,27 +55,27 @@ class PretextHead(nn.Module):
 
 
 def manhattan(first: Tensor, second: Tensor) -> Tensor:
-    """Manhattan distance of embeddings, shape (n, size) each, to shape (n,)."""
+    """Compute the Manhattan distance of embeddings, shape (n, size) each, to shape (n,)."""
     return (first - second).abs().sum(dim=1)
 
 
 def similarity_loss(anchor: Tensor, positive: Tensor) -> Tensor:
-    """Eq. 2: mean distance of each embedding to that of its rotation; shapes (n, size)."""
+    """Compute Eq. 2: the mean distance of each embedding to that of its rotation; shapes (n, size)."""
     return manhattan(anchor, positive).mean()
 
 
 def contrastive_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Eq. 1: max(0, margin + d(anchor, positive) - d(anchor, negative)), mean; shapes (n, size)."""
+    """Compute Eq. 1: max(0, margin + d(anchor, positive) - d(anchor, negative)), mean; shapes (n, size)."""
     return functional.relu(margin + manhattan(anchor, positive) - manhattan(anchor, negative)).mean()
 
 
 def rotation_loss(head: PretextHead, embedding: Tensor, turns: Tensor) -> Tensor:
-    """Cross-entropy of the number of quarter turns, shape (n,)."""
+    """Compute the cross-entropy of the number of quarter turns, shape (n,)."""
     return functional.cross_entropy(head.classify(embedding), turns)
 
 
 def simsiam_loss(head: PretextHead, first: Tensor, second: Tensor) -> Tensor:
-    """Negative cosine similarity of each view's prediction with the other's projection, symmetric; -1 is best."""
+    """Compute the negative cosine similarity of each view's prediction with the other's projection; -1 is best."""
     z1, z2 = head.project(first), head.project(second)
     p1, p2 = head.predict(z1), head.predict(z2)
     one = functional.cosine_similarity(p1, z2.detach(), dim=1).mean()
@@ -84,7 +84,7 @@ def simsiam_loss(head: PretextHead, first: Tensor, second: Tensor) -> Tensor:
 
 
 def embedding_spread(embedding: Tensor) -> float:
-    """Mean standard deviation of the components of z over images, shape (n, size); near 0 is collapse."""
+    """Compute the mean standard deviation of the components of z over images, shape (n, size); near 0 is collapse."""
     return float(embedding.detach().float().std(dim=0, unbiased=len(embedding) > 1).mean())
 
 

@@ -32,7 +32,7 @@ _HALF = 0.5
 
 @dataclass(frozen=True, slots=True)
 class PseudoLabel:
-    """What one image teaches."""
+    """The training target of one image."""
 
     nucleus: NDArray[np.uint8]
     """1 nucleus, 0 background, 255 ignored; shape (h, w)."""
@@ -45,7 +45,7 @@ class PseudoLabel:
 
 
 def _select(agreement: Agreement, share: float, min_size: float) -> NDArray[np.bool_]:
-    """Which labels to keep: the best share within each third of the sizes, so that no size is lost for good.
+    """Choose the labels to keep: the best share within each third of the sizes, so that no size is lost for good.
 
     Those smaller than ``min_size`` times the median are never kept.
     """
@@ -99,7 +99,7 @@ def make_pseudo_label(
 def _teachable(
     instances: NDArray[np.int32], generous: NDArray[np.bool_], found: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Nucleus, background, and what is left out because nobody can be sure of it."""
+    """Mark nucleus, background, and what is left out because nobody can be sure of it."""
     foreground = instances > 0
     nucleus = np.full(instances.shape, IGNORED, np.uint8)
     nucleus[~(cv2.dilate((generous | found).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)] = 0
@@ -129,7 +129,7 @@ def smooth_outlines(instances: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def voronoi_edges(instances: NDArray[np.int32], reach_px: float = 4.0) -> NDArray[np.bool_]:
-    """Borders of the Voronoi cells of instances, within reach of one: background in Eq. 8."""
+    """Find the borders of the Voronoi cells of instances, within reach of one: background in Eq. 8."""
     if not instances.any():
         return np.zeros(instances.shape, dtype=bool)
     distance, nearest = ndimage.distance_transform_edt(instances == 0, return_indices=True)
@@ -138,7 +138,7 @@ def voronoi_edges(instances: NDArray[np.int32], reach_px: float = 4.0) -> NDArra
 
 
 def cell_borders(cells: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Pixels whose upper or left neighbour belongs to another cell; the image's border is none."""
+    """Find the pixels whose upper or left neighbour belongs to another cell; the image's border is none."""
     edge = np.zeros(cells.shape, dtype=bool)
     edge[1:] |= cells[1:] != cells[:-1]
     edge[:, 1:] |= cells[:, 1:] != cells[:, :-1]
@@ -146,7 +146,7 @@ def cell_borders(cells: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def normalised_distance(instances: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Distance to the outline of each instance, divided by its largest; shape (h, w), 0..1.
+    """Compute the distance to the outline of each instance, divided by its largest; shape (h, w), 0..1.
 
     The border of the array is no outline: an instance goes on behind it.
     """

@@ -31,7 +31,7 @@ class Agreement:
     """Where a generous seeding finds something, shape (h, w)."""
 
     def means(self, plane: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Mean of a plane (h, w) over each object, by label; entry 0 is not a number."""
+        """Average a plane (h, w) over each object, by label; entry 0 is not a number."""
         ids = np.arange(1, len(self.confidence))
         found = np.asarray(ndimage.mean(plane, self.labels, ids), dtype=np.float64) if len(ids) else np.zeros(0)
         return np.concatenate([[np.nan], found])
@@ -45,7 +45,7 @@ def find_agreement(densities: Sequence[NDArray[np.float32]], seed: int = 0) -> A
     densities
         Fused maps of one image (Eq. 5), each of shape (h, w).
     seed
-        Of K-means.
+        Seed of K-means.
     """
     seedings: list[NDArray[np.int32]] = []
     generous = np.zeros(densities[0].shape, dtype=bool)
@@ -84,7 +84,7 @@ def divide_touching(mask: NDArray[np.bool_], opening_px: int) -> NDArray[np.int3
 
 
 def _best_iou(labels: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Best IoU of every label of one image with the labels of another; entry 0 is 0."""
+    """Compute the best IoU of every label of one image with the labels of another; entry 0 is 0."""
     n, m = int(labels.max()) + 1, int(other.max()) + 1
     pairs, common = np.unique(labels.ravel().astype(np.int64) * m + other.ravel(), return_counts=True)
     first, second = pairs // m, pairs % m
@@ -96,7 +96,7 @@ def _best_iou(labels: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np
 
 
 def _solidity(image: NDArray[np.bool_]) -> float:
-    """Share of an object's convex hull that it fills, as scikit-image has it, in a twentieth of its time."""
+    """Compute the share of an object's convex hull that it fills, as scikit-image does, in a twentieth of its time."""
     mask = image.astype(np.uint8)
     hull = np.zeros_like(mask)
     cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(mask)), 1)

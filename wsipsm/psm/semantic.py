@@ -32,7 +32,7 @@ class SemanticClusters:
 
     fusion: Fusion
     centres: NDArray[np.float32]
-    """Of fused pixels, shape (k, 3)."""
+    """Centres of the clusters of fused pixels, shape (k, 3)."""
     classes: tuple[int, ...]
     """BACKGROUND, NUCLEUS or POSITIVE, by cluster."""
     note: str
@@ -52,14 +52,14 @@ class SemanticClusters:
 
 
 def fuse_rgb(activation: NDArray[np.float32], rgb: NDArray[np.uint8], beta: float) -> NDArray[np.float32]:
-    """Heat map plus beta times the raw image (Eq. 5).
+    """Add beta times the raw image to the heat map (Eq. 5).
 
     The map's sign is arbitrary; it is taken falling in nuclei, as brightness does, since the two would cancel else.
 
     Parameters
     ----------
     activation
-        From :func:`wsipsm.psm.activation.orient_maps`: rising with darkness, 0..1, shape (h, w).
+        Activation map from :func:`wsipsm.psm.activation.orient_maps`: rising with darkness, 0..1, shape (h, w).
     rgb
         Shape (h, w, 3), uint8.
     beta
@@ -76,7 +76,7 @@ def fuse_rgb(activation: NDArray[np.float32], rgb: NDArray[np.uint8], beta: floa
 def fuse_stains(
     activation: NDArray[np.float32], rgb: NDArray[np.uint8], profile: StainProfile, beta: float
 ) -> NDArray[np.float32]:
-    """Heat map plus beta times the image given as stains (Eq. 5 made general).
+    """Add beta times the image given as stains to the heat map (Eq. 5 made general).
 
     RGB spends clusters on eosin; hematoxylin, red-channel density and hematoxylin less half the eosin all rise in
     nuclei. They are turned round so that they fall, as :func:`fuse_rgb` does.
@@ -84,7 +84,7 @@ def fuse_stains(
     Parameters
     ----------
     activation, rgb, beta
-        As :func:`fuse_rgb` takes them.
+        The same as in :func:`fuse_rgb`.
     profile
         Stains of the slide; H&E.
 
@@ -101,15 +101,15 @@ def fuse_stains(
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """How map and image become one (Eq. 5)."""
+    """The way in which map and image become one (Eq. 5)."""
 
     profile: StainProfile
-    """Of the set or slide."""
+    """Stain profile of the set or slide."""
     beta: float = 2.5
     stains: bool = False
     """Whether the image is given as stains; the paper gives it as RGB."""
     sigma_px: float = 0.0
-    """Of a Gaussian over the fused map; the paper has none."""
+    """Standard deviation of a Gaussian over the fused map, pixels; the paper has none."""
 
     def fuse(self, activation: NDArray[np.float32], rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Fuse the map and pixels of an image, shape (h, w, 3)."""
@@ -135,13 +135,13 @@ def fit_clusters(
     Parameters
     ----------
     images, activations
-        Of one set or slide; shapes (h, w, 3) and (h, w).
+        Images and activation maps of one set or slide; shapes (h, w, 3) and (h, w).
     fusion
-        Eq. 5, with the set's stains.
+        Fusion of Eq. 5, with the set's stains.
     stain
         H&E: one nuclear cluster. IHC: a negative and a positive one.
     seed
-        Of sample and K-means.
+        Seed of the sample and of k-means.
     n_clusters
         K of the paper: 3.
     """
@@ -202,7 +202,7 @@ def clean_classes(
     Parameters
     ----------
     classes
-        From :meth:`SemanticClusters.apply`, shape (h, w).
+        Classes as :meth:`SemanticClusters.apply` returns them, shape (h, w).
     min_area_px, max_hole_px
         Smaller parts are dropped, holes of at most this area filled.
     opening_px

@@ -1,4 +1,4 @@
-"""Whether the brown lies in nuclei, or around them and in membranes."""
+"""The place of the brown: in nuclei, or around them and in membranes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MIN_PIXELS = 5
 
 @dataclass(frozen=True, slots=True)
 class BrownPlace:
-    """Where the brown of one nucleus lies."""
+    """The place of the brown of one nucleus."""
 
     is_positive: bool
     is_hollow: bool | None
@@ -53,9 +53,9 @@ def place_brown(
     blue_od, dab_od
         Optical density of the blue channel, and of DAB, shape (h, w).
     mpp
-        Of a pixel, um.
+        Pixel size, um/px.
     cut_od
-        From which a nucleus is positive.
+        DAB optical density from which a nucleus is positive.
     """
     depth = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     relative = depth / max(float(depth.max()), 1e-6)
@@ -75,11 +75,11 @@ def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating], ma
     Parameters
     ----------
     places
-        Of a sample of nuclei.
+        Places of the brown of a sample of nuclei.
     solidity
-        Of all positive nuclei, shape (n,).
+        Solidity of all positive nuclei, shape (n,).
     marker
-        That is scored: where its brown belongs.
+        Marker that is scored; it states where its brown belongs.
 
     Returns
     -------
@@ -117,9 +117,9 @@ def check_solidity(solidity: NDArray[np.floating], marker: Marker) -> Finding:
     Parameters
     ----------
     solidity
-        Of all positive nuclei, shape (n,).
+        Solidity of all positive nuclei, shape (n,).
     marker
-        That is scored: where its brown belongs.
+        Marker that is scored; it states where its brown belongs.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def _what_to_do(marker: Marker) -> str:
 
 
 def _at_least(n_marked: int, n: int) -> float:
-    """Lower end of the one-sided Wilson interval."""
+    """Compute the lower end of the one-sided Wilson interval."""
     z2 = NormalDist().inv_cdf(_CONFIDENCE) ** 2
     share = n_marked / n
     half = float(np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))))

@@ -1,4 +1,4 @@
-"""Whether the DAB cut divides two kinds of nuclei, or one kind in the middle."""
+"""A check that the DAB cut divides two kinds of nuclei, not one kind in the middle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_modes(dab_od: NDArray[np.floating], cut_od: float) -> tuple[Finding, F
     dab_od
         Mean DAB optical density of each nucleus, shape (n,).
     cut_od
-        From which a nucleus is positive.
+        DAB optical density from which a nucleus is positive.
 
     Returns
     -------

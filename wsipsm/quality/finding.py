@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Verdict(StrEnum):
-    """What a figure means for the numbers of the slide, from best to worst."""
+    """The meaning of a figure for the numbers of the slide, from best to worst."""
 
     OK = "ok"
     """The figure lies within its bound."""

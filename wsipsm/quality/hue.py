@@ -1,4 +1,4 @@
-"""Whether the colours of a slide are those of hematoxylin with DAB, before a nucleus is searched.
+"""A check that the colours of a slide are those of hematoxylin with DAB, before nuclei are searched.
 
 Every figure is a ratio of optical densities, so that strength of a stain and tint of the glass hardly move it.
 """
@@ -13,7 +13,7 @@ from wsipsm.stain import OD_CAP, estimate_background, optical_density, reference
 
 _STAINED_OD_SUM = 0.3
 _PALE_OD_SUM = 0.12
-"""Taken for colour alone, where a picture has hardly anything stronger."""
+"""Summed optical density that alone counts as colour, where a picture has hardly anything stronger."""
 _BLACK_OD = OD_CAP - 0.2
 """Darker pixels are cut off by the camera and lose their hue."""
 _MIN_PIXELS = 300
@@ -174,7 +174,7 @@ def _check_dark(value: float, is_strong: bool) -> Finding:
 
 
 def _warmth(od: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Blue minus red over all: below 0 for hematoxylin, above for brown, shape (n,)."""
+    """Compute blue minus red over all: below 0 for hematoxylin, above for brown, shape (n,)."""
     warmth: NDArray[np.float32] = (od[:, 2] - od[:, 0]) / od.sum(axis=1)
     return warmth
 

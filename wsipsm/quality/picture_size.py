@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from wsipsm.models.describe import Describer
 
 RULED_MODEL = DEFAULT_MODELS[Stain.HE]
-"""Whose maps the ruler reads, of slides of any stain."""
+"""Name of the model whose maps the ruler reads, of slides of any stain."""
 PATCH_PX = 256
 _MIN_PATCH_PX = 32
 N_PATCHES = 4
@@ -51,7 +51,7 @@ _CANDIDATE_UM = 64.0
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """Where to look, and with what."""
+    """The places to sample, and the network to sample them with."""
 
     slide: Slide
     centres_px0: NDArray[np.float64]

@@ -19,7 +19,7 @@ from wsipsm.slide.base import MppStatement, MppVerdict
 STEPS = (-1.0, 0.0, 1.0)
 """Octaves by which the stated pixel size, or the one that was estimated first, is multiplied."""
 FAR_STEPS = (-3.0, -2.0, 2.0, 3.0)
-"""Looked at, too, where no nuclei are seen near the stated size."""
+"""Steps that are tried, too, where no nuclei are seen near the stated size."""
 NEAR_OCTAVES = 0.6
 """An estimate this near is believed at once; one farther off is made again around it, on more patches."""
 FARTHEST_OCTAVES = 2.0
@@ -39,7 +39,7 @@ class PatchSeen:
     step: float
     """Octaves from the stated pixel size to the one at which it was read."""
     described: NDArray[np.float32]
-    """As :meth:`wsipsm.models.describe.Describer.describe` gives it, shape (3, channels)."""
+    """Description as :meth:`wsipsm.models.describe.Describer.describe` gives it, shape (3, channels)."""
     nucleus_score: float
     """Mean nucleus score, 0..1."""
 
@@ -52,7 +52,7 @@ def estimate_octaves(seen: Sequence[PatchSeen], ruler: Ruler) -> float | None:
     seen
         Patches at some steps, evenly on both sides of what is most likely.
     ruler
-        For the network that described them.
+        Ruler of the network that described them.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def check_pixel_size(octaves: float | None, stated_mpp: float, source: str) -> F
     Parameters
     ----------
     octaves
-        As :func:`estimate_octaves` gives them.
+        Octaves as :func:`estimate_octaves` returns them.
     stated_mpp
         The pixel size that is used, um/px.
     source

@@ -31,11 +31,11 @@ class Ruler:
     """A linear estimate of octaves between the true pixel size of a patch and the one at which it is read."""
 
     sha256: str
-    """Of the weights that it is fitted for."""
+    """SHA-256 of the weights that the ruler is fitted for."""
     mean: NDArray[np.float64]
-    """Of the fit's descriptions, shape (figures,)."""
+    """Mean of the descriptions that the ruler was fitted on, shape (figures,)."""
     spread: NDArray[np.float64]
-    """Their standard deviations, shape (figures,), above 0."""
+    """Standard deviations of these descriptions, shape (figures,), above 0."""
     slopes: NDArray[np.float64]
     """Octaves a standard deviation, shape (figures,)."""
     intercept: float
@@ -46,7 +46,8 @@ class Ruler:
         Parameters
         ----------
         described
-            As :meth:`wsipsm.models.describe.Describer.describe` gives them, of n patches: shape (n, 3, channels).
+            Descriptions of n patches, as :meth:`wsipsm.models.describe.Describer.describe` gives them: shape (n, 3,
+            channels).
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What is checked of a slide's stain, before its nuclei are searched and after they were found."""
+"""The checks of a slide's stain, before its nuclei are searched and after they were found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_stain(pixels: NDArray[np.uint8], decision: StainDecision, card: ModelC
     decision
         What the slide was taken for.
     card
-        Of the model that will find the nuclei.
+        Card of the model that will find the nuclei.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where nuclei count: the region protocol, and regions that a person drew in QuPath."""
+"""Regions in which nuclei count: the protocol, and regions that a person drew in QuPath."""
 
 from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
 from wsipsm.region.read import read_roi

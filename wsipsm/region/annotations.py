@@ -1,4 +1,4 @@
-"""What was drawn, in one form, whichever program wrote it.
+"""The one form of drawn objects, whichever program wrote them.
 
 QuPath has kept the type of an object in ``id`` (up to 0.2), ``object_type`` and ``objectType``, and reads it from
 ``properties.type``; objects may lie in ``childObjects`` of others. TIAToolbox keeps it beside ``properties``. geopandas
@@ -22,9 +22,9 @@ from wsipsm.errors import RoiError
 from wsipsm.text import clean_text
 
 _MAX_NESTING = 64
-"""Of collections and of objects in objects."""
+"""The deepest nesting of collections and of objects in objects."""
 _MAX_TEXT_CHARS = 4096
-"""Of a classification as text."""
+"""The longest text of a classification."""
 _MAX_NAME_CHARS = 120
 _MAX_TEXT_NESTING = 4
 """Text of text, lists of lists: a table that was written and read again holds two."""
@@ -33,7 +33,7 @@ _MISSING = frozenset({"", "nan", "none", "null", "<na>", "nat"})
 
 
 class Kind(StrEnum):
-    """What an object is in QuPath."""
+    """The kinds of objects in QuPath."""
 
     ANNOTATION = "annotation"
     TMA_CORE = "TMA core"
@@ -63,14 +63,14 @@ class Drawn:
     name: str
     """Empty when it has none."""
     components: tuple[str, ...]
-    """Of its class: ``Tumor: Positive`` has two; none when it has no class."""
+    """Components of the object's class: ``Tumor: Positive`` has two; none when it has no class."""
     kind: Kind
     geometry: dict[str, Any]
-    """Of type Polygon or MultiPolygon."""
+    """Geometry of type Polygon or MultiPolygon."""
 
     @property
     def classification(self) -> str:
-        """Its class as QuPath shows it; empty when there is none."""
+        """Class of the object as QuPath shows it; empty when there is none."""
         return ": ".join(self.components)
 
 
@@ -84,7 +84,7 @@ def read_drawn(document: Any, label: str, left_out: Counter[str]) -> Iterator[Dr
     label
         How messages call it.
     left_out
-        Takes the numbers of other objects, by what they are.
+        Counter that takes the numbers of other objects, by what they are.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_drawn(document: Any, label: str, left_out: Counter[str]) -> Iterator[Dr
 
 
 def _features(document: Any, label: str) -> Iterator[dict[str, Any]]:
-    """Features of a document, however they are wrapped or nested; a bare geometry becomes a feature."""
+    """Yield the features of a document, however they are wrapped or nested; a bare geometry becomes a feature."""
     waiting: list[tuple[Any, int]] = [(document, 0)]
     while waiting:
         found, depth = waiting.pop()
@@ -127,7 +127,7 @@ def _features(document: Any, label: str) -> Iterator[dict[str, Any]]:
 
 
 def _children(feature: dict[str, Any], label: str) -> list[Any]:
-    """Objects that lie in another in QuPath's hierarchy."""
+    """List the objects that lie in another in QuPath's hierarchy."""
     found = []
     for holder in (_properties(feature, label), feature):
         children = holder.get("childObjects")
@@ -137,7 +137,7 @@ def _children(feature: dict[str, Any], label: str) -> list[Any]:
 
 
 def _read_feature(feature: dict[str, Any], label: str, left_out: Counter[str]) -> Drawn | None:
-    """Annotation of a feature; None, and counted, when it is none with polygons on the first plane."""
+    """Read the annotation of a feature; None, and counted, when it is none with polygons on the first plane."""
     properties = _properties(feature, label)
     kind = _kind(feature, properties)
     if kind not in (Kind.ANNOTATION, Kind.TMA_CORE):
@@ -169,7 +169,7 @@ def _properties(feature: dict[str, Any], label: str) -> dict[str, Any]:
 
 
 def _kind(feature: dict[str, Any], properties: dict[str, Any]) -> str:
-    """Type of an object by the first statement of it; an annotation when there is none, as in QuPath.
+    """Find the type of an object by its first statement; an annotation when there is none, as in QuPath.
 
     ``type`` and ``id`` may hold something else, so that only QuPath's own words count there.
     """
@@ -188,7 +188,7 @@ def _kind(feature: dict[str, Any], properties: dict[str, Any]) -> str:
 
 
 def _known_kind(text: str) -> Kind | None:
-    """Kind of an object from any of its spellings: ``tmaCore``, ``tma_core``, ``TMACoreObject``, ``PathCellObject``."""
+    """Find the kind of an object by any spelling: ``tmaCore``, ``tma_core``, ``TMACoreObject``, ``PathCellObject``."""
     word = text[:40].casefold().translate({ord(char): None for char in " _-"})
     return _KINDS.get(word.removeprefix("path").removesuffix("object"))
 
@@ -201,7 +201,7 @@ def _name(properties: dict[str, Any], feature: dict[str, Any]) -> str:
 
 
 def _class_components(feature: dict[str, Any], properties: dict[str, Any], label: str) -> tuple[str, ...]:
-    """Components of an object's class, from wherever it stands."""
+    """Find the components of an object's class, wherever it stands."""
     for holder in (properties, feature):
         for key in (
             "classification",
@@ -218,7 +218,7 @@ def _class_components(feature: dict[str, Any], properties: dict[str, Any], label
 
 
 def _components(value: Any, label: str, depth: int = 0) -> tuple[str, ...]:
-    """Components of a class in any form: object, list, name, or text of one of them."""
+    """Split a class in any form into components: object, list, name, or text of one of them."""
     if _is_missing(value):
         return ()
     if depth <= _MAX_TEXT_NESTING:
@@ -243,7 +243,7 @@ def _components(value: Any, label: str, depth: int = 0) -> tuple[str, ...]:
 
 
 def _looks_like_code(text: str) -> bool:
-    """Whether text is JSON's or Python's writing of something, rather than the name of a class."""
+    """Tell whether text is JSON's or Python's writing of something, rather than the name of a class."""
     text = text.strip()
     if text[:1] in ("{", "[") or (text[:1] in ("'", '"') and text[:1] == text[-1:] and len(text) > 1):
         return True
@@ -253,7 +253,7 @@ def _looks_like_code(text: str) -> bool:
 
 
 def _parse_text(text: str, what: str, label: str) -> Any:
-    """Value of text that is JSON or a Python literal; nothing is guessed from text that is neither."""
+    """Parse text that is JSON or a Python literal; nothing is guessed from text that is neither."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -270,7 +270,7 @@ def _parse_text(text: str, what: str, label: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _python_literal(text: str) -> Any:
-    """Value of a Python literal; the same few classes come again and again."""
+    """Parse a Python literal; the same few classes come again and again."""
     if len(text) > _MAX_TEXT_CHARS:
         raise ValueError(f"over {_MAX_TEXT_CHARS} characters")
     with warnings.catch_warnings():

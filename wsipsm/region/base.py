@@ -26,36 +26,36 @@ class Region(Protocol):
         ...
 
     def touches(self, box_px0: Box) -> bool:
-        """Whether a level-0 box has a point in common with it."""
+        """Tell whether a level-0 box has a point in common with the region."""
         ...
 
     def contains(self, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether level-0 points, shape (n, 2), lie in it; shape (n,)."""
+        """Tell whether level-0 points, shape (n, 2), lie in the region; shape (n,), bool."""
         ...
 
     def area_px0(self) -> float:
-        """Area of its ground in level-0 pixels."""
+        """Compute the area of the region's ground in level-0 pixels."""
         ...
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Area of its ground in each level-0 box, shape (m, 4) of left, top, right, bottom; shape (m,), pixels."""
+        """Compute its ground's area in boxes, shape (m, 4) of left, top, right, bottom; shape (m,), level-0 pixels."""
         ...
 
     def to_polygons(self) -> Polygon | MultiPolygon:
-        """Outline of it, level-0 pixels."""
+        """Return the outline of the region, level-0 pixels."""
         ...
 
     def to_ground(self) -> Polygon | MultiPolygon:
-        """Outline of its ground, the part of it whose area counts, level-0 pixels; perhaps empty."""
+        """Return the outline of the region's ground, the part whose area counts, level-0 pixels; perhaps empty."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``run.json``: kind, area, number of parts, hash."""
+        """Return plain values for ``run.json``: kind, area, number of parts, hash."""
         ...
 
 
 class Use(StrEnum):
-    """What a drawn annotation is taken for."""
+    """The use of a drawn annotation."""
 
     COUNTED = "counted"
     CUT_OUT = "cut out"
@@ -67,17 +67,17 @@ class DrawnPart:
     """An annotation of a drawn region, or several of one class and use."""
 
     annotation: str
-    """Its name, or how many there are."""
+    """Name of the annotation, or how many there are."""
     classification: str
-    """Its class as QuPath shows it; empty when there is none."""
+    """Class of the annotation as QuPath shows it; empty when there is none."""
     use: Use
     shape: Polygon | MultiPolygon
-    """On the slide, level-0 pixels; where it is counted, less what is cut out."""
+    """Shape on the slide, level-0 pixels; where it is counted, less what is cut out."""
     ground: Polygon | MultiPolygon | None = None
     """Part of it whose area counts; None: all of it."""
 
     def area_px0(self) -> float:
-        """Area of its ground in level-0 pixels."""
+        """Compute the area of its ground in level-0 pixels."""
         return float((self.shape if self.ground is None else self.ground).area)
 
 
@@ -123,13 +123,13 @@ class PolygonRegion:
         return subdivide(self.to_ground())
 
     def touches(self, box_px0: Box) -> bool:
-        """Whether a level-0 box has a point in common with the region; an empty box has none."""
+        """Tell whether a level-0 box has a point in common with the region; an empty box has none."""
         if box_px0.area == 0:
             return False
         return bool(self.shape.intersects(shapely.box(box_px0.x, box_px0.y, box_px0.right, box_px0.bottom)))
 
     def contains(self, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether points lie inside; points on an edge do not.
+        """Tell whether points lie inside; points on an edge do not.
 
         Parameters
         ----------
@@ -139,11 +139,11 @@ class PolygonRegion:
         return np.asarray(shapely.contains_xy(self.shape, xy_px0[:, 0], xy_px0[:, 1]), dtype=np.bool_)
 
     def area_px0(self) -> float:
-        """Area of its ground in level-0 pixels, holes taken off."""
+        """Compute the area of the region's ground in level-0 pixels, holes taken off."""
         return float(self.to_ground().area)
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Area of the region's ground in each box.
+        """Compute the area of the region's ground in each box.
 
         Parameters
         ----------
@@ -157,15 +157,15 @@ class PolygonRegion:
         return areas_in_boxes(self._pieces, np.asarray(boxes_px0, dtype=np.float64).reshape(-1, 4))
 
     def to_polygons(self) -> Polygon | MultiPolygon:
-        """Outline of it, level-0 pixels."""
+        """Return the outline of the region, level-0 pixels."""
         return self.shape
 
     def to_ground(self) -> Polygon | MultiPolygon:
-        """Outline of the part whose area counts, level-0 pixels; perhaps empty."""
+        """Return the outline of the part whose area counts, level-0 pixels; perhaps empty."""
         return self.shape if self.ground is None else self.ground
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``run.json``; ``hash`` names outline and ground whatever their vertex order."""
+        """Return plain values for ``run.json``; ``hash`` names outline and ground whatever their vertex order."""
         shapes = [self.shape] if self.ground is None else [self.shape, self.ground]
         outlines = b"".join(shapely.to_wkb(shapely.normalize(shape), byte_order=1) for shape in shapes)
         return {

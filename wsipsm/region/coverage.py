@@ -1,4 +1,4 @@
-"""How much of a region was read."""
+"""The share of a region that was read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsipsm.region import Region
 
 
 def read_coverage(region: Region, lost_px0: Sequence[Box]) -> float:
-    """Share of the region whose pixels were read, 0..1.
+    """Compute the share of the region whose pixels were read, 0..1.
 
     Parameters
     ----------

@@ -17,7 +17,8 @@ from wsipsm.errors import RoiError
 from wsipsm.text import clean_text
 
 MAX_ROI_BYTES = 200 * 1024 * 1024
-"""Of JSON, after decompression. QuPath writes some 200 bytes a vertex at most: a million vertices fit."""
+"""Largest size of the JSON, bytes, after decompression. QuPath writes some 200 bytes a vertex at most: a million
+vertices fit."""
 
 
 def read_documents(path: Path) -> Iterator[tuple[str, Any]]:

@@ -16,12 +16,12 @@ _MAX_PX = 2**31
 
 
 def read_outlines(geometries: Sequence[dict[str, Any]], labels: Sequence[str]) -> NDArray[np.object_]:
-    """Shapes of Polygon and MultiPolygon geometries, shape (n,); empty where one has no area.
+    """Read the shapes of Polygon and MultiPolygon geometries, shape (n,); empty where one has no area.
 
     Parameters
     ----------
     geometries
-        Of type Polygon or MultiPolygon.
+        Geometries of type Polygon or MultiPolygon.
     labels
         How messages call them.
 
@@ -59,7 +59,7 @@ def read_outlines(geometries: Sequence[dict[str, Any]], labels: Sequence[str]) -
 
 
 def _read_polygons(geometry: dict[str, Any], label: str) -> list[list[NDArray[np.float64]]]:
-    """Rings of each polygon, the outer one first; those with fewer than three corners are left out."""
+    """Read the rings of each polygon, the outer one first; those with fewer than three corners are left out."""
     coordinates = geometry.get("coordinates")
     members = [coordinates] if geometry["type"] == "Polygon" else coordinates
     if not isinstance(members, list):

@@ -13,12 +13,12 @@ _MAX_ROUNDS = 40
 
 
 def polygons_of(shapes: BaseGeometry | NDArray[np.object_]) -> NDArray[np.object_]:
-    """Polygons with an area in a shape or in shapes, shape (n,): points and lines are dropped.
+    """Extract the polygons with an area from a shape or from shapes, shape (n,): points and lines are dropped.
 
     Parameters
     ----------
     shapes
-        Of any type; collections give their members.
+        Shapes of any type; collections give their members.
     """
     parts = np.atleast_1d(shapely.get_parts(shapes))
     while (shapely.get_type_id(parts) >= shapely.GeometryType.MULTIPOINT).any():
@@ -28,7 +28,7 @@ def polygons_of(shapes: BaseGeometry | NDArray[np.object_]) -> NDArray[np.object
 
 
 def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely.MultiPolygon:
-    """Part of a shape in a box, polygon by polygon."""
+    """Clip a shape to a box, polygon by polygon."""
     parts = polygons_of(shape)
     left, top, right, bottom = box.bounds
     bounds = shapely.bounds(parts)
@@ -38,14 +38,14 @@ def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely
 
 
 def common(shape: BaseGeometry, other: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon:
-    """Part of a shape in another, polygon by polygon; perhaps empty."""
+    """Intersect two shapes, polygon by polygon; perhaps empty."""
     own, others = polygons_of(shape), polygons_of(other)
     at, by = shapely.STRtree(others).query(own)
     return assemble(polygons_of(shapely.intersection(own[at], others[by])))
 
 
 def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
-    """Share of a shape's area outside another shape, 0..1; 0 for one without area."""
+    """Compute the share of a shape's area outside another shape, 0..1; 0 for one without area."""
     own, other = subdivide(shape), subdivide(others)
     at, by = shapely.STRtree(other).query(own)
     common = float(shapely.area(shapely.intersection(own[at], other[by])).sum())
@@ -53,7 +53,7 @@ def share_outside(shape: BaseGeometry, others: BaseGeometry) -> float:
 
 
 def assemble(polygons: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Polygon or MultiPolygon, perhaps empty, of polygons without overlap, shape (n,)."""
+    """Assemble polygons without overlap, shape (n,), to a Polygon or MultiPolygon, perhaps empty."""
     return polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(list(polygons))
 
 
@@ -91,7 +91,7 @@ def _halve(polygon: BaseGeometry) -> NDArray[np.object_]:
 
 
 def areas_in_boxes(pieces: NDArray[np.object_], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Area of pieces in each box.
+    """Compute the area of pieces in each box.
 
     Parameters
     ----------

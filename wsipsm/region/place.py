@@ -1,4 +1,4 @@
-"""Where drawn shapes lie on a slide's canvas, and whether they were drawn in the frame that they are read in."""
+"""The place of drawn shapes on a slide's canvas, and whether they were drawn in the frame that they are read in."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from wsipsm.region.union import merge
 from wsipsm.slide.frame import SlideFrame
 
 MIN_SHARE = 0.5
-"""Of a region that must lie where the slide holds pixels."""
+"""The share of a region that must lie where the slide holds pixels."""
 _N_SIDE = 64
 
 
 def frame_of_document(document: Any) -> QuPathFrame | None:
-    """Frame that a file of wsipsm says it is in; None for any other file."""
+    """Find the frame that a file of wsipsm says it is in; None for any other file."""
     about = document.get("wsipsm") if isinstance(document, dict) else None
     named = about.get("qupath_frame") if isinstance(about, dict) else None
     return next((frame for frame in QuPathFrame if frame.value == named), None)
@@ -37,11 +37,11 @@ def place_shapes(
     Parameters
     ----------
     shapes
-        As drawn, shape (n,).
+        Shapes as drawn, shape (n,).
     stated
         Frame that the file of each names; None: that of the slide.
     frame
-        Of the slide.
+        Frame of the slide.
     """
     placed = shapes.copy()
     for named in set(stated):
@@ -63,11 +63,11 @@ def note_on_place(
     Parameters
     ----------
     shapes
-        That count, level-0 pixels, shape (n,).
+        Shapes that count, level-0 pixels, shape (n,).
     stated
         Frame that the file of each names.
     frame
-        In which the others were read.
+        Frame in which the others were read.
     within
         Tissue, or what was searched: decides between frames where the region lies on the slide in both.
     label
@@ -120,7 +120,7 @@ def _refusal(
 
 
 def _share_within(shape: BaseGeometry, within: Region) -> float:
-    """Share of a shape that lies in a region, by a raster of points."""
+    """Estimate the share of a shape that lies in a region, by a raster of points."""
     left, top, right, bottom = shape.bounds
     steps = (np.arange(_N_SIDE) + 0.5) / _N_SIDE
     x, y = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))

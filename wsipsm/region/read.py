@@ -49,7 +49,7 @@ def read_roi(
         ``.geojson`` or ``.json``, plain or ``.gz``, or a ``.zip`` of such: a FeatureCollection, a Feature, an
         array of either, or a bare geometry. Detections, points and lines are left out, with a note.
     slide_info
-        Of the slide that it was drawn on.
+        Facts about the slide that the region was drawn on.
     rules
         Which annotations count; None: tumour where there is some, otherwise every plain one.
     within
@@ -108,7 +108,7 @@ def read_roi(
 def _read_areas(
     path: Path, rules: RoiRules, left_out: Counter[str]
 ) -> tuple[list[Drawn], NDArray[np.object_], list[QuPathFrame | None]]:
-    """Annotations with an area, their shapes as drawn, and the frame that the file of each names."""
+    """Read the annotations with an area: their shapes as drawn, and the frame that the file of each names."""
     drawn: list[Drawn] = []
     stated: list[QuPathFrame | None] = []
     n_cores = 0
@@ -179,7 +179,7 @@ def _clip(
 
 
 def _rows(drawn: Sequence[Drawn], shapes: NDArray[np.object_], uses: Sequence[Use]) -> list[DrawnPart]:
-    """Rows of the table of annotations as drawn: one each, or one a class where there are many."""
+    """Make the rows of the table of annotations as drawn: one each, or one a class where there are many."""
     rows = []
     for members in _groups(drawn, uses):
         first = members[0]
@@ -197,7 +197,7 @@ def _on_slide(
     frame: SlideFrame,
     region: shapely.Polygon | shapely.MultiPolygon,
 ) -> tuple[DrawnPart, ...]:
-    """Rows of the table with what lies on the slide and, where they count, is not cut out."""
+    """Limit the rows of the table to what lies on the slide and, where they count, is not cut out."""
     is_one = sum(row.use == Use.COUNTED for row in rows) == 1
     found = []
     for row in rows:
@@ -209,7 +209,7 @@ def _on_slide(
 
 
 def _groups(drawn: Sequence[Drawn], uses: Sequence[Use]) -> list[list[int]]:
-    """Numbers of the annotations of each row, those that count first; none is left out."""
+    """Group the numbers of the annotations by row, those that count first; none is left out."""
     by_class: dict[object, list[int]] = {}
     for number in sorted(range(len(drawn)), key=lambda number: _ORDER.index(uses[number])):
         key = (drawn[number].classification, uses[number]) if len(drawn) > _MAX_PARTS else number

@@ -1,4 +1,4 @@
-"""What each annotation is taken for: counted, cut out or unused.
+"""The use of each annotation: counted, cut out or unused.
 
 The class decides, by exact components; a name decides where there is no class. What these leave open is asked for.
 """
@@ -18,9 +18,9 @@ from wsipsm.region.base import Use
 ROI_CLASSES = ("Tumor", "Tumour")
 EXCLUDE_CLASSES = ("Ignore", "Necrosis", "Artefact", "Artifact", "Exclude")
 EVERY_CLASS = "*"
-"""Given as a class: every annotation that is not cut out."""
+"""The class that stands for every annotation that is not cut out."""
 NO_CLASS = "none"
-"""Given as a class: annotations without one."""
+"""The class that stands for annotations without one."""
 PLAIN_CLASS = "Region*"
 """QuPath's class for no more than an area."""
 _MAX_LISTED = 12
@@ -30,7 +30,7 @@ _LIKE_TUMOUR = re.compile(r"tumou?r")
 
 @dataclass(frozen=True, slots=True)
 class RoiRules:
-    """Which annotations count, as a user chooses."""
+    """Rules by which a user chooses the annotations that count."""
 
     roi_class: tuple[str, ...] | None = None
     """Classes whose annotations count; None: ``ROI_CLASSES``, and without one of these every plain annotation."""
@@ -77,7 +77,7 @@ class _Roles:
     _known: dict[tuple[tuple[str, ...], str], str] = field(default_factory=dict)
 
     def role(self, drawn: _Labelled) -> str:
-        """``excluded``, ``wanted`` or ``other``."""
+        """Return ``excluded``, ``wanted`` or ``other``."""
         key = (drawn.components, "" if drawn.components else drawn.name)
         if key not in self._known:
             self._known[key] = self._role(drawn)
@@ -111,9 +111,9 @@ def choose_uses(drawn: Sequence[_Labelled], rules: RoiRules, path: str) -> list[
     drawn
         Annotations of a file.
     rules
-        Of the user.
+        Rules that the user gave.
     path
-        Of the file, for messages.
+        Path of the file, for messages.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def _example(drawn: Sequence[_Labelled]) -> str:
 
 
 def list_classes(drawn: Sequence[_Labelled]) -> str:
-    """Classes of annotations with their numbers, and names of those without a class, for a message."""
+    """List the classes of annotations with their numbers, and names of those without a class, for a message."""
     counts: Counter[str] = Counter()
     for one in drawn:
         named = f"no class, named '{one.name}'" if one.name else "no class"

@@ -19,12 +19,12 @@ _NEGLIGIBLE = 0.001
 def annotation_rows(
     region: Region, xy_px0: NDArray[np.float64], mpp: float, searched: Region | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of plain values, one an annotation, those that are counted first.
+    """Make rows of plain values, one an annotation, those that are counted first.
 
     Parameters
     ----------
     region
-        Whose annotations; without any the list is empty.
+        Region whose annotations are listed; the list is empty for one without any.
     xy_px0
         Centroids of the nuclei that were found, level-0 pixels, shape (n, 2).
     mpp

@@ -16,7 +16,7 @@ _GROUP = 16
 
 
 def merge(shapes: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Union of shapes, in a time that grows with their number alone, whether they touch or not.
+    """Unite shapes, in a time that grows with their number alone, whether they touch or not.
 
     A union of two halves walks over all their vertices. So places of a few polygons are joined first, and of what they
     give only that goes on which touches a neighbour: neither polygons apart, nor holes that no neighbour reaches.
@@ -49,7 +49,7 @@ def merge(shapes: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon
 
 
 def cut_out(shape: BaseGeometry, others: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Shape less others: those inside become holes, and only polygons that another crosses are cut.
+    """Cut shapes out of another: those inside become holes, and only polygons that another crosses are cut.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def cut_out(shape: BaseGeometry, others: NDArray[np.object_]) -> shapely.Polygon
 
 
 def _pierce(polygons: NDArray[np.object_], holes: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Polygons with further holes, shape (n,).
+    """Add holes to polygons, shape (n,).
 
     Parameters
     ----------
     polygons
-        Without overlap, shape (n,).
+        Polygons without overlap, shape (n,).
     holes
         Polygons without holes, shape (m,), each in one of the polygons and apart from its holes.
     """
@@ -95,14 +95,14 @@ def _pierce(polygons: NDArray[np.object_], holes: NDArray[np.object_]) -> NDArra
 
 
 def _split(keys: NDArray[np.int64], values: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-    """Values of each key."""
+    """Split values by their keys."""
     order = np.argsort(keys, kind="stable")
     found, starts = np.unique(keys[order], return_index=True)
     return list(zip(found.tolist(), np.split(values[order], starts[1:]), strict=False))
 
 
 def _touch_another(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Whether each polygon has a point in common with another, shape (n,)."""
+    """Tell whether each polygon has a point in common with another, shape (n,)."""
     one, other = shapely.STRtree(polygons).query(polygons)
     one, other = one[one < other], other[one < other]
     do_touch = shapely.intersects(polygons[one], polygons[other])
@@ -134,7 +134,7 @@ def _set_holes_aside(polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_]
 
 
 def _places(polygons: NDArray[np.object_], n_side: int) -> list[NDArray[np.int64]]:
-    """Numbers of the polygons of each place, squares of ``n_side`` rows; all of them where there is one row or none."""
+    """Group the numbers of polygons by place, squares of ``n_side`` rows; one group for one row or none."""
     if n_side < 2:
         return [np.arange(len(polygons))]
     bounds = shapely.bounds(polygons)

@@ -30,12 +30,12 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is an address and not a path."""
+    """Tell whether a text is an address and not a path."""
     return _URL.match(text) is not None
 
 
 def shown_url(url: str) -> str:
-    """Address without what may be secret in it: user, password, and the query, which may hold a signature or a token.
+    """Return an address without what may be secret: user, password, and the query, which may hold a signature.
 
     Every address that is shown or written anywhere goes through this, or :func:`without_secrets`.
     """
@@ -54,7 +54,7 @@ def shown_url(url: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Text, as of an error, in which every address is as :func:`shown_url` gives it; also one taken for a path."""
+    """Return a text in which every address is as :func:`shown_url` gives it, also one taken for a path."""
     return _ANY_URL.sub(lambda found: shown_url(f"{found[1]}://{found[2]}"), text)
 
 
@@ -94,7 +94,7 @@ def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
 
 
 def _is_place(scheme: str, place: str) -> bool:
-    """Whether what stands before the path is a host, and a port that is one."""
+    """Tell whether what stands before the path is a host, and a port that is one."""
     if scheme.lower() not in ("http", "https"):
         return True
     try:
@@ -105,7 +105,7 @@ def _is_place(scheme: str, place: str) -> bool:
 
 
 def url_name(url: str) -> str:
-    """File name that an address ends in; may be empty, and may hold anything."""
+    """Return the file name that an address ends in; may be empty, and may hold anything."""
     path = url.partition("://")[2].partition("/")[2]
     if url.lower().startswith(("http:", "https:")):
         path = unquote(urlsplit(url).path)
@@ -113,5 +113,5 @@ def url_name(url: str) -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """Path of a file:// address, which is read where it lies; None for any other."""
+    """Return the path of a file:// address, which is read where it lies; None for any other."""
     return Path(url2pathname(urlsplit(url).path)) if url.lower().startswith("file://") else None

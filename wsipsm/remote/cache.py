@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_CACHE_BYTES = 100 * 2**30
 """Some fifty slides."""
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Before each further try of a connection that brought next to nothing."""
+"""Seconds before each further try of a connection that brought next to nothing."""
 
 _ENOUGH_BYTES = 2**20
 """A connection that brought as much counts as one that works."""
@@ -86,15 +86,15 @@ class SlideCache:
     folder
         Created when absent. What it holds besides the cache's own entries is never touched.
     max_bytes
-        Of all slides in it.
+        Largest size of all slides in the cache together, bytes.
     schemes
-        That are followed.
+        Schemes of the addresses that are followed.
     pauses_s
         Seconds before each further try of a connection that brought next to nothing.
     allow_private
         Connect also to this machine and to private networks.
     announce
-        Called with a sentence when a server sends to another host.
+        Function that is called with a sentence when a server sends to another host.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class SlideCache:
             yield path
 
     def _kept(self, url: str) -> _Entry | None:
-        """Entry of a slide that is whole, for when its server does not answer."""
+        """Find the entry of a slide that is whole, for when its server does not answer."""
         with self._writing(), self._lock(_WHOLE_LOCK):
             for _, entry in self._entries():
                 path = self.folder / entry.key / _safe_name(url_name(url))
@@ -187,7 +187,7 @@ class SlideCache:
         return None
 
     def _ask(self, url: str, pauses_s: tuple[float, ...]) -> _Remote:
-        """Facts of a slide on its server."""
+        """Ask a server for the facts of a slide."""
         check_url(url, self._schemes)
         system, place = open_system(url, self._allow_private)
         for pause_s in (*pauses_s, None):
@@ -283,7 +283,7 @@ class SlideCache:
             )
 
     def _entries(self) -> Iterator[tuple[float, _Entry]]:
-        """When each entry was last used, and what it holds; anything else in the folder is none of ours."""
+        """List when each entry was last used, and what it holds; anything else in the folder is none of ours."""
         for folder in self.folder.iterdir():
             if not _KEY.fullmatch(folder.name):
                 continue

@@ -1,4 +1,4 @@
-"""Where addresses of slides may lead: not to this machine or a private network, nor from https to http, unasked.
+"""Limits on where addresses of slides may lead: not to this machine or a private network, nor from https to http.
 
 Manifests are written by others: an address in one could have a server on this machine, or a cloud's credentials at
 169.254.169.254, asked with this machine's rights. aiohttp is loaded only when an address is used.
@@ -19,7 +19,7 @@ class UnreachableError(OSError):
 
 
 def is_private(host: str) -> bool:
-    """Whether an IP address is of this machine, a private network, or anything else that is not the internet."""
+    """Tell whether an IP address is of this machine, a private network, or anything else that is not the internet."""
     ip = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
@@ -36,11 +36,11 @@ async def open_client(scheme: str, allow_private: bool, loop: Any = None, **give
     Parameters
     ----------
     scheme
-        Of the addresses that it is for; from https none leads to http.
+        Scheme of the addresses that the client is for; from https none leads to http.
     allow_private
         Connect to private addresses, too.
     loop, given
-        As fsspec gives them.
+        The same as fsspec gives.
     """
     import aiohttp
 
@@ -72,7 +72,7 @@ async def _refuse_private(host: str) -> None:
 
 
 async def _addresses_of(host: str) -> list[str]:
-    """Addresses of a name; none where it is not known here, as behind a proxy."""
+    """Look up the addresses of a name; none where it is not known here, as behind a proxy."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

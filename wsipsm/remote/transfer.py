@@ -93,7 +93,7 @@ def read_pieces(url: str, size: int, offset: int, allow_private: bool = False) -
 
 
 def _status(url: str, error: Exception) -> int | None:
-    """Status that a server answered with."""
+    """Return the status that a server answered with."""
     if _is_http(url):
         codes = [getattr(error, "status", None), getattr(error.__cause__, "status", None)]
     else:
@@ -114,7 +114,7 @@ def _unreachable(error: BaseException) -> UnreachableError | None:
 
 
 def is_final(url: str, error: Exception) -> bool:
-    """Whether trying again is of no use."""
+    """Tell whether trying again is of no use."""
     if _unreachable(error) is not None:
         return True
     status = _status(url, error)

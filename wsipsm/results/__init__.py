@@ -1,1 +1,1 @@
-"""What lies in a result folder: whose it is, of which scoring, made by what."""
+"""The content of a result folder: whose it is, of which scoring, made by what."""

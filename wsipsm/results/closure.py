@@ -1,4 +1,4 @@
-"""Which code a result comes from: everything that the modules which make it import, found in their text.
+"""The code that a result comes from: everything that the modules which make it import, found in their text.
 
 Nothing is imported to find out, so that the answer is the same in every process, whatever it has loaded.
 """
@@ -22,14 +22,14 @@ class Closure:
     """Modules that are reached from some, themselves included."""
 
     files: tuple[Path, ...]
-    """Of the package's modules, sorted."""
+    """Files of the package's modules, sorted."""
     libraries: frozenset[str]
     """Names of the other modules that are imported, up to the first dot."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Imports:
-    """What the text of a module says that it imports."""
+    """The imports that the text of a module states."""
 
     modules: tuple[str, ...]
     """Dotted names; the last part may be a name in a module."""
@@ -53,7 +53,7 @@ def import_closure(roots: tuple[str, ...], package: Path) -> Closure:
     roots
         Dotted names, with the package's own.
     package
-        Its folder.
+        Folder of the package.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _homes_of_public_names(package: Path) -> list[str]:
 
 
 def _files_on_the_way(name: str, package: Path) -> Iterator[Path]:
-    """Files of a module and of the packages around it, which run before it; of a name in a module, the module's."""
+    """List the files of a module, or of the module of a name, and of the packages around it, which run before."""
     parts = name.split(".")
     for n in range(1, len(parts) + 1):
         file = _file_of(".".join(parts[:n]), package)
@@ -153,7 +153,7 @@ def _read_imports(source: str, package: str) -> _Imports:
 
 
 def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but what stands under ``if TYPE_CHECKING``."""
+    """Yield every node but what stands under ``if TYPE_CHECKING``."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()

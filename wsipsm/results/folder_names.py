@@ -31,7 +31,7 @@ def folder_stem(path: str | Path, image: int | None) -> str:
 
 
 def folder_name(text: str) -> str:
-    """Text as a folder's name on any system."""
+    """Change a text to a name that a folder may have on any system."""
     if not text:
         return ""
     plain = _NO_NAME.sub("_", unicodedata.normalize("NFC", text))

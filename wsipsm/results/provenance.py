@@ -1,4 +1,4 @@
-"""What made a result: code, libraries, machine."""
+"""The makers of a result: code, libraries, machine."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ _NO_DATA = frozenset((".py", ".pyc", ".typed", ".safetensors"))
 
 
 def package_version() -> str:
-    """Version of wsipsm as installed; '0' from a source tree that is not."""
+    """Return the version of wsipsm as installed; '0' from a source tree that is not."""
     return installed_version("wsipsm") or "0"
 
 
 def slide_facts(info: SlideInfo, frame: SlideFrame) -> dict[str, str]:
-    """Facts that every GeoJSON carries about its making: by whom, of which slide, and in which of QuPath's frames."""
+    """Collect what every GeoJSON says of its making: by whom, of which slide, in which of QuPath's frames."""
     return {
         "software": f"wsipsm {package_version()}",
         "slide_fingerprint": info.fingerprint,
@@ -66,7 +66,7 @@ def slide_facts(info: SlideInfo, frame: SlideFrame) -> dict[str, str]:
 
 
 def installed_version(distribution: str) -> str | None:
-    """Version of a distribution, without loading it; None when it is not installed."""
+    """Return the version of a distribution, without loading it; None when it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -112,7 +112,7 @@ def _name_code(roots: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=8)
 def libraries_of(roots: tuple[str, ...]) -> tuple[str, ...]:
-    """Distributions that modules import and whose version may change what they make, installed or not."""
+    """List the distributions that modules import and whose version may change what they make, installed or not."""
     imported = import_closure(roots, _own_folder()).libraries - sys.stdlib_module_names - set(WITHOUT_INFLUENCE)
     return tuple(sorted(name for module in imported for name in DISTRIBUTIONS.get(module, (module,))))
 
@@ -129,7 +129,7 @@ def worker_code() -> str:
 
 @lru_cache(maxsize=1)
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries a run uses, by distribution."""
+    """List the versions of the libraries a run uses, by distribution."""
     found = {name: installed_version(name) for name in (*libraries_of(WORKER_ROOTS), "distributed")}
     return {name: number for name, number in found.items() if number is not None}
 

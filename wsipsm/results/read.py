@@ -30,8 +30,8 @@ def read_cells(path: str | Path, unit: Literal["px0", "um"] = "px0") -> GeoDataF
     path
         The slide's folder of results, or its ``cells.parquet``.
     unit
-        Of outlines and centroids. ``"px0"``: level-0 pixels from the corner of the canvas, the first pixel spans 0..1.
-        ``"um"``: microns from the corner of the part of the canvas that holds pixels, as in ``score.json``.
+        Unit of outlines and centroids. ``"px0"``: level-0 pixels from the corner of the canvas, the first pixel spans
+        0..1. ``"um"``: microns from the corner of the part of the canvas that holds pixels, as in ``score.json``.
 
     Returns
     -------
@@ -120,6 +120,6 @@ def read_score(path: str | Path) -> ScoreRecord:
 
 
 def _folder_of_run(file: Path) -> Path:
-    """Folder with the run.json that a file of nuclei belongs to: its own, or that of the scoring that is kept in it."""
+    """Return the folder with the run.json of a file of nuclei: its own, or that of the scoring it is kept in."""
     folder = file.absolute().parent
     return folder.parent.parent if folder.parent.name == Artefact.SCORES.value else folder

@@ -1,4 +1,4 @@
-"""What the models of a folder's JSON files have in common: how they are read, checked and written."""
+"""The base of the models of a folder's JSON files: how they are read, checked and written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Facts(BaseModel):
         return {name: value if name in cls.as_they_are else clean_json(value) for name, value in values.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as the file holds them."""
+        """Return plain values, as the file holds them."""
         return self.model_dump(mode="json", by_alias=True)
 
 

@@ -1,4 +1,4 @@
-"""run.json: everything that is needed to say how the results of a slide came about."""
+"""``run.json``: the facts on how the results of a slide came about."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FrameFacts(Facts):
 
 
 class StainFacts(Facts):
-    """Which stain the slide was taken for, and how it absorbs."""
+    """The stain that the slide was taken for, and how it absorbs."""
 
     decision: StainDecision
     profile: StainProfile
@@ -147,7 +147,7 @@ class SecondsFacts(Facts):
 
 
 class RunRecord(Record):
-    """How the results of a slide came about; ``run.json`` holds it."""
+    """The facts on how the results of a slide came about; ``run.json`` holds them."""
 
     artefact: ClassVar[Artefact] = Artefact.RUN
 
@@ -172,17 +172,17 @@ class RunRecord(Record):
     seconds: SecondsFacts
 
     def slide_frame(self, qupath_frame: QuPathFrame | None = None) -> SlideFrame:
-        """Frame of the slide; None: as QuPath showed it for the run."""
+        """Return the frame of the slide; None where QuPath showed the slide as it did for the run."""
         return SlideFrame.of(self.slide, qupath_frame or self.frame.qupath_frame)
 
 
 def region_facts(values: Mapping[str, Any]) -> TissueFacts | PolygonFacts:
-    """Facts of a region from what its ``to_dict`` gives, or a file holds; ValueError where one is missing."""
+    """Read the facts of a region from what its ``to_dict`` gives, or a file holds; ValueError where one is missing."""
     adapter: TypeAdapter[TissueFacts | PolygonFacts] = TypeAdapter(RegionRecord)
     return adapter.validate_python(values)
 
 
 def slide_of_run(run_dir: RunDir) -> tuple[str, str] | None:
-    """Path and fingerprint of the slide that a folder was made from, by whatever version; None where none says so."""
+    """Read path and fingerprint of the slide that a folder was made from, by any version; None where none is given."""
     slide = (run_dir.read_json(Artefact.RUN) or {}).get("slide")
     return (str(slide.get("path")), str(slide.get("fingerprint"))) if isinstance(slide, dict) else None

@@ -27,7 +27,7 @@ def schema_of(kind: type[Record]) -> dict[str, Any]:
 
 
 def schema_files() -> dict[str, bytes]:
-    """Content of every schema by the name of its file, as ``docs/schemas`` holds them."""
+    """Return the content of every schema by the name of its file, as ``docs/schemas`` holds them."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS
     return {
         f"{Path(kind.artefact.value).stem}.schema.json": orjson.dumps(schema_of(kind), option=options)

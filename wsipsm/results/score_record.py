@@ -1,4 +1,4 @@
-"""score.json: every figure of a scoring."""
+"""``score.json``: all figures of a scoring."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from wsipsm.scoring.spatial import SpatialInterval
 
 
 class AnnotationFacts(Facts):
-    """What a drawn annotation was taken for; see `region.annotation_rows`."""
+    """The use of a drawn annotation; see `region.annotation_rows`."""
 
     annotation: str
-    """Its name, or how many there are."""
+    """Name of the annotation, or how many there are."""
     classification: str = Field(alias="class")
     use: Use
     area_mm2: Number
@@ -31,7 +31,7 @@ class AnnotationFacts(Facts):
 
 
 class BandFacts(Facts):
-    """Where an index lies among limits; see `markers.bands.BandCall`."""
+    """The place of an index among limits; see `markers.bands.BandCall`."""
 
     name: str
     band: str
@@ -89,12 +89,12 @@ class ScoreRecord(FiguresIfAny, Record):
     index_withheld: str | None
     """Why no index may be given."""
     notes: tuple[str, ...]
-    """On the region."""
+    """Notes on the region."""
     annotations: tuple[AnnotationFacts, ...]
     index: LabellingIndex | None
     """The headline; None where it is withheld."""
     interval: SpatialInterval | None
-    """Of the same index, with neighbours allowed to be alike; None without nuclei too."""
+    """Interval of the same index, with neighbours allowed to be alike; None without nuclei too."""
     unweighted_mean: FieldMean | None
     area_weighted_mean: FieldMean | None
     hot_spot: HotSpotSearch | None
@@ -102,6 +102,6 @@ class ScoreRecord(FiguresIfAny, Record):
     cut: CutFacts
     threshold_curve: CurveFacts | None
     figures: tuple[Figure, ...] | None = ()
-    """Beside the share of positive nuclei, for markers that have such; None where they are withheld."""
+    """Figures beside the share of positive nuclei, for markers that have such; None where they are withheld."""
     flags: tuple[str, ...]
     """What the checks of the picture say, and what limits the figures."""

@@ -1,4 +1,4 @@
-"""Which scoring the top of a slide's folder shows, and how all its files become those of another one.
+"""The scoring that the top of a slide's folder shows, and how all its files become those of another one.
 
 ``scores/run`` keeps the run's own scoring whole. ``scores/<key>`` keeps of every later one what names it and makes it
 again, which are not the nuclei. The top shows one of them: its ``summary.json`` goes first and comes last, so that a
@@ -42,12 +42,12 @@ _BESIDE = (Artefact.RUN, Artefact.PICTURE)
 _SIZES = "file_bytes"
 """Size of each file in the summary of the run's own scoring, so that one that was cut off is not taken for whole."""
 _NOT_KEPT = (Artefact.CELLS, Artefact.GEOJSON)
-"""They follow from the run's nuclei, region and cut, and would fill a disk."""
+"""Files that are not kept: they follow from the run's nuclei, region and cut, and would fill a disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Which nuclei count and from which cut they are positive; every file of a scoring carries it."""
+    """The nuclei that count and the cut from which they are positive; every file of a scoring carries it."""
 
     key: str
     """Names slide, model, region and cut."""
@@ -60,7 +60,7 @@ class Scoring:
     """None on H&E."""
     cut_from: str
     marker: str = DEFAULT_MARKER.name
-    """As reports spell it."""
+    """Name of the marker, as reports spell it."""
 
     @classmethod
     def of(
@@ -85,12 +85,12 @@ class Scoring:
         return f"{self.region}{cut}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the files."""
+        """Return plain values for the files."""
         return asdict(self)
 
 
 def own_results(run_dir: RunDir) -> RunDir:
-    """Folder of the run's own scoring in a slide's folder."""
+    """Return the folder of the run's own scoring in a slide's folder."""
     return RunDir(run_dir.path(Artefact.SCORES) / OWN)
 
 
@@ -136,14 +136,14 @@ def _sizes(run_dir: RunDir) -> dict[str, int]:
 
 
 def is_whole(run_dir: RunDir, file_bytes: Mapping[str, int]) -> bool:
-    """Whether every file of the run's own scoring is there at its full size.
+    """Tell whether every file of the run's own scoring is there at its full size.
 
     Parameters
     ----------
     run_dir
-        Of the slide.
+        Folder of the slide's run.
     file_bytes
-        By name, as the summary of the run's own scoring holds them; a run of this version has some.
+        Sizes in bytes by name, as the summary of the run's own scoring holds them; a run of this version has some.
     """
     own = own_results(run_dir)
     try:
@@ -190,7 +190,7 @@ def publish(run_dir: RunDir, aside: RunDir, key: str) -> None:
     Parameters
     ----------
     run_dir, aside
-        Of the slide, and the prepared files; those are moved.
+        Folder of the slide, and the prepared files; those are moved.
     key
         Names the scoring.
 
@@ -221,7 +221,7 @@ def show_own(run_dir: RunDir) -> None:
 
 
 def shows_own(run_dir: RunDir) -> bool:
-    """Whether every file at the top is of the run's own scoring."""
+    """Tell whether every file at the top is of the run's own scoring."""
     own = own_results(run_dir)
     for artefact in (*SHOWN, Artefact.SUMMARY):
         with suppress(OSError):

@@ -20,7 +20,7 @@ from wsipsm.slide.fingerprint import fingerprint_slide
 _TRACES = frozenset({LOCK_NAME, Artefact.SLIDE.value, Artefact.SHARDS.value})
 """What a command that made no result may leave in a folder."""
 _MARK_CHARS = 6
-"""Of a fingerprint, where two slides have one name."""
+"""Number of characters of a fingerprint in a folder's name, where two slides have one name."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def held_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderL
     Parameters
     ----------
     folder
-        Made where it is absent.
+        Folder that is held; made where it is absent.
     in_cohort
         The command holds the folder above, as a cohort does.
 
@@ -60,7 +60,7 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | 
     slide_path
         Slide or image file.
     stem
-        Of its file name: the folder's, unless that is another slide's.
+        Stem of the slide's file name: the folder's name, unless that is another slide's.
     out_dir
         Folder of results.
     image
@@ -100,7 +100,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _owner_of(run_dir: RunDir) -> dict[str, Any] | None:
-    """Slide that a folder is of; None where it is of none yet."""
+    """Find the slide that a folder is of; None where it is of none yet."""
     known = run_dir.read_json(Artefact.SLIDE) or _owner_by_run(run_dir)
     return None if known is None or _is_unused(run_dir) else known
 
@@ -114,9 +114,9 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image
     Parameters
     ----------
     run_dir
-        Of the slide.
+        Folder of the slide's run.
     info
-        Of the slide.
+        Facts about the slide.
     source
         Address that the slide was fetched from, in place of its path.
     image
@@ -153,18 +153,18 @@ def _called(image: Any) -> str:
 
 
 def _owner_by_run(run_dir: RunDir) -> dict[str, str] | None:
-    """Slide of a folder that an earlier version made."""
+    """Find the slide of a folder that an earlier version made."""
     slide = slide_of_run(run_dir)
     return None if slide is None else {"source": _place_of(slide[0]), "fingerprint": slide[1]}
 
 
 def _place_of(path: str) -> str:
-    """Absolute path without links, as text that JSON can hold."""
+    """Return the absolute path without links, as text that JSON can hold."""
     return os.fsencode(os.path.realpath(path)).decode(errors="backslashreplace")
 
 
 def _is_unused(run_dir: RunDir) -> bool:
-    """Whether neither a result nor a finished block lies in a folder."""
+    """Tell whether neither a result nor a finished block lies in a folder."""
     shards = run_dir.path(Artefact.SHARDS)
     try:
         if any(name not in _TRACES for name in os.listdir(run_dir.root)):

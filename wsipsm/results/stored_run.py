@@ -1,4 +1,4 @@
-"""What a finished run left in its folder, opened for another scoring: neither slide nor network is needed."""
+"""A finished run in its folder, opened for another scoring: neither slide nor network is needed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from wsipsm.tissue import TissueMask
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What a finished run left that scoring needs."""
+    """The parts of a finished run that scoring needs."""
 
     run_dir: RunDir
     summary: RunSummary
-    """Of the run's own scoring."""
+    """Summary of the run's own scoring."""
     weights_sha256: str
     model: str
     info: SlideInfo
@@ -47,7 +47,7 @@ class StoredRun:
     findings: tuple[Finding, ...]
     """What was checked of the picture."""
     marker: str = DEFAULT_MARKER.name
-    """As reports spell it."""
+    """Name of the marker, as reports spell it."""
 
 
 def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun:
@@ -56,7 +56,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
     Parameters
     ----------
     folder
-        Of the slide's results.
+        Folder of the slide's results.
     qupath_frame
         What QuPath shows of the slide; None: as for the run.
 
@@ -108,7 +108,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
 
 
 def no_run(folder: Path) -> UsageError:
-    """Error for a folder that holds no finished run."""
+    """Make the error for a folder that holds no finished run."""
     return UsageError(
         f"{folder}: no finished run in it; a slide's folder with {Artefact.RUN}, {Artefact.SUMMARY} and "
         f"{Artefact.CELLS} is needed. Check the path, or run the slide first."

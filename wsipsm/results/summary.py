@@ -1,4 +1,4 @@
-"""summary.json: what a finished slide says about itself."""
+"""``summary.json``: the facts about a finished slide."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ RESULTS = (
 )
 """Files of a finished slide."""
 RESEARCH_USE = "Research use, not for diagnosis"
-"""Stands on everything that a person reads."""
+"""The notice that stands on everything that a person reads."""
 
 
 class ScoreFacts(FiguresIfAny):
     """The scores beside the index, as in ``score.json``; see `results.score_record.ScoreRecord`."""
 
     interval: SpatialInterval | None
-    """Of the index, with neighbours allowed to be alike; None without nuclei."""
+    """Interval of the index, with neighbours allowed to be alike; None without nuclei."""
     unweighted_mean: FieldMean
     area_weighted_mean: FieldMean
     hot_spot: HotSpotSearch
     bands: tuple[BandFacts, ...]
     cut: CutFacts
     figures: tuple[Figure, ...] = ()
-    """Beside the share of positive nuclei, for markers that have such."""
+    """Figures beside the share of positive nuclei, for markers that have such."""
     flags: tuple[str, ...]
 
 
@@ -151,11 +151,11 @@ class RunSummary(Record):
         return self.is_complete and self.coverage == 1 and not self.n_unread_in_plan
 
     def path(self, artefact: str) -> Path:
-        """Where an artefact lies."""
+        """Tell where an artefact lies."""
         return Path(self.folder) / self.files[artefact]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json`` and ``--json``."""
+        """Return plain values for ``summary.json`` and ``--json``."""
         values = super().to_dict()
         if not self.restored:
             del values["restored"]
@@ -172,7 +172,7 @@ class RunSummary(Record):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], folder: Path | str) -> Self:
-        """Summary from a file that lies in ``folder``, perhaps moved there.
+        """Read the summary from a file that lies in ``folder``, perhaps moved there.
 
         Raises
         ------

@@ -15,14 +15,14 @@ MIN_SLIDES = 8
 MIN_NUCLEI = 20
 """Nuclei below which a median of theirs says nothing."""
 LIMIT_SIGMAS = 3.0
-"""Shewhart's."""
+"""The limits of Shewhart's charts, in standard deviations."""
 _RANGE_OF_TWO = math.sqrt(2) * NormalDist().inv_cdf(0.75)
 """Median distance of two draws of a normal distribution, in its standard deviations: 0.954."""
 
 
 @dataclass(frozen=True, slots=True)
 class StainStatistics:
-    """What is known of the stains of one slide; None where there is too little to know it from."""
+    """The figures on the stains of one slide; None where there is too little to know one from."""
 
     hematoxylin_od: float | None
     """Median over all nuclei of their mean hematoxylin optical density."""
@@ -36,7 +36,7 @@ class StainStatistics:
     """Grey level of empty glass, 0..255, mean of red, green and blue; None where the sample showed no glass."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json``."""
+        """Return plain values for ``summary.json``."""
         return {name: None if value is None else round(value, 4) for name, value in asdict(self).items()}
 
 
@@ -113,7 +113,7 @@ def control_chart(values: ArrayLike, finest: float = 0.0) -> ControlChart:
     Parameters
     ----------
     values
-        In the order of the slides, shape (n,); NaN where not known, and then passed over.
+        Values in the order of the slides, shape (n,); NaN where not known, and then passed over.
     finest
         Smallest standard deviation that is believed: equal slides would else differ by rounding.
 

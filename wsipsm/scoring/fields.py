@@ -60,7 +60,7 @@ class FieldMean:
     flags: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json``."""
+        """Return plain values for ``summary.json``."""
         return {**asdict(self), "flags": list(self.flags)}
 
 
@@ -115,11 +115,12 @@ def unweighted_mean(
     Parameters
     ----------
     fields
-        Counts.
+        Counts of each field, shape (n,).
     min_nuclei
         Fields with fewer are left out.
     n_resamples, confidence, seed
-        Of the interval: see :func:`~wsipsm.scoring.spatial.block_bootstrap_interval`, with fields in place of cells.
+        Settings of the interval: see :func:`~wsipsm.scoring.spatial.block_bootstrap_interval`, with fields in place of
+        cells.
     """
     kept = fields.n >= max(1, min_nuclei)
     return _average(fields, np.where(kept, 1.0, 0.0), _UNWEIGHTED, (n_resamples, confidence, seed))
@@ -144,13 +145,13 @@ def area_weighted_mean(
     Parameters
     ----------
     fields
-        Counts.
+        Counts of each field, shape (n,).
     area_um2
         Area of each field inside the region, shape (m,), um2, in the order of ``fields.boxes_um``.
     min_nuclei
         Fields with fewer are left out.
     n_resamples, confidence, seed
-        Of the interval, as in :func:`unweighted_mean`.
+        Settings of the interval, as in :func:`unweighted_mean`.
 
     Raises
     ------
@@ -194,7 +195,7 @@ def _average(fields: Fields, weight: NDArray[np.float64], method: str, draws: tu
 
 
 def _as_lattice(fields: Fields, weight: NDArray[np.float64]) -> Lattice:
-    """Weight and weight x index on the grid; weights scaled to 1, so that sums keep their precision."""
+    """Lay weight and weight x index on the grid; weights are scaled to 1, so that sums keep their precision."""
     corner = (int(fields.column.min()), int(fields.row.min()))
     column, row = fields.column - corner[0], fields.row - corner[1]
     whole = np.zeros((int(row.max()) + 1, int(column.max()) + 1))

@@ -21,7 +21,8 @@ PLACE_CELLS = 2
 MAX_SIDE_UM = 1500.0
 """A wider field is not a spot: 500 nuclei on 2.25 mm2 is sparse tissue."""
 MANY_NUCLEI, FEWEST_SEARCHES = 1_000_000, 20
-"""From so many nuclei on, the search is repeated so often: with 100,000 places the winner's luck hardly varies."""
+"""The number of nuclei from which on the search is repeated so often: with 100,000 places the winner's luck hardly
+varies."""
 MAX_CELLS = 2**21
 """Bound of the lattice, whatever the slide's extent."""
 
@@ -43,9 +44,9 @@ class HotSpot:
     n: int
     n_positive: int
     index: float
-    """As counted: too high by what the search gained."""
+    """Index as counted: too high by what the search gained."""
     corrected: float
-    """With the expected gain of the search removed; too low where a real hot spot stands alone."""
+    """Index without the expected gain of the search; too low where a real hot spot stands alone."""
     low: float
     high: float
     wilson_low: float
@@ -62,10 +63,10 @@ class HotSpotSearch:
 
     spot: HotSpot | None
     reason: str | None
-    """In plain words; None when there is a spot."""
+    """Reason in plain words; None when there is a spot."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json``."""
+        """Return plain values for ``summary.json``."""
         return asdict(self)
 
 
@@ -119,7 +120,7 @@ def find_hot_spot(
     confidence
         Coverage, between 0 and 1.
     seed
-        Of the draws.
+        Seed of the resampling.
 
     Raises
     ------
@@ -183,7 +184,7 @@ def _describe(
 
 
 def _grow(lattice: Lattice, min_nuclei: int, max_cells: int) -> _Places:
-    """Smallest square from each corner that holds enough nuclei."""
+    """Grow the smallest square from each corner that holds enough nuclei."""
     rows, columns = lattice.whole.shape
     # On lines of the slide, not of the region, so that a region's outline does not move the candidates.
     top, left = (
@@ -206,7 +207,7 @@ def _grow(lattice: Lattice, min_nuclei: int, max_cells: int) -> _Places:
 
 
 def _search_gains(lattice: Lattice, places: _Places, n_resamples: int, seed: int) -> NDArray[np.float64]:
-    """Logit of the winner's count less logit of what it was drawn from, per search."""
+    """Compute the logit of the winner's count less the logit of what it was sampled from, per search."""
     share = _smooth(lattice, int(np.median(places.side)))
     expected = logit(_count(_summed(share * lattice.whole), places) / places.n)
     filled = np.flatnonzero(lattice.whole)
@@ -227,7 +228,7 @@ def _search_gains(lattice: Lattice, places: _Places, n_resamples: int, seed: int
 
 
 def _smooth(lattice: Lattice, side: int) -> NDArray[np.float64]:
-    """Index around each cell, pulled towards the slide's so that what is left varies as much as the tissue does."""
+    """Smooth the index around each cell towards the slide's, so that what is left varies as much as the tissue."""
     total = lattice.whole.sum()
     share = float(np.clip(lattice.part.sum() / total, 0.5 / total, 1 - 0.5 / total))
     fields = merge_cells(lattice, side)
@@ -244,7 +245,7 @@ def _smooth(lattice: Lattice, side: int) -> NDArray[np.float64]:
 
 
 def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Summed-area table with a row and column of zeros in front."""
+    """Sum a table over areas, with a row and column of zeros in front."""
     table = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
     np.cumsum(values, axis=0, out=table[1:, 1:])
     np.cumsum(table[1:, 1:], axis=1, out=table[1:, 1:])
@@ -257,7 +258,7 @@ def _count(table: NDArray[np.float64], places: _Places) -> NDArray[np.float64]:
 
 
 def _corners(shape: tuple[int, ...], places: _Places) -> NDArray[np.int64]:
-    """Where a square's four corners lie in the flat table of a lattice, shape (4, n)."""
+    """Find where a square's four corners lie in the flat table of a lattice, shape (4, n)."""
     rows, columns = shape
     top, bottom = (np.clip(edge, 0, rows) * (columns + 1) for edge in (places.top, places.top + places.side))
     left, right = (np.clip(edge, 0, columns) for edge in (places.left, places.left + places.side))

@@ -37,12 +37,12 @@ class LabellingIndex:
     """What limits its use, in plain words; empty when nothing does."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json``."""
+        """Return plain values for ``summary.json``."""
         return {**asdict(self), "flags": list(self.flags)}
 
 
 def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion that stays within 0..1 and holds for few or no positives.
+    """Compute the interval of a proportion that stays within 0..1 and holds for few or no positives.
 
     Parameters
     ----------
@@ -106,11 +106,11 @@ def labelling_index(
     n_positive, n_negative
         Nuclei of each class whose centroid lies in the region.
     region
-        Its name; "all nuclei" when none was drawn.
+        Name of the region; "all nuclei" when none was drawn.
     coverage
         Share of the region's area that could be read and searched, 0..1.
     marker
-        That was stained: how many nuclei a score of it needs.
+        Marker that was stained; it states how many nuclei a score of it needs.
     """
     n = n_positive + n_negative
     flags: list[str] = []

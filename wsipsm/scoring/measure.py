@@ -31,7 +31,7 @@ def measure_nuclei(
     maps
         The network's outputs, shape (n_outputs, height, width).
     outputs
-        Their names; ``nucleus`` and, where there is one, ``positive`` are averaged.
+        Names of the score maps; ``nucleus`` and, where there is one, ``positive`` are averaged.
     labels
         Labels to measure, in the wanted order; by default all in the image, ascending.
 

@@ -33,23 +33,23 @@ class Figure:
     name: str
     value: float
     text: str
-    """Of the value, as a reader is shown it."""
+    """Value as text, as a reader is shown it."""
     method: str
 
 
 @dataclass(frozen=True, slots=True)
 class MarkerScore:
-    """What is said of a region."""
+    """The score of a region."""
 
     index: LabellingIndex
     """All nuclei of the region: the headline."""
     interval: SpatialInterval | None
-    """Of the same index, with neighbours allowed to be alike; None without nuclei."""
+    """Interval of the same index, with neighbours allowed to be alike; None without nuclei."""
     unweighted: FieldMean
     area_weighted: FieldMean
     hot_spot: HotSpotSearch
     bands: tuple[BandCall, ...]
-    """Of the index and the spatial interval."""
+    """Bands of the index and the spatial interval."""
     cut_od: float
     cut_from: str
     """Where the cut comes from, in plain words."""
@@ -60,7 +60,7 @@ class MarkerScore:
     """Share of nuclei within ``NEAR_OD`` of the cut."""
     fields: Fields
     figures: tuple[Figure, ...] = ()
-    """Beside the share of positive nuclei, for markers that have such; empty without nuclei."""
+    """Figures beside the share of positive nuclei, for markers that have such; empty without nuclei."""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ class MarkerScore:
         return (*self.index.flags, *(self.interval.flags if self.interval else ()), *straddling)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``score.json``; fields stand in ``score.geojson``."""
+        """Return plain values for ``score.json``; fields stand in ``score.geojson``."""
         figures = [asdict(figure) for figure in self.figures]
         return {
             "index": self.index.to_dict(),
@@ -110,7 +110,7 @@ def score_nuclei(
     dab_od
         Mean DAB optical density of each, shape (n,).
     cut_od
-        From which a nucleus is positive.
+        DAB optical density from which a nucleus is positive.
     cut_from
         Where the cut comes from.
     region
@@ -120,9 +120,9 @@ def score_nuclei(
     areas_of
         Areas of boxes inside the region.
     marker
-        That was stained: its bands, its further figures, and how many nuclei a score of it needs.
+        Marker that was stained: its bands, its further figures, and how many nuclei a score of it needs.
     seed
-        Of the bootstraps.
+        Seed of the bootstraps.
 
     Raises
     ------

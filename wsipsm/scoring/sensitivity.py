@@ -1,4 +1,4 @@
-"""How much the index hangs on the cut."""
+"""The sensitivity of the index to the cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def threshold_curve(dab_od: NDArray[np.floating], cuts_od: ArrayLike) -> NDArray[np.float64]:
-    """Index at every cut.
+    """Compute the index at every cut.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def threshold_curve(dab_od: NDArray[np.floating], cuts_od: ArrayLike) -> NDArray
 
 
 def share_near_cut(dab_od: NDArray[np.floating], cut_od: float, within_od: float = 0.05) -> float:
-    """Share of nuclei whose class a small shift of the cut would change.
+    """Compute the share of nuclei whose class a small shift of the cut would change.
 
     Parameters
     ----------

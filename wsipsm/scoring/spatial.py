@@ -27,7 +27,7 @@ MAX_CELLS = 2**18
 MIN_BLOCKS, MAX_BLOCKS = 20, 300
 """Blocks that the occupied area is cut into; some more where the outline is ragged."""
 FEWEST_BLOCKS = 6
-"""With fewer, nothing can be said about likeness between neighbours."""
+"""The fewest blocks: with fewer, nothing can be said about likeness between neighbours."""
 FEWEST_OF_A_KIND = 5
 """Positive (and negative) nuclei below which resampling has nothing to work with."""
 MAX_PAIR_SHARE = 0.35
@@ -61,7 +61,7 @@ class SpatialInterval:
     """What limits its use, in plain words; empty when nothing does."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json``."""
+        """Return plain values for ``summary.json``."""
         return {**asdict(self), "flags": list(self.flags)}
 
 
@@ -97,7 +97,7 @@ def block_bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> SpatialInterval:
-    """Interval of the global index, positive / all, that allows for clusters.
+    """Compute the interval of the global index, positive / all, that allows for clusters.
 
     What it is an interval of: the expected index of tissue like this, E[density x probability] / E[density] of the
     random process that placed the nuclei and made them positive. It answers "what would another piece of this tumour
@@ -127,7 +127,7 @@ def block_bootstrap_interval(
     confidence
         Coverage, between 0 and 1.
     seed
-        Of the draws; the same input and seed give the same interval.
+        Seed of the resampling; the same input and seed give the same interval.
 
     Raises
     ------
@@ -241,7 +241,7 @@ def ratio_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> SpatialInterval | None:
-    """Interval of sum(part) / sum(whole), which must lie inside 0..1; see :func:`block_bootstrap_interval`.
+    """Compute the interval of sum(part) / sum(whole), which must lie inside 0..1; see :func:`block_bootstrap_interval`.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def standard_error(lattice: Lattice, reach_um: float | None = None) -> StandardE
     Parameters
     ----------
     lattice
-        With at least one cell that is not empty.
+        Lattice with at least one cell that is not empty.
     reach_um
         Distance of pairs; found from the slide when None.
     """
@@ -315,7 +315,7 @@ def standard_error(lattice: Lattice, reach_um: float | None = None) -> StandardE
 
 
 def _lay_lattice(xy_um: NDArray[np.float64], positive: NDArray[np.bool_]) -> Lattice:
-    """Cells of 25 um, or of a multiple where nuclei are sparse."""
+    """Lay cells of 25 um, or of a multiple where nuclei are sparse."""
     fine = count_cells(xy_um, positive)
     density = len(xy_um) / (np.count_nonzero(merge_cells(fine, 2).whole) * (2 * fine.cell_um) ** 2)
     return merge_cells(fine, max(1, round(math.sqrt(NUCLEI_A_CELL / density) / fine.cell_um)))
@@ -341,7 +341,7 @@ def _by_distance(
 def _studentised_quantiles(
     part: NDArray[np.float64], whole: NDArray[np.float64], tails: tuple[float, float], n_resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Quantiles of (logit of a resampled ratio - logit of the ratio) / its standard error."""
+    """Compute the quantiles of (logit of a resampled ratio - logit of the ratio) / its standard error."""
     n = len(whole)
     chosen = np.random.default_rng(seed).integers(0, n, (n_resamples, n))
     chosen += np.arange(n_resamples)[:, None] * n

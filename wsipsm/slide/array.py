@@ -23,7 +23,7 @@ class ArraySlide(ReaderSlide):
     mpp
         Level-0 pixel size, um/px.
     name
-        Stands where a file's path would.
+        Name that stands where a file's path would.
     n_levels
         Levels beyond the first are made by halving, so that code for pyramids can be tested.
     """

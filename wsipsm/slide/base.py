@@ -1,4 +1,4 @@
-"""What a slide is to the rest of wsipsm: facts about it, and pixels of one level.
+"""The interface of a slide for the rest of wsipsm: facts about it, and pixels of one level.
 
 Readers supply raw level reads only; resampling exists once, in ``slide/read.py``.
 """
@@ -20,14 +20,14 @@ PLAUSIBLE_MPP = (0.05, 1.2)
 
 
 class MppVerdict(StrEnum):
-    """What became of a statement about the pixel size."""
+    """The verdict on a statement about the pixel size."""
 
     USED = "used"
     AGREES = "agrees"
-    """With the one that is used, within 5 %."""
+    """The statement agrees with the one that is used, within 5 %."""
     CONTRADICTS = "contradicts"
     OVERRIDDEN = "overridden"
-    """By the user's ``--mpp``, from which it differs."""
+    """The user's ``--mpp`` overrides the statement, and differs from it."""
     REFUSED = "refused"
     """No length, or one that cannot show nuclei."""
     NOT_USED = "not used"
@@ -35,7 +35,7 @@ class MppVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MppStatement:
-    """What the file, or the user, says of the pixel size."""
+    """The statement of the file, or the user, on the pixel size."""
 
     source: str
     value: float | None
@@ -52,7 +52,7 @@ class SlideImage:
     """One of the images that a file holds."""
 
     name: str
-    """As the file names it; may be empty."""
+    """Name of the image in the file; may be empty."""
     size: Size
     n_levels: int = 1
 
@@ -99,7 +99,7 @@ class SlideInfo:
         return self.mpp is not None and low <= self.mpp <= high
 
     def downsample(self, level: int) -> float:
-        """Level-0 pixels per pixel of ``level``: the mean of both axes, at least 1."""
+        """Return the level-0 pixels per pixel of ``level``: the mean of both axes, at least 1."""
         size, full = self.level_sizes[level], self.level_sizes[0]
         return max(1.0, (full.width / size.width + full.height / size.height) / 2)
 
@@ -120,7 +120,7 @@ class Slide(Protocol):
         level
             Index into ``info.level_sizes``.
         box
-            In pixels of that level; parts outside the level come back white.
+            Box in pixels of that level; parts outside the level come back white.
 
         Returns
         -------

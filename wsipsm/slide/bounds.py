@@ -19,7 +19,7 @@ def parse_bounds(properties: Mapping[str, str], canvas: Size) -> tuple[Box | Non
     Parameters
     ----------
     properties
-        Of the slide.
+        Properties of the slide.
     canvas
         Level-0 size.
 
@@ -45,7 +45,7 @@ def parse_bounds(properties: Mapping[str, str], canvas: Size) -> tuple[Box | Non
 
 
 def find_bounds(path: Path, canvas: Size) -> tuple[Box | None, str | None]:
-    """Bounds of a slide whose pixels another reader serves: QuPath reads the file through OpenSlide and crops to them.
+    """Find the bounds of a slide that another reader serves: QuPath reads it through OpenSlide and crops to them.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ _DICOM_HEAD_BYTES = 4 << 20
 
 
 def ycbcr_to_rgb(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Full-range YCbCr of JFIF (ITU-R BT.601), shape (h, w, 3), to RGB."""
+    """Convert full-range YCbCr of JFIF (ITU-R BT.601), shape (h, w, 3), to RGB."""
     swapped = np.ascontiguousarray(ycbcr[..., [0, 2, 1]])
     return np.asarray(cv2.cvtColor(swapped, cv2.COLOR_YCrCb2RGB), np.uint8)
 

@@ -29,7 +29,7 @@ _Tag = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class DicomHead:
-    """What the header of a DICOM file says of the whole it belongs to."""
+    """The facts in a DICOM header about the series it belongs to."""
 
     series: bytes
     """SeriesInstanceUID (0020,000E); empty where none is stated."""
@@ -43,7 +43,7 @@ class DicomHead:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its bytes; False for a folder and for what cannot be read."""
+    """Tell whether a file is DICOM by its bytes; False for a folder and for what cannot be read."""
     try:
         return read_dicom_head(path) is not None
     except OSError:
@@ -78,7 +78,7 @@ def read_dicom_head(path: Path) -> DicomHead | None:
 
 
 def series_files(path: Path) -> list[Path]:
-    """DICOM files beside a DICOM file that belong to its series, itself included, sorted by name.
+    """List the DICOM files beside a DICOM file that belong to its series, itself included, sorted by name.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def slides_in(files: Iterable[Path]) -> dict[bytes, list[Path]]:
 
 
 def largest_of(files: Iterable[Path]) -> Path:
-    """File of a series that holds the slide at full size: the largest."""
+    """Choose the file of a series that holds the slide at full size: the largest."""
     return max(files, key=lambda file: (file.stat().st_size, file.name))
 
 
@@ -142,7 +142,7 @@ class _Walk:
         self._order, self._implicit = "<", False
 
     def find(self, wanted: tuple[_Tag, ...]) -> dict[_Tag, bytes]:
-        """Values of top-level elements; those that are absent are left out."""
+        """Find the values of top-level elements; those that are absent are left out."""
         found: dict[_Tag, bytes] = {}
         at, last, in_meta = PREFIX_AT + len(PREFIX), max(wanted), True
         syntax = b""
@@ -170,7 +170,7 @@ class _Walk:
         raise IndexError
 
     def _element(self, at: int) -> tuple[_Tag, int, int]:
-        """Tag, place of the value, and its length."""
+        """Read a tag, the place of its value, and its length."""
         group, element = struct.unpack_from(f"{self._order}HH", self._head, at)
         tag = (group, element)
         if self._implicit or group == _ITEM[0]:

@@ -23,7 +23,7 @@ _LEFT_BY_SYSTEMS = frozenset((".ds_store", "thumbs.db", "desktop.ini"))
 
 
 class FileStamp(NamedTuple):
-    """What a file system says of a file; of two that differ, one was written in between."""
+    """The facts of a file system about a file; where two differ, the file was written in between."""
 
     device: int
     inode: int
@@ -34,7 +34,7 @@ class FileStamp(NamedTuple):
 
 
 def fingerprint_slide(path: Path) -> str:
-    """SHA-256 of a slide's bytes; of a slide of several files, of the list of their names and digests.
+    """Compute the SHA-256 of a slide's bytes; of a slide of several files, of the list of their names and digests.
 
     Of a DICOM series the names do not count, since nothing refers to them. The same files always give the same digest,
     wherever they lie.
@@ -62,14 +62,14 @@ def fingerprint_slide(path: Path) -> str:
 
 
 def fingerprint_array(pixels: NDArray[np.uint8]) -> str:
-    """Digest of an array: its shape and all its bytes."""
+    """Compute the digest of an array: its shape and all its bytes."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
 def stamp_slide(path: Path) -> tuple[FileStamp, ...] | None:
-    """Stamps of a slide's files: a cheap sign that nothing was written. None when they cannot be asked for.
+    """Read the stamps of a slide's files: a cheap sign that nothing was written. None when they cannot be asked for.
 
     Of an NGFF folder, which may have a hundred thousand files, those that lie at its top are asked alone.
     """
@@ -82,7 +82,7 @@ def stamp_slide(path: Path) -> tuple[FileStamp, ...] | None:
 
 
 def slide_files(path: Path) -> list[tuple[str, Path]]:
-    """Files that hold a slide, each with the name by which the slide knows it; empty where it knows it by none.
+    """List the files that hold a slide, each with the name by which the slide knows it; empty where it has none.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def slide_files(path: Path) -> list[tuple[str, Path]]:
 
 
 def series_in_folder(folder: Path) -> list[Path]:
-    """Files of the one DICOM series that a folder holds, the one of full size first.
+    """List the files of the one DICOM series that a folder holds, the one of full size first.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def series_in_folder(folder: Path) -> list[Path]:
 
 
 def _named_in(index: Path, folder: Path) -> list[tuple[str, Path]]:
-    """Files of a folder that an index names: what else lies there is no part of the slide."""
+    """List the files of a folder that an index names: what else lies there is no part of the slide."""
     text = index.read_bytes().lower()
     others = (file for file in sorted(folder.iterdir()) if file != index and file.is_file())
     return [(file.name, file) for file in others if os.fsencode(file.name).lower() in text]
@@ -143,7 +143,7 @@ def _stamp(file: Path) -> FileStamp:
 
 
 def _digest(file: Path) -> str:
-    """SHA-256 of a file; within a process one that has not changed since is not read again.
+    """Compute the SHA-256 of a file; within a process one that has not changed since is not read again.
 
     The memory is asked only where the file's time of change is known to be one, and lies so far back that a further
     change would have given it another.

@@ -1,4 +1,4 @@
-"""Which files are slides, by their names: opening, searching folders and what messages say go by it."""
+"""The files that are slides, by their names: opening, searching folders and what messages say go by it."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ DOUBLE_SUFFIXES = tuple(suffix for suffixes in READ.values() for suffix in suffi
 """Endings that are left out of a name as a whole."""
 
 READABLE = f"{', '.join(list(READ)[:-1])} and {list(READ)[-1]} are read"
-"""Ends the sentence of an error about what is no slide."""
+"""The end of the sentence of an error about what is no slide."""

@@ -25,7 +25,7 @@ T = TypeVar("T", BaseGeometry, NDArray[np.object_])
 
 @dataclass(frozen=True, slots=True)
 class SlideFrame:
-    """Where a slide lies on its canvas, and which part of the canvas QuPath shows."""
+    """The place of a slide on its canvas, and the part of the canvas that QuPath shows."""
 
     canvas: Size
     """Level-0 size; stored coordinates count from its corner."""
@@ -36,7 +36,7 @@ class SlideFrame:
 
     @classmethod
     def of(cls, info: SlideInfo, qupath: QuPathFrame | str = QuPathFrame.CROPPED) -> SlideFrame:
-        """Frame of a slide."""
+        """Make the frame of a slide."""
         whole = Box(0, 0, info.size.width, info.size.height)
         return cls(info.size, info.bounds or whole, QuPathFrame(qupath))
 
@@ -69,7 +69,7 @@ class SlideFrame:
         return replace(self, qupath=other)
 
     def to_qupath(self, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Level-0 positions, shape (n, 2), in QuPath's coordinates."""
+        """Convert level-0 positions, shape (n, 2), to QuPath's coordinates."""
         return xy_px0 - (self.shown.x, self.shown.y)
 
     def from_qupath(self, shape: T) -> T:
@@ -79,7 +79,7 @@ class SlideFrame:
         return moved
 
     def share_on_content(self, shape: BaseGeometry) -> float:
-        """Share of a level-0 shape's area that lies where the slide holds pixels, 0..1; 0 for one without area."""
+        """Compute the share of a shape's area that lies where the slide holds pixels, 0..1; 0 for one without area."""
         area = float(shape.area)
         return float(shape.intersection(self.outline).area) / area if area > 0 else 0.0
 
@@ -89,11 +89,11 @@ class SlideFrame:
         return WorkingGrid(Size(content.width, content.height), slide_mpp, mpp, (content.x, content.y))
 
     def extent_um(self, mpp: float) -> tuple[float, float]:
-        """Width and height of the part that holds pixels, um."""
+        """Return width and height of the part that holds pixels, um."""
         return self.content.width * mpp, self.content.height * mpp
 
     def to_um(self, xy_px0: NDArray[np.float64], mpp: float) -> NDArray[np.float64]:
-        """Positions from the corner of the part that holds pixels.
+        """Convert positions to um from the corner of the part that holds pixels.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class SlideFrame:
         return moved
 
     def boxes_px0(self, boxes_um: NDArray[np.float64], mpp: float) -> NDArray[np.float64]:
-        """Boxes at level 0.
+        """Convert boxes to level 0.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class SlideFrame:
         return np.asarray(inside + (content.x, content.y) * 2, dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``run.json`` and ``score.json``."""
+        """Return plain values for ``run.json`` and ``score.json``."""
         content, shown = self.content, self.shown
         return {
             "canvas_px0": [self.canvas.width, self.canvas.height],

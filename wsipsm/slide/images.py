@@ -1,4 +1,4 @@
-"""Which of the images in one file is the slide: one rule for every format, and the words that name what is left out."""
+"""The image of a file that is the slide: one rule for every format, and the words that name what is left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsipsm.errors import UsageError
 from wsipsm.slide.base import SlideImage
 
 MAX_LISTED = 20
-"""In a message; ``wsipsm info --json`` lists them all."""
+"""Number of images that a message lists; ``wsipsm info --json`` lists them all."""
 
 _ASSOCIATED = re.compile(r"\s*(label|macro|thumbnail|overview|barcode)\b", re.IGNORECASE)
 
@@ -24,11 +24,11 @@ def choose_image(images: Sequence[SlideImage], number: int | None, path: Path) -
     Parameters
     ----------
     images
-        At least one, in the order of the file.
+        Images in the order of the file, at least one.
     number
         The user's, from 1; None leaves the choice to the rule.
     path
-        For messages.
+        Path for messages.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a compressed tile says about itself, read before it is decoded.
+"""The facts of a compressed tile in its header, read before it is decoded.
 
 The photometric tag of a TIFF or DICOM file lies in both directions: Bio-Formats 6.7 writes RGB on YCbCr tiles, other
 writers the reverse. The JPEG stream itself usually knows. Its size is checked as well, so that a hostile tile cannot

@@ -1,4 +1,4 @@
-"""What is given in place of a slide: known by its name and its first bytes, before any reader looks.
+"""Files that are given in place of a slide: known by name and first bytes, before any reader opens them.
 
 Readers know what they expect and not what they were given: of a download page they say that the copy is incomplete.
 """
@@ -14,7 +14,7 @@ from wsipsm.slide.dicom import slides_in
 from wsipsm.slide.formats import NOT_READ, PARTS_NOT_READ, READ, READABLE
 
 _UNREADABLE_SUFFIXES = {**NOT_READ, **PARTS_NOT_READ}
-"""Refused by name before any reader looks: a VSI, for one, is a TIFF of the slide's label."""
+"""Suffixes that are refused by name before any reader opens a file: a VSI, for one, is a TIFF of the slide's label."""
 
 _TEXT_SLIDES = (*READ["VMS"], *READ["VMU"])
 """Hamamatsu's index files are text."""

@@ -73,7 +73,7 @@ def open_slide(path: str | Path, mpp: float | None = None, image: int | None = N
 
 
 def require_mpp(info: SlideInfo) -> float:
-    """Pixel size of a slide, when it has one at which nuclei can be outlined.
+    """Return the pixel size of a slide, when it has one at which nuclei can be outlined.
 
     Returns
     -------

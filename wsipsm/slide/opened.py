@@ -43,7 +43,7 @@ class OpenedSlide:
 
 
 def changed_error(path: str) -> SlideOpenError:
-    """Error for a slide with other content than before."""
+    """Make the error for a slide with other content than before."""
     return SlideOpenError(
         f"{path}: its content is not what the run was planned on; the same file is needed until the run ends. "
         "Run the command again."

@@ -21,7 +21,7 @@ _WHITE = 255
 
 
 def slices_of(part: Box, whole: Box) -> tuple[slice, slice]:
-    """Rows and columns of ``part`` in an array of ``whole``, clipped to it."""
+    """Find the rows and columns of ``part`` in an array of ``whole``, clipped to it."""
     common = part.intersect(whole)
     top, left = common.y - whole.y, common.x - whole.x
     return slice(top, top + common.height), slice(left, left + common.width)
@@ -46,7 +46,7 @@ def read_what_can_be_read(
     scale
         Level-0 pixels per working pixel.
     size_px
-        Of the working grid.
+        Width and height of the working grid, pixels.
     retry_px
         Sides of the boxes that are tried one by one, each a multiple of the next. They lie on grids anchored at the
         slide's origin and are read whole even where ``box_px`` ends inside one, so that what fails hardly depends on
@@ -87,7 +87,7 @@ def read_what_can_be_read(
 
 
 def _grid_boxes(box: Box, side: int) -> Iterator[Box]:
-    """Boxes of a grid anchored at the origin that a box touches."""
+    """List the boxes of a grid anchored at the origin that a box touches."""
     for top in range(box.y // side * side, box.bottom, side):
         for left in range(box.x // side * side, box.right, side):
             yield Box(left, top, side, side)

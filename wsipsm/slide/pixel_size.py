@@ -45,7 +45,7 @@ _UM_AT_1X = 10.0
 
 @dataclass(frozen=True, slots=True)
 class StatedMpp:
-    """What one place of a file says of the pixel size, before it is judged."""
+    """The statement of one place of a file on the pixel size, before it is judged."""
 
     source: str
     """Where it stands, in the words of a user."""
@@ -66,7 +66,7 @@ def stated_mpp(source: str, mpp_x: float | None, mpp_y: float | None, text: str 
 
 
 def um_per_unit(name: str) -> float | None:
-    """Length of a named unit in um; None when the name is that of no unit of length."""
+    """Return the length of a named unit in um; None when the name is that of no unit of length."""
     return UM_PER_UNIT.get(name.strip().lower())
 
 
@@ -82,7 +82,7 @@ def stated_by_tags(
     um
         The unit in um; None when the file gives none.
     unit
-        Its name: ``inch``, ``cm``, ``none``, ``absent``, or what an ImageJ description calls it.
+        Name of the unit: ``inch``, ``cm``, ``none``, ``absent``, or what an ImageJ description calls it.
     spelled
         How the unit was found, where that is not the tag.
     """
@@ -107,9 +107,9 @@ def judge_statements(
     Parameters
     ----------
     stated
-        Of the file, the most trusted first.
+        Statements of the file, the most trusted first.
     given
-        By the user, um/px; goes before all.
+        Pixel size that the user gave, um/px; it goes before all.
     power
         Nominal magnification in the file; compared, never computed with.
 
@@ -137,7 +137,7 @@ def judge_statements(
 
 
 def factor_between(one: float, other: float) -> float:
-    """By what factor two positive sizes differ, at least 1."""
+    """Compute the factor by which two positive sizes differ, at least 1."""
     return max(one, other) / min(one, other)
 
 

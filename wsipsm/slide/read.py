@@ -69,7 +69,7 @@ class _AxisWeights:
         self._ends = ends
 
     def rows(self, start: int, stop: int) -> tuple[int, sp.csr_array]:
-        """First level pixel that some working pixels need (counted from `first`), and their matrix."""
+        """Find the first level pixel that some working pixels need (counted from `first`), and their matrix."""
         low, high = self._ends[start], self._ends[stop]
         taps = self._taps[low:high]
         base = int(taps.min())
@@ -108,7 +108,7 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
     slide
         Where from.
     box_px
-        In working pixels; may reach outside the slide, where white comes back.
+        Box in working pixels; may reach outside the slide, where white comes back.
     scale
         Level-0 pixels per working pixel (`WorkingGrid.scale`).
     origin_px0
@@ -177,7 +177,7 @@ def read_thumbnail(slide: Slide, max_px: int = 2048, part_px0: Box | None = None
 
 
 def choose_level(level_sizes: tuple[Size, ...], scale: float) -> int:
-    """Coarsest level that is still as fine as wanted on both axes, within 1 %; 0 where none is."""
+    """Choose the coarsest level that is still as fine as wanted on both axes, within 1 %; 0 where none is."""
     full, chosen = level_sizes[0], 0
     for level, size in enumerate(level_sizes):
         if max(full.width / size.width, full.height / size.height) <= scale * (1 + LEVEL_TOLERANCE):

@@ -1,4 +1,4 @@
-"""What every reader does the same way: clip to the level, fill with white, refuse when closed."""
+"""The work that every reader does the same way: clip to the level, fill with white, refuse when closed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ReaderSlide(ABC):
         level
             Index into ``info.level_sizes``.
         box
-            In pixels of that level; parts outside the level come back white.
+            Box in pixels of that level; parts outside the level come back white.
 
         Returns
         -------

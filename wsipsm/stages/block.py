@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SlideJob:
-    """What a worker must know of a slide's run; plain and small, since every task carries it."""
+    """The facts of a slide's run that a worker needs; plain and small, since every task carries them."""
 
     slide_path: str
     mpp: float | None
@@ -57,7 +57,7 @@ class SlideJob:
     key: str
     """Names all that shapes a shard."""
     folder: str
-    """Of the slide's results."""
+    """Folder of the slide's results."""
 
     def place_of(self, block: Block) -> ShardPlace:
         """Say whose shard a block's is."""
@@ -128,7 +128,7 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     Parameters
     ----------
     job
-        Of the slide.
+        Job of the slide.
     block
         Which core.
 
@@ -285,13 +285,13 @@ def _inside(core: Box, xy_px: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _working(job: SlideJob, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Level-0 points in working pixels."""
+    """Convert level-0 points to working pixels."""
     working: NDArray[np.float64] = (xy_px0 - job.geometry.grid.origin_px0) / job.geometry.grid.scale
     return working
 
 
 def _depth_px(job: SlideJob, core: Box, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How deep inside the core points lie, working pixels; negative outside."""
+    """Compute how deep inside the core points lie, working pixels; negative outside."""
     x, y = _working(job, xy_px0).T
     depth: NDArray[np.float64] = np.min([x - core.x, core.right - x, y - core.y, core.bottom - y], axis=0)
     return depth

@@ -1,4 +1,4 @@
-"""Looks again at a sample of the nuclei that were found: where their brown lies, and whether the cut divides them."""
+"""Checks of a sample of the nuclei that were found: where their brown lies, and whether the cut divides them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def check_nuclei(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple
     Parameters
     ----------
     plan, run_dir
-        Of the slide; ``cells.parquet`` is written.
+        Plan and folder of the slide; ``cells.parquet`` is written.
     options
-        Of the run.
+        Options of the run.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def check_nuclei(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple
 
 
 def _sampled_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
-    """Rows of nuclei of both classes, ascending."""
+    """Sample rows of nuclei of both classes, ascending."""
     rng = np.random.default_rng(seed)
     chosen = [
         rng.permutation(np.flatnonzero(kind))[:n] for kind, n in ((positive, _N_POSITIVE), (~positive, _N_NEGATIVE))
@@ -66,7 +66,7 @@ def _sampled_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
 
 
 def _outlines(run_dir: RunDir, rows: NDArray[np.intp]) -> Iterator[shapely.Polygon]:
-    """Outlines of those rows, level-0 pixels; a batch of the table in memory at a time."""
+    """Read the outlines of those rows, level-0 pixels; a batch of the table in memory at a time."""
     first = 0
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         for table in cells.batches([Column.GEOMETRY.value]):

@@ -51,7 +51,7 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     prepared, segmented
         The slide, and what became of its blocks.
     options
-        Of the run.
+        Options of the run.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tupl
 
 
 def _lost_boxes(plan: SlidePlan, segmented: Segmented) -> tuple[Box, ...]:
-    """Level-0 boxes that were not read or not scored."""
+    """Find the level-0 boxes that were not read or not scored."""
     failed = [block.core for block in plan.blocks if block.index in segmented.failures]
     unread = [box for _, report in sorted(segmented.reports.items()) for box in report.failed]
     return (*unread, *(plan.job.geometry.grid.box_px0(core) for core in failed))

@@ -24,10 +24,10 @@ from wsipsm.stain import FALLBACK_BACKGROUND, StainProfile, detect_stain, estima
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 
 BATCH = "batch"
-"""In place of a slide: all slides of a cohort."""
+"""The word that stands for all slides of a cohort in place of one slide."""
 STAIN_NAME = "cohort.stain.json"
 MAX_SLIDES = 24
-"""Of a cohort, evenly spaced, that are looked at."""
+"""The largest number of slides of a cohort, evenly spaced, that are sampled."""
 _MAX_PIXELS = 20_000
 
 
@@ -49,7 +49,7 @@ class StainSample:
     rgb: NDArray[np.uint8]
     """Shape (n, 3); glass brought to ``FALLBACK_BACKGROUND``."""
     reason: str
-    """That the slide was taken for this stain."""
+    """Reason why the slide was taken for this stain."""
 
 
 def sample_stain(task: SampleTask) -> StainSample:
@@ -77,11 +77,11 @@ def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> F
     Parameters
     ----------
     samples
-        Of hematoxylin-DAB slides; others are left out.
+        Samples of hematoxylin-DAB slides; others are left out.
     source
-        For the user: where they are from.
+        Origin of the samples, in words for the user.
     seed
-        Of the fit.
+        Seed of the fit.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a slide is, and what a run would do with it."""
+"""The facts about a slide, and what a run would do with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SlideReport:
         return self.info.mpp_is_plausible
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON takes them."""
+        """Return the fields as JSON takes them."""
         info = self.info
         bounds = info.bounds
         return {

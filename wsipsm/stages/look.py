@@ -20,16 +20,16 @@ from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sa
 
 @dataclass(frozen=True)
 class SlideLook:
-    """What a slide's overview and a sample of its tissue show."""
+    """The findings in a slide's overview and in a sample of its tissue."""
 
     tissue: TissueMask
     pixels: NDArray[np.uint8]
     """Sample of tissue, with the glass between it, shape (n, 3); none where there is no tissue."""
     decision: StainDecision
     sizes: tuple[Finding, ...]
-    """On the pixel size; none where it is not stated, or cannot be."""
+    """Findings on the pixel size; none where it is not stated, or cannot be checked."""
     quality: tuple[Finding, ...]
-    """On focus and ink."""
+    """Findings on focus and ink."""
     n_unread: int
     """Parts of the overview, and patches of the sample, that could not be read."""
 
@@ -42,7 +42,7 @@ def look_at_slide(slide: Slide, seed: int = 0) -> SlideLook:
     slide
         Open slide.
     seed
-        Of the sample, and of the patches by which the pixel size is checked.
+        Seed of the sample, and of the patches by which the pixel size is checked.
 
     Raises
     ------

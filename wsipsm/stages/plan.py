@@ -1,4 +1,4 @@
-"""What will be done with a slide: where to look, in which stain, with which model, in which blocks."""
+"""The plan of a slide: where to search, in which stain, with which model, in which blocks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     slide
         Open slide.
     options
-        Of the run.
+        Options of the run.
     run_dir
         Where shards will go.
 

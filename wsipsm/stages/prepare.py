@@ -57,7 +57,7 @@ class PreparedSlide:
     slide: str
     """Path, as the user gave it."""
     folder: str
-    """Of its results."""
+    """Folder of the slide's results."""
     plan: SlidePlan
     before: dict[int, BlockReport]
     """Blocks whose shards an earlier run left."""
@@ -66,7 +66,7 @@ class PreparedSlide:
     notes: tuple[str, ...]
     """What happened to earlier results."""
     seconds: float
-    """That it took."""
+    """Seconds that planning took."""
 
     @property
     def todo(self) -> tuple[Block, ...]:
@@ -107,13 +107,13 @@ def prepare_slide(
     out_dir
         Folder of results; the slide gets one of its own in it.
     options
-        Of the run.
+        Options of the run.
     name
-        Of the slide's folder, which the caller holds.
+        Name of the slide's folder, which the caller holds.
     address
-        That the slide was fetched from, for the folder to know it by; empty for one on a disk.
+        Address that the slide was fetched from, by which its folder knows it; empty for one on a disk.
     listener
-        Is called when planning begins.
+        Listener that is called when planning begins.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _content_digest(path: Path, option: str) -> str:
 
 
 def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
-    """Summary of an earlier run of the same request, when its results are all there and nothing is to be read again."""
+    """Read the summary of an earlier run of the same request, when all its results are there and all was read."""
     own = own_results(run_dir)
     values = own.read_json(Artefact.SUMMARY)
     if values is None or values.get("request_key") != request:

@@ -36,14 +36,14 @@ def run_slide(
     out_dir
         Folder of results; the slide gets one of its own in it.
     options
-        Of the run.
+        Options of the run.
     listener
-        Is called with every event, in this process.
+        Listener that is called with every event, in this process.
     executor
         Runs the blocks, and stays open; None opens one by ``options`` and closes it.
     name
-        Of the slide's folder; None: the file's stem, or the folder that has the slide already, or where the stem is
-        another slide's a name of its own (see ``choose_folder_name``).
+        Name of the slide's folder; None: the file's stem, or the folder that has the slide already, or where the stem
+        is another slide's a name of its own (see ``choose_folder_name``).
 
     Raises
     ------

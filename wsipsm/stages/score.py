@@ -45,7 +45,7 @@ _COLUMNS = [Column.CENTROID_X_PX0.value, Column.CENTROID_Y_PX0.value, Column.DAB
 
 @dataclass(frozen=True)
 class RegionFacts:
-    """What a reader should know about the region of a score."""
+    """The facts that a reader should know about the region of a score."""
 
     coverage: float
     """Share of it that could be read and searched, 0..1."""
@@ -66,7 +66,7 @@ class Scored:
     flags: tuple[str, ...] = ()
     """What the checks of the picture say beside the number."""
     notes: tuple[str, ...] = ()
-    """On the region."""
+    """Notes on the region."""
     annotations: list[dict[str, Any]] = field(default_factory=list)
     """What each drawn annotation was taken for; see `region.annotation_rows`."""
     coverage: float = 1.0
@@ -83,7 +83,7 @@ class Scored:
         return self.score.flags if self.withheld is None else self.score.index.flags
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json`` and ``score.json``; with the index, all that gives it away is withheld."""
+        """Return plain values for ``--json`` and ``score.json``; with the index, all that gives it away is withheld."""
         values = self.score.to_dict()
         if self.withheld is not None:
             values.update(dict.fromkeys(name for name in _OF_THE_INDEX if name in values))
@@ -112,15 +112,15 @@ def write_score(
     run_dir
         Folder with the nuclei.
     info, frame
-        Of the slide.
+        Facts about the slide, and its frame.
     region
-        Whose nuclei count.
+        Region whose nuclei count.
     facts
-        About the region, for the reader.
+        Facts about the region, for the reader.
     scoring
-        With the cut, a DAB optical density.
+        Scoring with the cut, a DAB optical density.
     findings
-        Of the picture: they flag the index, or withhold it.
+        Findings about the picture: they flag the index, or withhold it.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Re
 
 
 def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centroids, level-0 pixels, and DAB densities of the nuclei in a region."""
+    """Read centroids, level-0 pixels, and DAB densities of the nuclei in a region."""
     x, y, dab = read_columns(path, _COLUMNS)
     if n := np.count_nonzero(np.isnan(dab)):
         raise UsageError(f"{path}: {n} of {len(dab)} nuclei have no DAB density to score. Run the slide again.")
@@ -208,9 +208,9 @@ def read_annotation_rows(
     Parameters
     ----------
     run_dir
-        Of the slide.
+        Folder of the slide's run.
     region
-        Whose annotations; without any the list is empty.
+        Region whose annotations are listed; the list is empty for one without any.
     mpp
         Pixel size of level 0, um/px.
     searched
@@ -251,7 +251,7 @@ def read_stains(
 
 
 def _annotations(score: MarkerScore, frame: SlideFrame, mpp: float, marker: str) -> list[Annotation]:
-    """Hot spot and fields: squares cut to the slide, whole also where the region cuts them."""
+    """Make annotations of hot spot and fields: squares cut to the slide, whole also where the region cuts them."""
     areas = []
     if score.hot_spot.spot is not None:
         spot = score.hot_spot.spot

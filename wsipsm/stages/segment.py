@@ -38,7 +38,7 @@ def opened_executor(
     Parameters
     ----------
     options
-        Of the run.
+        Options of the run.
     n_tasks
         More workers than tasks are not started.
     budget
@@ -46,7 +46,8 @@ def opened_executor(
     apart
         Where it is left to wsipsm, start one at least: a slide that crashes its process in native code ends that one.
     announce
-        Is called for workers that are lost, or joined a running scheduler later and are refused: what, and a sentence.
+        Function that is called for workers that are lost, or that joined a running scheduler later and are refused:
+        what happened, and a sentence.
     """
     if options.scheduler is not None:
         from wsipsm.executors.dask import DaskExecutor
@@ -72,7 +73,7 @@ def opened_executor(
 
 @dataclass
 class Segmented:
-    """What became of the planned blocks."""
+    """The outcome of the planned blocks."""
 
     reports: dict[int, BlockReport] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
@@ -103,9 +104,9 @@ def segment_slide(
     Parameters
     ----------
     prepared, options, listener
-        Of the run.
+        The same as in `wsipsm.stages.run.run_slide`.
     executor
-        Stays open; None opens one by ``options`` where there is work left, and closes it.
+        Executor, which stays open; None opens one by ``options`` where there is work left, and closes it.
 
     Raises
     ------

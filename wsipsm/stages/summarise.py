@@ -1,4 +1,4 @@
-"""What is said about a finished slide: its summary and its provenance."""
+"""The statements about a finished slide: its summary and its provenance."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not 
 
 
 def file_facts(info: SlideInfo, frame: SlideFrame, model: tuple[str, str], scoring: Scoring) -> dict[str, Any]:
-    """Facts that files of nuclei carry about their making; the same for the same input.
+    """Collect the facts that files of nuclei carry about their making; the same for the same input.
 
     Parameters
     ----------
     info, frame
-        Of the slide.
+        Facts about the slide, and its frame.
     model
         Name, and SHA-256 of the weights.
     scoring
-        That the files are of.
+        Scoring of the files.
     """
     return {
         **slide_facts(info, frame),
@@ -66,12 +66,12 @@ def file_facts(info: SlideInfo, frame: SlideFrame, model: tuple[str, str], scori
 
 
 def count_values(totals: Totals, facts: tuple[Region, list[dict[str, Any]], float], mpp: float) -> dict[str, Any]:
-    """Values of a summary that follow from the nuclei that count and their region.
+    """Return the values of a summary that follow from the nuclei that count and their region.
 
     Parameters
     ----------
     totals
-        Of the nuclei.
+        Counts of the nuclei.
     facts
         The region, what each of its annotations was taken for, and the share of it that was read, 0..1.
     mpp
@@ -93,7 +93,7 @@ def count_values(totals: Totals, facts: tuple[Region, list[dict[str, Any]], floa
 
 
 def index_values(scored: Scored | None, model: str) -> tuple[LabellingIndex | None, str | None, ScoreFacts | None]:
-    """Index of a summary, why there is none, and the other scores; ``scored`` is None with a model for H&E."""
+    """Return index, reason why there is none, and other scores of a summary; ``scored`` is None on H&E."""
     if scored is None:
         return None, f"no index: the model {model} is for H&E, on which no marker is stained.", None
     if scored.withheld is not None:
@@ -139,11 +139,11 @@ def summarise(
     folder
         Where it lies.
     seconds
-        By stage.
+        Seconds by stage.
     request
         Key of what was asked for.
     notes
-        Beside those of the plan.
+        Notes beside those of the plan.
     scored
         The marker's score; None on H&E.
     """
@@ -192,12 +192,12 @@ def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequ
 
 
 def round_down(share: float) -> float:
-    """Share with six decimals, never 1 when something is missing."""
+    """Round a share down to six decimals, so that it is never 1 when something is missing."""
     return math.floor(share * 1e6) / 1e6
 
 
 def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) -> RunRecord:
-    """Everything that is needed to say how the results came about."""
+    """Collect everything that is needed to say how the results came about."""
     plan, segmented, totals = result.plan, result.segmented, result.totals
     job: SlideJob = plan.job
     steps: dict[str, Number] = {}

@@ -34,13 +34,13 @@ _SEAM_COLUMNS = (OWNED, BORDER_PX, Column.GEOMETRY.value)
 
 @dataclass
 class Totals:
-    """What is known of a slide's nuclei once they passed by."""
+    """The figures on a slide's nuclei, collected while they are written."""
 
     n_nuclei: int = 0
     n_positive: int = 0
     n_negative: int = 0
     n_seam_dropped: int = 0
-    """Found again by another block."""
+    """Number of nuclei that another block found again."""
     n_outside: int = 0
     """Outside the region."""
     area_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_AREA_STEPS, np.int64))
@@ -73,17 +73,17 @@ def write_cells(
     Parameters
     ----------
     plan
-        Of the slide.
+        Plan of the slide.
     run_dir
-        Holds the shards, takes the results.
+        Folder with the shards, which takes the results.
     blocks
-        Those that have a shard, in row-major order.
+        Blocks that have a shard, in row-major order.
     lost_px0
         Level-0 boxes that could not be read; nuclei that touch one are left out, whichever block saw them.
     run
         What the files say about their making; the same for the same input.
     canvas
-        Takes the nuclei for the overview.
+        Canvas of the overview, on which the nuclei are drawn.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def write_cells(
 def _final_tables(
     plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], lost_px0: Sequence[Box], totals: Totals
 ) -> Iterator[pa.Table]:
-    """Nuclei of one block after the other: seams resolved, cut to the region."""
+    """Yield the nuclei of one block after the other: seams resolved, cut to the region."""
     names = nuclei_schema().names
     lost = shapely.union_all([shapely.box(box.x, box.y, box.right, box.bottom) for box in lost_px0])
     shapely.prepare(lost)
@@ -135,7 +135,7 @@ def _final_tables(
 def _resolved_blocks(
     job: SlideJob, run_dir: RunDir, blocks: Sequence[Block]
 ) -> Iterator[tuple[Block, NDArray[np.int64], NDArray[np.bool_]]]:
-    """Each block with the shard rows that lie at seams and which of them are kept."""
+    """Yield each block with the shard rows that lie at seams and which of them are kept."""
     waiting: deque[tuple[list[Block], list[NDArray[np.int64]]]] = deque()
 
     def load() -> Iterator[SeamRow]:

@@ -67,7 +67,7 @@ class TissueMask:
     """x, y at level 0 where the mask begins: the corner of the part of the canvas that holds pixels."""
 
     def touches(self, box_px0: Box) -> bool:
-        """Whether any point of a level-0 box lies in tissue."""
+        """Tell whether any point of a level-0 box lies in tissue."""
         height, width = self.mask.shape
         s = self.px0_per_pixel
         box_px0 = box_px0.shift(-self.origin_px0[0], -self.origin_px0[1])
@@ -82,7 +82,7 @@ class TissueMask:
         return bool(np.any(self.mask[top:bottom, left:right]))
 
     def contains(self, xy_px0: NDArray[np.float64]) -> Mask:
-        """Whether points lie in tissue.
+        """Tell whether points lie in tissue.
 
         Parameters
         ----------
@@ -106,11 +106,11 @@ class TissueMask:
         return float(self.tissue.mean()) if self.tissue.size else 0.0
 
     def area_px0(self) -> float:
-        """Area of the tissue in level-0 pixels."""
+        """Compute the area of the tissue in level-0 pixels."""
         return float(self.tissue.sum()) * self.px0_per_pixel**2
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Area of tissue in each box.
+        """Compute the area of tissue in each box.
 
         Parameters
         ----------
@@ -136,11 +136,11 @@ class TissueMask:
         return np.maximum(areas, 0.0) * self.px0_per_pixel**2
 
     def to_polygons(self) -> shapely.Polygon | shapely.MultiPolygon:
-        """Outline of where nuclei are searched, level-0 pixels; empty where that is nowhere."""
+        """Return the outline of where nuclei are searched, level-0 pixels; empty where that is nowhere."""
         return self._outline(self.mask)
 
     def to_ground(self) -> shapely.Polygon | shapely.MultiPolygon:
-        """Outline of the tissue, whose area counts, level-0 pixels; empty where there is none."""
+        """Return the outline of the tissue, whose area counts, level-0 pixels; empty where there is none."""
         return self._outline(self.tissue)
 
     def _outline(self, mask: Mask) -> shapely.Polygon | shapely.MultiPolygon:
@@ -153,7 +153,7 @@ class TissueMask:
         return shape if isinstance(shape, (shapely.Polygon, shapely.MultiPolygon)) else shapely.MultiPolygon()
 
     def to_picture(self) -> NDArray[np.uint8]:
-        """Both masks as one grey picture: 255 tissue, 128 the margin that was searched around it, 0 neither."""
+        """Return both masks as one grey picture: 255 tissue, 128 the margin that was searched around it, 0 neither."""
         return np.where(self.tissue, 255, np.where(self.mask, 128, 0)).astype(np.uint8)
 
     @classmethod
@@ -170,7 +170,7 @@ class TissueMask:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``run.json``; ``hash`` names the masks."""
+        """Return plain values for ``run.json``; ``hash`` names the masks."""
         digest = hashlib.sha256(f"{self.mask.shape} {self.px0_per_pixel!r} {self.origin_px0}".encode())
         digest.update(np.packbits(self.mask).tobytes())
         digest.update(np.packbits(self.tissue).tobytes())
@@ -251,7 +251,7 @@ def _require_whole(thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_siz
 def _searched(
     thumbnail: NDArray[np.uint8], dark: Mask, ink: Mask, glass: Vector, px0_per_pixel: float, is_crop: bool
 ) -> tuple[Mask, str | None]:
-    """Where nuclei are searched, ink included where tissue surrounds it; and a note where nothing was found."""
+    """Find where nuclei are searched, ink included where tissue surrounds it; and a note where nothing was found."""
     stained = _stained(thumbnail, glass, px0_per_pixel)
     if px0_per_pixel >= _DARK_FROM_PX0_PER_PIXEL:
         stained &= ~grow(dark | ink, 3)
@@ -268,9 +268,9 @@ def find_slide_tissue(info: SlideInfo, thumbnail: NDArray[np.uint8], px0_per_pix
     Parameters
     ----------
     info
-        Of the slide.
+        Facts about the slide.
     thumbnail, px0_per_pixel
-        As for :func:`find_tissue`.
+        The same as in :func:`find_tissue`.
     """
     content = SlideFrame.of(info).content
     tissue = find_tissue(thumbnail, px0_per_pixel, Size(content.width, content.height), info.mpp)
@@ -285,7 +285,7 @@ def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
     thumbnail
         RGB, shape (height, width, 3), uint8.
     path
-        Named in the message.
+        Path that the message names.
 
     Raises
     ------
@@ -311,7 +311,7 @@ def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
 
 
 def _missing_light(thumbnail: NDArray[np.uint8], dark: Mask) -> float | None:
-    """Share of light grey pixels among those not dark, when a mostly black image has too few of them; else None."""
+    """Compute the share of light grey pixels among those not dark, when a mostly black image has too few; else None."""
     if dark.mean() < 0.5:
         return None
     rest = thumbnail[~dark]
@@ -321,7 +321,7 @@ def _missing_light(thumbnail: NDArray[np.uint8], dark: Mask) -> float | None:
 
 
 def _stained(thumbnail: NDArray[np.uint8], glass: tuple[float, float, float], px0_per_pixel: float) -> Mask:
-    """Pixels that absorb more than glass; colour counts more than grey, which may be dust or shade."""
+    """Find the pixels that absorb more than glass; colour counts more than grey, which may be dust or shade."""
     sigma = max(0.7, _SMOOTHING_PX0 / px0_per_pixel)
     smooth = cv2.GaussianBlur(thumbnail, (0, 0), sigma)
     od = optical_density(np.asarray(smooth, dtype=np.uint8), glass)

@@ -44,7 +44,7 @@ def find_ink(picture: NDArray[np.uint8], um_per_pixel: float, glass: Vector) -> 
     picture
         RGB, shape (height, width, 3), uint8.
     um_per_pixel
-        Its scale.
+        Scale of the picture, um per pixel.
     glass
         Grey levels of empty glass.
 

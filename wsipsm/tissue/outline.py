@@ -21,14 +21,14 @@ Mask = NDArray[np.bool_]
 
 
 def outline_tissue(picture: NDArray[np.uint8], um_per_pixel: float, glass: Vector) -> Mask:
-    """Outline the tissue on a picture of a slide, without the margin that a search needs.
+    """Find the outline of the tissue on a picture of a slide, without the margin that a search needs.
 
     Parameters
     ----------
     picture
         RGB, shape (height, width, 3), uint8.
     um_per_pixel
-        Its scale.
+        Scale of the picture, um per pixel.
     glass
         Grey levels of empty glass.
 
@@ -60,7 +60,7 @@ def close_and_fill(mask: Mask, radius_px: float, most_px: float) -> Mask:
 
 
 def mean_and_spread(od: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean, and largest minus smallest, over the channels: by hand, since NumPy is slow along a short axis.
+    """Compute the mean, and largest minus smallest, over the channels: by hand, since NumPy is slow along a short axis.
 
     Parameters
     ----------

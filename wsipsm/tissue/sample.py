@@ -73,7 +73,7 @@ def sample_tissue(slide: Slide, tissue: TissueMask, seed: int, n_pixels: int = 2
 
 
 def _sample_boxes(content: Box, tissue: TissueMask, scale: float, rng: np.random.Generator) -> list[Box]:
-    """Working-pixel boxes, from the content's corner, of patches in tissue, one from each stratum of a raster."""
+    """Sample patches in tissue as working-pixel boxes from the content's corner, one from each stratum of a raster."""
     width, height = math.ceil(content.width / scale), math.ceil(content.height / scale)
     patch_width, patch_height = min(_PATCH_PX, width), min(_PATCH_PX, height)
     step = max(1.0, math.sqrt(content.area / 1_000_000))

@@ -23,7 +23,7 @@ from wsipsm.training.bounds import CHECKED, NotNegative, NotNegativeSpan, Positi
 
 @dataclass(frozen=True, slots=True, config=CHECKED)
 class AugmentOptions:
-    """How far inputs are changed."""
+    """Settings on how far inputs are changed."""
 
     log_gain: Span = (-0.7, 0.45)
     """Natural logarithm of the gain of each stain: 0.5 to 1.6."""

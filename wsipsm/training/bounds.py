@@ -27,7 +27,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Sigma = Annotated[float, Field(ge=0, le=3)]
 """Smoothing of a network's input, working pixels; as far as a model card allows."""
 OpeningShare = Annotated[float, Field(ge=0, le=0.5)]
-"""As in a model card."""
+"""A share of openings, as in a model card."""
 Steps = Annotated[int, Field(ge=1)]
 Batch = Annotated[int, Field(ge=1, le=256)]
 CropPx = Annotated[int, Field(ge=32, le=2048, multiple_of=16)]

@@ -26,12 +26,12 @@ from wsipsm.training.student import PseudoLabelledImage, StudentOptions, train_s
 
 Weights = dict[str, Tensor]
 _REPORTED_EVERY = 20
-"""Steps."""
+"""The number of steps between two reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Where the trainings of a recipe are kept, and what they share."""
+    """The trainings of a recipe: where they are kept, and what they share."""
 
     folder: Path
     """The folder of finished trainings, named by what they were made from, and of the running one's checkpoint."""
@@ -41,7 +41,7 @@ class Chain:
     consistency_images: Sequence[NDArray[np.uint8]]
     """Further ones for consistency distillation alone, shape (h, w, 3)."""
     report: Callable[[str], None]
-    """Given a line now and then."""
+    """Function that is given a line of text now and then."""
 
     @property
     def pixels(self) -> list[NDArray[np.uint8]]:
@@ -119,13 +119,13 @@ class Chain:
         Parameters
         ----------
         name
-            Of the training, for its files and its lines of progress.
+            Name of the training, for its files and its lines of progress.
         options, start
-            Of the training.
+            Options and first weights of the training.
         label
-            Makes the pseudo labels, when they are needed.
+            Function that makes the pseudo labels, when they are needed.
         settings
-            That the pseudo labels are made with; other ones are another training.
+            Settings of the pseudo labels; with other ones it is another training.
 
         Returns
         -------
@@ -177,7 +177,7 @@ class Chain:
         return distil_student(self.pixels, network, options, self._progress(name), self._path(name, identity))
 
     def _path(self, name: str, identity: str) -> Path:
-        """Where a training is kept, without suffix; the folder is made."""
+        """Make the folder of a training, and return the training's path without suffix."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -40,7 +40,7 @@ def digest_state(state: Mapping[str, Tensor]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a training stands."""
+    """The state of a training."""
 
     identity: str
     """Hash of all that shapes the training; a checkpoint of another one is not continued."""
@@ -56,11 +56,11 @@ def load_trunk(network: nn.Module, path: Path, name: str) -> None:
     Parameters
     ----------
     network
-        That takes them.
+        Network that takes the weights.
     path
         A safetensors file; what it holds beyond the network is left.
     name
-        Of the network, for the error.
+        Name of the network, for the error.
 
     Raises
     ------

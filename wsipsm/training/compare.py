@@ -1,4 +1,4 @@
-"""How a new model's nuclei agree with those of the model it started from, on images kept from training; no labels.
+"""The agreement of a new model with the one it started from, on images kept from training; no labels.
 
 Agreement cannot say which of two models is right. It shows what a spoiled training does: many more or fewer nuclei,
 larger or smaller ones, others than before, or ones that are not found again when the image is seen a little otherwise.
@@ -194,7 +194,7 @@ def compare_models(
     start, new
         Networks in evaluation mode, and their cards.
     images
-        At least one, at 0.25 um/px, shape (h, w, 3).
+        Images at 0.25 um/px, at least one, shape (h, w, 3), uint8.
     held_back
         Whether they were kept from training.
     """

@@ -74,9 +74,9 @@ def train_consistency(
     network
         The teacher; it is not changed.
     options
-        Settings.
+        Settings of the training.
     progress
-        Called with the step, the number of steps and the loss.
+        Function that is called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
     student

@@ -1,4 +1,4 @@
-"""What a training runs on: found out, not asked for."""
+"""The device that a training runs on: found out, not asked for."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Compute:
 
     @property
     def description(self) -> str:
-        """As logs and cards name it."""
+        """Description of the device, as logs and cards name it."""
         kind = "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
         many = f", {self.n_ranks} processes" if self.n_ranks > 1 else ""
         return f"{self.device.type} {kind}{many}"
 
     def casting(self) -> AbstractContextManager[object]:
-        """Context in which forward passes run."""
+        """Make the context in which forward passes run."""
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast)

@@ -69,9 +69,9 @@ def distil_student(
     teacher
         It is not changed.
     options
-        Settings.
+        Settings of the training.
     progress
-        Called with the step, the number of steps and the loss.
+        Function that is called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
 
@@ -105,7 +105,7 @@ def distil_student(
 
 
 def _mean_over_views(teacher: NucleusUnet, rgb: NDArray[np.uint8], view_gains: Sequence[float]) -> NDArray[np.float16]:
-    """Scores of a whole image, shape (h, w, outputs); as halves, since all images are held at once."""
+    """Average the scores of a whole image, shape (h, w, outputs); as halves, since all images are held at once."""
     total: NDArray[np.float32] = np.zeros((), np.float32)
     for turns, gain in enumerate(view_gains):
         # The density is -log of the transmission, so a gain is a power.

@@ -30,14 +30,14 @@ from wsipsm.training.device import Compute, find_compute
 
 Batch = TypeVar("Batch")
 Progress = Callable[[int, int, float], None]
-"""Called with the step, the number of steps and the loss."""
+"""A function that is called with the step, the number of steps and the loss."""
 _AHEAD = 3
 CHECKPOINT_SUFFIX, LOG_SUFFIX = ".checkpoint", ".log.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a batch may be drawn from: the seed and the step, and this process's share of the work."""
+    """The source of a batch's random choices: the seed and the step, and this process's share of the work."""
 
     rng: np.random.Generator
     torch_seed: int
@@ -48,18 +48,18 @@ class Draw:
         return torch.Generator().manual_seed(self.torch_seed)
 
     def share(self, batch: int) -> int:
-        """Items of a batch that this process draws."""
+        """Choose the items of a batch that this process makes."""
         return max(1, batch // self.n_ranks)
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How long, how fast, and where the state is kept."""
+    """Settings on how long and how fast to train, and where the state is kept."""
 
     steps: int
     seed: int = 0
     checkpoint: Path | None = None
-    """Without suffix; state and CSV log lie beside it. None: nothing is kept."""
+    """Path without suffix; state and CSV log lie beside it. None keeps nothing."""
     identity: str = ""
     """Hash of all that shapes the training."""
     checkpoint_s: float = 60.0
@@ -68,7 +68,7 @@ class FitOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan(Generic[Batch]):
-    """What is trained: where batches come from, what the loss is, who changes the weights."""
+    """The parts of a training: where batches come from, what the loss is, who changes the weights."""
 
     network: nn.Module
     """Every trainable part; on the processor, moved by :func:`fit`."""
@@ -91,7 +91,7 @@ def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | Non
     options
         Steps, seed, checkpoint.
     progress
-        Called at every step.
+        Function that is called at every step.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | Non
 
 
 def one_cycle(peak: float, steps: int, warm_share: float = 0.1) -> Callable[[int], float]:
-    """Cosine from peak / 25 up to the peak and down to nearly nothing (Smith and Topin 2018)."""
+    """Compute a cosine from peak / 25 up to the peak and down to nearly nothing (Smith and Topin 2018)."""
     warm = max(1.0, warm_share * steps)
 
     def rate(step: int) -> float:
@@ -168,11 +168,11 @@ def averaged_plan(
     Parameters
     ----------
     network, draw, loss
-        As for :class:`TrainingPlan`.
+        The same as in :class:`TrainingPlan`.
     learning_rate
         The highest.
     steps
-        Of the whole training.
+        Number of steps of the whole training.
     """
     return TrainingPlan(
         network=network,
@@ -223,7 +223,7 @@ def _keep(
 
 
 def _spread(network: nn.Module, compute: Compute) -> nn.Module:
-    """Share gradients with the other processes of torch's launcher, where there are any.
+    """Distribute gradients to the other processes of torch's launcher, where there are any.
 
     The group is joined once and left when the process ends: a second group made over the launcher's store would read
     the first one's addresses from it, and wait for ever.
@@ -250,7 +250,7 @@ def _share_result(network: nn.Module, compute: Compute) -> None:
 def _open_ahead(
     draw: Callable[[Draw], Batch], options: FitOptions, compute: Compute, first: int
 ) -> Iterator[Iterator[Batch]]:
-    """Batches in order, drawn ahead in another thread, so that the trainer never waits for pixels."""
+    """Make batches in order, ahead in another thread, so that the trainer never waits for pixels."""
 
     def at(step: int) -> Batch:
         source = np.random.SeedSequence([options.seed, step, compute.rank])

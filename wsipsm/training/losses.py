@@ -18,7 +18,7 @@ _SQUARED_WEIGHT = 4.0
 
 
 def generalised_cross_entropy(logits: Tensor, target: Tensor, q: float = ROBUSTNESS) -> Tensor:
-    """(1 - p^q) / q of the labelled class (Zhang & Sabuncu 2018), mean over pixels that are not ignored.
+    """Compute (1 - p^q) / q of the labelled class (Zhang & Sabuncu 2018), mean over pixels that are not ignored.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def generalised_cross_entropy(logits: Tensor, target: Tensor, q: float = ROBUSTN
 
 
 def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Tensor, q: float = ROBUSTNESS) -> Tensor:
-    """Loss of the student: nucleus and distance, and positive where the network has that channel (Eq. 8 made robust).
+    """Compute the student's loss: nucleus, distance, and positive where there is that channel (Eq. 8 made robust).
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def student_loss(logits: Tensor, nucleus: Tensor, distance: Tensor, positive: Te
 
 
 def soft_loss(logits: Tensor, scores: Tensor) -> Tensor:
-    """Loss against another network's scores: cross-entropy, and the squared error, which minds the confident less.
+    """Compute the loss against another network's scores: cross-entropy, and the bounded squared error.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def soft_loss(logits: Tensor, scores: Tensor) -> Tensor:
 
 
 def detection_loss(logits: Tensor, targets: Sequence[Tensor]) -> Tensor:
-    """Cross-entropy on a pseudo mask: what the detector of Eq. 7 learns.
+    """Compute the cross-entropy on a pseudo mask: what the detector of Eq. 7 learns.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def detection_loss(logits: Tensor, targets: Sequence[Tensor]) -> Tensor:
 
 
 def segmentation_loss(logits: Tensor, targets: Sequence[Tensor], point_weight: float, balanced: bool = False) -> Tensor:
-    """Eq. 8: lambda times the cross-entropy on points and Voronoi edges, and that on the pseudo mask's background.
+    """Compute Eq. 8: lambda times cross-entropy on points and Voronoi edges, and that on the mask's background.
 
     The mask's foreground teaches nothing: it is where pseudo masks are wrong.
 
@@ -99,7 +99,7 @@ def segmentation_loss(logits: Tensor, targets: Sequence[Tensor], point_weight: f
     targets
         Pseudo mask, of which the value 0 is used, and Voronoi label (1, 0, 255 = ignored), (n, h, w) each.
     point_weight
-        Lambda.
+        Weight lambda of the points in Eq. 8.
     balanced
         Whether points and edges weigh alike. There are many times more edge pixels than point pixels, so without it a
         short training learns the cores of nuclei only.
@@ -116,6 +116,6 @@ def segmentation_loss(logits: Tensor, targets: Sequence[Tensor], point_weight: f
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over pixels that are not ignored; 0 where all are."""
+    """Average over pixels that are not ignored; 0 where all are."""
     total = functional.cross_entropy(logits.float(), target.long(), ignore_index=IGNORED, reduction="sum")
     return total / (target != IGNORED).sum().clamp_min(1)

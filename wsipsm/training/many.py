@@ -10,7 +10,7 @@ import joblib
 Given = TypeVarTuple("Given")
 Made = TypeVar("Made")
 _WORTH_A_PROCESS = 4
-"""Images. A process takes some seconds to start."""
+"""The number of images that are worth a process, which takes some seconds to start."""
 
 
 def map_images(work: Callable[[*Given], Made], given: Iterable[tuple[*Given]], n_images: int) -> Iterator[Made]:
@@ -19,11 +19,11 @@ def map_images(work: Callable[[*Given], Made], given: Iterable[tuple[*Given]], n
     Parameters
     ----------
     work
-        Of a module; called with one item of ``given``.
+        Function of a module, which is called with one item of ``given``.
     given
         Arguments, an image at a time; drawn in this process, not far ahead.
     n_images
-        Of ``given``; so few that no process is worth its start are worked on here.
+        Number of images in ``given``; where no process is worth its start, they are worked on here.
     """
     n_processes = min(joblib.cpu_count(), n_images // _WORTH_A_PROCESS)
     if n_processes < 2:

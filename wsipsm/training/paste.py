@@ -44,7 +44,7 @@ class Cutout:
 
 
 class _Look(Enum):
-    """What a pasted nucleus is made to look like."""
+    """The appearance that a pasted nucleus is given."""
 
     PLAIN = auto()
     VESICULAR = auto()
@@ -54,7 +54,7 @@ class _Look(Enum):
 
 @checked_dataclass(frozen=True, slots=True, config=CHECKED)
 class PasteOptions:
-    """How many nuclei are pasted, and how they are changed."""
+    """Settings on how many nuclei are pasted, and how they are changed."""
 
     share: Share = 0.85
     """The share of crops that get any."""
@@ -85,12 +85,12 @@ class Canvas:
 
 
 def to_density(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Optical density against white, shape as given; not capped, so that `to_rgb` gives the colours back."""
+    """Convert colours to optical density against white, shape as given; not capped, so `to_rgb` gives them back."""
     return np.asarray(-np.log10(np.maximum(rgb, 1).astype(np.float32) / 255), np.float32)
 
 
 def to_rgb(od: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Colours of optical densities against white."""
+    """Convert optical densities against white to colours."""
     return np.asarray(np.clip(np.rint(255 * 10.0**-od), 0, 255), np.uint8)
 
 
@@ -134,7 +134,7 @@ def paste_nuclei(
     cutouts
         Nuclei of the same image.
     scale
-        That the crop was resized by.
+        Factor by which the crop was resized.
     options, rng
         Settings, and the source of everything drawn.
     """
@@ -162,7 +162,7 @@ def paste_nuclei(
 
 
 def _is_plain(mask: NDArray[np.bool_]) -> bool:
-    """Whether a mask is convex, and near the ellipse of its second moments."""
+    """Tell whether a mask is convex, and near the ellipse of its second moments."""
     padded = np.pad(mask, 1).astype(np.uint8)
     contours, _ = cv2.findContours(padded, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hull = cv2.convexHull(max(contours, key=len))
@@ -202,7 +202,7 @@ def _turn(
 def _place(
     instances: NDArray[np.int32], area: int, options: PasteOptions, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Row and column of the centre: against a nucleus that is there, or anywhere."""
+    """Choose row and column of the centre: against a nucleus that is there, or anywhere."""
     labels = np.flatnonzero(np.bincount(instances.ravel())[1:]) + 1
     if len(labels) and rng.random() < options.touching:
         rows, columns = np.nonzero(instances == labels[int(rng.integers(len(labels)))])
@@ -215,7 +215,7 @@ def _place(
 def _density_around(
     od: NDArray[np.float32], mask: NDArray[np.bool_], occupied: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Median density, shape (3,), in a ring around a mask; of the window where nuclei fill the ring."""
+    """Compute the median density, shape (3,), in a ring around a mask; of the window where nuclei fill the ring."""
     ring = (cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & ~mask & ~occupied
     return np.asarray(np.median(od[ring] if ring.sum() > 8 else od.reshape(-1, 3), axis=0), np.float32)
 

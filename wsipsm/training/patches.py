@@ -44,11 +44,11 @@ def draw_patches(path: Path, mpp: float | None, stain: Stain | None, seed: int, 
     path
         Slide or image.
     mpp
-        Its pixel size, um/px, where the file states none.
+        Pixel size of the image, um/px, where the file states none.
     stain
         None: found from the colours.
     seed
-        Of where patches lie.
+        Seed of the places of patches.
     working_mpp
         Pixel size to read at, um/px.
 
@@ -76,7 +76,7 @@ def draw_patches(path: Path, mpp: float | None, stain: Stain | None, seed: int, 
 
 
 def _patches(slide: Slide, grid: WorkingGrid, tissue: TissueMask, seed: int) -> list[Box]:
-    """Boxes of working pixels: the whole image when it is small, else seeded patches that hold tissue."""
+    """Choose boxes of working pixels: the whole image when it is small, else seeded patches that hold tissue."""
     size = grid.size_px
     if min(size.width, size.height) < _MIN_SIDE_PX:
         raise UsageError(

@@ -53,7 +53,7 @@ class PretextOptions:
 
 @dataclass(frozen=True, slots=True)
 class PretextLog:
-    """What the training showed."""
+    """The record of a pretext training."""
 
     losses: tuple[float, ...]
     spread: float
@@ -109,7 +109,7 @@ def train_pretext(
     options
         Settings; two runs on the same CPU with the same settings give the same weights.
     progress
-        Called with the step, the number of steps and the loss.
+        Function that is called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
 
@@ -165,7 +165,7 @@ def _first(options: PretextOptions) -> Draw:
 
 
 def _measure_spread(network: ActivationNetwork, views: _Views) -> float:
-    """Spread over one batch as in training, on a copy: batch norm keeps what it has seen."""
+    """Measure the spread over one batch as in training, on a copy: batch norm keeps what it has seen."""
     device = next(network.parameters()).device
     trained = copy.deepcopy(network).train()
     with torch.no_grad():

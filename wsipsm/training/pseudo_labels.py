@@ -45,13 +45,13 @@ def make_pseudo_labels(
     Parameters
     ----------
     images
-        At the model's mpp.
+        Images at the model's mpp, each of shape (h, w, 3), uint8.
     stain
-        Of all of them.
+        Stain of all images.
     seed
-        Of the pretext and of K-means.
+        Seed of the pretext training and of k-means.
     report
-        Given a line now and then.
+        Function that is given a line of text now and then.
     beta
         Weight of the stain against the self-activation map (Eq. 5); None: the paper's; infinite: the stain alone.
 

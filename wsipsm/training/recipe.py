@@ -27,7 +27,7 @@ WORKING_MPP = 0.25
 """Pixel size that images are read at and networks learn at, um/px; a distilled student works at a multiple."""
 OWN_TERMS = "the user's own"
 _SEED_STEP = 1000
-"""Between the seeds of two rounds, which the seeds of other recipes should not meet."""
+"""The step between the seeds of two rounds, which the seeds of other recipes should not meet."""
 
 
 class _Settings(BaseModel):

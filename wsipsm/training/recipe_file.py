@@ -44,9 +44,9 @@ def make_recipe(
     Parameters
     ----------
     stain
-        Whose default recipe is meant.
+        Stain whose default recipe is meant.
     settings
-        As read by :func:`read_recipe_settings`; may be empty.
+        Settings as :func:`read_recipe_settings` returns them; may be empty.
     source
         File that they come from, for errors.
     steps, seed

@@ -36,7 +36,7 @@ _RIM_PX = 32
 
 @dataclass(frozen=True, slots=True, config=CHECKED)
 class RoundOptions:
-    """How a network's scores become the pseudo labels of the next round."""
+    """Settings on how a network's scores become the pseudo labels of the next round."""
 
     scales: Scales = (0.5, 0.7, 1.0, 1.4)
     """Sizes that the network sees each image at."""
@@ -47,7 +47,7 @@ class RoundOptions:
     opening_share: OpeningShare = 0.18
     """How outlines are opened, as in the model card."""
     min_distance: Score = 0.5
-    """Likewise: what the network sees no whole nucleus in teaches nothing."""
+    """Smallest distance score that an object must reach: what the network sees no whole nucleus in is no target."""
     input_sigma_px: Sigma = 0.0
     """Smoothing of the input, as the card will have it."""
 
@@ -72,11 +72,11 @@ def relabel_images(
     network
         Trained, with 2 outputs (H&E) or 3 (IHC).
     mpp
-        Of the images, um/px.
+        Pixel size of the images, um/px.
     options
-        Settings.
+        Settings of the round.
     report
-        Given a line an image.
+        Function that is given a line of text for each image.
 
     Returns
     -------

@@ -22,7 +22,7 @@ from wsipsm.training.pseudo_labels import StainedImage
 from wsipsm.training.recipe import OWN_TERMS, WORKING_MPP, ImageSource, Recipe
 
 _PROFILE_STRIDE = 7
-"""Of the pixels of a whole image that its stains are fitted on."""
+"""The stride of the pixels of a whole image that its stains are fitted on."""
 _MAX_WHOLE_PX = 400_000_000
 _MAX_NAME = 500
 
@@ -40,7 +40,7 @@ class SourceImage:
 
 @dataclass(frozen=True, slots=True)
 class GatheredImages:
-    """What the trainings of one recipe are given."""
+    """The images that all trainings of one recipe are given."""
 
     images: list[SourceImage]
     consistency: list[SourceImage]
@@ -98,9 +98,9 @@ def gather_named(
     stain
         None: what most of them look like; the others are left out then.
     seed
-        Of where patches lie.
+        Seed of the places of patches.
     terms
-        Of the pixels, for the model card.
+        Terms of use of the pixels, for the model card.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a training starts from, and which model its result is compared with."""
+"""The first weights of a training, and the model that its result is compared with."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def train_student(
     start
         Weights to start from, by name; those that fit are taken, others stay random.
     progress
-        Called with the step, the number of steps and the loss.
+        Function that is called with the step, the number of steps and the loss.
     keep
         Where checkpoint and log lie, without suffix; None: nowhere.
     identity

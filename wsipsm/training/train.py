@@ -21,14 +21,14 @@ from wsipsm.training.sources import GatheredImages, card_sources, gather_below, 
 from wsipsm.training.start import AUTO, Start, check_start, load_compared, load_start
 
 NETWORK_STRIDE, NETWORK_REACH_PX = 16, 160
-"""Of NucleusUnet, as ``models.weights.measure_reach`` finds them; a test compares."""
+"""Stride and reach of NucleusUnet, pixels, as ``models.weights.measure_reach`` finds them; a test compares."""
 _FINE = "nucleus-unet-fine"
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
-    """What a user may choose about a training."""
+    """Options that a user may choose for a training."""
 
     sources: Sequence[Path] = ()
     """Slides or images; they take the place of the recipe's own sources."""
@@ -92,18 +92,18 @@ def train_model(
     stain
         None: the recipe's, or what most of the sources look like.
     steps
-        Of the first round; None: the recipe's.
+        Number of steps of the first round; None takes the recipe's.
     seed
-        Of everything random; None: the recipe's, or 0.
+        Seed of everything random; None takes the recipe's, or 0.
     mpp
         Pixel size of images that state none, um/px.
     init
         'auto' starts from the shipped model of the stain, 'random' from nothing, else a model with its card, or the
         weights of an encoder.
     report
-        Given a line now and then.
+        Function that is given a line of text now and then.
     name
-        Of the model; None: the file's stem.
+        Name of the model; None takes the file's stem.
     terms
         Terms of the pixels, for the card.
     recipe
@@ -147,7 +147,7 @@ def follow_recipe(request: TrainRequest, out: Path, report: Report) -> TrainedMo
     out
         Safetensors file to write; the card goes beside it.
     report
-        Given a line now and then.
+        Function that is given a line of text now and then.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def _compare(network: NucleusUnet, card: ModelCard, compared: Start, split: Spli
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a model card is made from."""
+    """The facts that a model card is made from."""
 
     request: TrainRequest
     recipe: Recipe

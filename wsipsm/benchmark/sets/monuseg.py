@@ -44,8 +44,8 @@ ORGANS = {
     **dict.fromkeys(("KB", "RD"), "stomach"),
     **dict.fromkeys(("FG", "HT"), "brain"),
 }
-"""By the tissue source site of TCGA, the second part of an image's name. Kumar et al. (2017) call 18 to 50 liver; TCGA
-has these sites as lung."""
+"""Organs by the tissue source site of TCGA, the second part of an image's name. Kumar et al. (2017) call 18 to 50
+liver; TCGA has these sites as lung."""
 _IMAGE_FOLDERS = ("tissue images", "images")
 _LABEL_FOLDERS = (("annotations", (".xml", ".png")), ("labels_png", (".png",)), ("xml", (".xml",)))
 """The first that exists is taken."""
@@ -79,7 +79,7 @@ def monuseg_images(folder: Path) -> list[LabelledImage]:
 
 
 def organ_of(name: str) -> str:
-    """Organ of an image, from its TCGA barcode; empty when the name is none."""
+    """Find the organ of an image by its TCGA barcode; empty when the name is none."""
     parts = name.split("-")
     return ORGANS.get(parts[1], "") if len(parts) > 2 and parts[0] == "TCGA" else ""
 
@@ -92,7 +92,7 @@ def read_truth(path: Path, size: Size) -> Truth:
     path
         Aperio XML or a label image.
     size
-        Of the image.
+        Width and height of the image, pixels.
 
     Raises
     ------
@@ -115,9 +115,9 @@ def notes_on_regions(path: Path, regions: list[NDArray[np.float64]], labels: NDA
     Parameters
     ----------
     path
-        Of the file.
+        Path of the annotation file.
     regions
-        From `read_aperio_xml`.
+        Outlines as `read_aperio_xml` returns them.
     labels
         What `aperio_labels` drew of them.
     """
@@ -171,7 +171,7 @@ def _paper_truth(read: Callable[[], Truth], box: Box) -> Truth:
 
 
 def _find_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path], str]:
-    """Images and annotations by stem, and what the annotations are."""
+    """Find images and annotations by stem, and the kind of the annotations."""
     subfolders = {p.name.lower(): p for p in _subfolders(folder)}
     pixels = next((subfolders[name] for name in _IMAGE_FOLDERS if name in subfolders), None)
     labels = next(((subfolders[name], suffixes) for name, suffixes in _LABEL_FOLDERS if name in subfolders), None)

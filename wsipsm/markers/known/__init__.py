@@ -9,6 +9,6 @@ from wsipsm.markers.marker import Marker
 
 
 def known_markers() -> tuple[Marker, ...]:
-    """Every marker that has a module here, in the order of the modules' names."""
+    """List every marker that has a module here, in the order of the modules' names."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     return tuple(module.MARKER for module in modules)

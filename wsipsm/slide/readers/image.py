@@ -20,7 +20,8 @@ from wsipsm.slide.pixel_size import judge_statements
 from wsipsm.slide.reader import ReaderSlide, compose_over_white, to_sizes
 
 SUFFIXES = single_suffixes(PLAIN)
-"""By name as well as by content: an MRXS index is a JPEG of a slide's label. TIFF has a reader of its own."""
+"""Suffixes of plain images, checked as well as their content: an MRXS index is a JPEG of a slide's label. TIFF has a
+reader of its own."""
 
 FORMATS = ("PNG", "JPEG", "BMP")
 

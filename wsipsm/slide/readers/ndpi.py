@@ -44,7 +44,7 @@ class _Scan:
     size: Size
     header: ScanHeader
     interval: Size
-    """Of a restart interval; of the whole where it has none."""
+    """Size of a restart interval; of the whole where it has none."""
     joined: int
     """Intervals below one another that are one tile."""
     starts: Sequence[int]
@@ -69,7 +69,7 @@ def ndpi_grids(
     tif
         The open file.
     pages
-        Its pages.
+        Pages of the file.
     levels
         OpenSlide's, which are the stored ones and, between them, those that a decoder makes of them by leaving out high
         frequencies.

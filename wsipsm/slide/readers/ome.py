@@ -1,4 +1,4 @@
-"""What OME-XML says of the images of a TIFF: which there are, and which of them lie in this file.
+"""The images of a TIFF in its OME-XML: which there are, and which of them lie in this file.
 
 A set of OME-TIFF files describes all its images in every file. Page numbers of an image that lies in another file mean
 pages of that file, and read here would give other pixels.
@@ -25,7 +25,7 @@ class OmeImage:
     name: str
     size: Size
     place: int
-    """Of its element among the images of the XML, from 0."""
+    """Place of the element among the images of the XML, from 0."""
     first_page: int
     files: tuple[str, ...]
     """Names of the other files that hold it, or a part of it; empty when it lies in this one."""
@@ -39,7 +39,7 @@ def read_ome_images(xml: str, path: PurePath) -> list[OmeImage]:
     xml
         OME-XML of the file.
     path
-        Of the file.
+        Path of the file.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def read_ome_images(xml: str, path: PurePath) -> list[OmeImage]:
 
 
 def keep_ome_image(xml: str, image: OmeImage) -> str:
-    """OME-XML that describes one image alone, as one of the file that it stands in."""
+    """Return OME-XML that describes one image alone, as one of the file that it stands in."""
     root = copy.deepcopy(_parsed(xml))
     for place, element in enumerate(_images(root)):
         if place != image.place:

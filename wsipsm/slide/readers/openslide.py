@@ -195,7 +195,7 @@ class OpenSlideSlide(ReaderSlide):
 
 
 def is_vendor_slide(path: Path) -> bool:
-    """Whether OpenSlide knows the file as a scanner vendor's or as DICOM, not merely as some tiled TIFF."""
+    """Tell whether OpenSlide knows the file as a scanner vendor's or as DICOM, not merely as some tiled TIFF."""
     return openslide.OpenSlide.detect_format(path) not in (None, "generic-tiff")
 
 

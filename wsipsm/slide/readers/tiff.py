@@ -37,7 +37,7 @@ _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file starts like a TIFF or BigTIFF of either byte order."""
+    """Tell whether a file starts like a TIFF or BigTIFF of either byte order."""
     try:
         with path.open("rb") as stream:
             return stream.read(4) in _SIGNATURES
@@ -46,7 +46,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def is_ome_tiff(path: Path) -> bool:
-    """Whether a TIFF carries OME-XML."""
+    """Tell whether a TIFF carries OME-XML."""
     if not is_tiff(path):
         return False
     try:
@@ -170,6 +170,6 @@ class TiffSlide(ReaderSlide):
 
 
 def tile_grid(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> TileGrid:
-    """Tiles or strips of a page that `tiff_layout` found sound."""
+    """Make the grid of tiles or strips of a page that `tiff_layout` found sound."""
     width, height = segment_size(page)
     return TileGrid(-(-int(page.imagewidth) // width), Size(width, height), partial(decode_segment, tif, page))

@@ -1,4 +1,4 @@
-"""Whether a TIFF is whole: every directory and every value that its directories point to must lie in the file.
+"""A check that a TIFF is whole: every directory and every value that its directories point to must lie in the file.
 
 tifffile logs such faults and goes on with what is left, which is a level or a pixel size less than the slide has.
 """

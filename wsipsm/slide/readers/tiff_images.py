@@ -27,13 +27,13 @@ class ChosenImage:
 
     tif: tifffile.TiffFile
     pages: tuple[tifffile.TiffPage, ...]
-    """Of its levels, level 0 first."""
+    """Pages of the image's levels, level 0 first."""
     planes: dict[str, int]
     """Axes beside height, width and samples that are longer than one, by tifffile's letters."""
     images: tuple[SlideImage, ...]
     """All images of the file."""
     number: int
-    """Of the slide among them, from 1."""
+    """Number of the slide among the images, from 1."""
     notes: tuple[str, ...]
 
 
@@ -59,7 +59,7 @@ def open_image(path: Path, number: int | None = None) -> ChosenImage:
     path
         The file.
     number
-        Of the image that the user asks for, from 1; None takes the rule of `images.choose_image`.
+        Number of the image that the user asks for, from 1; None takes the rule of `images.choose_image`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def open_image(path: Path, number: int | None = None) -> ChosenImage:
 
 
 def _ome_images(tif: tifffile.TiffFile, path: Path) -> list[OmeImage]:
-    """Images of the OME-XML; none in another TIFF, and none where the XML points to no pages."""
+    """Return the images of the OME-XML; none in another TIFF, and none where the XML points to no pages."""
     if not tif.is_ome:
         return []
     try:

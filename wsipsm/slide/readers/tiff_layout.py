@@ -1,4 +1,4 @@
-"""Which pages of a TIFF are the slide, whether they can be read, and how large a pixel is."""
+"""The pages of a TIFF that are the slide, whether they can be read, and how large a pixel is."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from wsipsm.slide.readers.tiff_segment import MAX_SEGMENT_PX, SUPPORTED_COMPRESS
 _GREY, _INVERTED_GREY, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
 _CONTIGUOUS = 1
 _UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}
-"""Of TIFF's ResolutionUnit; the last two are no part of the standard, and written by some."""
+"""Units of TIFF's ResolutionUnit; the last two are no part of the standard, and written by some."""
 _OME = "OME-XML"
 
 
 def find_levels(chosen: ChosenImage, path: Path) -> list[tifffile.TiffPage]:
-    """Pages of the slide's levels, level 0 first, checked so far that their tiles can be read.
+    """Find the pages of the slide's levels, level 0 first, checked so far that their tiles can be read.
 
     Parameters
     ----------
     chosen
         The image that is the slide.
     path
-        For messages.
+        Path for messages.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def find_stated_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> list[Sta
 
 
 def objective_power(tif: tifffile.TiffFile) -> float | None:
-    """Nominal magnification where Aperio's description states it."""
+    """Read the nominal magnification where Aperio's description states it."""
     return parse_number(_aperio_fields(tif.pages.first).get("AppMag")) if tif.is_svs else None
 
 
@@ -154,7 +154,7 @@ def _require_sound_segments(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> 
 
 
 def _stated_by_ome(xml: str, page: tifffile.TiffPage) -> list[StatedMpp]:
-    """Pixel size of the image in OME-XML whose size is the page's."""
+    """Read the pixel size of the image in OME-XML whose size is the page's."""
     root = ElementTree.fromstring(xml)
     for pixels in root.iter():
         if pixels.tag.rpartition("}")[2] != "Pixels":
@@ -183,7 +183,7 @@ def _stated_by_imagej(named: str, per_x: float, per_y: float) -> list[StatedMpp]
 
 
 def _aperio_fields(page: tifffile.TiffPage) -> dict[str, str]:
-    """``key = value`` parts of Aperio's image description."""
+    """Parse the ``key = value`` parts of Aperio's image description."""
     parts = (part.partition("=") for part in page.description.split("|")[1:])
     return {key.strip(): value.strip() for key, _, value in parts}
 

@@ -23,7 +23,7 @@ MAX_SEGMENT_PX = 1 << 26
 """Largest tile or strip that is decoded, 200 MB as RGB."""
 
 _END_OF_IMAGE = b"\xff\xd9"
-"""Ends a JPEG stream and a JPEG 2000 codestream."""
+"""The marker that ends a JPEG stream and a JPEG 2000 codestream."""
 _PADDING_BYTES = 14
 """What writers append to a tile at most."""
 
@@ -33,7 +33,7 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2
 
 
 def segment_size(page: tifffile.TiffPage) -> tuple[int, int]:
-    """Width and height of the units in which a page is decoded."""
+    """Return the width and height of the units in which a page is decoded."""
     if page.is_tiled:
         return int(page.tilewidth), int(page.tilelength)
     if page.is_final:
@@ -51,7 +51,7 @@ def decode_segment(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) 
     page
         A page that `tiff_layout.find_levels` found sound.
     index
-        Of the unit of `segment_size`, row by row.
+        Number of the unit of `segment_size`, row by row.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def decode_ended_tile(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: in
     Parameters
     ----------
     tif, page, index
-        As for :func:`decode_segment`.
+        The same as in :func:`decode_segment`.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _expected_shape(page: tifffile.TiffPage, index: int) -> tuple[int, int, int]
 
 
 def _read_rows(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8]:
-    """Rows of an uncompressed image; the strips that the file cuts it into may be of any height."""
+    """Read rows of an uncompressed image; the strips that the file cuts it into may be of any height."""
     from_row = index * VIRTUAL_STRIP_ROWS
     n_rows = min(VIRTUAL_STRIP_ROWS, page.imagelength - from_row)
     n_samples = int(page.samplesperpixel)

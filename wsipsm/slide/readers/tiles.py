@@ -24,7 +24,8 @@ class TileGrid:
     """Tiles in a row."""
     tile: Size
     decode: Callable[[int], NDArray[np.uint8]]
-    """Gives the tile of a number, row by row: RGB of shape (h, w, 3), no smaller than its part of the level."""
+    """Function that decodes the tile of a number, row by row: RGB of shape (h, w, 3), no smaller than its part of the
+    level."""
 
 
 class TileError(Exception):
@@ -47,14 +48,14 @@ class TileReader:
     Parameters
     ----------
     grids
-        Of the levels that can be read, by their numbers.
+        Grids of the levels that can be read, by the levels' numbers.
     """
 
     def __init__(self, grids: Mapping[int, TileGrid]) -> None:
         self.grids = dict(grids)
         self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self.kept_bytes = 0
-        """Of the decoded tiles that are kept."""
+        """Size of the decoded tiles that are kept, bytes."""
 
     def read(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Read a box that lies inside a level.

@@ -40,7 +40,7 @@ class VendorTiles(TileReader):
     tif
         The open file.
     grids
-        Of the levels, by OpenSlide's numbers.
+        Grids of the levels, by OpenSlide's numbers.
     """
 
     def __init__(self, tif: tifffile.TiffFile, grids: Mapping[int, TileGrid]) -> None:
@@ -63,7 +63,7 @@ def open_vendor_tiles(
     path
         The file.
     vendor
-        As OpenSlide names it.
+        Vendor as OpenSlide names it.
     levels
         All of OpenSlide's levels.
     used
@@ -105,9 +105,9 @@ def keep_agreeing_levels(
     tiles
         Levels that are decoded here; changed.
     levels, downsamples
-        Of the slide.
+        Levels and downsamples of the slide.
     read
-        Gives OpenSlide's pixels of a box of a level.
+        Function that gives OpenSlide's pixels of a box of a level.
     """
     for level, grid in list(tiles.grids.items()):
         box = _tile_to_compare(grid, levels[level], downsamples[level])
@@ -156,7 +156,7 @@ def _size_of(page: tifffile.TiffPage) -> Size:
 
 
 def _tiled_grids(tif: tifffile.TiffFile, tiled: Sequence[tifffile.TiffPage]) -> dict[int, TileGrid]:
-    """Grids of the levels that are tiles of JPEG or JPEG 2000 in RGB or YCbCr."""
+    """Find the grids of the levels that are tiles of JPEG or JPEG 2000 in RGB or YCbCr."""
     return {
         level: TileGrid(
             -(-int(page.imagewidth) // int(page.tilewidth)),
@@ -183,4 +183,4 @@ def _is_understood(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
 _FINDERS: Mapping[str, Callable[..., dict[int, TileGrid]]] = MappingProxyType(
     {"aperio": _aperio_grids, "philips": _philips_grids, "hamamatsu": ndpi_grids}
 )
-"""By OpenSlide's name of the vendor."""
+"""Functions that find the grids, by OpenSlide's name of the vendor."""
