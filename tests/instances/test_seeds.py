@@ -15,7 +15,7 @@ def test_seeds_by_loops(radius: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     shape = ((9, 13), (14, 6), (1, 30), (2, 25))[seed % 4]
     steps = _LEVELS * _KERNEL_SUM**2 // 8
-    distance = (random.integers(0, (3, 9)[seed // 4 % 2], shape) * steps).astype(np.int32)
+    distance = (random.integers(0, (3, 9)[seed // 4 % 2], shape) * steps).astype(np.float32)
     foreground = (random.random(shape) < 0.85).astype(np.uint8)
     settings = DecodeSettings(min_area_um2=4.0, max_area_um2=250.0, peak_radius_px=radius, peak_min=0.25)
     pixels = list(np.ndindex(*shape))

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
-from wsipsm.instances.labels import keep_labels
+from wsipsm.instances.labels import framed, keep_labels
 from wsipsm.instances.outline import open_outlines
 
 _LEVELS = 1024
@@ -129,13 +129,15 @@ def _channel(maps: NDArray[np.float32], outputs: tuple[str, ...], name: str) -> 
 
 def _quantised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Round scores to whole steps 0..1024, held as float32."""
-    if not np.isfinite(scores).all():
+    # Least and greatest tell of NaN and infinity without an array of answers.
+    if scores.size and not (math.isfinite(scores.min()) and math.isfinite(scores.max())):
         raise ValueError("maps: a score is not finite; scores in 0..1 are needed.")
-    steps: NDArray[np.float32] = np.clip(np.rint(scores * np.float32(_LEVELS)), 0, _LEVELS)
-    return steps
+    steps = scores * np.float32(_LEVELS)
+    np.rint(steps, out=steps)
+    return np.clip(steps, 0, _LEVELS, out=steps)
 
 
-def _smoothed(steps: NDArray[np.float32], sigma_px: float) -> NDArray[np.int32]:
+def _smoothed(steps: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     """Smooth by a Gaussian with whole-number weights: exact, so no tie depends on the position in the array."""
     radius = max(0, math.ceil(2.5 * sigma_px))
     offsets = np.arange(-radius, radius + 1)
@@ -143,75 +145,117 @@ def _smoothed(steps: NDArray[np.float32], sigma_px: float) -> NDArray[np.int32]:
     kernel = np.rint(weights / weights.sum() * _KERNEL_SUM).astype(np.float32)
     kernel[radius] += _KERNEL_SUM - kernel.sum()
     filtered = cv2.sepFilter2D(steps, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
-    return filtered.astype(np.int32)
+    return np.asarray(filtered, dtype=np.float32)
 
 
 def _fill_small_holes(foreground: NDArray[np.uint8], max_hole_px: float) -> None:
     """Fill background parts of at most ``max_hole_px`` pixels that do not reach the border, in place."""
-    n, parts, stats, _ = cv2.connectedComponentsWithStats(1 - foreground, connectivity=4)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(1 - foreground, connectivity=4, ltype=cv2.CV_32S)
     height, width = foreground.shape
     left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
     right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
     inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
     fill = inside & (stats[:, cv2.CC_STAT_AREA] <= max_hole_px)
     fill[0] = False
-    if n > 1 and fill.any():
-        foreground[fill[parts]] = 1
+    for part in np.flatnonzero(fill):
+        window = np.s_[top[part] : bottom[part], left[part] : right[part]]
+        foreground[window][parts[window] == part] = 1
 
 
-def _divide(foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: _DecodeSettings) -> NDArray[np.int32]:
+def _divide(
+    foreground: NDArray[np.uint8], distance: NDArray[np.float32], settings: _DecodeSettings
+) -> NDArray[np.int32]:
     """Label foreground parts, and divide those that hold several seeds."""
-    n_parts, parts = cv2.connectedComponents(foreground, connectivity=4, ltype=cv2.CV_32S)
+    n_parts, parts, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=4, ltype=cv2.CV_32S)
     rows, columns = _find_seeds(foreground, distance, settings)
     part_of_seed = parts[rows, columns]
     shared = np.bincount(part_of_seed, minlength=n_parts) > 1
     shared[0] = False
+    labels = np.asarray(parts, dtype=np.int32)
     if not shared.any():
-        return np.asarray(parts, dtype=np.int32)
+        return labels
     # A watershed of a part with one seed is the part itself, so only the others are flooded.
     keep = shared[part_of_seed]
-    markers = np.zeros_like(parts)
+    markers = np.zeros_like(labels)
     markers[rows[keep], columns[keep]] = np.arange(n_parts, n_parts + np.count_nonzero(keep), dtype=np.int32)
-    flooded = watershed(-distance, markers, mask=shared[parts])  # type: ignore[no-untyped-call]
-    flooded = _join_shallow(np.asarray(flooded, dtype=np.int32), distance, settings.saddle_share)
-    return np.asarray(np.where(flooded > 0, flooded, parts), dtype=np.int32)
+    flooded = _flooded(labels, np.flatnonzero(shared), np.asarray(stats), markers, distance)
+    places = np.flatnonzero(flooded > 0)
+    labels.ravel()[places] = _join_shallow(flooded, places, distance, settings.saddle_share)
+    return labels
 
 
-def _join_shallow(labels: NDArray[np.int32], distance: NDArray[np.int32], saddle_share: float) -> NDArray[np.int32]:
+def _flooded(
+    parts: NDArray[np.int32],
+    shared: NDArray[np.intp],
+    stats: NDArray[np.integer],
+    markers: NDArray[np.int32],
+    distance: NDArray[np.float32],
+) -> NDArray[np.int32]:
+    """Flood parts from the markers in them, one by one: a queue that is short takes half the time of one for all."""
+    flooded = np.zeros_like(parts)
+    for part in shared:
+        left, top, width, height = stats[part, : cv2.CC_STAT_AREA].tolist()
+        window = np.s_[top : top + height, left : left + width]
+        own = parts[window] == part
+        basins = watershed(-distance[window], markers[window] * own, mask=own)  # type: ignore[no-untyped-call]
+        flooded[window] += basins  # windows overlap, parts do not
+    return flooded
+
+
+def _join_shallow(
+    labels: NDArray[np.int32], places: NDArray[np.intp], distance: NDArray[np.float32], saddle_share: float
+) -> NDArray[np.int32]:
     """Join neighbours whose common border is hardly lower than the lower of their peaks: one nucleus, two seeds.
 
     The saddle of two labels is the highest value on their border. Only the two labels and their border decide.
+
+    Parameters
+    ----------
+    labels, distance
+        Shape (h, w).
+    places
+        Flat positions of pixels that have a label.
+    saddle_share
+        Of the lower peak, from which a saddle is shallow.
+
+    Returns
+    -------
+    Label of each place.
     """
-    n_labels = int(labels.max(initial=0)) + 1
+    width = labels.shape[1]
+    owners, heights = labels.ravel()[places].astype(np.intp), distance.ravel()[places]
+    n_labels = int(owners.max(initial=0)) + 1
     peak = np.zeros(n_labels, dtype=distance.dtype)
-    np.maximum.at(peak, labels.ravel(), distance.ravel())
-    keys, heights = [], []
-    for first, second in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
-        one, other = labels[first], labels[second]
-        border = (one != other) & (one > 0) & (other > 0)
-        low, high = np.minimum(one[border], other[border]), np.maximum(one[border], other[border])
-        keys.append(low.astype(np.int64) * n_labels + high)
-        heights.append(np.minimum(distance[first][border], distance[second][border]))
+    np.maximum.at(peak, owners, heights)
+    keys, borders = [], []
+    for step, has_next in ((1, places % width < width - 1), (width, places < labels.size - width)):
+        nearby = places[has_next] + step
+        one, other = owners[has_next], labels.ravel()[nearby]
+        border = (one != other) & (other > 0)
+        one, other = one[border], other[border]
+        keys.append(np.minimum(one, other) * n_labels + np.maximum(one, other))
+        borders.append(np.minimum(heights[has_next][border], distance.ravel()[nearby[border]]))
     pairs, position = np.unique(np.concatenate(keys), return_inverse=True)
     if not len(pairs):
-        return labels
+        return owners.astype(np.int32)
     saddle = np.zeros(len(pairs), dtype=distance.dtype)
-    np.maximum.at(saddle, position, np.concatenate(heights))
+    np.maximum.at(saddle, position, np.concatenate(borders))
     low, high = pairs // n_labels, pairs % n_labels
-    shallow = saddle >= saddle_share * np.minimum(peak[low], peak[high])
+    shallow = saddle >= saddle_share * np.minimum(peak[low], peak[high]).astype(np.float64)
     links = coo_array((np.ones(int(shallow.sum()), bool), (low[shallow], high[shallow])), shape=(n_labels, n_labels))
     _, group = connected_components(links, directed=False)
     _, first_label = np.unique(group, return_index=True)
-    return np.asarray(first_label[group][labels], dtype=np.int32)
+    return np.asarray(first_label[group][owners], dtype=np.int32)
 
 
 def _find_seeds(
-    foreground: NDArray[np.uint8], distance: NDArray[np.int32], settings: _DecodeSettings
+    foreground: NDArray[np.uint8], distance: NDArray[np.float32], settings: _DecodeSettings
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find rows and columns of seeds: maxima within the peak radius, one pixel for all that tie within it."""
-    values = distance.astype(np.float32)
     peak_min = max(1.0, settings.peak_min * _LEVELS * _KERNEL_SUM**2)
-    is_peak = (values >= cv2.dilate(values, np.ones((3, 3), np.uint8))) & (values >= peak_min) & (foreground > 0)
+    is_peak = distance >= cv2.dilate(distance, np.ones((3, 3), np.uint8))
+    is_peak &= distance >= peak_min
+    is_peak &= foreground.view(bool)
     rows, columns = np.nonzero(is_peak)
     radius = settings.peak_radius_px
     dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
@@ -254,11 +298,15 @@ def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     For one 8-connected part, holes (4-connected) = 1 - (Q1 - Q3 - 2 QD) / 4, where Q1, Q3 and QD are the
     windows with one pixel, three pixels and two diagonal pixels of the label.
     """
-    padded = np.pad(labels, 1)
-    quads = [padded[:-1, :-1], padded[:-1, 1:], padded[1:, 1:], padded[1:, :-1]]
-    mixed = (quads[0] != quads[1]) | (quads[1] != quads[2]) | (quads[2] != quads[3])
-    corners = np.stack([quad[mixed] for quad in quads])
-    n_labels = int(labels.max(initial=0)) + 1
+    padded = framed(labels)
+    flat, width = padded.ravel(), padded.shape[1]
+    # A window by its first pixel. Those that go on in the next row hold the border alone.
+    mixed = flat[: -width - 1] != flat[1:-width]
+    mixed |= flat[1:-width] != flat[width + 1 :]
+    mixed |= flat[width + 1 :] != flat[width:-1]
+    place = np.flatnonzero(mixed)
+    corners = flat[np.stack([place, place + 1, place + width + 1, place + width])]
+    n_labels = int(corners.max(initial=0)) + 1
     twelfths = np.zeros(n_labels, np.int64)
     for position in range(4):
         label = corners[position]
@@ -271,7 +319,8 @@ def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
             (-3, (n_same == 2) & opposite),
         ):
             twelfths += weight * np.bincount(label[chosen], minlength=n_labels)
-    holes = np.where(np.bincount(labels.ravel(), minlength=n_labels) > 0, 1 - twelfths // 12, 0)
+    # Every label that has a pixel has an edge.
+    holes = np.where(np.bincount(corners[0], minlength=n_labels) > 0, 1 - twelfths // 12, 0)
     holes[0] = 0
     return holes
 
@@ -284,18 +333,20 @@ def _within_limits(
     px_per_um2: float,
 ) -> Decoded:
     """Drop instances by area, mean probability and highest distance, and number the rest 1..n."""
-    flat = labels.ravel()
-    area_px = np.bincount(flat)
+    places = np.flatnonzero(labels > 0)
+    owners = labels.ravel()[places]
+    area_px = np.bincount(owners, minlength=1)
     # Sums of whole numbers: exact in any order, so the mean does not depend on the position in the array.
-    mean = np.bincount(flat, weights=nucleus.ravel()) / np.maximum(area_px, 1) / _LEVELS
+    mean = np.bincount(owners, nucleus.ravel()[places], 1) / np.maximum(area_px, 1) / _LEVELS
     too_large = area_px > settings.max_area_um2 * px_per_um2
     keep = (area_px >= settings.min_area_um2 * px_per_um2) & ~too_large & (mean >= settings.min_mean_probability)
     if settings.min_distance:
-        highest = np.zeros(len(area_px), np.float32)
-        np.maximum.at(highest, flat, distance.ravel())
-        keep &= highest >= settings.min_distance * _LEVELS
-    too_large[0] = False
+        has_middle = np.zeros(len(area_px), dtype=bool)
+        has_middle[owners[distance.ravel()[places] >= settings.min_distance * _LEVELS]] = True
+        keep &= has_middle
     refused = np.flatnonzero(too_large)
-    centres = ndimage.center_of_mass(labels > 0, labels, refused) if len(refused) else []
-    xy_px = np.array(centres, dtype=np.float64).reshape(-1, 2)[:, ::-1] + 0.5
+    xy_px = np.empty((len(refused), 2))
+    if len(refused):
+        for axis, values in enumerate((places % labels.shape[1], places // labels.shape[1])):
+            xy_px[:, axis] = np.bincount(owners, values)[refused] / area_px[refused] + 0.5
     return Decoded(labels=keep_labels(labels, keep), too_large_xy_px=xy_px)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -19,6 +20,11 @@ def label_windows(labels: NDArray[np.int32]) -> Iterator[tuple[int, Window]]:
         if window is not None:
             rows, columns = window
             yield label, (rows, columns)
+
+
+def framed(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Copy a label image into one with a frame of background, one pixel wide."""
+    return np.asarray(cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), dtype=np.int32)
 
 
 def grow(window: Window, margin_px: int) -> Window:

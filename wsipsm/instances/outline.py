@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -27,19 +28,29 @@ def open_outlines(labels: NDArray[np.int32], share: float) -> None:
     """
     for label, window in label_windows(labels):
         view = labels[window]
-        own = view == label
-        radius = math.floor(share * math.sqrt(np.count_nonzero(own)) + 0.5)
+        own = (view == label).view(np.uint8)
+        radius = math.floor(share * math.sqrt(cv2.countNonZero(own)) + 0.5)
         if radius:
-            view[own & ~_opened(own, radius)] = 0
+            lost = _lost_by_opening(own, radius)
+            if lost is not None:
+                view[lost] = 0
 
 
-def _opened(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    padded = np.pad(mask, radius + 1).astype(np.uint8)
-    opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc)
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    if len(stats) < 2:
-        return mask  # nowhere as wide as the disc: thin all over, and judged by its area
+def _lost_by_opening(own: NDArray[np.uint8], radius: int) -> NDArray[np.bool_] | None:
+    """Pixels that opening takes from a mask of zeros and ones; None where there are none."""
+    # Beyond the window lies background, also for what is as wide as it.
+    edge = radius + 1
+    padded = cv2.copyMakeBorder(own, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=0)
+    opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, _disc(radius))
+    n_parts, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    if n_parts < 2:
+        return None  # nowhere as wide as the disc: thin all over, and judged by its area
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    inside = slice(radius + 1, -radius - 1)
-    return np.asarray(parts[inside, inside] == largest)
+    lost = np.asarray(parts[edge:-edge, edge:-edge] != largest)
+    lost &= own.view(bool)
+    return lost
+
+
+@lru_cache(maxsize=64)
+def _disc(radius: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), dtype=np.uint8)

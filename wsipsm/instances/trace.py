@@ -8,6 +8,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from wsipsm.instances.labels import framed
+
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
@@ -58,7 +60,7 @@ def trace_outlines(
     -------
     Outlines with coordinates ``(origin_px + corner) * scale + grid_origin_px0``, collinear points left out.
     """
-    padded = np.pad(label_image, 1)
+    padded = framed(label_image)
     width = padded.shape[1]
     labels, start = _first_pixels(padded)
     if not len(labels):
@@ -76,7 +78,9 @@ def _first_pixels(padded: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray
     """Find the labels in rising order and the flat index of the first pixel of each in scan order."""
     inner = padded[1:-1, 1:-1]
     # The first pixel has no pixel of its label above or on its left; few others are like that.
-    candidate = (inner > 0) & (inner != padded[:-2, 1:-1]) & (inner != padded[1:-1, :-2])
+    candidate = inner != padded[:-2, 1:-1]
+    candidate &= inner != padded[1:-1, :-2]
+    candidate &= inner > 0
     row, column = np.nonzero(candidate)
     labels, first = np.unique(inner[row, column], return_index=True)
     flat = (row[first] + 1) * padded.shape[1] + column[first] + 1

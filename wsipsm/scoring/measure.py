@@ -40,7 +40,8 @@ def measure_nuclei(
     Columns of shape (n_labels,), float64: ``HEMATOXYLIN_OD``, ``DAB_OD`` unless on H&E, ``PROBABILITY`` and
     ``POSITIVE_PROBABILITY`` where the network has such a map. NaN for a label that has no pixel.
     """
-    foreground = np.flatnonzero(label_image)
+    is_foreground = label_image.reshape(-1) > 0
+    foreground = slice(None) if is_foreground.all() else np.flatnonzero(is_foreground)
     pixel_labels = label_image.reshape(-1)[foreground]
     n_bins = int(pixel_labels.max(initial=0)) + 1
     areas = np.bincount(pixel_labels, minlength=n_bins)

@@ -256,6 +256,8 @@ def _crop(rgb: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
 
 def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, failed: list[Box]) -> NDArray[np.float32]:
     """Score 0 outside the slide and where no pixel was read: there is nothing to find there."""
+    if job.geometry.slide_box.intersect(box) == box and not failed:
+        return maps
     masked = np.zeros_like(maps)
     on_slide = slices_of(job.geometry.slide_box, box)
     masked[(slice(None), *on_slide)] = maps[(slice(None), *on_slide)]
@@ -276,7 +278,7 @@ def _drop_cut(job: SlideJob, labels: NDArray[np.int32], box: Box, failed: list[B
     ]
     cut = np.zeros(int(labels.max(initial=0)) + 1, dtype=bool)
     cut[np.concatenate([part.ravel() for part in touching])] = True
-    return np.where(cut[labels], 0, labels).astype(np.int32) if cut[1:].any() else labels
+    return np.where(cut, 0, np.arange(len(cut), dtype=np.int32))[labels] if cut[1:].any() else labels
 
 
 def _inside(core: Box, xy_px: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -304,9 +306,14 @@ def _measured_table(
     rgb: NDArray[np.uint8],
     maps: NDArray[np.float32],
 ) -> pa.Table:
-    hematoxylin, counterstain = separate(rgb, job.profile)
     is_ihc = job.profile.stain == Stain.IHC
-    measured = measure_nuclei(labels, hematoxylin, counterstain if is_ihc else None, maps, job.card.outputs)
+    # Most pixels are of no nucleus, and nothing is asked of them.
+    inside = np.flatnonzero(labels > 0)
+    rows, columns = np.divmod(inside, labels.shape[1])
+    hematoxylin, counterstain = separate(rgb[rows, columns][None], job.profile)
+    scores = np.stack([plane.ravel()[inside][None] for plane in maps])
+    owners, dab = labels.ravel()[inside][None], counterstain if is_ihc else None
+    measured = measure_nuclei(owners, hematoxylin, dab, scores, job.card.outputs)
     return build_table(
         polygons,
         measured,
