@@ -149,7 +149,7 @@ def cohort(
 
     Example: wsipsm cohort --resume results
     """
-    options = read_run_options(context)
+    options = read_run_options(context, needs_roi=False)
     from wsipsm.cli.progress import open_listener
     from wsipsm.cohort.request import CohortOptions, CohortRequest
     from wsipsm.cohort.run import run_cohort

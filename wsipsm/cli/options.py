@@ -131,8 +131,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 CONTINUE_HINT = "Finished blocks are kept; the same command continues from them."
 
 
-def read_run_options(context: typer.Context) -> RunOptions:
+def read_run_options(context: typer.Context, needs_roi: bool = True) -> RunOptions:
     """Take what a command line says of a run: its options that are called as a field of ``RunOptions`` is.
+
+    Parameters
+    ----------
+    context
+        Of the command.
+    needs_roi
+        Choices about annotations are refused without ``--roi``; the slides of a study may name files of their own.
 
     Raises
     ------
@@ -142,6 +149,8 @@ def read_run_options(context: typer.Context) -> RunOptions:
     from wsipsm.config import RunOptions
 
     given = {name: value for name, value in context.params.items() if name in RunOptions.model_fields}
+    if needs_roi:
+        check_roi_options(given["roi"], given["roi_class"] or None, given["exclude_class"] or None, given["tma_cores"])
     classes = {name: split_classes(given[name]) for name in ("roi_class", "exclude_class")}
     return build_run_options(**{**given, **classes})
 

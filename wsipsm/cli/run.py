@@ -28,7 +28,6 @@ from wsipsm.cli.options import (
     TilePx,
     TmaCores,
     Workers,
-    check_roi_options,
     read_run_options,
     says_how_to_continue,
 )
@@ -93,7 +92,6 @@ def run(
 
     Example: wsipsm run slide.svs --out results --roi tumour.geojson
     """
-    check_roi_options(roi, roi_class, exclude_class, tma_cores)
     options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
     from wsipsm.cli.summary_text import lines_about_run

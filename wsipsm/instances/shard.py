@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import orjson
@@ -65,8 +65,8 @@ def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
         When the disk is full or the folder is not writable.
     """
     value = asdict(facts)
-    value["failed"] = [_numbers(box) for box in facts.failed]
-    value["place"]["core"] = _numbers(facts.place.core)
+    value["failed"] = [astuple(box) for box in facts.failed]
+    value["place"]["core"] = astuple(facts.place.core)
     text = orjson.dumps(value)
     with write_aside(path) as temporary:
         named = table.replace_schema_metadata({_METADATA_KEY: text})
@@ -103,10 +103,6 @@ def check_shard(path: Path, place: ShardPlace) -> ShardFacts | None:
     except _READ_ERRORS:
         return None
     return facts
-
-
-def _numbers(box: Box) -> list[int]:
-    return [box.x, box.y, box.width, box.height]
 
 
 def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -12,6 +12,7 @@ from typing import Any
 from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.folderlock import LOCK_NAME, FolderLock, hold_folder, hold_in_cohort
 from wsipsm.keys import Artefact
+from wsipsm.results.folder_names import folder_stem
 from wsipsm.results.run_record import slide_of_run
 from wsipsm.rundir import RunDir, output_error
 from wsipsm.slide.base import SlideInfo
@@ -50,6 +51,29 @@ def held_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderL
                 with suppress(OSError):
                     run_dir.remove(Artefact.SLIDE)
                     run_dir.path(Artefact.SHARDS).rmdir()
+
+
+@contextmanager
+def held_own_folder(
+    slide_path: Path, out_dir: Path, name: str | None, image: int | None
+) -> Iterator[tuple[str, FolderLock]]:
+    """Find the folder of a slide among the results, and hold it for one command.
+
+    Parameters
+    ----------
+    slide_path, out_dir, image
+        As of :func:`choose_folder_name`.
+    name
+        Of the folder; None: chosen.
+
+    Yields
+    ------
+    The folder's name and its lock.
+    """
+    if name is None:
+        name = choose_folder_name(slide_path, folder_stem(slide_path, image), out_dir, image)
+    with held_slide_folder(out_dir / name) as lock:
+        yield name, lock
 
 
 def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | None = None) -> str:

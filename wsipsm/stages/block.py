@@ -142,31 +142,42 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     steps = _Steps()
     with _limited_threads(job.threads):
         with steps.timed("read"):
-            opened = _opened_slide(job.slide_path, job.mpp, job.image, job.fingerprint)
-            box, grid = job.geometry.read_box(block.core), job.geometry.grid
-            size_px, origin_px0 = grid.size_px, grid.origin_px0
-            rgb, failed = read_what_can_be_read(opened.slide, box, grid.scale, size_px, RETRY_BOXES_PX, origin_px0)
-            opened.require_same()
-        backend = ""
-        if rgb is None:
-            table, n_too_large = shard_schema().empty_table(), 0
-        else:
-            rgb = mirrored_outside(rgb, box, job.geometry.slide_box)
-            with steps.timed("predict"):
-                maps, backend = _predict(job, block, rgb)
-            with steps.timed("decode"):
-                table, n_too_large = find_nuclei(job, block, rgb, maps, failed)
-        facts = ShardFacts(
-            place=job.place_of(block),
-            n_owned=int(np.count_nonzero(table.column(OWNED).to_numpy())),
-            n_tiles=job.geometry.count_tiles(block.core),
-            n_too_large=n_too_large,
-            failed=_lost_px0(job, block.core, [block.core] if rgb is None else failed),
-            backend=backend,
-        )
+            rgb, failed = _read_pixels(job, block)
+        table, facts = _fill_shard(job, block, rgb, failed, steps)
         with steps.timed("write"):
             write_shard(RunDir(job.folder).shard_path(job.key, block), table, facts)
     return report_of(block, facts, steps.seconds)
+
+
+def _read_pixels(job: SlideJob, block: Block) -> tuple[NDArray[np.uint8] | None, list[Box]]:
+    """Read what the network sees for a block, the slide mirrored at its edges; and which boxes could not be read."""
+    opened = _opened_slide(job.slide_path, job.mpp, job.image, job.fingerprint)
+    box, grid = job.geometry.read_box(block.core), job.geometry.grid
+    rgb, failed = read_what_can_be_read(opened.slide, box, grid.scale, grid.size_px, RETRY_BOXES_PX, grid.origin_px0)
+    opened.require_same()
+    if rgb is None:
+        return None, [block.core]
+    return mirrored_outside(rgb, box, job.geometry.slide_box), failed
+
+
+def _fill_shard(
+    job: SlideJob, block: Block, rgb: NDArray[np.uint8] | None, failed: list[Box], steps: _Steps
+) -> tuple[pa.Table, ShardFacts]:
+    """Find what a block's shard holds and says; of a block without pixels it holds nothing."""
+    table, n_too_large, backend = shard_schema().empty_table(), 0, ""
+    if rgb is not None:
+        with steps.timed("predict"):
+            maps, backend = _predict(job, block, rgb)
+        with steps.timed("decode"):
+            table, n_too_large = find_nuclei(job, block, rgb, maps, failed)
+    return table, ShardFacts(
+        place=job.place_of(block),
+        n_owned=int(np.count_nonzero(table.column(OWNED).to_numpy())),
+        n_tiles=job.geometry.count_tiles(block.core),
+        n_too_large=n_too_large,
+        failed=_lost_px0(job, block.core, failed),
+        backend=backend,
+    )
 
 
 def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None = None) -> BlockReport:

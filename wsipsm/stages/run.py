@@ -7,8 +7,7 @@ from pathlib import Path
 from wsipsm.config import RunOptions
 from wsipsm.events import Listener, SlideDone, StageStarted
 from wsipsm.executors.task import Executor
-from wsipsm.results.folder_names import folder_stem
-from wsipsm.results.slide_folder import choose_folder_name, held_slide_folder
+from wsipsm.results.slide_folder import held_own_folder
 from wsipsm.results.summary import RunSummary
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import prepare_slide
@@ -51,11 +50,8 @@ def run_slide(
         One of its children, whose message says what to do; results under final names are never partial.
     """
     source = str(slide_path)
-    if name is None:
-        stem = folder_stem(slide_path, options.image)
-        name = choose_folder_name(Path(slide_path), stem, Path(out_dir), options.image)
-    with held_slide_folder(Path(out_dir) / name) as lock:
-        prepared = prepare_slide(slide_path, out_dir, options, name, listener=listener)
+    with held_own_folder(Path(slide_path), Path(out_dir), name, options.image) as (own_name, lock):
+        prepared = prepare_slide(slide_path, out_dir, options, own_name, listener=listener)
         if isinstance(prepared, RunSummary):
             summary = prepared
         else:
