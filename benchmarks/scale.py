@@ -97,19 +97,19 @@ def plot_memory(runs: dict[int, ClientRun], path: Path, caption: str) -> None:
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    peaks, course = figure.subplots(1, 2, sharey=True)
+    peaks, history = figure.subplots(1, 2, sharey=True)
     largest = max(runs)
     for name, colour in (("client", "#1f5fa8"), ("scheduler", "#c05a11")):
         watched = {n: getattr(run, name) for n, run in runs.items()}
         peaks.plot(list(watched), [w.peak_bytes / MIB for w in watched.values()], "o-", color=colour, label=name)
         samples = watched[largest].samples
-        course.plot([n for n, _ in samples], [b / MIB for _, b in samples], color=colour, label=name)
+        history.plot([n for n, _ in samples], [b / MIB for _, b in samples], color=colour, label=name)
     peaks.set(xscale="log", xlabel="slides of the cohort", ylabel="resident memory, MiB", title="Peak", ylim=(0, None))
     peaks.set_xticks(list(runs), [f"{n:,}" for n in runs])
     peaks.minorticks_off()
     peaks.legend(frameon=False)
-    course.set(xlabel="slides done", title=f"Along the cohort of {largest:,} slides")
-    for axes in (peaks, course):
+    history.set(xlabel="slides done", title=f"Along the cohort of {largest:,} slides")
+    for axes in (peaks, history):
         axes.grid(alpha=0.3)
     figure.suptitle(caption, fontsize=8)
     figure.savefig(path)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from wsipsm.cli.progress import BarProgress, PlainProgress, Tally, open_listener
+from wsipsm.cli.progress import BarProgress, PlainProgress, SlideCounts, open_listener
 from wsipsm.events import (
     BlockDone,
     BlockFailed,
@@ -43,24 +43,24 @@ def plan(n_blocks: int = 5, before: int = 0) -> RunPlanned:
 
 def test_speed_counts_only_tiles_of_this_run() -> None:
     clock = Clock()
-    tally = Tally.of_plan(plan(before=2), clock)
-    assert tally.left_s is None
+    counts = SlideCounts.of_plan(plan(before=2), clock)
+    assert counts.left_s is None
     clock.now_s += 2.0
-    tally.add(block(2))
-    assert tally.tiles_per_s == pytest.approx(2.0)
-    assert tally.left_s == pytest.approx((20 - 12) / 2.0)
-    assert tally.n_nuclei == 30
+    counts.add(block(2))
+    assert counts.tiles_per_s == pytest.approx(2.0)
+    assert counts.left_s == pytest.approx((20 - 12) / 2.0)
+    assert counts.n_nuclei == 30
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 500), st.integers(1, 9)), max_size=20))
-def test_tally_ends_at_its_totals(blocks: list[tuple[bool, int, int]]) -> None:
-    tally = Tally.of_plan(RunPlanned(SLIDE, len(blocks), 0, sum(n for _, _, n in blocks)))
+def test_counts_end_at_its_totals(blocks: list[tuple[bool, int, int]]) -> None:
+    counts = SlideCounts.of_plan(RunPlanned(SLIDE, len(blocks), 0, sum(n for _, _, n in blocks)))
     for index, (fails, n_nuclei, n_tiles) in enumerate(blocks):
-        tally.add(BlockFailed(SLIDE, index, n_tiles, "lost") if fails else block(index, n_nuclei, n_tiles))
-    assert tally.n_blocks_done == tally.n_blocks
-    assert tally.n_tiles_done == tally.n_tiles
-    assert tally.n_failed == sum(fails for fails, _, _ in blocks)
-    assert tally.n_nuclei == sum(n for fails, n, _ in blocks if not fails)
+        counts.add(BlockFailed(SLIDE, index, n_tiles, "lost") if fails else block(index, n_nuclei, n_tiles))
+    assert counts.n_blocks_done == counts.n_blocks
+    assert counts.n_tiles_done == counts.n_tiles
+    assert counts.n_failed == sum(fails for fails, _, _ in blocks)
+    assert counts.n_nuclei == sum(n for fails, n, _ in blocks if not fails)
 
 
 def events() -> list[Event]:

@@ -22,7 +22,7 @@ def tissue() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def network(tissue: NDArray[np.uint8]) -> ActivationNetwork:
-    """Random weights with settled norms, else feature maps of all stages look alike."""
+    """Random weights with fitted norms, else feature maps of all stages look alike."""
     network = ActivationNetwork(embedding_size=3).train()
     with torch.no_grad():
         for _ in range(5):

@@ -108,7 +108,7 @@ def test_what_is_open_is_asked_for_with_the_option(case: str, tmp_path: Path) ->
         ({"exclude_class": ("Tumor-infiltrating Lymphocytes*",)}, RIGHT_AREA),
     ],
 )
-def test_options_settle_what_is_open(rules: dict[str, Any], expected: float, tmp_path: Path) -> None:
+def test_options_decide_what_is_open(rules: dict[str, Any], expected: float, tmp_path: Path) -> None:
     assert area(write(tmp_path / "roi.geojson", *AMBIGUOUS["two classes"]), **rules) == expected
 
 

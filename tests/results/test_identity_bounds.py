@@ -28,7 +28,7 @@ from wsipsm.results.provenance import (
     slide_facts,
     worker_code,
 )
-from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, held_slide_folder
+from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, locked_slide_folder
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.dicom import DicomHead, largest_of, read_dicom_head, series_files, slides_in
@@ -391,7 +391,7 @@ def test_a_folder_of_which_nothing_was_made_leaves_no_trace(
     tmp_path: Path, left: tuple[str, ...], is_kept: bool
 ) -> None:
     folder = tmp_path / "x"
-    with held_slide_folder(folder):
+    with locked_slide_folder(folder):
         (folder / Artefact.SLIDE).write_text("{}")
         for name in left:
             (folder / name).parent.mkdir(exist_ok=True)

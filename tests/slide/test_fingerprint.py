@@ -77,14 +77,14 @@ def changed_through_a_link(path: Path) -> None:
 CHANGES = [replaced_keeping_times, renamed_over, forged_time, changed_at_once, changed_through_a_link]
 
 
-@pytest.mark.parametrize("is_old", [True, False], ids=["settled", "just written"])
+@pytest.mark.parametrize("is_old", [True, False], ids=["written long ago", "just written"])
 @pytest.mark.parametrize("make", CHANGES, ids=lambda make: make.__name__)
 def test_a_change_is_seen_however_it_is_made(
     tmp_path: Path, make: Callable[[Path], None], is_old: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = draw(tmp_path / "a.svs")
     if is_old:  # as if it had been written long ago, so that it is remembered
-        monkeypatch.setattr("wsipsm.slide.fingerprint._SETTLED_NS", -(10**18))
+        monkeypatch.setattr("wsipsm.slide.fingerprint._OLD_NS", -(10**18))
     first = fingerprint_slide(path)
     assert fingerprint_slide(path) == first
     before = stamp_slide(path)

@@ -27,9 +27,9 @@ def main() -> None:
         sys.stdout.write(f"step {step}\n")
         sys.stdout.flush()
 
-    def fit(course, options, progress):  # type: ignore[no-untyped-def]
+    def fit(labelled, options, progress):  # type: ignore[no-untyped-def]
         often = FitOptions(options.steps, options.seed, options.checkpoint, options.identity, checkpoint_s=0)
-        return fit_student(course, often, tell)
+        return fit_student(labelled, often, tell)
 
     wsipsm.training.student.fit = fit
     train_model(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wsipsm.errors import ModelError, OutputError, WsipsmError
 from wsipsm.rundir import TEMPORARY_PREFIX
 from wsipsm.training.device import Compute, find_compute
-from wsipsm.training.fit import Draw, FitOptions, Progress, TrainingPlan, fit, one_cycle
+from wsipsm.training.fit import BatchSource, FitOptions, Progress, TrainingPlan, fit, one_cycle
 
 RANKED = Path(__file__).with_name("ranked_training.py")
 STEPS = 9
@@ -33,7 +33,7 @@ def plan(width: int = 5, *, averaged: bool = True, poison_at: int | None = None)
         network = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 1))
     drawn: list[int] = []
 
-    def draw(source: Draw) -> Tensor:
+    def make_batch(source: BatchSource) -> Tensor:
         drawn.append(1)
         batch = torch.randn(source.share(6), 4, generator=source.generator())
         return batch * math.nan if poison_at is not None and len(drawn) > poison_at else batch
@@ -44,7 +44,7 @@ def plan(width: int = 5, *, averaged: bool = True, poison_at: int | None = None)
 
     return TrainingPlan(
         network,
-        draw,
+        make_batch,
         loss,
         lambda module: torch.optim.Adam(module.parameters(), 1e-2),
         one_cycle(1e-2, STEPS),
@@ -174,11 +174,11 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_it_stays(tmp_path: Path) 
 
 
 def test_an_error_while_drawing_comes_through() -> None:
-    def draw(source: Draw) -> Tensor:
+    def make_batch(source: BatchSource) -> Tensor:
         raise OSError("the slide went away")
 
     with pytest.raises(OSError, match="went away"):
-        fit(replace(plan(), draw=draw), FitOptions(STEPS))
+        fit(replace(plan(), make_batch=make_batch), FitOptions(STEPS))
 
 
 def test_the_schedule_rises_and_falls() -> None:

@@ -37,7 +37,7 @@ def test_tasks_change_the_trunk(images: list[NDArray[np.uint8]], task: Pretext) 
     assert not log.collapsed
 
 
-def test_none_settles_norms_and_changes_no_weight(images: list[NDArray[np.uint8]]) -> None:
+def test_none_fits_norms_and_changes_no_weight(images: list[NDArray[np.uint8]]) -> None:
     network, log = train_pretext(images, replace(QUICK, pretext=Pretext.NONE))
     start = ActivationNetwork(QUICK.network, QUICK.seed, QUICK.embedding_size).state_dict()
     for name, value in network.state_dict().items():

@@ -32,7 +32,7 @@ def test_no_positive_is_invented_where_all_is_blue() -> None:
     assert told[-1] == f"pseudo labels 1/1: {len(labelled.label.points_xy)} nuclei kept"
 
 
-def test_he_lessons_point_at_drawn_nuclei() -> None:
+def test_he_pseudo_labels_point_at_drawn_nuclei() -> None:
     rgb, truth = draw_array(seed=6, size=(300, 300), n_nuclei=30, stain=Stain.HE, touching_fraction=0.0)
     image = StainedImage(rgb, fit_stain_profile(rgb.reshape(-1, 3), Stain.HE, 0))
     (labelled,) = make_pseudo_labels([image], Stain.HE, 0, lambda line: None)

@@ -1,1 +1,1 @@
-"""A cohort's results held against a reference's."""
+"""A cohort's results compared with a reference's."""

@@ -116,7 +116,7 @@ def read_table(source: Source) -> ReaderTable:
     if not lines:
         raise UsageError(f"{source.path}: a header and no slides; a line a slide is needed. Check the file.")
     cells = {line: tuple(_number(source, line, name, row[name]) for name in needed) for line, row in lines}
-    unit, notes = _settle_unit(source, column, needed, cells)
+    unit, notes = _decide_unit(source, column, needed, cells)
     in_percent = _converter(unit, is_pair=len(needed) > 1)
     readings = tuple(_reading(line, _named(row), in_percent(cells[line]), column) for line, row in lines)
     _refuse_doubles(source.path, readings)
@@ -304,7 +304,7 @@ def _number(source: Source, line: int, column: str, text: str) -> float | None:
     return value
 
 
-def _settle_unit(
+def _decide_unit(
     source: Source, column: str, needed: Sequence[str], cells: Mapping[int, tuple[float | None, ...]]
 ) -> tuple[Unit, tuple[str, ...]]:
     """Check the unit that was given against the values, or find the only one that they allow."""

@@ -149,7 +149,7 @@ def run_bench(
     names = [method.name for method in ready]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"--methods {','.join(names)}: each method once is needed. Name at least one.")
-    tallies = [_Tally(opened, method) for method in ready]
+    by_method = [_MethodScores(opened, method) for method in ready]
     notes: list[str] = []
     for number, kept in enumerate(opened.images, 1):
         image = replace(kept)  # its pixels go when it is done with
@@ -158,9 +158,9 @@ def run_bench(
         for note in image.notes:
             announce(f"warning: {note}")
             notes.append(note)
-        added = [tally.add(image) for tally in tallies]
+        added = [scores.add(image) for scores in by_method]
         announce(f"{number}/{len(opened.images)} {image.name}: {', '.join(added)}")
-    results = [tally.result() for tally in tallies]
+    results = [scores.result() for scores in by_method]
     about = [line for method in ready if (line := method.describe())]
     return BenchReport(opened.name, opened.protocol, results, [*_header(opened, seed), *about], notes)
 
@@ -203,7 +203,7 @@ def parse_methods(text: str) -> list[BuiltIn]:
 
 
 @dataclass
-class _Tally:
+class _MethodScores:
     """Scores of one method, image by image."""
 
     opened: OpenSet

@@ -39,7 +39,7 @@ _STAGE_TEXTS = {"plan": "looking at the slide", "segment": "finding nuclei", "wr
 
 
 @dataclass
-class Tally:
+class SlideCounts:
     """Counts of one slide's run."""
 
     slide: str
@@ -57,7 +57,7 @@ class Tally:
         self.started_s = self.clock()
 
     @classmethod
-    def of_plan(cls, plan: RunPlanned, clock: Callable[[], float] = time.monotonic) -> Tally:
+    def of_plan(cls, plan: RunPlanned, clock: Callable[[], float] = time.monotonic) -> SlideCounts:
         """Start counting at what an earlier run left."""
         return cls(
             slide=plan.slide,
@@ -108,7 +108,7 @@ class PlainProgress:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._tallies: dict[str, Tally] = {}
+        self._counts: dict[str, SlideCounts] = {}
         self._last_s = clock()
 
     def __call__(self, event: Event) -> None:
@@ -123,21 +123,21 @@ class PlainProgress:
             case StageStarted(name, slide):
                 self._line(f"{_short(slide)}: {_STAGE_TEXTS.get(name, name)}")
             case RunPlanned():
-                self._tallies[event.slide] = Tally.of_plan(event, self._clock)
+                self._counts[event.slide] = SlideCounts.of_plan(event, self._clock)
                 self._last_s = self._clock()
                 for line in _plan_lines(event):
                     self._line(line)
             case BlockDone() | BlockFailed():
-                tally = self._tallies.setdefault(event.slide, Tally(event.slide, clock=self._clock))
-                tally.add(event)
-                for line in _failure_lines(event, tally.n_failed):
+                counts = self._counts.setdefault(event.slide, SlideCounts(event.slide, clock=self._clock))
+                counts.add(event)
+                for line in _failure_lines(event, counts.n_failed):
                     self._line(line)
-                self._tick(tally)
+                self._tick(counts)
             case SlideFailed(slide, reason):
-                self._tallies.pop(slide, None)
+                self._counts.pop(slide, None)
                 self._line(f"{_short(slide)}: failed: {reason}")
             case SlideDone(slide):
-                self._tallies.pop(slide, None)
+                self._counts.pop(slide, None)
                 self._line(f"{_short(slide)}: done")
 
     def _tick_check(self, n_done: int, n_slides: int) -> None:
@@ -146,11 +146,11 @@ class PlainProgress:
             self._last_s = now
             self._line(f"looked at {n_done} of {n_slides} slides")
 
-    def _tick(self, tally: Tally) -> None:
+    def _tick(self, counts: SlideCounts) -> None:
         now = self._clock()
-        if now - self._last_s >= PLAIN_PERIOD_S or tally.n_blocks_done == tally.n_blocks:
+        if now - self._last_s >= PLAIN_PERIOD_S or counts.n_blocks_done == counts.n_blocks:
             self._last_s = now
-            self._line(f"{_short(tally.slide)}: {tally}")
+            self._line(f"{_short(counts.slide)}: {counts}")
 
     def _line(self, text: str) -> None:
         show_on(self._stream, text)
@@ -161,7 +161,7 @@ class BarProgress:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tallies: dict[str, Tally] = {}
+        self._counts: dict[str, SlideCounts] = {}
         self._cohort: Any = None
         self._check: Any = None
         self._bars: dict[str, Any] = {}
@@ -179,16 +179,16 @@ class BarProgress:
             case StageStarted(name, slide):
                 self._show_stage(name, slide)
             case RunPlanned():
-                tally = self._tallies[event.slide] = Tally.of_plan(event)
+                counts = self._counts[event.slide] = SlideCounts.of_plan(event)
                 for line in _plan_lines(event):
                     self._line(line)
-                self._show_tally(tally)
+                self._show_counts(counts)
             case BlockDone() | BlockFailed():
-                tally = self._tallies.setdefault(event.slide, Tally(event.slide))
-                tally.add(event)
-                for line in _failure_lines(event, tally.n_failed):
+                counts = self._counts.setdefault(event.slide, SlideCounts(event.slide))
+                counts.add(event)
+                for line in _failure_lines(event, counts.n_failed):
                     self._line(line)
-                self._show_tally(tally)
+                self._show_counts(counts)
             case SlideFailed(slide, reason):
                 self._line(f"{_short(slide)}: failed: {reason}")
                 self._end_slide(slide)
@@ -215,15 +215,15 @@ class BarProgress:
         else:
             self._progress.update(self._bars[slide], description=text, total=None, facts="")
 
-    def _show_tally(self, tally: Tally) -> None:
-        if tally.slide not in self._bars:
-            self._show_stage("segment", tally.slide)
-        total = max(1, tally.n_tiles)
-        bar = self._bars[tally.slide]
-        self._progress.update(bar, total=total, completed=tally.n_tiles_done, facts=str(tally))
+    def _show_counts(self, counts: SlideCounts) -> None:
+        if counts.slide not in self._bars:
+            self._show_stage("segment", counts.slide)
+        total = max(1, counts.n_tiles)
+        bar = self._bars[counts.slide]
+        self._progress.update(bar, total=total, completed=counts.n_tiles_done, facts=str(counts))
 
     def _end_slide(self, slide: str) -> None:
-        self._tallies.pop(slide, None)
+        self._counts.pop(slide, None)
         if slide in self._bars:
             self._progress.remove_task(self._bars.pop(slide))
         if self._cohort is not None and slide not in self._ended:

@@ -130,7 +130,7 @@ def _each(
                     place, slide = next(todo, (-1, None))
                 if slide is None:
                     return
-                answers.put((place, _look(slide, options, cache, opener)))
+                answers.put((place, _check(slide, options, cache, opener)))
         except Exception as error:  # noqa: BLE001  raised in the caller's thread
             answers.put(error)
 
@@ -153,7 +153,7 @@ def _each(
             opener.end()
 
 
-def _look(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, opener: _Opener) -> list[str]:
+def _check(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, opener: _Opener) -> list[str]:
     """Find the reasons why a slide cannot be used."""
     roi = slide.roi or options.roi
     if slide.url is not None:
@@ -301,12 +301,12 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        reasons = [] if line.startswith("ready?") else look_at_slide(**json.loads(line))
+        reasons = [] if line.startswith("ready?") else check_slide(**json.loads(line))
         answers.write(json.dumps(reasons) + "\n")
         answers.flush()
 
 
-def look_at_slide(
+def check_slide(
     path: str,
     mpp: float | None,
     roi: str | None,

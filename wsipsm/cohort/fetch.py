@@ -29,12 +29,12 @@ class Fetcher:
         self._cache = cache
         self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="wsipsm-fetch")
         self._coming: dict[int, Future[Path]] = {}
-        self._held: dict[int, ExitStack] = {}
+        self._stacks: dict[int, ExitStack] = {}
 
     def start(self, number: int, slide: CohortSlide) -> None:
         """Begin to fetch a slide, unless that was begun or it lies on a disk."""
         if slide.url is not None and number not in self._coming:
-            self._held[number] = ExitStack()
+            self._stacks[number] = ExitStack()
             self._coming[number] = self._threads.submit(self._fetch, number, slide.url)
 
     def path_of(self, number: int, slide: CohortSlide, wait: bool) -> Path | None:
@@ -54,22 +54,22 @@ class Fetcher:
     def release(self, number: int) -> None:
         """Let a slide's file go; the cache may drop it then."""
         self._coming.pop(number, None)
-        if (held := self._held.pop(number, None)) is not None:
-            held.close()
+        if (stack := self._stacks.pop(number, None)) is not None:
+            stack.close()
 
     def _fetch(self, number: int, url: str) -> Path:
         if self._cache is None:
             raise UsageError(
                 f"{shown_url(url)}: a slide by address; a folder to keep it in is needed. Name one with --cache."
             )
-        return self._held[number].enter_context(self._cache.fetch(url))
+        return self._stacks[number].enter_context(self._cache.fetch(url))
 
     def close(self) -> None:
         """End what is coming, and let all go."""
         if self._cache is not None:
             self._cache.stop()
         self._threads.shutdown(cancel_futures=True)
-        for number in list(self._held):
+        for number in list(self._stacks):
             self.release(number)
 
     def __enter__(self) -> Self:

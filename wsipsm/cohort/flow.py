@@ -21,7 +21,7 @@ from wsipsm.config import RunOptions
 from wsipsm.errors import BudgetError, DiskFullError, WsipsmError, one_line
 from wsipsm.events import BlockDone, BlockFailed, BlockReport, Listener, SlideDone, StageStarted
 from wsipsm.executors.task import Executor, ExecutorLostError, Outcome, Source
-from wsipsm.results.slide_folder import held_slide_folder
+from wsipsm.results.slide_folder import locked_slide_folder
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
 from wsipsm.stages.block import SlideJob, release_worker, segment_block
@@ -142,7 +142,7 @@ class SlideFlow:
         self._n_begun = 0
         self._n_flying = 0
         self._not_begun: list[tuple[int, Exception]] = []
-        self._held: dict[int, ExitStack] = {}
+        self._locks: dict[int, ExitStack] = {}
         """Folders of the slides between their plan and their end."""
 
     def run(self) -> Iterator[SlideEnd]:
@@ -158,8 +158,8 @@ class SlideFlow:
                     yield from self._end_not_begun()
                 yield from self._end_not_begun()
         finally:
-            for held in self._held.values():
-                held.close()
+            for lock in self._locks.values():
+                lock.close()
             release_worker()
 
     def take(self) -> Task | None:
@@ -199,8 +199,8 @@ class SlideFlow:
 
     def _hold(self, number: int) -> None:
         """Hold a slide's folder until its end: no other command may write into it meanwhile."""
-        self._held[number] = ExitStack()
-        self._held[number].enter_context(held_slide_folder(self._out_dir / self._slides[number].id, in_cohort=True))
+        self._locks[number] = ExitStack()
+        self._locks[number].enter_context(locked_slide_folder(self._out_dir / self._slides[number].id, in_cohort=True))
 
     def _end_not_begun(self) -> Iterator[SlideEnd]:
         while self._not_begun:
@@ -286,8 +286,8 @@ class SlideFlow:
         self._n_begun -= 1
         self._opened.pop(end.slide, None)
         self._fetcher.release(end.slide)
-        if (held := self._held.pop(end.slide, None)) is not None:
-            held.close()
+        if (lock := self._locks.pop(end.slide, None)) is not None:
+            lock.close()
         if end.summary is not None:
             self._announce(SlideDone(self._source_of(end.slide), end.summary))
         return end

@@ -237,8 +237,8 @@ def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir:
 def _is_gone(place: str, now: Path) -> bool:
     """Tell whether nothing lies at a place any more, or the same file under another spelling of its path."""
     try:
-        held = place if os.path.lexists(place) else place.rpartition("#")[0] or place
-        return not os.path.lexists(held) or os.path.samefile(held, now)
+        file_place = place if os.path.lexists(place) else place.rpartition("#")[0] or place
+        return not os.path.lexists(file_place) or os.path.samefile(file_place, now)
     except (OSError, ValueError):
         return False
 

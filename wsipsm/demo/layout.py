@@ -139,8 +139,8 @@ def _candidates(
     keep = (inside > 0.95) & (rng.random(n) < 0.3 + 0.7 * nest)
     centres, nest = centres[keep], nest[keep]
     n = len(centres)
-    draw = rng.random(n)
-    kinds = np.where(draw < nest * 0.92, Kind.TUMOUR, np.where(rng.random(n) < 0.35, Kind.LYMPHOCYTE, Kind.STROMA))
+    chance = rng.random(n)
+    kinds = np.where(chance < nest * 0.92, Kind.TUMOUR, np.where(rng.random(n) < 0.35, Kind.LYMPHOCYTE, Kind.STROMA))
     low = np.array([7.4, 6.4, 6.0])[kinds]
     high = np.array([11.0, 8.6, 7.0])[kinds]
     radius_px = rng.uniform(low, high) / 2 / mpp

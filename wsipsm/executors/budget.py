@@ -25,8 +25,8 @@ _BYTES_PER_TILE_PX = 340
 """Feature maps of the network alive at once, a pixel of the tile and its margin."""
 _BYTES_PER_DECODED_PX = 26
 """While a plain image is decoded: 14 of RGB, 24 with alpha (measured 2026-11-29 on PNG and JPEG of 49 Mpx)."""
-_BYTES_PER_HELD_PX = 3
-"""Bytes of each pixel of a plain image that is held after decoding."""
+_BYTES_PER_KEPT_PX = 3
+"""Bytes of each pixel of a plain image that is kept after decoding."""
 _NUCLEI_PER_MM2 = 10_000
 """A dense slide."""
 _BYTES_PER_NUCLEUS = 900
@@ -66,7 +66,7 @@ def project_budget(
     tile = (min(tile_px, block_px + 2 * (halo_px - margin_px)) + 2 * margin_px) ** 2 * _BYTES_PER_TILE_PX
     decoding = whole_px * _BYTES_PER_DECODED_PX
     return Budget(
-        worker_bytes=_PROCESS_BYTES + max(block + tile + whole_px * _BYTES_PER_HELD_PX, decoding),
+        worker_bytes=_PROCESS_BYTES + max(block + tile + whole_px * _BYTES_PER_KEPT_PX, decoding),
         client_bytes=_CLIENT_BYTES + decoding,
         disk_bytes=round(area_mm2 * _NUCLEI_PER_MM2 * _BYTES_PER_NUCLEUS) + 2**20,
     )

@@ -24,10 +24,10 @@ from distributed.protocol.pickle import dumps, loads
 
 from wsipsm.errors import UsageError, WsipsmError
 from wsipsm.executors.greeting import check_scheduler
-from wsipsm.executors.held import keep_sending
 from wsipsm.executors.local import not_started, open_local_cluster
+from wsipsm.executors.stalled import keep_sending
 from wsipsm.executors.task import ExecutorLostError, Listed, Outcome, R, Source, T, as_source
-from wsipsm.executors.workers import Crew
+from wsipsm.executors.workers import WorkerRegistry
 
 ALLOWED_FAILURES = 1
 """Workers of a local cluster that a task may be lost with before it is set aside, to be tried alone at the end."""
@@ -35,7 +35,7 @@ _CONNECT_TIMEOUT_S = 15
 _CLOSE_TIMEOUT_S = 3
 _GRACE_S = 1.0
 _END_TIMEOUT_S = 10
-_LOOK_S = 5.0
+_POLL_S = 5.0
 _JOIN_S = 20.0
 _PATIENCE_S = 120.0
 """How long a run goes on without any worker: they come back, or more are started."""
@@ -130,9 +130,11 @@ class DaskExecutor:
         try:
             self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
             keep_sending(self._client)
-            self._crew = Crew(self._client, address or "", fingerprint if address else None, announce, patience_s)
+            self._registry = WorkerRegistry(
+                self._client, address or "", fingerprint if address else None, announce, patience_s
+            )
             if address is not None:
-                n_workers = self._crew.check(join_s)
+                n_workers = self._registry.check(join_s)
         except BaseException:
             self.close()
             raise
@@ -195,20 +197,20 @@ class DaskExecutor:
         def launch() -> None:
             most = 2 * self._count_workers() + 2 if limit is None else limit
             while len(flying) < most and (task := again.popleft() if again else source.take()) is not None:
-                workers = self._crew.fit()
+                workers = self._registry.fit()
                 flying[self._submit(function, task, workers)] = _Flight(task, workers)
 
         try:
             launch()
             while flying:
-                for future in self._settled(flying):
+                for future in self._finished(flying):
                     flight = flying[future]
                     outcome: Outcome[T, R] | None = self._outcome(flight.task, future)
                     if outcome is None and not self._is_stranded(flight):
                         continue
                     del flying[future]
                     future.release()
-                    if outcome is None or self._crew.refuse(outcome.error, flight.workers):
+                    if outcome is None or self._registry.refuse(outcome.error, flight.workers):
                         again.append(flight.task)
                     else:
                         yield outcome
@@ -228,14 +230,14 @@ class DaskExecutor:
         self._n_submitted += 1
         # The name is for Dask's page.
         key = f"{funcname(function)}-{uuid.uuid4()}"
-        payload = dumps((self._crew.guarded(function), task))  # type: ignore[no-untyped-call]
+        payload = dumps((self._registry.guarded(function), task))  # type: ignore[no-untyped-call]
         return self._client.submit(_caller(), payload, key=key, pure=False, workers=sorted(workers) or None)
 
     def _is_stranded(self, flight: _Flight[T]) -> bool:
         """Tell whether all workers that may do a task are gone, while others are there."""
-        return bool(flight.workers) and flight.workers.isdisjoint(self._crew.alive())
+        return bool(flight.workers) and flight.workers.isdisjoint(self._registry.alive())
 
-    def _settled(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
+    def _finished(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
         """Wait for the first of the futures, as long as there is a worker that may bring one, or for stranded ones."""
         futures = list(flying)
         alone_since: float | None = None
@@ -243,14 +245,14 @@ class DaskExecutor:
             try:
                 with self._client.as_current():
                     found: Any = wait(  # type: ignore[no-untyped-call]
-                        futures, timeout=min(_LOOK_S, self._patience_s), return_when="FIRST_COMPLETED"
+                        futures, timeout=min(_POLL_S, self._patience_s), return_when="FIRST_COMPLETED"
                     )
             except _CANCELLED as error:
                 raise self._lost() from error
             except TimeoutError:
                 if stranded := [future for future in futures if self._is_stranded(flying[future])]:
                     return stranded
-                if self._crew.alive():
+                if self._registry.alive():
                     alone_since = None
                     continue
             else:
@@ -265,8 +267,8 @@ class DaskExecutor:
 
     def _count_workers(self) -> int:
         """Count the workers, anew now and then: on a running scheduler they come and go."""
-        if time.monotonic() - self._counted_s > _LOOK_S:
-            n_workers = self._crew.count()
+        if time.monotonic() - self._counted_s > _POLL_S:
+            n_workers = self._registry.count()
             self._counted_s = time.monotonic()
             if self._address is not None:  # those that are started here are started again
                 self._n_workers = max(1, n_workers)
@@ -354,7 +356,7 @@ def _caller() -> Callable[[bytes], Any]:
     def call(payload: bytes) -> Any:
         function, task = loads(payload)  # type: ignore[no-untyped-call]
         # Not above: what travels whole must not name a module that the worker may lack.
-        from wsipsm.executors.held import keep_worker_sending
+        from wsipsm.executors.stalled import keep_worker_sending
 
         keep_worker_sending()
         return function(task)

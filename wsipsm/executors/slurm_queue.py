@@ -11,10 +11,10 @@ from pathlib import Path
 from wsipsm.errors import UsageError, one_line
 from wsipsm.text import clean_text
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _ASK_EVERY_S = 5.0
 _ASK_TIMEOUT_S = 30.0
-_GONE_LOOKS = 2
+_GONE_POLLS = 2
 """Number of checks in a row without a job in the queue: one that was just submitted may not be listed yet."""
 _WORDS = 400
 _WAITING = frozenset({"PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED", "STOPPED", "SIGNALING"})
@@ -84,7 +84,7 @@ def wait_for_worker(
         if now >= ask_at and len(submissions.taken) + len(submissions.refused) == n_jobs:
             ask_at = now + _ASK_EVERY_S
             n_gone = n_gone + 1 if _are_gone(submissions.taken) else 0
-            if n_gone >= _GONE_LOOKS and not n_workers():
+            if n_gone >= _GONE_POLLS and not n_workers():
                 raise UsageError(
                     f"--slurm: every job ended before it brought a worker ({_last_words(logs)}); a job that runs is "
                     "needed. Check prologue, python, memory and interface of the profile."
@@ -94,7 +94,7 @@ def wait_for_worker(
                 f"--slurm: no job began within {wait_s:.0f} s; one is needed. Look at the queue with squeue, or raise "
                 "wait_s in the profile."
             )
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _are_gone(jobs: Sequence[str]) -> bool:

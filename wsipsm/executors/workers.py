@@ -16,7 +16,7 @@ from wsipsm.executors.task import ExecutorLostError, R, T
 
 REFUSED, LOST = "worker refused", "worker lost"
 _LOGGER = logging.getLogger(__name__)
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _ADVICE = "Install the same versions on every worker and start them again."
 
 
@@ -24,7 +24,7 @@ class OtherCodeError(Exception):
     """A worker refused a task: its code is not that of the process that sent it. Address, and what it runs."""
 
 
-class Crew:
+class WorkerRegistry:
     """Workers of a scheduler, and those among them that get no task.
 
     Parameters
@@ -144,7 +144,7 @@ class Crew:
                     f"{self._patience_s:.0f} s; {' '.join(self.refused.values())} Then run the same command again: "
                     "finished blocks are kept."
                 )
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         return frozenset(found)
 
     def alive(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Does everything in a slide's folder agree? Files are read one by one and held against each other."""
+"""Does everything in a slide's folder agree? Files are read one by one and compared with each other."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def _flooded(
     markers: NDArray[np.int32],
     distance: NDArray[np.float32],
 ) -> NDArray[np.int32]:
-    """Flood parts from the markers in them, one by one: a queue that is short takes half the time of one for all."""
+    """Fill parts from the markers in them, one by one: a queue that is short takes half the time of one for all."""
     flooded = np.zeros_like(parts)
     for part in shared:
         left, top, width, height = stats[part, : cv2.CC_STAT_AREA].tolist()
@@ -216,7 +216,7 @@ def _join_shallow(
     places
         Flat positions of pixels that have a label.
     saddle_share
-        Of the lower peak, from which a saddle is shallow.
+        Share of the lower peak, from which a saddle is shallow.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def open_outlines(labels: NDArray[np.int32], share: float) -> None:
 
 
 def _lost_by_opening(own: NDArray[np.uint8], radius: int) -> NDArray[np.bool_] | None:
-    """Pixels that opening takes from a mask of zeros and ones; None where there are none."""
+    """Find the pixels that opening takes from a mask of zeros and ones; None where there are none."""
     # Beyond the window lies background, also for what is as wide as it.
     edge = radius + 1
     padded = cv2.copyMakeBorder(own, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=0)

@@ -22,7 +22,7 @@ from wsipsm.config import NetworkSection, PaperOptions, PretextSection
 from wsipsm.errors import UsageError
 from wsipsm.keys import Stain
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
-from wsipsm.paper.pixel import PixelLesson, PixelOptions, score_pixels, train_pixels
+from wsipsm.paper.pixel import PixelOptions, TrainingExample, score_pixels, train_pixels
 from wsipsm.psm.activation import (
     FeatureWeights,
     MapScale,
@@ -203,7 +203,7 @@ def train_paper(
     identity = _identity(images, options)
     keep = keep and _own_folder(keep, identity)
     detector = train_pixels(
-        [PixelLesson(rgb, (mask,)) for rgb, mask in zip(images, masks, strict=True)],
+        [TrainingExample(rgb, (mask,)) for rgb, mask in zip(images, masks, strict=True)],
         2 if options.stain == Stain.HE else 3,
         detection_loss,
         _pixel_options(options.detection, options, len(images)),
@@ -214,14 +214,14 @@ def train_paper(
     if options.stain == Stain.IHC or not segmenting:
         _draw_curves(keep)
         return PaperEngine(maps, log, detector, None)
-    lessons = []
+    examples = []
     for number, (rgb, mask) in enumerate(zip(images, masks, strict=True), start=1):
         points = _find_points(score_pixels(detector, rgb), options)[NUCLEUS]
         announce(f"points {number}/{len(images)}: {len(points)} nuclei")
         voronoi = voronoi_label(points, mask.shape, options.segmentation.point_radius_px)
-        lessons.append(PixelLesson(rgb, (mask, voronoi)))
+        examples.append(TrainingExample(rgb, (mask, voronoi)))
     segmenter = train_pixels(
-        lessons,
+        examples,
         2,
         partial(
             segmentation_loss,

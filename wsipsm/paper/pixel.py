@@ -16,7 +16,7 @@ from wsipsm.models.padding import pad_aligned
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
 from wsipsm.training.augment import AugmentOptions, jitter_stains, turn
 from wsipsm.training.checkpoint import load_trunk
-from wsipsm.training.fit import Draw, FitOptions, Progress, TrainingPlan, fit
+from wsipsm.training.fit import BatchSource, FitOptions, Progress, TrainingPlan, fit
 
 PixelLoss: TypeAlias = Callable[[Tensor, Sequence[Tensor]], Tensor]
 """Logits (n, classes, h, w) and target planes (n, h, w) to a loss."""
@@ -39,7 +39,7 @@ class PixelOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class PixelLesson:
+class TrainingExample:
     """An image and the planes that its loss reads, each of shape (h, w), uint8."""
 
     rgb: NDArray[np.uint8]
@@ -50,7 +50,7 @@ _Batch: TypeAlias = tuple[Tensor, list[Tensor]]
 
 
 def train_pixels(
-    lessons: Sequence[PixelLesson],
+    examples: Sequence[TrainingExample],
     n_classes: int,
     loss: PixelLoss,
     options: PixelOptions,
@@ -62,7 +62,7 @@ def train_pixels(
 
     Parameters
     ----------
-    lessons
+    examples
         Images with their targets, at least one; crops are as large as the smallest allows.
     n_classes
         Background and the classes of nuclei.
@@ -81,13 +81,13 @@ def train_pixels(
     -------
     The network in evaluation mode.
     """
-    smallest = min(min(lesson.rgb.shape[:2]) for lesson in lessons)
+    smallest = min(min(example.rgb.shape[:2]) for example in examples)
     side = max(STRIDE, min(options.crop_px, smallest) // STRIDE * STRIDE)
 
-    def draw(source: Draw) -> _Batch:
+    def make_batch(source: BatchSource) -> _Batch:
         # The deepest batch norm sees one value a crop when crops are of one stride, and needs two.
         n_crops = max(source.share(options.batch), 2 if side == STRIDE else 1)
-        crops = [_draw_crop(lessons, side, options, source) for _ in range(n_crops)]
+        crops = [_draw_crop(examples, side, options, source) for _ in range(n_crops)]
         rgb = torch.from_numpy(np.stack([crop[0] for crop in crops])).permute(0, 3, 1, 2).float()
         if options.augment:
             rgb = jitter_stains(rgb, AugmentOptions(), source.generator())
@@ -103,7 +103,7 @@ def train_pixels(
         load_trunk(network.encoder, options.encoder_weights, "torchvision's resnet34")
     plan = TrainingPlan(
         network=network,
-        draw=draw,
+        make_batch=make_batch,
         loss=batch_loss,
         optimiser=lambda module: torch.optim.Adam(module.parameters(), lr=options.learning_rate),
         learning_rate=lambda step: options.learning_rate,
@@ -113,12 +113,12 @@ def train_pixels(
 
 
 def _draw_crop(
-    lessons: Sequence[PixelLesson], side: int, options: PixelOptions, source: Draw
+    examples: Sequence[TrainingExample], side: int, options: PixelOptions, source: BatchSource
 ) -> list[NDArray[np.generic]]:
-    lesson = lessons[int(source.rng.integers(len(lessons)))]
-    height, width = lesson.rgb.shape[:2]
+    example = examples[int(source.rng.integers(len(examples)))]
+    height, width = example.rgb.shape[:2]
     y, x = int(source.rng.integers(height - side + 1)), int(source.rng.integers(width - side + 1))
-    planes: list[NDArray[np.generic]] = [p[y : y + side, x : x + side] for p in (lesson.rgb, *lesson.targets)]
+    planes: list[NDArray[np.generic]] = [p[y : y + side, x : x + side] for p in (example.rgb, *example.targets)]
     if options.augment:
         planes = turn(planes, int(source.rng.integers(4)), bool(source.rng.random() < 0.5))
     return [np.ascontiguousarray(plane) for plane in planes]

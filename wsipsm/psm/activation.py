@@ -97,7 +97,7 @@ def self_activation_maps(
 
     Yields
     ------
-    Array of shape (height, width), float32, of any scale; :func:`map_sign` and :class:`MapScale` settle sign and scale.
+    Array of shape (height, width), float32; :func:`map_sign` and :class:`MapScale` set sign and scale.
     """
     for shape, group in groupby(images, key=lambda image: image.shape):
         same = list(group)
@@ -164,7 +164,7 @@ def fit_map_scale(maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArra
     darkness
         An optical density for each, same shapes.
     """
-    step = 7  # every 49th pixel settles a correlation and two percentiles
+    step = 7  # every 49th pixel is enough for a correlation and two percentiles
     values = np.concatenate([m[::step, ::step].ravel() for m in maps])
     dark = np.concatenate([d[::step, ::step].ravel() for d in darkness])
     sign = map_sign(values, dark)

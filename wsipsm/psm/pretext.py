@@ -30,7 +30,7 @@ class Pretext(StrEnum):
     IMAGENET = "imagenet"
     """Weights of ImageNet classification, not trained further."""
     NONE = "none"
-    """Random weights; only batch-norm statistics are settled on the images. The control."""
+    """Random weights; only batch-norm statistics are fitted to the images. The control."""
 
 
 UNTRAINED = frozenset({Pretext.IMAGENET, Pretext.NONE})

@@ -155,7 +155,7 @@ class SlideCache:
         OutputError
             When the cache cannot be written.
         """
-        with ExitStack() as held:
+        with ExitStack() as stack:
             with self._writing():
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             kept, remote = None, None
@@ -168,7 +168,7 @@ class SlideCache:
             assert entry is not None
             path = self.folder / entry.key / _safe_name(url_name(url))
             with self._writing():
-                self._hold(entry.key, held)
+                self._hold(entry.key, stack)
                 with self._lock(f"{entry.key}.lock"):
                     if not _is_whole(path, entry.size):
                         remote = remote or self._ask(url, self._pauses_s)
@@ -303,14 +303,14 @@ class SlideCache:
             path.unlink()
         folder.rmdir()
 
-    def _hold(self, key: str, held: ExitStack) -> None:
+    def _hold(self, key: str, stack: ExitStack) -> None:
         """Keep an entry from being removed; a process that dies lets go of it."""
         path = self.folder / f"{key}.{uuid.uuid4().hex}.use"
         with self._lock(_WHOLE_LOCK):
             lock = self._lock(path.name)
             lock.acquire()
-        held.callback(path.unlink, missing_ok=True)
-        held.callback(lock.release)
+        stack.callback(path.unlink, missing_ok=True)
+        stack.callback(lock.release)
 
     def _is_held(self, key: str) -> bool:
         for path in self.folder.glob(f"{key}.*.use"):

@@ -46,7 +46,7 @@ async def open_client(scheme: str, allow_private: bool, loop: Any = None, **give
 
     proxies = await _addresses_of_proxies()
 
-    async def look(request: Any, handler: Any) -> Any:
+    async def refuse_private(request: Any, handler: Any) -> Any:
         """Refuse a request before it is sent; also what a proxy would resolve."""
         if scheme == "https" and request.url.scheme != "https":
             raise UnreachableError(f"it redirects from https to {request.url.scheme}://{request.url.host}")
@@ -62,7 +62,7 @@ async def open_client(scheme: str, allow_private: bool, loop: Any = None, **give
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(socket_factory=connect)
-    return aiohttp.ClientSession(loop=loop, connector=connector, middlewares=(look,), **given)
+    return aiohttp.ClientSession(loop=loop, connector=connector, middlewares=(refuse_private,), **given)
 
 
 async def _refuse_private(host: str) -> None:

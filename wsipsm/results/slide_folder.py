@@ -25,7 +25,7 @@ _MARK_CHARS = 6
 
 
 @contextmanager
-def held_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderLock]:
+def locked_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderLock]:
     """Hold the folder of a slide for one command; where nothing was made of it, no trace is left.
 
     Parameters
@@ -54,7 +54,7 @@ def held_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderL
 
 
 @contextmanager
-def held_own_folder(
+def locked_own_folder(
     slide_path: Path, out_dir: Path, name: str | None, image: int | None
 ) -> Iterator[tuple[str, FolderLock]]:
     """Find the folder of a slide among the results, and hold it for one command.
@@ -62,9 +62,9 @@ def held_own_folder(
     Parameters
     ----------
     slide_path, out_dir, image
-        As of :func:`choose_folder_name`.
+        The same as in :func:`choose_folder_name`.
     name
-        Of the folder; None: chosen.
+        Name of the folder; None lets one be chosen.
 
     Yields
     ------
@@ -72,7 +72,7 @@ def held_own_folder(
     """
     if name is None:
         name = choose_folder_name(slide_path, folder_stem(slide_path, image), out_dir, image)
-    with held_slide_folder(out_dir / name) as lock:
+    with locked_slide_folder(out_dir / name) as lock:
         yield name, lock
 
 

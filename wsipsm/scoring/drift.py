@@ -17,7 +17,7 @@ MIN_NUCLEI = 20
 LIMIT_SIGMAS = 3.0
 """The limits of Shewhart's charts, in standard deviations."""
 _RANGE_OF_TWO = math.sqrt(2) * NormalDist().inv_cdf(0.75)
-"""Median distance of two draws of a normal distribution, in its standard deviations: 0.954."""
+"""Median distance of two values of a normal distribution, in its standard deviations: 0.954."""
 
 
 @dataclass(frozen=True, slots=True)

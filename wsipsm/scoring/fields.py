@@ -168,13 +168,13 @@ def area_weighted_mean(
     return _average(fields, weight, _WEIGHTED, (n_resamples, confidence, seed))
 
 
-def _average(fields: Fields, weight: NDArray[np.float64], method: str, draws: tuple[int, float, int]) -> FieldMean:
+def _average(fields: Fields, weight: NDArray[np.float64], method: str, resampling: tuple[int, float, int]) -> FieldMean:
     used = weight > 0
     n_fields, n_nuclei = int(used.sum()), int(fields.n[used].sum())
     if not n_fields:
         return FieldMean(None, None, None, 0, 0, fields.side_um, method, ("no field holds enough nuclei.",))
     value = float(np.average(fields.index[used], weights=weight[used]))
-    n_resamples, confidence, seed = draws
+    n_resamples, confidence, seed = resampling
     interval = ratio_interval(_as_lattice(fields, weight), n_resamples=n_resamples, confidence=confidence, seed=seed)
     flags = [] if interval is None else list(interval.flags)
     if interval is None:

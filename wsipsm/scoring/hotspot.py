@@ -95,7 +95,7 @@ def find_hot_spot(
     A square at every 100 um is grown in steps of 50 um until it holds enough nuclei. The hot-spot score of the
     International Ki67 in Breast Cancer Working Group is one field of 500 cells that a person chose by eye (Leung et
     al. 2016, npj Breast Cancer 2:16014); here every place is tried. Squares rather than discs: their edges lie on a
-    lattice, so counts of all of them, and of all bootstrap draws, are exact sums of a table (Crow 1984).
+    lattice, so counts of all of them, and of all bootstrap resamples, are exact sums of a table (Crow 1984).
 
     What it is an interval of: the expected index at the chosen place, the mean over its nuclei of their probability
     of being positive. The highest of many counts is high partly by luck. The luck is measured by drawing classes anew

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wsipsm.errors import SlideOpenError
 from wsipsm.slide.dicom import is_dicom, largest_of, series_files, slides_in
 
-_SETTLED_NS = 3_000_000_000
+_OLD_NS = 3_000_000_000
 """A file that changed within so short a time may change again without a new time of change: clocks tick."""
 _N_REMEMBERED = 4096
 _LEFT_BY_SYSTEMS = frozenset((".ds_store", "thumbs.db", "desktop.ini"))
@@ -149,8 +149,8 @@ def _digest(file: Path) -> str:
     change would have given it another.
     """
     stamp = _stamp(file)
-    is_settled = os.name == "posix" and stamp.ctime_ns < time.time_ns() - _SETTLED_NS
-    return (_read_digest if is_settled else _read_digest.__wrapped__)(file, stamp)
+    is_old = os.name == "posix" and stamp.ctime_ns < time.time_ns() - _OLD_NS
+    return (_read_digest if is_old else _read_digest.__wrapped__)(file, stamp)
 
 
 @lru_cache(maxsize=_N_REMEMBERED)

@@ -13,7 +13,7 @@ from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.quality.stain_checks import check_stain
 from wsipsm.slide.base import Slide, SlideImage, SlideInfo
 from wsipsm.slide.open import open_slide
-from wsipsm.stages.look import look_at_slide
+from wsipsm.stages.preview import preview_slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +94,18 @@ def describe_slide(path: Path, mpp: float | None = None, image: int | None = Non
     """
     with open_slide(path, mpp, image) as slide:
         try:
-            return _look_at_pixels(slide)
+            return _preview_pixels(slide)
         except (SlideReadError, UnsupportedSlideError) as error:
             return SlideReport(slide.info, None, None, None, (*slide.info.notes, str(error)))
 
 
-def _look_at_pixels(slide: Slide) -> SlideReport:
-    look = look_at_slide(slide)
-    tissue = look.tissue
+def _preview_pixels(slide: Slide) -> SlideReport:
+    preview = preview_slide(slide)
+    tissue = preview.tissue
     notes = (*slide.info.notes, *(() if tissue.note is None else (tissue.note,)))
-    if len(look.pixels) == 0:
+    if len(preview.pixels) == 0:
         return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))
-    decision = look.decision
+    decision = preview.decision
     model = DEFAULT_MODELS[decision.stain]
-    findings = (*look.sizes, *check_stain(look.pixels, decision, resolve_model(model)[1]), *look.quality)
+    findings = (*preview.sizes, *check_stain(preview.pixels, decision, resolve_model(model)[1]), *preview.quality)
     return SlideReport(slide.info, tissue.fraction, str(decision.stain), model, (*notes, decision.reason), findings)

@@ -26,7 +26,7 @@ from wsipsm.slide.open import require_mpp
 from wsipsm.slide.pixel_size import notes_on_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.fixed_stain import apply_fixed_stain
-from wsipsm.stages.look import look_at_slide
+from wsipsm.stages.preview import preview_slide
 from wsipsm.stain import StainDecision, StainProfile, fit_stain_profile
 from wsipsm.tiling import Block, BlockGeometry
 from wsipsm.tissue import TissueMask
@@ -109,35 +109,35 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     info = slide.info
     slide_mpp = require_mpp(info)
     frame = SlideFrame.of(info, options.qupath_frame)
-    look = look_at_slide(slide, options.seed)
-    chosen = _choose_model(options, look.decision)
+    preview = preview_slide(slide, options.seed)
+    chosen = _choose_model(options, preview.decision)
     if options.on_pixel_size == "refuse":
-        refuse_picture_size(look.sizes, info.path)
-    profile = fit_stain_profile(look.pixels, chosen.card.stain, options.seed)
+        refuse_picture_size(preview.sizes, info.path)
+    profile = fit_stain_profile(preview.pixels, chosen.card.stain, options.seed)
     if options.stain is not None:
         profile = apply_fixed_stain(profile, options.stain)
-    region = _choose_region(options, info, look.tissue)
+    region = _choose_region(options, info, preview.tissue)
     grid = frame.grid(slide_mpp, chosen.card.mpp)
     job = _job(info, options, grid, chosen, profile, run_dir)
     job = replace(job, key=_shard_key(job))
     return SlidePlan(
         info=info,
         frame=frame,
-        tissue=look.tissue,
+        tissue=preview.tissue,
         region=region,
-        decision=look.decision,
+        decision=preview.decision,
         model_reason=chosen.reason,
         job=job,
         blocks=tuple(job.geometry.blocks_in(region)),
         notes=(
             *info.notes,
             *notes_on_mpp(info.mpp_statements),
-            *_region_notes(region, look.tissue),
+            *_region_notes(region, preview.tissue),
             *profile.notes,
             *_resolution_notes(grid),
         ),
-        n_unread_in_plan=look.n_unread,
-        findings=(*look.sizes, *check_stain(look.pixels, look.decision, chosen.card), *look.quality),
+        n_unread_in_plan=preview.n_unread,
+        findings=(*preview.sizes, *check_stain(preview.pixels, preview.decision, chosen.card), *preview.quality),
     )
 
 

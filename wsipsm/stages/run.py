@@ -7,7 +7,7 @@ from pathlib import Path
 from wsipsm.config import RunOptions
 from wsipsm.events import Listener, SlideDone, StageStarted
 from wsipsm.executors.task import Executor
-from wsipsm.results.slide_folder import held_own_folder
+from wsipsm.results.slide_folder import locked_own_folder
 from wsipsm.results.summary import RunSummary
 from wsipsm.stages.finish import finish_slide
 from wsipsm.stages.prepare import prepare_slide
@@ -50,7 +50,7 @@ def run_slide(
         One of its children, whose message says what to do; results under final names are never partial.
     """
     source = str(slide_path)
-    with held_own_folder(Path(slide_path), Path(out_dir), name, options.image) as (own_name, lock):
+    with locked_own_folder(Path(slide_path), Path(out_dir), name, options.image) as (own_name, lock):
         prepared = prepare_slide(slide_path, out_dir, options, own_name, listener=listener)
         if isinstance(prepared, RunSummary):
             summary = prepared

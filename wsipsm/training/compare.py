@@ -168,17 +168,18 @@ def hold_back(images: Sequence[SourceImage], every: int) -> Split:
     files = list(dict.fromkeys(one.file for one in images))
     if len(files) >= every:
         held_files = set(files[every - 1 :: every])
-        held = [one for one in images if one.file in held_files]
+        held_back = [one for one in images if one.file in held_files]
         note = f"{len(held_files)} of {len(files)} files are held back to compare the model on"
     else:
-        held = list(images[every - 1 :: every])
+        held_back = list(images[every - 1 :: every])
         note = (
-            f"{len(held)} of {len(images)} patches are held back to compare the model on; they are of the same slides"
+            f"{len(held_back)} of {len(images)} patches are held back to compare the model on; "
+            "they are of the same slides"
         )
-    if not held:
+    if not held_back:
         note = f"{len(images)} images are too few to hold one back: the model is compared on what it was trained on"
-    kept = {id(one) for one in held}
-    return Split([one for one in images if id(one) not in kept], held, note)
+    kept = {id(one) for one in held_back}
+    return Split([one for one in images if id(one) not in kept], held_back, note)
 
 
 def compare_models(

@@ -27,7 +27,7 @@ from wsipsm.models.unet import NucleusUnet
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Sigma, Steps, ViewGains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_plan, fit
+from wsipsm.training.fit import BatchSource, FitOptions, Progress, averaged_plan, fit
 from wsipsm.training.losses import soft_loss
 
 _Pair: TypeAlias = tuple[Tensor, Tensor]
@@ -90,7 +90,7 @@ def train_consistency(
     start = network if student is None else student
     learner = _FrozenNorms(copy.deepcopy(start).requires_grad_(True))
 
-    def draw(source: Draw) -> _Pair:
+    def make_batch(source: BatchSource) -> _Pair:
         crops = [_draw_crop(images, options, source.rng) for _ in range(source.share(options.batch))]
         compressed = [compress(crop, options.augment, source.rng) for crop in crops]
         shown = jitter_stains(_as_batch(compressed), options.augment, source.generator())
@@ -102,7 +102,7 @@ def train_consistency(
         target = _mean_over_views(teacher.to(device), plain, options.view_gains)
         return soft_loss(trained(shown).float(), target)
 
-    plan = averaged_plan(learner, draw, loss, options.learning_rate, options.steps)
+    plan = averaged_plan(learner, make_batch, loss, options.learning_rate, options.steps)
     weights = [digest_state(part.state_dict()) for part in (network, start)]
     identity = f"consistency {options} {' '.join(weights)} {digest_arrays(images)}"
     fit(plan, FitOptions(options.steps, options.seed, keep, identity), progress)

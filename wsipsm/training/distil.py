@@ -27,7 +27,7 @@ from wsipsm.models.unet import NucleusUnet, refine_head
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Shrink, Steps, ViewGains
 from wsipsm.training.checkpoint import digest_arrays, digest_state
-from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_plan, fit
+from wsipsm.training.fit import BatchSource, FitOptions, Progress, averaged_plan, fit
 from wsipsm.training.losses import soft_loss
 from wsipsm.training.rounds import score_at_scale
 
@@ -86,7 +86,7 @@ def distil_student(
         # When it is first wanted, so that a training that is done, or refused, asks the teacher nothing.
         return _mean_over_views(teacher, images[index], options.view_gains)
 
-    def draw(source: Draw) -> _Pair:
+    def make_batch(source: BatchSource) -> _Pair:
         pairs = [_draw_pair(images, answer, options, source.rng) for _ in range(source.share(options.batch))]
         crops, targets = (torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2) for part in zip(*pairs, strict=True))
         # The mean of each block of pixels, as scanners and readers make the coarser levels of a slide.
@@ -98,7 +98,7 @@ def distil_student(
         return soft_loss(trained(shown).float(), target)
 
     student = refine_head(teacher).requires_grad_(True)
-    plan = averaged_plan(student, draw, loss, options.learning_rate, options.steps)
+    plan = averaged_plan(student, make_batch, loss, options.learning_rate, options.steps)
     identity = f"distil {options} {digest_state(teacher.state_dict())} {digest_arrays(images)}"
     fit(plan, FitOptions(options.steps, options.seed, keep, identity), progress)
     return student.cpu().eval()

@@ -36,7 +36,7 @@ CHECKPOINT_SUFFIX, LOG_SUFFIX = ".checkpoint", ".log.csv"
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class BatchSource:
     """The source of a batch's random choices: the seed and the step, and this process's share of the work."""
 
     rng: np.random.Generator
@@ -72,7 +72,7 @@ class TrainingPlan(Generic[Batch]):
 
     network: nn.Module
     """Every trainable part; on the processor, moved by :func:`fit`."""
-    draw: Callable[[Draw], Batch]
+    make_batch: Callable[[BatchSource], Batch]
     loss: Callable[[nn.Module, Batch, torch.device], Tensor]
     optimiser: Callable[[nn.Module], Optimizer]
     learning_rate: Callable[[int], float]
@@ -111,7 +111,7 @@ def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | Non
     losses = _resume(plan.network, optimiser, average, options)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast == torch.float16)
     trained = _spread(network, compute)
-    with _open_ahead(plan.draw, options, compute, len(losses)) as batches:
+    with _open_ahead(plan.make_batch, options, compute, len(losses)) as batches:
         saved = time.monotonic()
         for step in range(len(losses), options.steps):
             _set_learning_rate(optimiser, plan.learning_rate(step))
@@ -158,7 +158,7 @@ def one_cycle(peak: float, steps: int, warm_share: float = 0.1) -> Callable[[int
 
 def averaged_plan(
     network: nn.Module,
-    draw: Callable[[Draw], Batch],
+    make_batch: Callable[[BatchSource], Batch],
     loss: Callable[[nn.Module, Batch, torch.device], Tensor],
     learning_rate: float,
     steps: int,
@@ -167,7 +167,7 @@ def averaged_plan(
 
     Parameters
     ----------
-    network, draw, loss
+    network, make_batch, loss
         The same as in :class:`TrainingPlan`.
     learning_rate
         The highest.
@@ -176,7 +176,7 @@ def averaged_plan(
     """
     return TrainingPlan(
         network=network,
-        draw=draw,
+        make_batch=make_batch,
         loss=loss,
         optimiser=lambda module: torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=1e-4),
         learning_rate=one_cycle(learning_rate, steps),
@@ -248,14 +248,14 @@ def _share_result(network: nn.Module, compute: Compute) -> None:
 
 @contextmanager
 def _open_ahead(
-    draw: Callable[[Draw], Batch], options: FitOptions, compute: Compute, first: int
+    make_batch: Callable[[BatchSource], Batch], options: FitOptions, compute: Compute, first: int
 ) -> Iterator[Iterator[Batch]]:
     """Make batches in order, ahead in another thread, so that the trainer never waits for pixels."""
 
     def at(step: int) -> Batch:
         source = np.random.SeedSequence([options.seed, step, compute.rank])
         torch_seed = int(source.generate_state(1, np.uint32)[0])
-        return draw(Draw(np.random.default_rng(source), torch_seed, compute.n_ranks))
+        return make_batch(BatchSource(np.random.default_rng(source), torch_seed, compute.n_ranks))
 
     def batches() -> Iterator[Batch]:
         waiting: list[Future[Batch]] = [

@@ -43,7 +43,7 @@ class Cutout:
     """1 positive, 0 negative, 255 where no marker is scored."""
 
 
-class _Look(Enum):
+class _Appearance(Enum):
     """The appearance that a pasted nucleus is given."""
 
     PLAIN = auto()
@@ -143,8 +143,8 @@ def paste_nuclei(
     height, width = canvas.instances.shape
     for _ in range(int(rng.integers(options.most + 1))):
         cutout = cutouts[int(rng.integers(len(cutouts)))]
-        look = _draw_look(options, rng)
-        sizes = options.log_scale if look in (_Look.PLAIN, _Look.PALE) else options.open_log_scale
+        appearance = _draw_appearance(options, rng)
+        sizes = options.log_scale if appearance in (_Appearance.PLAIN, _Appearance.PALE) else options.open_log_scale
         turned = _turn(cutout, scale * math.exp(rng.uniform(*sizes)), rng)
         if turned is None:
             continue
@@ -158,7 +158,7 @@ def paste_nuclei(
         if covered > _MAX_COVERED * np.count_nonzero(mask):
             continue
         around = _density_around(canvas.od[window], mask, canvas.instances[window] > 0)
-        _blend(canvas, window, _change_look(od, mask, around, look, rng), mask, cutout.positive, rng)
+        _blend(canvas, window, _change_appearance(od, mask, around, appearance, rng), mask, cutout.positive, rng)
 
 
 def _is_plain(mask: NDArray[np.bool_]) -> bool:
@@ -220,29 +220,33 @@ def _density_around(
     return np.asarray(np.median(od[ring] if ring.sum() > 8 else od.reshape(-1, 3), axis=0), np.float32)
 
 
-def _draw_look(options: PasteOptions, rng: np.random.Generator) -> _Look:
-    shares = {_Look.VESICULAR: options.vesicular, _Look.CLUMPED: options.clumped, _Look.PALE: options.pale}
+def _draw_appearance(options: PasteOptions, rng: np.random.Generator) -> _Appearance:
+    shares = {
+        _Appearance.VESICULAR: options.vesicular,
+        _Appearance.CLUMPED: options.clumped,
+        _Appearance.PALE: options.pale,
+    }
     kind = rng.random()
-    for look, share in shares.items():
+    for appearance, share in shares.items():
         if kind < share:
-            return look
+            return appearance
         kind -= share
-    return _Look.PLAIN
+    return _Appearance.PLAIN
 
 
-def _change_look(
+def _change_appearance(
     od: NDArray[np.float32],
     mask: NDArray[np.bool_],
     around: NDArray[np.float32],
-    look: _Look,
+    appearance: _Appearance,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """Make a nucleus vesicular, clumped, pale, or a little lighter or darker."""
-    if look == _Look.VESICULAR:
+    if appearance == _Appearance.VESICULAR:
         return _hollow(od, mask, around, rng)
-    if look == _Look.CLUMPED:
+    if appearance == _Appearance.CLUMPED:
         return _clump(od, mask, around, rng)
-    if look == _Look.PALE:
+    if appearance == _Appearance.PALE:
         faded = rng.uniform(0.25, 0.65)
         return np.asarray(od * (1 - faded) + around * faded, np.float32)
     return np.asarray(od * math.exp(rng.uniform(-0.25, 0.2)), np.float32)
@@ -267,28 +271,28 @@ def _hollow(
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
     rim = rng.uniform(1.2, 3.0)
     hollow = (rng.uniform(0.45, 0.95) / (1 + np.exp((rim - depth) / 0.6)))[..., None]
-    look = od * (1 - hollow) + around * rng.uniform(0.3, 1.1) * hollow
+    changed = od * (1 - hollow) + around * rng.uniform(0.3, 1.1) * hollow
     rows, columns = np.nonzero(depth > rim + 1)
     y, x = np.indices(mask.shape)
     for _ in range(int(rng.integers(3)) if len(rows) else 0):
         at, sigma = int(rng.integers(len(rows))), rng.uniform(1.0, 2.6)
         away = (y - rows[at]) ** 2 + (x - columns[at]) ** 2
         spot = (np.exp(-away / (2 * sigma * sigma)) * rng.uniform(0.4, 0.9))[..., None]
-        look = look * (1 - spot) + 1.1 * np.quantile(od[mask], 0.8, axis=0) * spot
-    look = look + rng.normal(0, 0.02, mask.shape)[..., None]
-    return np.asarray(look, np.float32)
+        changed = changed * (1 - spot) + 1.1 * np.quantile(od[mask], 0.8, axis=0) * spot
+    changed = changed + rng.normal(0, 0.02, mask.shape)[..., None]
+    return np.asarray(changed, np.float32)
 
 
 def _blend(
     canvas: Canvas,
     window: Window,
-    look: NDArray[np.float32],
+    changed: NDArray[np.float32],
     mask: NDArray[np.bool_],
     positive: int,
     rng: np.random.Generator,
 ) -> None:
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.6, 1.4))[..., None]
-    canvas.od[window] = canvas.od[window] * (1 - alpha) + look * alpha
+    canvas.od[window] = canvas.od[window] * (1 - alpha) + changed * alpha
     instances, nucleus = canvas.instances[window], canvas.nucleus[window]
     instances[mask] = int(canvas.instances.max()) + 1
     rim = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & (instances == 0)

@@ -27,7 +27,7 @@ from wsipsm.psm.pretext import (
     turned,
 )
 from wsipsm.training.checkpoint import digest_arrays, digest_state, load_trunk
-from wsipsm.training.fit import Draw, FitOptions, Progress, TrainingPlan, fit
+from wsipsm.training.fit import BatchSource, FitOptions, Progress, TrainingPlan, fit
 
 _COLLAPSED = 1e-3
 
@@ -37,7 +37,7 @@ class PretextOptions:
     """Settings of a pretext task."""
 
     steps: int = 25
-    """Enough to settle the batch-norm statistics on the tissue; the loss falls fast and more collapses z."""
+    """Enough to fit the batch-norm statistics to the tissue; the loss falls fast and more collapses z."""
     batch: int = 6
     crop_px: int = 96
     learning_rate: float = 1e-4
@@ -134,13 +134,13 @@ def train_pretext(
         torch.manual_seed(options.seed)
         task = _Task(network, options)
 
-    def draw(source: Draw) -> _Views:
+    def make_batch(source: BatchSource) -> _Views:
         return _draw_views(images, options, source)
 
     def loss(trained: nn.Module, views: _Views, device: torch.device) -> Tensor:
         moved = [v.to(device, non_blocking=True) for v in (views.anchor, views.positive, views.negative, views.turns)]
         value: Tensor = trained(*moved)
-        # Untrained: the passes settle batch-norm statistics on the images, and nothing is learnt.
+        # Untrained: the passes fit batch-norm statistics to the images, and nothing is learnt.
         return value * 0 if options.pretext in UNTRAINED else value
 
     # Untrained weights stay as they are; only their batch-norm statistics move, and ImageNet's do not even that.
@@ -148,7 +148,7 @@ def train_pretext(
     steps = 0 if options.pretext == Pretext.IMAGENET else options.steps
     plan = TrainingPlan(
         network=task,
-        draw=draw,
+        make_batch=make_batch,
         loss=loss,
         optimiser=lambda module: torch.optim.Adam(module.parameters(), lr=learning_rate),
         learning_rate=lambda step: learning_rate,
@@ -160,8 +160,8 @@ def train_pretext(
     return network.eval(), PretextLog(tuple(losses), spread, collapsed=spread < _COLLAPSED)
 
 
-def _first(options: PretextOptions) -> Draw:
-    return Draw(np.random.default_rng(options.seed), options.seed)
+def _first(options: PretextOptions) -> BatchSource:
+    return BatchSource(np.random.default_rng(options.seed), options.seed)
 
 
 def _measure_spread(network: ActivationNetwork, views: _Views) -> float:
@@ -172,7 +172,7 @@ def _measure_spread(network: ActivationNetwork, views: _Views) -> float:
         return embedding_spread(trained(torch.cat([views.anchor, views.positive]).to(device))[1][: len(views.anchor)])
 
 
-def _draw_views(images: Sequence[NDArray[np.uint8]], options: PretextOptions, source: Draw) -> _Views:
+def _draw_views(images: Sequence[NDArray[np.uint8]], options: PretextOptions, source: BatchSource) -> _Views:
     batch = source.share(options.batch)
     side = min(options.crop_px, *(min(image.shape[:2]) for image in images))  # a batch has one size
     anchors, negatives = [], []

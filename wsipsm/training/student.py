@@ -20,7 +20,7 @@ from wsipsm.models.unet import NucleusUnet
 from wsipsm.psm.pseudo_label import PseudoLabel, normalised_distance
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains, turn
 from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Share, Sigma, Steps
-from wsipsm.training.fit import Draw, FitOptions, Progress, averaged_plan, fit
+from wsipsm.training.fit import BatchSource, FitOptions, Progress, averaged_plan, fit
 from wsipsm.training.losses import ROBUSTNESS, student_loss
 from wsipsm.training.paste import Canvas, Cutout, PasteOptions, paste_nuclei, to_density, to_rgb
 
@@ -101,7 +101,7 @@ def train_student(
     _start_from(network, start or {})
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def draw(source: Draw) -> _Batch:
+    def make_batch(source: BatchSource) -> _Batch:
         rgb, *targets = _draw_batch(labelled, options, source)
         rgb = smooth_batch(jitter_stains(rgb, options.augment, source.generator()), options.input_sigma_px)
         return rgb.contiguous(memory_format=torch.channels_last), targets
@@ -111,7 +111,7 @@ def train_student(
         nucleus, distance, positive = (target.to(device) for target in targets)
         return student_loss(trained(rgb.to(device)).float(), nucleus, distance, positive, options.robustness)
 
-    plan = averaged_plan(network, draw, loss, options.learning_rate, options.steps)
+    plan = averaged_plan(network, make_batch, loss, options.learning_rate, options.steps)
     fit(plan, FitOptions(options.steps, options.seed, keep, f"{options} {n_outputs} {identity}"), progress)
     return network.cpu()
 
@@ -123,7 +123,7 @@ def _start_from(network: NucleusUnet, start: dict[str, Tensor]) -> None:
 
 
 def _draw_batch(
-    labelled: Sequence[PseudoLabelledImage], options: StudentOptions, source: Draw
+    labelled: Sequence[PseudoLabelledImage], options: StudentOptions, source: BatchSource
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rng = source.rng
     crops = [

@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, LocalCluster
 from distributed.batched import BatchedSend
 
-from wsipsm.executors import held
+from wsipsm.executors import stalled
 
 HOUR_S = 3600.0
 FAR_LONGER_S = 0.2
@@ -68,7 +68,7 @@ def test_what_is_held_back_is_sent(monkeypatch: pytest.MonkeyPatch, name: str, t
         await asyncio.sleep(FAR_LONGER_S)
         assert wire.sent == [1], "Dask held nothing back: this module is needed no more"
         streams = {"there": stream} if name.endswith("comms") else stream
-        held._send_now_and_then(SimpleNamespace(status="running", **{name: streams}))
+        stalled._send_now_and_then(SimpleNamespace(status="running", **{name: streams}))
         await asyncio.sleep(FAR_LONGER_S)
         assert wire.sent == [1, 2, 3]
         stream.send(4)
@@ -82,16 +82,16 @@ def test_what_is_held_back_is_sent(monkeypatch: pytest.MonkeyPatch, name: str, t
 def test_every_process_of_a_cluster_keeps_sending(monkeypatch: pytest.MonkeyPatch) -> None:
     """Client, scheduler and worker; the servers once, however many clients ask."""
     looked: list[str] = []
-    monkeypatch.setattr(held, "_EVERY_S", 0.02)
-    monkeypatch.setattr(held, "_streams", lambda owner: looked.append(type(owner).__name__) or ())
+    monkeypatch.setattr(stalled, "_EVERY_S", 0.02)
+    monkeypatch.setattr(stalled, "_streams", lambda owner: looked.append(type(owner).__name__) or ())
     with (
         LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,  # type: ignore[no-untyped-call]
         Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
     ):
-        held.keep_sending(client)
-        held.keep_sending(client)
+        stalled.keep_sending(client)
+        stalled.keep_sending(client)
         for _ in range(2):
-            client.submit(held.keep_worker_sending, pure=False).result()
+            client.submit(stalled.keep_worker_sending, pure=False).result()
         looked.clear()
         time.sleep(1)
     n_looks = {owner: looked.count(owner) for owner in ("Client", "Scheduler", "Worker")}

@@ -2,7 +2,7 @@
 
 Dask collects messages for some milliseconds, until a time by the wall clock. Set back in between, that clock reaches it
 hours or days later, and what was collected waits until then, on a client, a scheduler or a worker
-(https://github.com/dask/distributed/issues/4528): the run would neither go on nor end. So each of them looks now and
+(https://github.com/dask/distributed/issues/4528): the run would neither go on nor end. So each of them checks now and
 then, by a clock that nobody sets, and sends what is there.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from distributed import get_worker
 
 _EVERY_S = 5.0
-_NAME = "wsipsm-held"
+_NAME = "wsipsm-stalled"
 _OVER = ("closing", "closed", "failed")
 
 
@@ -51,7 +51,7 @@ def _send_now_and_then(owner: Any) -> None:
     if getattr(owner.status, "name", owner.status) in _OVER:
         return
     for stream in _streams(owner):
-        # Whether the time is far is not asked: a clock that was set back and forth again leaves a timer that is late.
+        # Messages are sent however near their time is: a clock that went back and forth again leaves a late timer.
         if stream.next_deadline is not None:
             stream.next_deadline = None
             stream.waker.set()

@@ -1,4 +1,4 @@
-"""The look at a slide before its nuclei are searched: the same for ``wsipsm info`` and for a run."""
+"""The preview of a slide before its nuclei are searched: the same for ``wsipsm info`` and for a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsipsm.tissue import TissueMask, find_slide_tissue, refuse_fluorescence, sa
 
 
 @dataclass(frozen=True)
-class SlideLook:
+class SlidePreview:
     """The findings in a slide's overview and in a sample of its tissue."""
 
     tissue: TissueMask
@@ -34,7 +34,7 @@ class SlideLook:
     """Parts of the overview, and patches of the sample, that could not be read."""
 
 
-def look_at_slide(slide: Slide, seed: int = 0) -> SlideLook:
+def preview_slide(slide: Slide, seed: int = 0) -> SlidePreview:
     """Find tissue and stain of a slide, and check pixel size, focus and ink.
 
     Parameters
@@ -60,7 +60,7 @@ def look_at_slide(slide: Slide, seed: int = 0) -> SlideLook:
     sizes: tuple[Finding, ...] = ()
     if info.mpp_is_plausible:
         sizes = check_picture_size(slide, thumbnail, tissue, seed)
-    return SlideLook(
+    return SlidePreview(
         tissue=tissue,
         pixels=sample.pixels,
         decision=decision,
