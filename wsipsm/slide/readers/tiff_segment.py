@@ -41,7 +41,9 @@ def segment_size(page: tifffile.TiffPage) -> tuple[int, int]:
     return int(page.imagewidth), min(int(page.imagelength), int(page.rowsperstrip))
 
 
-def decode_segment(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8]:
+def decode_segment(
+    tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int, must_end: bool = False
+) -> NDArray[np.uint8]:
     """Decode one tile or strip.
 
     Parameters
@@ -52,6 +54,8 @@ def decode_segment(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) 
         A page that `tiff_layout.find_levels` found sound.
     index
         Number of the unit of `segment_size`, row by row.
+    must_end
+        Refuse compressed data without its end, where JPEG's decoder fills up with grey, silently.
 
     Returns
     -------
@@ -66,33 +70,11 @@ def decode_segment(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) 
         samples = _read_rows(tif, page, index)
     elif page.planarconfig != 1:
         n_segments = len(page.dataoffsets) // page.samplesperpixel
-        planes = [_decode_one(tif, page, index + plane * n_segments) for plane in range(page.samplesperpixel)]
+        planes = [_decode_one(tif, page, index + plane * n_segments, must_end) for plane in range(page.samplesperpixel)]
         samples = np.concatenate(planes, axis=2)
     else:
-        samples = _decode_one(tif, page, index)
+        samples = _decode_one(tif, page, index, must_end)
     return _to_rgb(samples, page)
-
-
-def decode_ended_tile(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8]:
-    """Decode a JPEG or JPEG 2000 tile that ends as it should; decoders fill what is missing with grey, silently.
-
-    Parameters
-    ----------
-    tif, page, index
-        The same as in :func:`decode_segment`.
-
-    Raises
-    ------
-    ValueError, RuntimeError
-        When it does not decode, or lacks its end.
-    """
-    count = int(page.databytecounts[index])
-    if count:
-        n_last = min(count, _PADDING_BYTES + len(_END_OF_IMAGE))
-        tif.filehandle.seek(int(page.dataoffsets[index]) + count - n_last)
-        if _END_OF_IMAGE not in tif.filehandle.read(n_last):
-            raise ValueError("a compressed tile without its end")
-    return decode_segment(tif, page, index)
 
 
 def _expected_shape(page: tifffile.TiffPage, index: int) -> tuple[int, int, int]:
@@ -122,7 +104,7 @@ def _read_rows(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> N
     return np.concatenate(parts, axis=2)
 
 
-def _decode_one(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8]:
+def _decode_one(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int, must_end: bool) -> NDArray[np.uint8]:
     height, width, n_samples = _expected_shape(page, index)
     count = int(page.databytecounts[index])
     if count == 0:
@@ -130,6 +112,8 @@ def _decode_one(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> 
         return np.full((height, width, n_samples), background, np.uint8)
     tif.filehandle.seek(int(page.dataoffsets[index]))
     data = tif.filehandle.read(count)
+    if must_end and _END_OF_IMAGE not in data[-_PADDING_BYTES - len(_END_OF_IMAGE) :]:
+        raise ValueError("compressed data without its end")
     if page.compression == _JPEG:
         pixels = _decode_jpeg(data, page, (height, width, n_samples))
     elif page.compression in (_JPEG2000_YCBCR, _JPEG2000_RGB, _JPEG2000):

@@ -15,6 +15,10 @@ from wsipsm.slide.colour import TIFF_PARSE_ERRORS
 CACHE_BYTES = 48 << 20
 """Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
 
+SEAM_PART = 5
+"""Tiles of the right and lower fifth of a box are kept: the next boxes overlap it there, by a sixth. All the others
+would push them out."""
+
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
@@ -72,16 +76,20 @@ class TileReader:
         grid = self.grids[level]
         width, height = grid.tile.width, grid.tile.height
         out = np.empty((box.height, box.width, 3), np.uint8)
+        seam_x, seam_y = box.right - box.width // SEAM_PART, box.bottom - box.height // SEAM_PART
         for row in range(box.y // height, -(-box.bottom // height)):
             for column in range(box.x // width, -(-box.right // width)):
+                # In numbers, not boxes: there are thousands of tiles a second.
+                top, left = row * height, column * width
+                is_inside = left >= box.x and top >= box.y and left + width <= seam_x and top + height <= seam_y
                 try:
-                    pixels = self._tile(level, row * grid.across + column)
+                    pixels = self._tile(level, row * grid.across + column, keep=not is_inside)
                 except TIFF_PARSE_ERRORS as error:
                     raise TileError(column, row) from error
-                tile = Box(column * width, row * height, width, height)
-                part = tile.intersect(box)
-                out[part.y - box.y : part.bottom - box.y, part.x - box.x : part.right - box.x] = pixels[
-                    part.y - tile.y : part.bottom - tile.y, part.x - tile.x : part.right - tile.x
+                y, bottom = max(top, box.y), min(top + height, box.bottom)
+                x, right = max(left, box.x), min(left + width, box.right)
+                out[y - box.y : bottom - box.y, x - box.x : right - box.x] = pixels[
+                    y - top : bottom - top, x - left : right - left
                 ]
         return out
 
@@ -90,12 +98,14 @@ class TileReader:
         self._kept.clear()
         self.kept_bytes = 0
 
-    def _tile(self, level: int, index: int) -> NDArray[np.uint8]:
+    def _tile(self, level: int, index: int, keep: bool) -> NDArray[np.uint8]:
         key = (level, index)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         pixels = self.grids[level].decode(index)
+        if not keep:
+            return pixels
         self._kept[key] = pixels
         self.kept_bytes += pixels.nbytes
         while self.kept_bytes > CACHE_BYTES and len(self._kept) > 1:

@@ -22,7 +22,7 @@ from wsipsm.slide.colour import TIFF_PARSE_ERRORS
 from wsipsm.slide.readers.ndpi import ndpi_grids
 from wsipsm.slide.readers.tiff import MAX_PAGES_CHECKED
 from wsipsm.slide.readers.tiff_layout import require_readable_page
-from wsipsm.slide.readers.tiff_segment import decode_ended_tile
+from wsipsm.slide.readers.tiff_segment import decode_segment
 from wsipsm.slide.readers.tiles import TileError, TileGrid, TileReader
 
 MOST_APART = 2
@@ -161,7 +161,7 @@ def _tiled_grids(tif: tifffile.TiffFile, tiled: Sequence[tifffile.TiffPage]) -> 
         level: TileGrid(
             -(-int(page.imagewidth) // int(page.tilewidth)),
             Size(int(page.tilewidth), int(page.tilelength)),
-            partial(decode_ended_tile, tif, page),
+            partial(decode_segment, tif, page, must_end=True),
         )
         for level, page in enumerate(tiled)
         if _is_understood(tif, page)
