@@ -138,7 +138,12 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
         rows = _AxisWeights(part.y, part.bottom, step_y, size.height, origin_px0[1] * size.height / full.height)
         pixels = slide.read_level(level, Box(columns.first, rows.first, columns.n_level, rows.n_level))
         y, x = part.y - box_px.y, part.x - box_px.x
-        _filter(pixels, rows, columns, out[y : y + part.height, x : x + part.width])
+        target = out[y : y + part.height, x : x + part.width]
+        if step_x == step_y in (1, 2) and pixels.shape[:2] == (step_y * part.height, step_x * part.width):
+            # Pixels as they are, or means of four rounded half up: the bytes of the filter, several times faster.
+            target[:] = cv2.resize(pixels, (part.width, part.height), interpolation=cv2.INTER_AREA)
+        else:
+            _filter(pixels, rows, columns, target)
     return out
 
 
