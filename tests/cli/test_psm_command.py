@@ -31,10 +31,9 @@ sys.meta_path.insert(0, blocker)
 from typer.testing import CliRunner
 from wsipsm.cli.main import app
 
-for missing, arguments in (("matplotlib", []), ("timm", ["--network", "resnet18"])):
-    blocker.names = {missing}
-    result = CliRunner().invoke(app, ["psm", *sys.argv[1:], *arguments])
-    print(result.exit_code, result.stderr.strip())
+blocker.names = {"timm"}
+result = CliRunner().invoke(app, ["psm", *sys.argv[1:], "--network", "resnet18"])
+print(result.exit_code, result.stderr.strip())
 """
 
 
@@ -107,10 +106,9 @@ def test_what_cannot_be_used(image: Path, tmp_path: Path, arguments: list[str], 
     assert not list(tmp_path.rglob("*.png"))
 
 
-def test_missing_packages_are_named(image: Path, tmp_path: Path) -> None:
+def test_a_missing_package_is_named(image: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", BLOCKED, str(image), "--mpp", "0.25", "--out", str(tmp_path), "--quiet"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    first, second = result.stdout.splitlines()
-    assert first == "2 error: psm: matplotlib is not installed; it draws. Run pip install 'wsipsm[psm]'."
-    assert second.startswith("2 error: network: timm is not installed; it holds the CNNs of the paper.")
+    (told,) = result.stdout.splitlines()
+    assert told.startswith("2 error: network: timm is not installed; it holds the CNNs of the paper.")
     assert not list(tmp_path.rglob("*.png"))

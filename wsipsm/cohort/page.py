@@ -22,9 +22,10 @@ from wsipsm.cohort.table import (
     WAITING,
     CohortRow,
 )
-from wsipsm.export.cohort_page import CohortPage, PageChart, PageSlide, cohort_page
 from wsipsm.export.thumbnail import THUMBNAIL_NAME, write_thumbnail
 from wsipsm.keys import Artefact
+from wsipsm.markers.registry import marker_of
+from wsipsm.pages.cohort import CohortPage, PageChart, PageSlide, cohort_page
 from wsipsm.results.provenance import package_version
 from wsipsm.results.shown_scoring import OWN, own_results
 from wsipsm.results.summary import RESEARCH_USE
@@ -39,6 +40,8 @@ _LEVEL_FINEST = 0.5
 """Half a grey level: levels are whole numbers."""
 _STAIN_NAMES = {"ihc": "hematoxylin-DAB", "he": "H&E"}
 _FIRST = {FAILED: 0, INCOMPLETE: 1}
+_GROUP = "group"
+"""Column of the manifest that every table has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ class CohortReport:
             failed=[slide for slide in slides if slide.status == FAILED],
             slides=slides,
             charts=[PageChart(one.title, one.chart, tuple(rows[n].id for n in one.rows)) for one in charts],
+            groupings=_groupings(rows),
         )
 
     def _shown(self, row: CohortRow, statistics: Sequence[_Statistic]) -> PageSlide:
@@ -189,4 +193,12 @@ class CohortReport:
             flags=row.flags,
             withheld=row.labelling_index is None and bool(row.n_nuclei) and bool(row.marker),
             marker=row.marker,
+            few=bool(row.marker) and 0 < (row.n_nuclei or 0) < marker_of(row.marker).min_nuclei,
+            groups={_GROUP: row.group, **row.extra},
         )
+
+
+def _groupings(rows: Sequence[CohortRow]) -> list[str]:
+    """List the columns of the manifest that say something of a slide, its group first."""
+    named = dict.fromkeys(name for row in rows for name in row.extra)
+    return [*([_GROUP] if any(row.group for row in rows) else []), *named]

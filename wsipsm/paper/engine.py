@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from wsipsm.config import NetworkSection, PaperOptions, PretextSection
 from wsipsm.errors import UsageError
+from wsipsm.export.loss_curve import draw_losses
 from wsipsm.keys import Stain
 from wsipsm.models.resnet_unet import STRIDE, ResnetUnet
 from wsipsm.paper.pixel import PixelOptions, TrainingExample, score_pixels, train_pixels
@@ -365,13 +366,9 @@ def _own_folder(keep: Path, identity: str) -> Path:
 
 
 def _draw_curves(keep: Path | None) -> None:
-    """Plot the logs that lie in the folder, where matplotlib is installed."""
+    """Plot the logs that lie in the folder."""
     if keep is None:
         return
-    try:
-        from wsipsm.export.loss_curve import draw_losses
-    except ModuleNotFoundError:
-        return  # the CSV logs are there all the same
     logs = {name: keep / f"{name}{LOG_SUFFIX}" for name in ("pretext", "detector", "segmenter")}
     found = {name: _read_losses(path) for name, path in logs.items() if path.exists()}
     if found:

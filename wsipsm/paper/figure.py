@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.config import PaperOptions, read_paper_options
-from wsipsm.errors import UsageError
+from wsipsm.export.psm_figure import PsmPicture, draw_psm
 from wsipsm.keys import Stain
 from wsipsm.paper.engine import Announce, PaperMaps, Progress, fit_maps, train_maps, train_paper
 from wsipsm.psm.activation import central_patch
@@ -102,7 +100,6 @@ def show_psm(
     OutputError
         When the picture cannot be written.
     """
-    _import_figure()  # it may be missing, which is said before any work
     seed = choice.options(choice.stain).seed  # before any work: settings may be refused
     drawn = draw_patches(path, mpp, choice.stain, seed, working_mpp)
     options = choice.options(choice.stain or drawn.decision.stain)
@@ -130,7 +127,6 @@ def _draw(
     detected: dict[int, NDArray[np.float64]] | None,
     collapsed: bool,
 ) -> PsmResult:
-    figure = _import_figure()
     options = maps.options
     activation = maps.activation(rgb)
     stages = [_at_stage(maps, images, stage).activation(rgb) for stage in _STAGES]
@@ -140,9 +136,9 @@ def _draw(
     points = _mask_points(classes, options) if detected is None else detected
     all_points = np.concatenate(list(points.values()))
     target = folder / "psm.png"
-    figure.draw_psm(
+    draw_psm(
         target,
-        figure.PsmPicture(
+        PsmPicture(
             title=f"{path.name}: prior self-activation maps, {options.pretext.network}, {options.pretext.task}",
             rgb=rgb,
             stages=stages,
@@ -159,16 +155,6 @@ def _draw(
     )
     notes = tuple(note for note in (clusters.note,) if note)
     return PsmResult(str(target), options.stain, len(all_points), float((classes > 0).mean()), collapsed, notes)
-
-
-def _import_figure() -> ModuleType:
-    # Here: matplotlib belongs to an extra.
-    try:
-        return importlib.import_module("wsipsm.export.psm_figure")
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        raise UsageError("psm: matplotlib is not installed; it draws. Run pip install 'wsipsm[psm]'.") from error
 
 
 def _at_stage(maps: PaperMaps, images: list[NDArray[np.uint8]], stage: int) -> PaperMaps:

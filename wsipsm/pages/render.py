@@ -1,0 +1,93 @@
+"""Templates to pages: every value is escaped, one style sheet serves all pages, and no script but the page's own runs.
+
+Names, reasons and notes come from files and manifests: they are text here and never markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from urllib.parse import quote
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from wsipsm.text import MAX_JSON_CHARS, clean_text
+
+_FOLDER = "templates"
+_BASE = "base.html.j2"
+_STYLE = "style.css"
+
+
+def render(name: str, **values: object) -> bytes:
+    """Fill the template of a page.
+
+    Parameters
+    ----------
+    name
+        Name of the page: ``<name>.html.j2`` is its template, ``<name>.js`` its script, where there is one.
+    values
+        What the template shows. Charts are given as ``Markup``; every other text is cleaned and escaped.
+
+    Returns
+    -------
+    The page as HTML, UTF-8.
+
+    Raises
+    ------
+    jinja2.UndefinedError
+        When the template asks for a value that is not given.
+    """
+    folder = files("wsipsm.pages") / _FOLDER
+    templates = {one: (folder / one).read_text("utf-8") for one in (_BASE, f"{name}.html.j2")}
+    script = (folder / f"{name}.js").read_text("utf-8") if (folder / f"{name}.js").is_file() else ""
+    filled = _environment(templates).get_template(f"{name}.html.j2")
+    page = filled.render(
+        **values, style=Markup((folder / _STYLE).read_text("utf-8")), script=Markup(script), policy=_policy(script)
+    )
+    return page.encode()
+
+
+def _environment(templates: dict[str, str]) -> Environment:
+    made = Environment(
+        loader=DictLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=plain,
+    )
+    made.filters.update(percent=percent, number=number, address=address)
+    return made
+
+
+def _policy(script: str) -> str:
+    """Write the content security policy of a page: no script but its own runs, and nothing is sent anywhere."""
+    allowed = "'none'"
+    if script:
+        allowed = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+    return f"script-src {allowed}; connect-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'"
+
+
+def plain(value: object) -> object:
+    """Clean a text of one or more lines of what could fool a reader; what is markup already, or no text, stays."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(clean_text(line, MAX_JSON_CHARS) for line in value.split("\n"))
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """Write a share of 0..1 as percent; nothing for None."""
+    return "" if value is None else f"{value:.{decimals}%}".replace("%", " %")
+
+
+def number(value: float | None, form: str = ",.0f") -> str:
+    """Write a number in a format of Python's; nothing for None."""
+    return "" if value is None else format(value, form)
+
+
+def address(path: str) -> str:
+    """Write a relative path as the address of a link."""
+    return quote(path)
