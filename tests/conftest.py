@@ -25,6 +25,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_network_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled networks for these tests alone: no test finds, or leaves, one among the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WSIPSM_NETWORK_CACHE", str(tmp_path_factory.mktemp("networks", numbered=True)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def every_geojson_passes_the_check(request: pytest.FixtureRequest) -> Iterator[None]:
     """Check, against its slide, every GeoJSON that runs left in the test's own folder.

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from wsipsm.demo.draw import draw_array
 from wsipsm.models.registry import resolve_model
-from wsipsm.models.smooth import smooth_batch, smooth_image, smoothing_radius
+from wsipsm.models.smooth import smooth_image, smoothing_radius
+from wsipsm.models.smooth_batch import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import measure_reach
 

@@ -130,6 +130,23 @@ def check_checksum(weights: Path, card: ModelCard, found: str) -> None:
         )
 
 
+def read_weights(weights: Path, card: ModelCard) -> bytes:
+    """Read a weights file that agrees with its card.
+
+    Raises
+    ------
+    ModelError
+        When the file is absent, of another kind, too large, or not the one that the card states.
+    """
+    check_weights_path(weights)
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{weights}: cannot be read ({error.strerror}); a readable model is needed.") from error
+    check_checksum(weights, card, hashlib.sha256(content).hexdigest())
+    return content
+
+
 def read_card(path: Path) -> ModelCard:
     """Read a model card.
 

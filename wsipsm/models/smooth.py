@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
+
+from wsipsm.models.card import ModelCard
 
 
 def smoothing_radius(sigma_px: float) -> int:
@@ -23,13 +22,18 @@ def smooth_image(rgb: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(np.ascontiguousarray(rgb), (side, side), sigma_px), dtype=np.uint8)
 
 
-def smooth_batch(rgb: Tensor, sigma_px: float) -> Tensor:
-    """Smooth a batch of shape (n, 3, h, w), as :func:`smooth_image` does but for its rounding."""
-    if sigma_px <= 0:
-        return rgb
-    radius = smoothing_radius(sigma_px)
-    kernel = torch.from_numpy(cv2.getGaussianKernel(2 * radius + 1, sigma_px)[:, 0]).to(rgb)
-    kernel = kernel.expand(rgb.shape[1], 1, 1, -1)
-    padded = functional.pad(rgb, (radius, radius, radius, radius), mode="reflect")
-    across = functional.conv2d(padded, kernel, groups=rgb.shape[1])
-    return functional.conv2d(across, kernel.transpose(2, 3), groups=rgb.shape[1])
+def network_input(rgb: NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
+    """Give an image as a network takes it: smoothed, as a batch of one, shape (1, h, w, 3).
+
+    Raises
+    ------
+    ValueError
+        When it is not uint8 of shape (h, w, 3), or its sides are no multiples of the card's stride.
+    """
+    stride = card.stride
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[0] % stride or rgb.shape[1] % stride:
+        raise ValueError(
+            f"image of shape {rgb.shape} and type {rgb.dtype}: (h, w, 3) uint8 with h and w multiples of {stride} "
+            "is needed."
+        )
+    return np.ascontiguousarray(smooth_image(rgb, card.input_sigma_px))[None]

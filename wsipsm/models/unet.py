@@ -41,7 +41,7 @@ _STEM_CHANNELS = 32
 _SKIP_AFTER = (0, 2, 4)
 """Blocks whose output is a skip connection, at strides 2, 4 and 8."""
 _DECODER_CHANNELS = (64, 40, 24)
-_HEAD_STRIDE = 2
+HEAD_STRIDE = 2
 """Image pixels a pixel of the head, each way."""
 
 
@@ -132,7 +132,7 @@ class NucleusUnet(nn.Module):
             channels = outputs
         self.decoder = nn.ModuleList(decoder)
         self.head = nn.Conv2d(channels, n_outputs, 1)
-        self.detail = nn.Conv2d(channels, n_outputs * _HEAD_STRIDE**2, 1) if fine else None
+        self.detail = nn.Conv2d(channels, n_outputs * HEAD_STRIDE**2, 1) if fine else None
 
     def maps(self, rgb: Tensor) -> list[Tensor]:
         """Map RGB as :meth:`forward` takes it to the encoder's four maps and the decoder's three, in order."""
@@ -148,9 +148,9 @@ class NucleusUnet(nn.Module):
         """Map RGB in 0..255, shape (n, 3, h, w) with h and w multiples of 16, to logits (n, outputs, h, w)."""
         y = self.maps(rgb)[-1]
         logits = functional.interpolate(
-            self.head(y), scale_factor=float(_HEAD_STRIDE), mode="bilinear", align_corners=False
+            self.head(y), scale_factor=float(HEAD_STRIDE), mode="bilinear", align_corners=False
         )
-        return logits if self.detail is None else logits + functional.pixel_shuffle(self.detail(y), _HEAD_STRIDE)
+        return logits if self.detail is None else logits + functional.pixel_shuffle(self.detail(y), HEAD_STRIDE)
 
 
 def refine_head(network: NucleusUnet) -> NucleusUnet:

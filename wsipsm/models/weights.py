@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wsipsm.errors import ModelError
 from wsipsm.models.card import ModelCard
-from wsipsm.models.registry import card_path, check_checksum, check_weights_path, check_weights_suffix
+from wsipsm.models.registry import card_path, check_weights_suffix, read_weights
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.rundir import write_aside
 
@@ -77,12 +77,7 @@ def load_weights(weights: Path, card: ModelCard) -> dict[str, Tensor]:
         When the file is absent, of another kind, too large, damaged, made for another architecture, or holds values
         that are not finite.
     """
-    check_weights_path(weights)
-    try:
-        content = weights.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{weights}: cannot be read ({error.strerror}); a readable model is needed.") from error
-    check_checksum(weights, card, hashlib.sha256(content).hexdigest())
+    content = read_weights(weights, card)
     try:
         state = safetensors.torch.load(content)
     except SafetensorError as error:

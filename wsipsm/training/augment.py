@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wsipsm.models.smooth import smooth_batch
+from wsipsm.models.smooth_batch import smooth_batch
 from wsipsm.stain import REFERENCE_DAB, REFERENCE_EOSIN, REFERENCE_HEMATOXYLIN
 from wsipsm.training.bounds import CHECKED, NotNegative, NotNegativeSpan, PositiveSpan, Quality, Share, Span
 

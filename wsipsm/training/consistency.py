@@ -22,7 +22,7 @@ from pydantic import NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wsipsm.models.smooth import smooth_batch
+from wsipsm.models.smooth_batch import smooth_batch
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.training.augment import AugmentOptions, compress, crop_scaled, jitter_stains
 from wsipsm.training.bounds import CHECKED, Batch, CropPx, Positive, Sigma, Steps, ViewGains

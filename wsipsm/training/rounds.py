@@ -20,7 +20,7 @@ from wsipsm.instances.labels import keep_labels
 from wsipsm.keys import Stain
 from wsipsm.models.card import OUTPUTS, DecodeSettings
 from wsipsm.models.padding import pad_aligned
-from wsipsm.models.smooth import smooth_batch
+from wsipsm.models.smooth_batch import smooth_batch
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
 from wsipsm.psm.pseudo_label import make_pseudo_label
 from wsipsm.psm.recurrence import Agreement, take_greedily

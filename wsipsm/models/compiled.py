@@ -1,0 +1,149 @@
+"""Networks as OpenVINO compiled them, kept for the user's next process, which then needs no torch.
+
+Torch, tracing and conversion take seconds of every process. What comes of them gives the same scores to the bit each
+time, which OpenVINO's own file format for networks would not. It is kept in a folder that this user alone can enter:
+whoever could write there could decide what a network says. An entry is named by all that it is made of, and holds its
+own checksum; one that is damaged or does not load is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import stat
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openvino
+
+from wsipsm.errors import OutputError
+from wsipsm.models.card import ModelCard
+from wsipsm.models.registry import read_weights
+from wsipsm.rundir import TEMPORARY_PREFIX, digest, write_aside
+
+if TYPE_CHECKING:
+    from wsipsm.models.forms import Form
+
+FOLDER_VARIABLE = "WSIPSM_NETWORK_CACHE"
+"""The variable that names the folder in place of the user's; 'off' keeps nothing."""
+_OFF = "off"
+_SUFFIX = ".network"
+_N_KEPT = 32
+"""The most entries that are kept, of about 2 MB each; those that were made first go first."""
+_MADE_BY = ("unet.py", "forms.py", "conversion.py", "compiled.py")
+"""The modules beside this one that decide what a compiled network is."""
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+
+
+def open_compiled(weights: Path, card: ModelCard, form: Form, settings: dict[str, Any]) -> openvino.CompiledModel:
+    """Load a network as it was compiled before, or convert, compile and keep it.
+
+    Parameters
+    ----------
+    weights, card
+        The same as :func:`wsipsm.models.registry.resolve_model` returns.
+    form
+        Which maps it gives of an image.
+    settings
+        Settings of OpenVINO; the number of threads makes no other network.
+
+    Raises
+    ------
+    ModelError
+        When the weights are unusable.
+    """
+    core = openvino.Core()
+    read_weights(weights, card)  # damaged weights are refused also where what was made of them is kept
+    folder = private_folder()
+    entry = None if folder is None else folder / f"{_name(core, card, form, settings)}{_SUFFIX}"
+    kept = None if entry is None else _read_entry(entry)
+    if kept is not None:
+        with suppress(RuntimeError):  # OpenVINO's, of what it cannot load here
+            return core.import_model(kept, "CPU", settings)
+    from wsipsm.models.conversion import convert_network
+
+    compiled = core.compile_model(convert_network(weights, card, form), "CPU", settings)
+    if entry is not None:
+        # A full disk or a lost folder costs the next process its seconds, and no run.
+        with suppress(OSError, OutputError):
+            _write_entry(entry, compiled.export_model().getvalue())
+    return compiled
+
+
+def private_folder() -> Path | None:
+    """Give the folder of compiled networks, made when absent; None where none is that this user alone can enter."""
+    try:
+        folder = _chosen_folder()
+        if folder is None:
+            return None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = os.lstat(folder)
+    except (OSError, RuntimeError, ValueError):  # no home, or a path that cannot be
+        return None
+    if not stat.S_ISDIR(facts.st_mode):
+        return None
+    if os.name == "posix" and (facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077):
+        return None
+    return folder
+
+
+def _chosen_folder() -> Path | None:
+    chosen = os.environ.get(FOLDER_VARIABLE, "")
+    if chosen:
+        return None if chosen.lower() == _OFF else Path(chosen).expanduser()
+    user = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", "")
+    return (Path(user) if user else Path.home() / ".cache") / "wsipsm" / "networks"
+
+
+def _name(core: openvino.Core, card: ModelCard, form: Form, settings: dict[str, Any]) -> str:
+    """Name all that decides what a compiled network is: the network, who made it, and for which processor."""
+    facts = {
+        "card": [card.sha256.lower(), card.architecture, card.stride, card.outputs],
+        "form": form,
+        "settings": {name: value for name, value in settings.items() if name != "INFERENCE_NUM_THREADS"},
+        "code": [hashlib.sha256(Path(__file__).with_name(name).read_bytes()).hexdigest() for name in _MADE_BY],
+        "versions": [openvino.__version__, _torch_version()],
+        "processor": [
+            core.get_property("CPU", "FULL_DEVICE_NAME"),
+            sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+            platform.machine(),
+            _instruction_sets(),
+        ],
+    }
+    return digest(facts)
+
+
+def _torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
+
+
+def _instruction_sets(facts: Path = Path("/proc/cpuinfo")) -> str:
+    """Say what the processor can do, where Linux tells: machines that share a home may be called alike."""
+    try:
+        lines = facts.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _read_entry(entry: Path) -> bytes | None:
+    try:
+        content = entry.read_bytes()
+    except OSError:
+        return None
+    checksum, network = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
+    return network if network and hashlib.sha256(network).digest() == checksum else None
+
+
+def _write_entry(entry: Path, network: bytes) -> None:
+    with write_aside(entry) as temporary:
+        temporary.write_bytes(hashlib.sha256(network).digest() + network)
+    made = [*entry.parent.glob(f"*{_SUFFIX}"), *entry.parent.glob(f"{TEMPORARY_PREFIX}*{_SUFFIX}")]
+    for old in sorted(set(made), key=lambda file: file.stat().st_mtime_ns)[:-_N_KEPT]:
+        old.unlink(missing_ok=True)
