@@ -139,7 +139,7 @@ def read_run_options(context: typer.Context, needs_roi: bool = True) -> RunOptio
     context
         Context of the command.
     needs_roi
-        Choices about annotations are refused without ``--roi``; the slides of a study may name files of their own.
+        Choices about annotations are refused without ``--roi``; the slides of a cohort may name files of their own.
 
     Raises
     ------
