@@ -1,75 +1,74 @@
-"""Seconds a square millimetre of ``wsipsm run``, by model.
+"""Processor time of a run and of its parts, each ratio beside its target, in one table.
 
-    python benchmarks/speed.py --source SLIDE [--models nuclei-he [NAME_OR_PATH ...]] [--side 6144] [--workers 2]
+    python -m benchmarks.speed --he IMAGE... --ki67 IMAGE... [--rows ROW...] [--repeats 5] [--side 8192] [--blocks 4]
 
-A slide is composed of the source's pixels, mirrored, and run with each model in turn, so that a machine that grows
-slower hits all alike. The whole command counts, start of Python included, and every square millimetre of the slide.
+The images have 0.25 um/px; they are put side by side and repeated, mirrored, on a slide that is composed here, all of
+which counts as tissue. Seconds are of the processor, user and system, of this process and of those it started, in one
+thread where wsipsm has a say. Medians of the repeats are given with the least and the largest; what is compared
+is measured in turn. A row that lacks what it needs is named with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
+import os
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from machine import describe_machine
-from memory import run_command
-from slides import compose_slide, read_source, write_whole_region
+import cv2
 
-from wsipsm.results.folder_names import slide_stem
-from wsipsm.results.run_record import RunRecord
+from benchmarks.reading import keep_memory
+from benchmarks.speed_bench import Bench, Line, Skipped
+from benchmarks.speed_rows import ROWS
+from wsipsm.benchmark.machine import describe_machine
 
-
-def run_once(slide: Path, out: Path, workers: int, model: str) -> tuple[float, float]:
-    """Seconds on the clock of a run, and those of the network in all workers."""
-    command = [*run_command(slide, out, workers, model), "--roi", str(slide.with_suffix(".geojson"))]
-    started = time.perf_counter()
-    subprocess.run(command, check=True)
-    seconds = time.perf_counter() - started
-    run = RunRecord.read(out / slide_stem(slide))
-    return seconds, float(run.seconds.block_steps["predict"])
+HEAD = ("row", "what", "wsipsm, median (least..largest)", "beside", "ratio", "target", "held")
 
 
-def report(found: dict[str, list[tuple[float, float]]], area_mm2: float) -> list[str]:
-    """Markdown of the medians and of the ratio to the first model."""
-    lines = ["| model | s/mm2 (each run) | of the network, all workers | times as fast |", "|---|---|---|---|"]
-    medians = {name: statistics.median(seconds for seconds, _ in runs) / area_mm2 for name, runs in found.items()}
-    first = next(iter(medians.values()))
-    for name, runs in found.items():
-        each = ", ".join(f"{seconds / area_mm2:.2f}" for seconds, _ in runs)
-        network = statistics.median(predict for _, predict in runs) / area_mm2
-        lines.append(f"| {name} | {medians[name]:.2f} ({each}) | {network:.2f} | {first / medians[name]:.2f} |")
-    return lines
+def measure(name: str, bench: Bench) -> list[Line]:
+    """Measure a row, or say why not."""
+    try:
+        return ROWS[name](name, bench)
+    except Skipped as why:
+        return [Line(name, "", note=str(why))]
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--he", nargs="+", type=Path, default=[], metavar="IMAGE", help="dense H&E, 0.25 um/px")
+    parser.add_argument("--ki67", nargs="+", type=Path, default=[], metavar="IMAGE", help="Ki-67, 0.25 um/px")
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW", help=", ".join(ROWS)
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--side", type=int, default=8192, help="of the slides, level-0 pixels")
+    parser.add_argument("--blocks", type=int, default=4, help="that are run in rows of blocks, of all on the slide")
+    parser.add_argument("--nuclei", type=int, default=100_000, help="that are written")
+    parser.add_argument("--out", type=Path, help="Markdown file; printed without")
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, required=True, help="small slide whose pixels are repeated")
-    parser.add_argument("--models", nargs="+", default=["nuclei-he"], help="names or paths")
-    parser.add_argument("--side", type=int, default=6144, help="of the slide, level-0 pixels")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    args = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="wsipsm-speed-") as name:
-        folder = Path(name)
-        slide = folder / "composed.svs"
-        pixels, mpp = read_source(args.source)
-        compose_slide(slide, pixels, args.side, mpp)
-        write_whole_region(slide.with_suffix(".geojson"), args.side)
-        found: dict[str, list[tuple[float, float]]] = {model: [] for model in args.models}
-        for repeat in range(args.repeats):
-            for n, model in enumerate(args.models):
-                found[model].append(run_once(slide, folder / f"out-{n}-{repeat}", args.workers, model))
-    area_mm2 = (args.side * mpp / 1000) ** 2
+    args = parse(arguments)
+    cv2.setNumThreads(1)
+    keep_memory()
     facts = describe_machine()
-    print(f"{args.side} x {args.side} px of {mpp} um/px, {area_mm2:.2f} mm2, {args.workers} workers.")
-    print(f"Date {facts['date']}. {facts['machine']}. {facts['versions']}.\n")
-    print("\n".join(report(found, area_mm2)))
+    load = f"{os.getloadavg()[0]:.1f} processes were running or waiting at the start"
+    lines = [f"Date {facts['date']}. {facts['machine']}; {load}. {facts['versions']}. Repeats: {args.repeats}.", ""]
+    lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    with tempfile.TemporaryDirectory(prefix="wsipsm-speed-") as folder:
+        sources = {"he": args.he, "ki67": args.ki67}
+        bench = Bench(Path(folder), sources, args.side, args.blocks, args.repeats, args.nuclei)
+        for name in args.rows:
+            lines += ["| " + " | ".join(line.cells()) + " |" for line in measure(name, bench)]
+    text = "\n".join(lines) + "\n"
+    if args.out:
+        args.out.write_text(text)
+    else:
+        print(text, end="")
 
 
 if __name__ == "__main__":

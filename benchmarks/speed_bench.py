@@ -1,0 +1,152 @@
+"""What the rows of ``benchmarks.speed`` share: processor time, composed slides, plans, and lines of the table."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.slides import compose_slide, write_whole_region
+from wsipsm.config import RunOptions
+from wsipsm.geometry import Box
+from wsipsm.rundir import RunDir
+from wsipsm.slide.open import open_slide
+from wsipsm.stages.plan import SlidePlan, plan_slide
+
+MPP = 0.25
+"""Of every composed slide, um/px."""
+
+
+class Skipped(Exception):
+    """Why a row or one of its lines was not measured."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    row: str
+    what: str
+    unit: str = ""
+    ours: Sequence[float] = ()
+    """One value a repeat."""
+    beside: str = ""
+    """What it is compared with."""
+    theirs: Sequence[float] = ()
+    """None where the target is a plain number."""
+    faster: bool = False
+    """Whether the ratio says how many times as fast wsipsm is; else it is wsipsm's value over the other."""
+    at_most: float | None = None
+    at_least: float | None = None
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        """Cells of the line."""
+        if not self.ours:
+            return [self.row, self.what, "not measured", self.note, "", "", ""]
+        ratio = statistics.median(self.ours)
+        if self.theirs:
+            ratio /= statistics.median(self.theirs)
+            ratio = 1 / ratio if self.faster else ratio
+        target, held = "", ""
+        if self.at_most is not None:
+            target, held = f"at most {self.at_most:g}", "yes" if ratio <= self.at_most else "no"
+        if self.at_least is not None:
+            target, held = f"at least {self.at_least:g}", "yes" if ratio >= self.at_least else "no"
+        shown = f"{ratio:.3g}{' times as fast' if self.faster else ''}" if self.theirs else ""
+        theirs = f"{self.beside}: {spread(self.theirs)}" if self.theirs else self.note
+        return [self.row, self.what, f"{spread(self.ours)} {self.unit}", theirs, shown, target, held]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Write the median of some values, and the least and the largest where they differ."""
+    low, high = (f"{value:.3g}" for value in (min(values), max(values)))
+    median = f"{statistics.median(values):.3g}"
+    return median if low == high else f"{median} ({low}..{high})"
+
+
+def cpu_now() -> float:
+    """Seconds of processor time, user and system, of this process and of its children that have ended."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Processor time that some work takes."""
+    started = cpu_now()
+    work()
+    return cpu_now() - started
+
+
+def in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Processor times of some works, taken in turn so that a busy machine slows all alike; once before, unmeasured."""
+    for work in works.values():
+        work()
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            found[name].append(cpu_seconds(work))
+    return found
+
+
+@dataclass
+class Bench:
+    """Settings of a benchmark, and the slides that were composed for it."""
+
+    folder: Path
+    sources: dict[str, list[Path]]
+    """Images at 0.25 um/px whose pixels are repeated, by stain: ``he`` or ``ki67``."""
+    side: int
+    n_blocks: int
+    repeats: int
+    n_nuclei: int
+    _composed: dict[str, Path] = field(default_factory=dict)
+    _plans: dict[tuple[str, str], SlidePlan] = field(default_factory=dict)
+
+    def slide(self, stain: str) -> Path:
+        """Compose the slide of a stain, once; Skipped where no image was given for it."""
+        if not self.sources[stain]:
+            raise Skipped(f"no image was given by --{stain}")
+        if stain not in self._composed:
+            path = self.folder / f"{stain}.svs"
+            compose_slide(path, mosaic(self.sources[stain]), self.side, MPP)
+            write_whole_region(region_of(path), self.side)
+            self._composed[stain] = path
+        return self._composed[stain]
+
+    def plan(self, stain: str, model: str) -> SlidePlan:
+        """Plan a run over all of a stain's slide, with one thread a network."""
+        path = self.slide(stain)
+        if (stain, model) not in self._plans:
+            run_dir = RunDir(self.folder / f"{stain}-{model}")
+            run_dir.create()
+            with open_slide(path) as slide:
+                plan = plan_slide(slide, RunOptions(model=model, roi=region_of(path)), run_dir)
+            self._plans[stain, model] = plan.with_threads(1)
+        return self._plans[stain, model]
+
+
+def region_of(slide: Path) -> Path:
+    """Path of the region that is all of a composed slide."""
+    return slide.with_suffix(".geojson")
+
+
+def mosaic(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    """Put images side by side, each cut to the height of the lowest."""
+    images = []
+    for path in paths:
+        with open_slide(path, MPP, identify=False) as slide:
+            size = slide.info.size
+            images.append(slide.read_level(0, Box(0, 0, size.width, size.height)))
+    height = min(image.shape[0] for image in images)
+    return np.concatenate([image[:height] for image in images], axis=1)
+
+
+def mm2(area_px: float, mpp: float) -> float:
+    """Area of some pixels, mm2."""
+    return area_px * (mpp / 1000) ** 2
