@@ -12,6 +12,7 @@ from benchmarks.reading import find_stored
 from benchmarks.speed_bench import MPP, Skipped, mm2
 from wsipsm.benchmark.classical import dab_cut, detect_ihc, segment_he
 from wsipsm.models.card import ModelCard
+from wsipsm.models.vision import import_torchvision
 from wsipsm.models.weights import build_network
 from wsipsm.slide.open import open_slide
 
@@ -71,6 +72,8 @@ def hovernet() -> Work:
     """Run HoVer-Net's fast mode with random weights on one patch, in one thread."""
     try:
         import torch
+
+        import_torchvision("models")  # tiatoolbox needs one that can be imported
         from tiatoolbox.models.architecture.hovernet import HoVerNet
     except (ImportError, RuntimeError) as error:
         raise Skipped(f"tiatoolbox cannot be imported ({error})") from error
