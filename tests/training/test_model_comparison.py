@@ -113,6 +113,12 @@ def test_each_doubt_is_told_alone_in_the_last_line(changes: dict[str, float], to
     assert found.record()["compared_doubts"] == doubt
 
 
+@pytest.mark.parametrize(("n_images", "told"), [(1, "1 image is few"), (4, "4 images are few"), (5, None)])
+def test_few_images_are_said_to_be_few(n_images: int, told: str | None) -> None:
+    last = replace(SAME, n_images=n_images).lines()[-1]
+    assert last.startswith(told) if told else "few" not in last
+
+
 def test_what_differs_a_little_is_no_doubt() -> None:
     little = replace(SAME, n_new=140, area_new_um2=33.0, n_matched=75, recurrence_new=0.86)
     assert little.doubts() == []
