@@ -67,10 +67,10 @@ class RunOptions(BaseModel):
     """Address of a running Dask scheduler; None starts a local cluster."""
     overwrite: bool = False
     """Redo a finished run. Unfinished runs are continued, and other options replace old results, without it."""
-    block_px: int = Field(2048, ge=64, le=16384)
-    """Side of a block's core, working pixels. 2048 px read, scored and decoded stay under 1 GB a worker."""
-    tile_px: int = Field(1024, ge=32, le=8192)
-    """Side of the square the network sees at once without its margin, working pixels."""
+    block_px: int | None = Field(None, ge=64, le=16384)
+    """Side of a block's core, working pixels; None: chosen by the slide and the memory that there is."""
+    tile_px: int | None = Field(None, ge=32, le=8192)
+    """Side of the square the network sees at once without its margin, working pixels; None: chosen with the block's."""
     seed: int = 0
     """Seed of the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"

@@ -237,6 +237,10 @@ class RunDir:
         """Tell where the shard of a block lies for a run key."""
         return self.path(Artefact.SHARDS) / f"{block.row:05d}-{block.column:05d}-{key}.parquet"
 
+    def has_shards(self, key: str) -> bool:
+        """Tell whether any block has a shard for a run key, whole or not."""
+        return next(self.path(Artefact.SHARDS).glob(f"*-{key}.parquet"), None) is not None
+
     def create(self) -> None:
         """Make the folders, prove that they can be written, and clear what dead runs left.
 

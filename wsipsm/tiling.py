@@ -21,6 +21,20 @@ beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
+class BlockSides:
+    """Wanted sides of a core and of what is kept of a tile, working pixels."""
+
+    block_px: int
+    tile_px: int
+
+
+USUAL_SIDES = BlockSides(2048, 1024)
+"""The network infers 2.1 pixels for each pixel of a core at 0.25 um/px; a worker needs 1.8 GiB."""
+LARGE_SIDES = BlockSides(4096, 2048)
+"""The network infers 1.5 pixels for each pixel of a core at 0.25 um/px; a worker needs 4 GiB."""
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """One task: a core and where it stands in the grid."""
 
@@ -65,7 +79,7 @@ class BlockGeometry:
 
     @classmethod
     def of_network(
-        cls, grid: WorkingGrid, block_px: int, tile_px: int, *, stride: int, reach_px: int, max_area_um2: float
+        cls, grid: WorkingGrid, sides: BlockSides, *, stride: int, reach_px: int, max_area_um2: float
     ) -> Self:
         """Fit blocks to a network.
 
@@ -73,20 +87,20 @@ class BlockGeometry:
         ----------
         grid
             Working grid of the slide, at the network's pixel size.
-        block_px, tile_px
+        sides
             Wanted sides of a core and of a tile; rounded up to the stride.
         stride, reach_px, max_area_um2
             Values of the network's card; the last is the area of the largest nucleus that it admits.
         """
-        if block_px < 1 or stride < 1:
-            raise ValueError(f"blocks: side {block_px} px, stride {stride} px; both must be 1 or more.")
+        if sides.block_px < 1 or stride < 1:
+            raise ValueError(f"blocks: side {sides.block_px} px, stride {stride} px; both must be 1 or more.")
         strip_px = math.ceil(STRIP_UM / grid.mpp)
         diameter_px = math.ceil(2 * math.sqrt(max_area_um2 / math.pi) / grid.mpp)
         return cls(
             grid=grid,
             stride=stride,
-            block_px=round_up(block_px, stride),
-            tile_px=round_up(tile_px, stride),
+            block_px=round_up(sides.block_px, stride),
+            tile_px=round_up(sides.tile_px, stride),
             margin_px=round_up(reach_px, stride),
             context_px=round_up(strip_px + diameter_px, stride),
             strip_px=strip_px,

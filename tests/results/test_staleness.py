@@ -267,7 +267,7 @@ def other_value(name: str, tmp_path: Path) -> Any:
     if isinstance(default, int | float):
         return default * 2 or 1
     members = list(field.annotation) if isinstance(field.annotation, EnumType) else []
-    for value in (*members, *get_args(field.annotation), "other", 3, ("other",)):
+    for value in (*members, *get_args(field.annotation), "other", 3, 128, ("other",)):
         try:
             if getattr(RunOptions(**{name: value}), name) not in (None, default):
                 return value

@@ -38,6 +38,11 @@ def draw_dense(path: Path) -> Path:
     return write_dense(path.with_suffix(".tif"), at_quarter(3000, seed=3), mpp=0.25)
 
 
+def draw_large(path: Path) -> Path:
+    """Draw 4400 x 4400 px full of nuclei, more than a large block, as a tiled TIFF at 0.25 um/px."""
+    return write_dense(path.with_suffix(".tif"), at_quarter(4400, seed=3), mpp=0.25)
+
+
 def draw_plain(path: Path) -> Path:
     """Draw a plain image of 1400 x 1400 px at 0.5 um/px, which is enlarged to 2800 x 2800 px."""
     path = path.with_suffix(".png")
@@ -90,7 +95,8 @@ def peak_of(pid: int) -> int:
     ("draw", "options"),
     [
         (draw_sparse, RunOptions(workers=0)),
-        (draw_dense, RunOptions(workers=0)),
+        (draw_dense, RunOptions(workers=0, block_px=2048, tile_px=1024)),
+        (draw_large, RunOptions(workers=0, block_px=4096, tile_px=2048)),
         (draw_plain, RunOptions(workers=1, mpp=0.5, block_px=1024, tile_px=512)),
     ],
 )
@@ -109,7 +115,7 @@ def test_a_run_takes_what_was_projected_at_most_and_a_third_at_least(
 
 def command_of(slide: Path, folder: Path, options: RunOptions) -> list[str]:
     given = {"--workers": options.workers, "--block-px": options.block_px, "--tile-px": options.tile_px}
-    given |= {"--mpp": options.mpp} if options.mpp else {}
+    given = {flag: value for flag, value in {**given, "--mpp": options.mpp}.items() if value is not None}
     command = [sys.executable, "-c", "from wsipsm.cli.start import main; main()", "run", str(slide)]
     return [*command, "--out", str(folder / "out"), *(str(word) for pair in given.items() for word in pair)]
 

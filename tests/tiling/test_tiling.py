@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wsipsm.geometry import Box, Size, WorkingGrid
-from wsipsm.tiling import BlockGeometry, round_up
+from wsipsm.tiling import BlockGeometry, BlockSides, round_up
 
 SIDES = st.integers(1, 300)
 
@@ -20,9 +20,8 @@ SIDES = st.integers(1, 300)
 def cut(
     grid: WorkingGrid, block_px: int, stride: int = 16, tile_px: int = 64, reach_px: int = 20, max_area_um2: float = 100
 ) -> BlockGeometry:
-    return BlockGeometry.of_network(
-        grid, block_px, tile_px, stride=stride, reach_px=reach_px, max_area_um2=max_area_um2
-    )
+    sides = BlockSides(block_px, tile_px)
+    return BlockGeometry.of_network(grid, sides, stride=stride, reach_px=reach_px, max_area_um2=max_area_um2)
 
 
 def plane(width: int, height: int) -> WorkingGrid:

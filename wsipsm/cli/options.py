@@ -113,9 +113,20 @@ Scheduler = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute again what is already done.", show_default="no")]
 BlockPx = Annotated[
-    int, typer.Option("--block-px", metavar="PX", help="Side of a block, the unit of work and of continuing.")
+    int | None,
+    typer.Option(
+        "--block-px",
+        metavar="PX",
+        help="Side of a block, the unit of work and of continuing.",
+        show_default="by slide and memory",
+    ),
 ]
-TilePx = Annotated[int, typer.Option("--tile-px", metavar="PX", help="Side of a tile given to the network.")]
+TilePx = Annotated[
+    int | None,
+    typer.Option(
+        "--tile-px", metavar="PX", help="Side of a tile given to the network.", show_default="by slide and memory"
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is sampled.")]
 ChosenSeed = Annotated[
     int | None,

@@ -36,6 +36,7 @@ from wsipsm.folderlock import FolderLock, hold_folder
 from wsipsm.keys import Artefact
 from wsipsm.remote.cache import SlideCache
 from wsipsm.results.provenance import worker_code
+from wsipsm.stages.block_size import wanted_sides
 from wsipsm.stages.fixed_stain import (
     BATCH,
     MAX_SLIDES,
@@ -217,7 +218,9 @@ class RunningCohort:
                 self._options = options.model_copy(update={"scheduler": jobs.address})
                 yield jobs
             return
-        budget = project_budget(options.block_px, _USUAL_HALO_PX, options.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
+        # Without large blocks, which a slide takes only where the memory for all workers is there.
+        sides = wanted_sides(options)[-1]
+        budget = project_budget(sides.block_px, _USUAL_HALO_PX, sides.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
         with opened_executor(options, budget=budget, apart=True, announce=self._announce_worker) as executor:
             yield executor
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from wsipsm.config import RunOptions
-from wsipsm.executors.budget import Budget, project_budget
-from wsipsm.geometry import Box, WorkingGrid
+from wsipsm.executors.budget import Budget
+from wsipsm.geometry import WorkingGrid
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import resolve_model
 from wsipsm.models.shipped import DEFAULT_MODELS
@@ -25,10 +25,11 @@ from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import require_mpp
 from wsipsm.slide.pixel_size import notes_on_mpp
 from wsipsm.stages.block import SlideJob
+from wsipsm.stages.block_size import choose_job, job_budget, wanted_sides
 from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.preview import preview_slide
 from wsipsm.stain import StainDecision, StainProfile, fit_stain_profile
-from wsipsm.tiling import Block, BlockGeometry
+from wsipsm.tiling import Block, BlockGeometry, BlockSides
 from wsipsm.tissue import TissueMask
 
 NOT_IN_SHARD_KEY = MappingProxyType(
@@ -79,12 +80,7 @@ class SlidePlan:
     @property
     def budget(self) -> Budget:
         """Memory and disk that the plan needs."""
-        area_px = sum(block.core.area for block in self.blocks)
-        geometry, block_px = self.job.geometry, self.job.geometry.block_px
-        tile_px = geometry.even_tile_px(Box(0, 0, block_px, block_px))
-        area_mm2 = area_px * geometry.grid.mpp**2 * 1e-6
-        whole_px = self.info.size.area if self.info.reader == "image" else 0
-        return project_budget(block_px, geometry.halo_px, tile_px, geometry.margin_px, area_mm2, whole_px)
+        return job_budget(self.job, self.info, sum(block.core.area for block in self.blocks))
 
 
 def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
@@ -118,8 +114,8 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         profile = apply_fixed_stain(profile, options.stain)
     region = _choose_region(options, info, preview.tissue)
     grid = frame.grid(slide_mpp, chosen.card.mpp)
-    job = _job(info, options, grid, chosen, profile, run_dir)
-    job = replace(job, key=_shard_key(job))
+    jobs = [_job(info, options, grid, sides, chosen, profile, run_dir) for sides in wanted_sides(options)]
+    job = choose_job(jobs, options, info, region, run_dir)
     return SlidePlan(
         info=info,
         frame=frame,
@@ -152,12 +148,13 @@ def _job(
     info: SlideInfo,
     options: RunOptions,
     grid: WorkingGrid,
+    sides: BlockSides,
     chosen: _ChosenModel,
     profile: StainProfile,
     run_dir: RunDir,
 ) -> SlideJob:
     card = chosen.card
-    return SlideJob(
+    job = SlideJob(
         # Absolute, since workers of a running scheduler work in folders of their own.
         slide_path=os.path.abspath(info.path),
         mpp=options.mpp,
@@ -165,8 +162,7 @@ def _job(
         fingerprint=info.fingerprint,
         geometry=BlockGeometry.of_network(
             grid,
-            options.block_px,
-            options.tile_px,
+            sides,
             stride=card.stride,
             reach_px=card.reach_px,
             max_area_um2=card.decode.max_area_um2,
@@ -179,6 +175,7 @@ def _job(
         key="",
         folder=os.path.abspath(run_dir.root),
     )
+    return replace(job, key=_shard_key(job))
 
 
 def _choose_region(options: RunOptions, info: SlideInfo, tissue: TissueMask) -> Region:

@@ -233,7 +233,7 @@ def _grid_facts(plan: SlidePlan, options: RunOptions) -> GridFacts:
         mpp=geometry.grid.mpp,
         slide_mpp=geometry.grid.slide_mpp,
         origin_px0=geometry.grid.origin_px0,
-        block_px=options.block_px,
+        block_px=geometry.block_px,
         tile_px=geometry.tile_px,
         halo_px=geometry.halo_px,
         margin_px=geometry.margin_px,
