@@ -18,7 +18,7 @@ import shapely
 from agreement import find_offset, match_polygons
 from machine import describe_machine
 from numpy.typing import NDArray
-from prediction import Cells, read_cells
+from prediction import Cells, read_run_nuclei
 
 from wsipsm.config import RunOptions
 from wsipsm.errors import WsipsmError
@@ -90,7 +90,7 @@ def run_one(path: Path, out: Path, model: str | None, workers: int) -> tuple[Cel
     )
     summary = run_slide(path, out, options, ignore_events, name=path.name)
     folder = Path(summary.folder)
-    return read_cells(folder), check_geojson(folder / Artefact.GEOJSON)
+    return read_run_nuclei(folder), check_geojson(folder / Artefact.GEOJSON)
 
 
 def _told(problems: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agreement import largest_inner_overlap, match_polygons
 from machine import describe_machine
-from prediction import Cells, read_cells
+from prediction import Cells, read_run_nuclei
 
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
@@ -45,7 +45,7 @@ def compare_cuts(slide: Path, cuts: Sequence[tuple[int, int, int]], model: str |
             options = RunOptions(model=model, mpp=mpp, block_px=block_px, tile_px=tile_px, workers=workers)
             name = f"{block_px}-{tile_px}-{workers}"
             summary = run_slide(slide, folder, options, ignore_events, name=name)
-            cells = read_cells(Path(summary.folder))
+            cells = read_run_nuclei(Path(summary.folder))
             digest = hashlib.sha256((Path(summary.folder) / Artefact.CELLS).read_bytes()).hexdigest()
             if reference is None:
                 reference, reference_hash = cells, digest

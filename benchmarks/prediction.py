@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from wsipsm.benchmark.bench import run_image
-from wsipsm.benchmark.cells import Cells, read_cells
+from wsipsm.benchmark.cells import Cells, read_run_nuclei
 
-__all__ = ["Cells", "read_cells", "run_image"]
+__all__ = ["Cells", "read_run_nuclei", "run_image"]

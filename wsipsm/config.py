@@ -12,6 +12,7 @@ from wsipsm.errors import UsageError
 from wsipsm.keys import QuPathFrame, Stain
 from wsipsm.markers.marker import NAME_PATTERN
 from wsipsm.markers.registry import DEFAULT_MARKER
+from wsipsm.text import JsonObject
 
 if TYPE_CHECKING:
     from wsipsm.region import RoiRules
@@ -194,7 +195,7 @@ class PaperOptions(_Section):
     """Share of the epochs that are trained."""
 
 
-def read_toml(path: Path, option: str, example: str) -> dict[str, Any]:
+def read_toml(path: Path, option: str, example: str) -> JsonObject:
     """Read a settings file as it is; what its keys mean is checked by who asked for it.
 
     Parameters
@@ -219,9 +220,9 @@ def read_toml(path: Path, option: str, example: str) -> dict[str, Any]:
         raise UsageError(f"{path}: {error}; valid TOML is needed. See {example}.") from error
 
 
-def paper_defaults(stain: Stain) -> dict[str, Any]:
+def paper_defaults(stain: Stain) -> dict[str, object]:
     """Give the settings of the paper for a stain: MoNuSeg's for H&E, BCData's for IHC."""
-    shared: dict[str, Any] = {"stain": stain, "activation": {"weights": "image", "rectified": True}}
+    shared: dict[str, object] = {"stain": stain, "activation": {"weights": "image", "rectified": True}}
     return shared if stain == Stain.HE else shared | {"clusters": {"beta": 4.0, "fitted": "set"}}
 
 

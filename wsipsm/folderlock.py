@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -27,16 +28,51 @@ LOCK_NAME = "wsipsm.lock"
 BEAT_S = 5.0
 PATIENCE_BEATS = 4
 """Beats that must pass without a change before a lock of another machine counts as left behind."""
-_IN_COHORT = "in_study"
-"""Marks the lock of a slide's folder that a cohort holds: the lock of the folder above shows whether it lives."""
+_KINDS = (("host", str), ("pid", int), ("started", int), ("space", str), ("in_study", bool), ("beat", int))
+"""Fields of a lock, and of what type each is."""
 _MOST_TRIES = 20
 """A folder that another command removes, since nothing came of it, is made again so often."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockNote:
+    """What a lock says of its holder. What another version or a broken disk left may lack any of it."""
+
+    host: str | None
+    pid: int | None
+    started: int | None
+    """By the system's own ticks: a number may be given to another process later."""
+    space: str | None
+    """In what numbers and start times of processes are counted."""
+    in_study: bool = False
+    """A cohort holds the folder of a slide: the lock of the folder above shows whether it lives."""
+    beat: int | None = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read a lock; None where there is none, or one that says nothing."""
+        values = read_json_object(path)
+        return None if not values else cls(**{name: _known(values.get(name), kind) for name, kind in _KINDS})
+
+    def to_bytes(self) -> bytes:
+        """Content of the file; of a folder that no cohort holds it says nothing of cohorts."""
+        return orjson.dumps({name: value for name, value in asdict(self).items() if value or name != "in_study"})
+
+    @property
+    def holder(self) -> tuple[str | None, int | None, int | None]:
+        """What names the process."""
+        return self.host, self.pid, self.started
+
+    @property
+    def name(self) -> str:
+        """Of the process, for a reader."""
+        return f"process {'?' if self.pid is None else self.pid} on {self.host or 'an unknown host'}"
 
 
 class FolderLock:
     """A folder that this command holds."""
 
-    def __init__(self, path: Path, own: dict[str, Any], note: str) -> None:
+    def __init__(self, path: Path, own: LockNote, note: str) -> None:
         self._path, self._own = path, own
         self.note = note
         """A sentence when a lock that was left behind was taken over, else an empty text."""
@@ -49,10 +85,10 @@ class FolderLock:
         UsageError
             When another command took it over, because this one gave no sign of life: a machine that slept.
         """
-        found = _read(self._path)
+        found = LockNote.read(self._path)
         if found and not _is_same(found, self._own):
             raise UsageError(
-                f"{self._path.parent}: {_name_of(found)} took it over while this process gave no sign of life; one "
+                f"{self._path.parent}: {found.name} took it over while this process gave no sign of life; one "
                 "command at a time is needed. Wait for it, then run the same command again."
             )
 
@@ -61,16 +97,16 @@ class FolderLock:
         number = 0
         while not ended.wait(every_s):
             number += 1
-            found = _read(self._path)
+            found = LockNote.read(self._path)
             if found and not _is_same(found, self._own):
                 return
             # A share that is away for a while is no reason to stop: the sign is given again.
             with suppress(OSError), write_aside(self._path) as temporary:
-                temporary.write_bytes(orjson.dumps({**self._own, "beat": number}))
+                temporary.write_bytes(replace(self._own, beat=number).to_bytes())
 
     def release(self) -> None:
         """Let another command have the folder."""
-        if _is_same(_read(self._path), self._own):
+        if _is_same(LockNote.read(self._path), self._own):
             with suppress(OSError):
                 self._path.unlink()
 
@@ -94,7 +130,7 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
         When the folder cannot be made, or the lock not be written.
     """
     require_plain_name(folder)
-    path, own = folder / LOCK_NAME, _own_name()
+    path, own = folder / LOCK_NAME, _own_note()
     absent = _absent(folder)
     lock = FolderLock(path, own, _claim(path, own, beat_s))
     ended = threading.Event()
@@ -123,7 +159,7 @@ def hold_in_cohort(folder: Path) -> Iterator[FolderLock]:
     UsageError, OutputError
         As :func:`hold_folder`.
     """
-    path, own = folder / LOCK_NAME, {**_own_name(), _IN_COHORT: True}
+    path, own = folder / LOCK_NAME, replace(_own_note(), in_study=True)
     absent = _absent(folder)
     lock = FolderLock(path, own, _claim(path, own, BEAT_S))
     try:
@@ -136,17 +172,17 @@ def hold_in_cohort(folder: Path) -> Iterator[FolderLock]:
 def holder_of(folder: Path) -> str:
     """Say who holds a folder and its last sign of life; empty when there is no lock. Nothing is waited for."""
     path = folder / LOCK_NAME
-    found = _read(path)
-    if not found:
+    found = LockNote.read(path)
+    if found is None:
         return ""
     with suppress(OSError):
-        return f"{_name_of(found)} works on it, last sign of life {_age_s(path):.0f} s ago"
+        return f"{found.name} works on it, last sign of life {_age_s(path):.0f} s ago"
     return ""
 
 
-def _own_name() -> dict[str, Any]:
+def _own_note() -> LockNote:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": _start_of(pid), "space": _space()}
+    return LockNote(socket.gethostname(), pid, _start_of(pid), _space())
 
 
 def _absent(folder: Path) -> list[Path]:
@@ -160,7 +196,7 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
+def _claim(path: Path, own: LockNote, beat_s: float) -> str:
     """Create the lock, or take over one that was left behind."""
     note, n_tries = "", 0
     while True:
@@ -175,7 +211,7 @@ def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
         except FileExistsError as error:
             if path.parent.exists() and not path.parent.is_dir():
                 raise output_error(path.parent, error) from error
-            found = _read(path)
+            found = LockNote.read(path)
             if not _is_left_behind(path, found, own, beat_s):
                 raise UsageError(_refusal(path, found)) from None
             note = f"the lock of {_name_of(found)} was left behind and was taken over."
@@ -184,64 +220,64 @@ def _claim(path: Path, own: dict[str, Any], beat_s: float) -> str:
             raise output_error(path, error) from error
 
 
-def _create(path: Path, own: dict[str, Any]) -> None:
+def _create(path: Path, own: LockNote) -> None:
     """Write a lock where there is none; on a full disk nothing stays behind."""
     with open(path, "xb", buffering=0) as file:
         try:
-            file.write(orjson.dumps({**own, "beat": 0}))
+            file.write(own.to_bytes())
         except OSError:
             with suppress(OSError):
                 path.unlink()
             raise
 
 
-def _remove(path: Path, found: dict[str, Any]) -> None:
+def _remove(path: Path, found: LockNote | None) -> None:
     """Remove a lock that was left behind, and no other: of several that try, the rename lets one win."""
     aside = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
     try:
         os.rename(path, aside)
     except FileNotFoundError:
         return  # another was faster
-    if not _is_same(_read(aside), found):
+    if not _is_same(LockNote.read(aside), found):
         with suppress(OSError):  # what was taken is a new lock: give it back, unless there is another by now
             os.link(aside, path)
     aside.unlink(missing_ok=True)
 
 
-def _is_left_behind(path: Path, found: dict[str, Any], own: dict[str, Any], beat_s: float) -> bool:
-    if found.get(_IN_COHORT):
-        if own.get(_IN_COHORT) and _is_same(found, own):
+def _is_left_behind(path: Path, found: LockNote | None, own: LockNote, beat_s: float) -> bool:
+    if found is not None and found.in_study:
+        if own.in_study and _is_same(found, own):
             # A cohort holds a slide's folder once at a time: its own lock lies there because the share was away when
             # it was to be removed.
             return True
         above = path.parent.parent / LOCK_NAME
-        cohort = _read(above)
+        cohort = LockNote.read(above)
         return not _is_same(cohort, found) or _is_left_behind(above, cohort, own, beat_s)
-    if found.get("host") == own["host"] and found.get("space", own["space"]) == own["space"]:
+    if found is not None and found.host == own.host and found.space in (None, own.space):
         # A number may have been given to another process since.
-        started = _start_of(found.get("pid"))
-        return started is None or started != found.get("started")
+        started = _start_of(found.pid)
+        return started is None or started != found.started
     deadline = time.monotonic() + PATIENCE_BEATS * beat_s
     while time.monotonic() < deadline:
         time.sleep(min(0.5, beat_s))
-        now = _read(path)
+        now = LockNote.read(path)
         if now != found:
             # Gone: free to be claimed. Changed: its holder lives. An empty file is one that is being written.
             return not now and not path.exists()
     return True
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json_object(path) or {}
+def _known(value: Any, kind: type) -> Any:
+    return value if type(value) is kind else None
 
 
-def _is_same(found: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(found.get(key) == other.get(key) for key in ("host", "pid", "started"))
+def _is_same(found: LockNote | None, other: LockNote | None) -> bool:
+    return (found and found.holder) == (other and other.holder)
 
 
-def _start_of(pid: Any) -> int | None:
+def _start_of(pid: int | None) -> int | None:
     """Say when a process of this machine was started, in its system's ticks; None when there is none."""
-    if not isinstance(pid, int):
+    if pid is None:
         return None
     try:
         # Not psutil's create_time(): it adds the time of boot, which moves when the machine's clock is set.
@@ -273,15 +309,15 @@ def _time_there(folder: Path) -> float | None:
         return None
 
 
-def _name_of(found: dict[str, Any]) -> str:
-    return f"process {found.get('pid', '?')} on {found.get('host', 'an unknown host')}"
+def _name_of(found: LockNote | None) -> str:
+    return "a process that says nothing of itself" if found is None else found.name
 
 
-def _refusal(path: Path, found: dict[str, Any]) -> str:
+def _refusal(path: Path, found: LockNote | None) -> str:
     folder = path.parent
     text = f"{folder}: {_name_of(found)} works on it"
     wait = "one command at a time is needed. Wait for it"
-    if found.get(_IN_COHORT):
+    if found is not None and found.in_study:
         # Shown by the cohort's own sign of life.
         folder = folder.parent
         text += f", for the cohort in {folder}"

@@ -21,7 +21,7 @@ import psutil
 
 from wsipsm.errors import DiskFullError, OutputError
 from wsipsm.keys import Artefact
-from wsipsm.text import clean_json
+from wsipsm.text import JsonObject, clean_json
 
 if TYPE_CHECKING:  # a block is only looked at here, and tiling stands above this room
     from typing import Protocol
@@ -205,7 +205,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def read_json_object(path: Path) -> dict[str, Any] | None:
+def read_json_object(path: Path) -> JsonObject | None:
     """Read a JSON object; None when the file is absent or holds anything else."""
     try:
         value = orjson.loads(path.read_bytes())
@@ -264,14 +264,14 @@ class RunDir:
                 probe.unlink(missing_ok=True)
             raise output_error(self.root, error) from error
 
-    def write_json(self, artefact: Artefact, value: dict[str, Any]) -> None:
-        """Write a JSON artefact aside, indented for people, its strings cleaned."""
+    def write_json(self, artefact: Artefact, value: object) -> None:
+        """Write a JSON artefact aside, indented for people, its strings cleaned; see `text.clean_json`."""
         path = self.path(artefact)
         options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
         with write_aside(path) as temporary:
             temporary.write_bytes(orjson.dumps(clean_json(value), option=options))
 
-    def read_json(self, artefact: Artefact) -> dict[str, Any] | None:
+    def read_json(self, artefact: Artefact) -> JsonObject | None:
         """Read a JSON artefact; None when it is absent or not a JSON object."""
         return read_json_object(self.path(artefact))
 

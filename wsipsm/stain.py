@@ -6,8 +6,8 @@ add up over stains. Everything here is fitted once a slide and then applied pixe
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,19 +93,6 @@ class StainProfile:
     def glass_notes(self) -> tuple[str, ...]:
         """Notes that say that no glass was seen; none when it was."""
         return tuple(note for note in self.notes if note.startswith(_NO_GLASS))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``run.json``."""
-        return {**asdict(self), "stain": str(self.stain)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make a profile from the values of :meth:`to_dict`, also after a way through JSON."""
-        vectors = {
-            key: (float(values[key][0]), float(values[key][1]), float(values[key][2]))
-            for key in ("background", "hematoxylin", "counterstain")
-        }
-        return cls(**{**values, **vectors, "stain": Stain(values["stain"]), "notes": tuple(values["notes"])})
 
 
 @dataclass(frozen=True, slots=True)

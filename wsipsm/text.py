@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import fields, is_dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeAlias
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object in the format of another program, or one that was read and not checked yet; our own have models."""
 
 MAX_CHARS = 4096
 """The longest path of common systems fits."""
@@ -73,9 +77,14 @@ def clean_text(text: object, max_chars: int = MAX_CHARS) -> str:
 
 
 def clean_json(value: Any) -> Any:
-    """Clean every string and path of a JSON value, keys too, by `clean_text`; other values stay as they are."""
+    """Clean every string and path of a JSON value, keys too, by `clean_text`; other values stay as they are.
+
+    Dataclasses are JSON objects with a key a field; so this one function makes plain values of them.
+    """
     if isinstance(value, (str, PurePath)):
         return clean_text(value, MAX_JSON_CHARS)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: clean_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {clean_json(key): clean_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

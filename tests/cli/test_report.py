@@ -8,7 +8,7 @@ import pytest
 from wsipsm.cli.summary_text import lines_about_index, lines_about_run
 from wsipsm.quality.finding import Finding, Verdict
 from wsipsm.results.shown_scoring import Scoring
-from wsipsm.results.summary import RunSummary, ScoredTissue
+from wsipsm.results.summary import RunSummary, ScoredTissue, ScoreFacts
 from wsipsm.scoring.drift import StainStatistics
 from wsipsm.scoring.index import labelling_index
 from wsipsm.scoring.score import MarkerScore, score_nuclei
@@ -95,7 +95,7 @@ def scored(n: int, side_um: float) -> MarkerScore:
 
 
 def told_of(score: MarkerScore) -> str:
-    return "\n".join(lines_about_run(summary(labelling_index=score.index, scores=score.to_dict())))
+    return "\n".join(lines_about_run(summary(labelling_index=score.index, scores=ScoreFacts.of(score))))
 
 
 def test_both_intervals_and_the_scores_of_places() -> None:

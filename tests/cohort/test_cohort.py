@@ -172,7 +172,7 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 def told(out: Path) -> list[tuple[str, str]]:
-    return [(line["what"], Path(line.get("slide", "")).name) for line in read_journal(out)]
+    return [(line.what, Path(line.slide).name) for line in read_journal(out)]
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_failure_is_a_row_and_the_rest_finish(cohort: Path, tmp_path: Path) ->
     assert [Path(name).name for name in planned.slides] == ["case-1.png", "case-2.svs", "case-3.png"]
     ends = [type(event) for event in events if isinstance(event, SlideDone | SlideFailed)]
     assert ends == [SlideFailed, SlideDone, SlideDone], "what cannot be used is told before work starts"
-    assert summary.to_dict()["slides"][0]["id"] == "case-1"
+    assert summary.rows[0].id == "case-1"
     assert pq.read_table(out / "cohort.parquet").column("n_nuclei").to_pylist()[1] is None
 
     # Started again, finished slides are left alone and the table is the same.

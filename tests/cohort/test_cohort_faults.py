@@ -71,7 +71,7 @@ def test_a_scheduler_that_is_started_again_costs_a_command_and_no_result(tmp_pat
         assert code == 1
         assert f"{pool.address}: the scheduler went away" in said
         assert "Run the same command again" in said
-        assert "the scheduler went away" in str(told(out, "stopped")[0]["reason"])
+        assert "the scheduler went away" in told(out, "stopped")[0].reason
         n_done = len(told(out, "done"))
         assert 4 <= n_done < N_SLIDES
         code, said = run_client(cohort.slides, out, "--scheduler", pool.address)
@@ -98,7 +98,7 @@ def test_slides_that_crash_their_process_fail_alone(tmp_path: Path) -> None:
         row = rows.pop(name)
         assert row["status"] == "failed"
         assert "its worker died 2 times with this task alone; native code crashed on the slide" in row["reason"]
-        assert [Path(str(line["slide"])).stem for line in told(out, "failed")].count(name) == 1
+        assert [Path(line.slide).stem for line in told(out, "failed")].count(name) == 1
     assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(("00", "01", "02", "03"), "done")
     kept = [row for row in table_of(out) if "crash" not in str(row["id"])]
     assert [row["n_nuclei"] for row in kept] == [row["n_nuclei"] for row in table_of(cohort.plain)]
@@ -115,8 +115,8 @@ def test_a_slide_that_crashes_this_process_is_the_last_word_of_the_journal(tmp_p
     crashing.mark(slides / "01.png")
     code, _ = run_client(slides, out, "--workers", "0", "--preload", crashing.HERE)
     assert code == -signal.SIGSEGV
-    assert [line["slide"] for line in told(out, "begun")] == [str(slides / "00.png"), str(slides / "01.png")]
-    assert [line["slide"] for line in told(out, "done")] == [str(slides / "00.png")]
+    assert [line.slide for line in told(out, "begun")] == [str(slides / "00.png"), str(slides / "01.png")]
+    assert [line.slide for line in told(out, "done")] == [str(slides / "00.png")]
     code, said = run_client(slides, out, "--workers", "1", "--retry", "0", "--preload", crashing.HERE)
     assert code == 5, said
-    assert "its worker died" in str(told(out, "failed")[0]["reason"])
+    assert "its worker died" in told(out, "failed")[0].reason

@@ -39,7 +39,7 @@ def test_a_worker_that_joins_with_another_torch_is_refused_by_name(tmp_path: Pat
     assert code == 0, said
     cohort.check_same(out)
     (line,) = told(out, "worker refused")
-    reason = str(line["reason"])
+    reason = line.reason
     assert reason.startswith("worker tcp://127.0.0.1:")
     assert f"has {other_code.TORCH}; torch " in reason
     assert reason.endswith("is needed. Install the same versions on every worker and start them again.")

@@ -24,10 +24,15 @@ def density(rgb: np.ndarray) -> np.ndarray:
     return -np.log10((rgb.astype(float) + 1) / 256)
 
 
-def test_same_seed_draws_the_same_and_another_does_not(drawn: tuple[np.ndarray, DrawnTruth]) -> None:
+def stored(truth: DrawnTruth, folder: Path) -> bytes:
+    truth.save(folder / "saved.json")
+    return (folder / "saved.json").read_bytes()
+
+
+def test_same_seed_draws_the_same_and_another_does_not(drawn: tuple[np.ndarray, DrawnTruth], tmp_path: Path) -> None:
     rgb, truth = draw_array(seed=3, **SMALL)
     assert np.array_equal(rgb, drawn[0])
-    assert truth.to_dict() == drawn[1].to_dict()
+    assert stored(truth, tmp_path) == stored(drawn[1], tmp_path)
     other, _ = draw_array(seed=4, **SMALL)
     assert not np.array_equal(other, rgb)
 
@@ -111,9 +116,9 @@ def test_slide_opens_with_its_pixel_size_and_levels(tmp_path: Path) -> None:
     rgb, _ = draw_array(seed=5, size=(2100, 1100), n_nuclei=100, mpp=0.5)
     assert np.abs(level0 - rgb).mean() < 4  # JPEG, right colours
     loaded = DrawnTruth.load(path.with_suffix(TRUTH_SUFFIX))
-    assert loaded.to_dict() == truth.to_dict()
     assert loaded.size == Size(2100, 1100)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["drawn.tiff", "drawn.truth.json"]
+    assert stored(loaded, tmp_path) == stored(truth, tmp_path)
 
 
 def test_what_cannot_be_drawn_or_written_is_said(tmp_path: Path) -> None:
@@ -123,3 +128,6 @@ def test_what_cannot_be_drawn_or_written_is_said(tmp_path: Path) -> None:
         draw_slide(tmp_path / "absent" / "drawn.tiff", size=(100, 100), n_nuclei=0)
     with pytest.raises(UsageError, match=r"none\.json"):
         DrawnTruth.load(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text('{"width": 10, "height": 10, "mpp": 0.5, "stain": "ihc", "seed": 0}')
+    with pytest.raises(UsageError, match=r"other\.json: .*nuclei: Field required"):
+        DrawnTruth.load(tmp_path / "other.json")

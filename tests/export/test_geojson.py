@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 
 from wsipsm.export.geojson import CLASS_COLOURS, GeoJsonWriter
 from wsipsm.export.geojson_check import check_geojson
+from wsipsm.facts import FileFacts
 from wsipsm.geometry import Box, Size
 from wsipsm.instances.table import build_table
 from wsipsm.instances.trace import trace_outlines
-from wsipsm.keys import Column
+from wsipsm.keys import Column, QuPathFrame
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 
@@ -87,9 +89,9 @@ def test_plain_nuclei_have_no_dab_and_their_own_class(path: Path) -> None:
 
 def test_layout_is_one_ascii_line_a_feature_and_the_same_bytes(path: Path, tmp_path: Path) -> None:
     table = nuclei_table([shapely.box(30 * i, 0, 30 * i + 20, 20) for i in range(5)])
-    run = {"model": "ki67-ihc", "slide": "fälle"}
+    run = FileFacts("fälle", "f" * 64, QuPathFrame.CROPPED)
     whole = written(path, table, run=run)
-    assert whole["wsipsm"] == run
+    assert whole["wsipsm"] == asdict(run)
     text = gzip.decompress(path.read_bytes())
     assert text.isascii()
     lines = text.splitlines()

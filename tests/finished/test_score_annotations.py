@@ -122,7 +122,7 @@ def test_exclusions_alone_have_the_area_and_density_of_the_tissue(slide: Path, t
     assert check_result(Path(whole.folder)) == check_result(Path(fresh.folder)) == []
     # The region is read with its area from the folder, as when it was made.
     kept = [read_region(RunDir(folder), one.region) for folder, one in ((whole.folder, scored), (fresh.folder, fresh))]
-    assert [one.to_dict()["hash"] for one in kept] == [scored.region.hash, fresh.region.hash]
+    assert [one.facts().hash for one in kept] == [scored.region.hash, fresh.region.hash]
     assert scored.region.hash == fresh.region.hash
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from wsipsm.cli.main import app
 from wsipsm.export.annotations import Annotation, annotation_bytes, read_outline
+from wsipsm.facts import FileFacts
 from wsipsm.geometry import Box
 from wsipsm.keys import QuPathFrame
 from wsipsm.slide.base import SlideInfo
@@ -21,6 +22,9 @@ from wsipsm.slide.frame import SlideFrame
 from wsipsm.slide.open import open_slide
 
 CONTENT = Box(1024, 512, 768, 512)
+
+
+ABOUT = {"software": "", "slide_fingerprint": "", "qupath_frame": "cropped"}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def check(file: Path, *args: object) -> Result:
 
 
 def write(path: Path, shape: shapely.Geometry, frame: SlideFrame, **about: Any) -> Path:
-    path.write_bytes(annotation_bytes(frame, [Annotation(shape, "part")], about))
+    path.write_bytes(annotation_bytes(frame, [Annotation(shape, "part")], FileFacts(**{**ABOUT, **about})))
     return path
 
 
@@ -104,11 +108,13 @@ def test_a_slide_that_does_not_open(tmp_path: Path) -> None:
 def test_annotations_are_cut_to_the_slide_and_rounded(info: SlideInfo, slide: Path, tmp_path: Path) -> None:
     frame = SlideFrame.of(info)
     ragged = shapely.Point(1100, 600).buffer(333.333).union(shapely.Point(1700, 900).buffer(150.1))
-    file = write(tmp_path / "a.geojson", ragged, frame)
+    file = write(tmp_path / "a.geojson", ragged, frame, slide_fingerprint=info.fingerprint)
     assert check(file, "--slide", slide).exit_code == 0, check(file, "--slide", slide).output
-    content = annotation_bytes(frame, [Annotation(ragged, "a")], {}, ragged)
+    content = annotation_bytes(frame, [Annotation(ragged, "a")], FileFacts(**ABOUT), ragged)
     assert read_outline(content).equals_exact(ragged, 0)
-    nothing = annotation_bytes(frame, [Annotation(shapely.box(0, 0, 50, 50), "far")], {})
+    nothing = annotation_bytes(
+        frame, [Annotation(shapely.box(0, 0, 50, 50), "far")], FileFacts("", info.fingerprint, frame.qupath)
+    )
     assert json.loads(nothing)["features"] == []
     (tmp_path / "none.geojson").write_bytes(nothing)
     assert check(tmp_path / "none.geojson", "--slide", slide).exit_code == 0

@@ -12,6 +12,7 @@ import shapely
 
 from wsipsm.errors import RoiError
 from wsipsm.export.annotations import Annotation, annotation_bytes
+from wsipsm.facts import FileFacts
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import QuPathFrame
 from wsipsm.region import read_roi
@@ -101,7 +102,7 @@ def test_a_file_of_wsipsm_says_its_own_frame(tmp_path: Path, written: QuPathFram
     frame = SlideFrame.of(SCN, written)
     drawn = shapely.box(3200, 5400, 4000, 6000)
     path = tmp_path / "region.geojson"
-    path.write_bytes(annotation_bytes(frame, [Annotation(drawn, "part")], {"qupath_frame": written.value}))
+    path.write_bytes(annotation_bytes(frame, [Annotation(drawn, "part")], FileFacts("", "", written)))
     assert read_roi(path, SCN, qupath_frame=asked).shape.equals(drawn)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 import shapely
 
 from wsipsm.errors import UsageError
+from wsipsm.facts import FileFacts
 from wsipsm.instances.cells import ROWS_PER_GROUP, CellsReader, CellsWriter, open_cells, read_columns
 from wsipsm.instances.table import build_table
-from wsipsm.keys import Column
+from wsipsm.keys import Column, QuPathFrame
 
-ABOUT = {"model": "drawn", "scoring": {"key": "0123", "dab_cut_od": 0.2}}
+ABOUT = FileFacts("drawn", "f" * 64, QuPathFrame.CROPPED)
 NUMBERS = [Column.CENTROID_Y_PX0.value, Column.DAB_OD.value, Column.AREA_UM2.value]
 
 
@@ -41,7 +43,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "cells.parquet", table.slice(0, 3), table.slice(3))
     with open_cells(path) as cells:
         assert cells.n_nuclei == 7
-        assert cells.facts == ABOUT
+        assert cells.facts == asdict(ABOUT)
         assert cells.table().replace_schema_metadata(None).equals(table.combine_chunks())
         assert cells.table(NUMBERS).column_names == NUMBERS
         assert [len(batch) for batch in cells.batches(n_rows=3)] == [3, 3, 1]

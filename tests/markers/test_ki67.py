@@ -53,7 +53,7 @@ def test_each_says_what_it_is_and_from_where() -> None:
     prognostic, drug = bands_of(0.1, 0.08, 0.12)
     assert "10.1093/jnci/djaa201" in prognostic.reference
     assert "abemaciclib" in drug.name
-    stored = orjson.loads(orjson.dumps([prognostic.to_dict(), drug.to_dict()]))
+    stored = orjson.loads(orjson.dumps([prognostic, drug]))
     assert stored[0]["band"] == "intermediate"
     assert stored[1]["certain"] is True
 

@@ -59,7 +59,7 @@ def test_another_marker_has_its_name_and_no_band_of_ki67(tmp_path: Path) -> None
     assert "Ki-67" not in told(summary)
     again = score_result(summary.folder, dab_cut_od=0.3)
     assert again.scoring.marker == "ER"
-    assert again.to_dict()["bands"] == []
+    assert again.record.bands == ()
     assert "Ki-67" not in (Path(summary.folder) / Artefact.SCORE_AREAS).read_text()
 
 
@@ -117,7 +117,7 @@ def test_a_grey_slide_has_no_index_anywhere(tmp_path: Path) -> None:
     assert score["scoring"]["marker"] == "Ki-67"
     assert orjson.loads((Path(summary.folder) / Artefact.SCORE_AREAS).read_bytes())["features"] == []
     again = score_result(summary.folder, dab_cut_od=0.3)
-    assert [again.to_dict()[name] for name in withheld] == [None] * len(withheld)
+    assert [getattr(again.record, name) for name in withheld] == [None] * len(withheld)
     lines = "\n".join(lines_about_score(again))
     assert "index withheld" in lines
     assert not any(word in lines for word in ("straddles", "hot spot", "mean over fields"))

@@ -51,7 +51,7 @@ def test_neither_form_nor_order_matters(
     path.write_bytes(dump({"type": "FeatureCollection", "features": features}))
     region = read_roi(path, INFO)
     assert region.area_px0() == LEFT_AREA - INSIDE_AREA
-    assert region.to_dict()["hash"] == read_roi(path, INFO).to_dict()["hash"]
+    assert region.facts().hash == read_roi(path, INFO).facts().hash
 
 
 def stated(kind: str, old: str) -> dict[str, dict[str, Any]]:
@@ -183,7 +183,7 @@ def test_no_control_character_gets_in(name: str, shown: str, tmp_path: Path) -> 
     path.write_bytes(dump(drawn(LEFT, name=name, classification={"name": name})))
     region = read_roi(path, INFO)
     assert (region.name, region.parts[0].annotation, region.parts[0].classification) == (shown, shown, shown)
-    orjson.dumps(region.to_dict())
+    orjson.dumps(region.facts().to_dict())
     path.write_bytes(dump([drawn(LEFT, classification={"name": "A" + name}), drawn(RIGHT, classification=[name])]))
     with pytest.raises(RoiError) as raised:
         read_roi(path, INFO)

@@ -266,11 +266,11 @@ def test_keys_are_whole_class_components_or_a_name_without_its_number() -> None:
 
 
 def test_the_hash_is_of_outline_and_ground(tmp_path: Path) -> None:
-    facts = read_roi(write(tmp_path / "a.geojson", drawn(LEFT, name="x")), INFO).to_dict()
-    assert len(facts["hash"]) == 16
-    assert facts["bounds_px0"] == [100, 100, 700, 600]
-    assert (facts["area_px0"], facts["notes"]) == (LEFT_AREA, [])
-    assert np.isfinite(int(facts["hash"], 16))
+    facts = read_roi(write(tmp_path / "a.geojson", drawn(LEFT, name="x")), INFO).facts()
+    assert len(facts.hash) == 16
+    assert facts.bounds_px0 == (100, 100, 700, 600)
+    assert (facts.area_px0, facts.notes) == (LEFT_AREA, ())
+    assert np.isfinite(int(facts.hash, 16))
 
 
 @pytest.mark.parametrize("n_alike", [1, 2, 3])

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsipsm.errors import RoiError
+from wsipsm.facts import PolygonFacts
 from wsipsm.geometry import Box, Size
 from wsipsm.region import PolygonRegion, Region, document, read_roi
 from wsipsm.slide.base import SlideInfo
@@ -129,7 +130,7 @@ def test_holes_and_parts_are_kept_and_overlaps_count_once(write: Callable[..., P
     read = read_roi(write(collection(holed, {**holed, "geometry": parts})), INFO)
     # The second polygon covers half of the hole.
     assert read.area_px0() == 1500 * 1000 - 100 * 200 + 100
-    assert read.to_dict()["n_parts"] == 2
+    assert read.facts().n_parts == 2
     assert read.name == "ROI"
 
 
@@ -275,12 +276,12 @@ def test_touches_agrees_with_shapely(x: int, y: int, width: int, height: int) ->
 
 def test_dictionary_names_the_outline_whatever_its_order(write: Callable[..., Path]) -> None:
     region: Region = read_roi(write(TUMOUR), INFO)
-    facts = region.to_dict()
-    assert (facts["kind"], facts["name"], facts["n_parts"]) == ("polygon", "Tumour 1", 1)
-    turned = read_roi(write(feature(square(100, 200, 1000)[::-1]), "b.json"), INFO).to_dict()
-    other = read_roi(write(feature(square(100, 200, 1001)), "c.json"), INFO).to_dict()
-    assert facts["hash"] == turned["hash"] != other["hash"]
-    assert orjson.loads(orjson.dumps(facts)) == facts
+    facts = region.facts()
+    assert (facts.kind, facts.name, facts.n_parts) == ("polygon", "Tumour 1", 1)
+    turned = read_roi(write(feature(square(100, 200, 1000)[::-1]), "b.json"), INFO).facts()
+    other = read_roi(write(feature(square(100, 200, 1001)), "c.json"), INFO).facts()
+    assert facts.hash == turned.hash != other.hash
+    assert PolygonFacts.model_validate_json(orjson.dumps(facts.to_dict())) == facts
 
 
 def test_a_region_is_the_same_in_another_process(write: Callable[..., Path]) -> None:
@@ -288,7 +289,7 @@ def test_a_region_is_the_same_in_another_process(write: Callable[..., Path]) -> 
     region = read_roi(write(collection(TUMOUR, hole)), INFO)
     copied = pickle.loads(pickle.dumps(region))
     assert isinstance(copied, PolygonRegion)
-    assert copied.to_dict() == region.to_dict()
+    assert copied.facts() == region.facts()
     assert (copied.name, copied.notes, copied.parts) == (region.name, region.notes, region.parts)
     xy_px0 = np.random.default_rng(0).uniform(0, 1500, (500, 2))
     np.testing.assert_array_equal(copied.contains(xy_px0), region.contains(xy_px0))

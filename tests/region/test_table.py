@@ -26,15 +26,15 @@ def test_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "roi.geojson", drawn(RIGHT), classed(INSIDE, "Necrosis", name="n"), classed(LEFT, "Tumor"))
     region = read_roi(path, INFO)
     rows = annotation_rows(region, NUCLEI, 0.5, WHOLE)
-    assert [(row["annotation"], row["class"], row["use"]) for row in rows] == [
+    assert [(row.annotation, row.classification, row.use) for row in rows] == [
         ("", "Tumor", "counted"),
         ("n", "Necrosis", "cut out"),
         ("", "", "unused"),
     ]
-    assert [row["area_mm2"] for row in rows] == [0.065, 0.01, 0.025]
-    assert [row["n_nuclei"] for row in rows] == [inside(LEFT) - inside(INSIDE), inside(INSIDE), inside(RIGHT)]
+    assert [row.area_mm2 for row in rows] == [0.065, 0.01, 0.025]
+    assert [row.n_nuclei for row in rows] == [inside(LEFT) - inside(INSIDE), inside(INSIDE), inside(RIGHT)]
     # A run of this region looked nowhere else.
-    assert [row["n_nuclei"] for row in annotation_rows(region, NUCLEI, 0.5)][1:] == [None, None]
+    assert [row.n_nuclei for row in annotation_rows(region, NUCLEI, 0.5)][1:] == [None, None]
     lines = lines_about_annotations(rows)
     assert lines[0].split() == ["annotation", "class", "taken", "as", "area", "mm2", "nuclei"]
     assert lines[2].split() == ["n", "Necrosis", "cut", "out", "0.0100", f"{inside(INSIDE)}"]
@@ -79,7 +79,7 @@ def test_what_was_never_searched_is_said(origin: tuple[int, int], tmp_path: Path
     assert found.area_px0() == pytest.approx(searched)
     boxes = np.array([[0.0, 0.0, 1000.0, 1000.0], [130.0, 250.0, 777.0, 811.0], [2000.0, 0.0, 2100.0, 90.0]])
     assert found.areas_in(boxes) == pytest.approx([searched, tissue.areas_in(boxes)[1], 0], abs=1e-6)
-    assert found.to_dict()["hash"] != region.to_dict()["hash"]
+    assert found.facts().hash != region.facts().hash
     assert tissue.to_polygons().area == pytest.approx(tissue.area_px0())
     assert on_searched(tissue, WHOLE, "outside") is tissue
     nowhere = TissueMask(~np.ones((10, 10), bool), 100.0, None, ~np.ones((10, 10), bool))

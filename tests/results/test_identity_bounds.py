@@ -17,6 +17,7 @@ from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.geometry import Size
 from wsipsm.keys import Artefact, QuPathFrame
 from wsipsm.results.closure import import_closure
+from wsipsm.results.file_facts import ScoringFileFacts
 from wsipsm.results.provenance import (
     code_digest,
     installed_version,
@@ -25,10 +26,10 @@ from wsipsm.results.provenance import (
     package_version,
     result_code,
     shard_code,
-    slide_facts,
     worker_code,
 )
-from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, locked_slide_folder
+from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, held_slide_folder
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.dicom import DicomHead, largest_of, read_dicom_head, series_files, slides_in
@@ -272,10 +273,13 @@ def test_code_and_libraries_are_said() -> None:
     assert facts["n_cpus"] == os.cpu_count()
     assert facts["processor"]
     info = SlideInfo("a.svs", "tiff", (Size(10, 10),), 0.5, "f" * 64)
-    assert slide_facts(info, SlideFrame.of(info, QuPathFrame.FULL)) == {
+    scoring = Scoring("k", "run", "all nuclei", "h", 0.2, "fitted")
+    own = ScoringFileFacts.of(info, SlideFrame.of(info, QuPathFrame.FULL), scoring)
+    assert orjson.loads(orjson.dumps(own)) == {
         "software": f"wsipsm {package_version()}",
         "slide_fingerprint": "f" * 64,
         "qupath_frame": "full",
+        "scoring": orjson.loads(orjson.dumps(scoring)),
     }
 
 

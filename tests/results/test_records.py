@@ -13,9 +13,10 @@ from stand_in import CARD, MPP, draw_slide
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
 from wsipsm.events import ignore_events
+from wsipsm.facts import PolygonFacts, TissueFacts
 from wsipsm.keys import Artefact, Stain
 from wsipsm.results.record import Record
-from wsipsm.results.run_record import PolygonFacts, RunRecord, TissueFacts, slide_of_run
+from wsipsm.results.run_record import RunRecord, slide_of_run
 from wsipsm.results.schemas import RECORDS, schema_files
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_what_is_no_row_of_numbers(values: list[float]) -> None:
 def test_medians_by_class() -> None:
     dab = np.r_[np.full(30, 0.1), np.full(25, 0.7), np.nan]
     told = stain_statistics(np.r_[np.full(55, 0.4), np.nan], dab, 0.2, (240.0, 243.0, 246.0))
-    assert told.to_dict() == {
+    assert asdict(told.rounded()) == {
         "hematoxylin_od": 0.4,
         "dab_od": 0.1,
         "dab_od_positive": 0.7,
@@ -132,8 +133,8 @@ def test_a_nucleus_at_the_cut_is_positive() -> None:
 
 def test_a_statistic_is_stored_to_four_places() -> None:
     told = stain_statistics(np.full(40, 0.123449), None, None, (240.00006, 240.00006, 240.00006))
-    assert told.to_dict()["hematoxylin_od"] == 0.1234
-    assert told.to_dict()["background_level"] == 240.0001
+    assert told.rounded().hematoxylin_od == 0.1234
+    assert told.rounded().background_level == 240.0001
 
 
 @pytest.mark.parametrize("finest", [0.0, 0.01, 0.3, 2.0])

@@ -97,7 +97,7 @@ def test_below_500_nuclei_is_not_scorable() -> None:
     search = find_hot_spot(xy_um[:499], positive[:499])
     assert search.spot is None
     assert search.reason == "not scorable: 499 nuclei in the region; a hot spot needs at least 500."
-    assert orjson.loads(orjson.dumps(search.to_dict()))["spot"] is None
+    assert orjson.loads(orjson.dumps(search))["spot"] is None
     assert find_hot_spot(np.empty((0, 2)), np.empty(0, bool)).spot is None
 
 
@@ -114,7 +114,7 @@ def test_same_seed_same_spot_and_order_does_not_matter() -> None:
     turned = np.random.default_rng(0).permutation(len(positive))
     first = find_hot_spot(xy_um, positive, seed=1)
     assert find_hot_spot(xy_um[turned], positive[turned], seed=1) == first
-    assert orjson.loads(orjson.dumps(first.to_dict()))["reason"] is None
+    assert orjson.loads(orjson.dumps(first))["reason"] is None
 
 
 def test_place_moves_with_the_slide() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from wsipsm.instances.table import classify
 from wsipsm.keys import NucleusClass
-from wsipsm.scoring.index import classify, labelling_index, wilson_interval
+from wsipsm.scoring.index import labelling_index, wilson_interval
 
 
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
@@ -70,7 +71,7 @@ def test_nothing_scored_has_no_value() -> None:
     assert index.value is index.low is index.high is None
     assert (index.n_positive, index.n_scored) == (0, 0)
     assert len(index.flags) == 3
-    assert orjson.loads(orjson.dumps(index.to_dict()))["value"] is None
+    assert orjson.loads(orjson.dumps(index))["value"] is None
 
 
 def test_500_nuclei_are_enough() -> None:
@@ -78,7 +79,7 @@ def test_500_nuclei_are_enough() -> None:
 
 
 def test_classes_change_at_the_cut() -> None:
-    classes = classify(np.array([0.0, 0.199, 0.2, 0.9, np.nan]), 0.2)
+    classes = classify(np.array([0.0, 0.199, 0.2, 0.9, np.nan]), 5, 0.2)
     negative, positive = NucleusClass.NEGATIVE, NucleusClass.POSITIVE
-    assert classes.tolist() == [negative, negative, positive, positive, negative]
-    assert classify(np.empty(0), 0.2).shape == (0,)
+    assert classes == [negative, negative, positive, positive, negative]
+    assert classify(np.empty(0), 0, 0.2) == []

@@ -108,7 +108,7 @@ def test_too_few_of_a_kind_or_blocks_fall_back_to_wilson_and_say_so() -> None:
     assert (heap.low, heap.high) == wilson_interval(50, 100)
     assert "too small" in heap.flags[0]
     assert (heap.n_blocks, heap.block_um, heap.reach_um) == (0, 0, 0)
-    assert orjson.loads(orjson.dumps(heap.to_dict()))["n_blocks"] == 0
+    assert orjson.loads(orjson.dumps(heap))["n_blocks"] == 0
 
 
 def test_small_region_and_wide_clusters_are_flagged() -> None:

@@ -68,10 +68,10 @@ def test_a_paler_slide_gets_the_cut_of_the_reference(tmp_path: Path) -> None:
     # Glass is the slide's own.
     assert profile_of(Path(told.folder))["background"] == profile_of(Path(own.folder))["background"]
     # Scored again, the cut and where it comes from stay.
-    again = score_result(told.folder).score.to_dict()
+    again = score_result(told.folder).record
     assert told.labelling_index is not None
-    assert again["index"] == told.labelling_index.to_dict()
-    assert "fixed, from strong.png" in json.dumps(again)
+    assert again.index == told.labelling_index
+    assert "fixed, from strong.png" in again.model_dump_json()
 
 
 @pytest.mark.usefixtures("stand_in")

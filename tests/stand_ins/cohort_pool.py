@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from distributed import Client
 from stand_in import HERE, MPP, draw_slide
 
-from wsipsm.cohort.journal import read_journal
+from wsipsm.cohort.journal import JournalEntry, read_journal
 from wsipsm.cohort.run import run_cohort
 from wsipsm.cohort.table import PARQUET_NAME
 from wsipsm.config import RunOptions
@@ -209,6 +209,6 @@ def table_of(out: Path) -> list[dict[str, object]]:
     return [dict(row) for row in table.drop_columns(list(_VARIES)).to_pylist()]
 
 
-def told(out: Path, what: str) -> list[dict[str, object]]:
+def told(out: Path, what: str) -> list[JournalEntry]:
     """Lines of the journal of one kind."""
-    return [line for line in read_journal(out) if line["what"] == what]
+    return [line for line in read_journal(out) if line.what == what]

@@ -184,13 +184,13 @@ def test_area_and_dictionary() -> None:
     mask = np.zeros((10, 10), bool)
     mask[:2, :3] = mask[8:, 8:] = True
     tissue = TissueMask(mask, 4.0, "note", mask)
-    facts = tissue.to_dict()
-    assert tissue.area_px0() == facts["area_px0"] == 160
-    assert (facts["kind"], facts["n_parts"], facts["note"]) == ("tissue", 2, "note")
+    facts = tissue.facts()
+    assert tissue.area_px0() == facts.area_px0 == 160
+    assert (facts.kind, facts.n_parts, facts.note) == ("tissue", 2, "note")
     shifted = np.roll(mask, 1, axis=1)
     moved = TissueMask(shifted, 4.0, "note", shifted)
-    assert facts["hash"] != moved.to_dict()["hash"]
-    assert facts["hash"] == TissueMask(mask.copy(), 4.0, None, mask).to_dict()["hash"]
+    assert facts.hash != moved.facts().hash
+    assert facts.hash == TissueMask(mask.copy(), 4.0, None, mask).facts().hash
 
 
 def test_sample_comes_from_tissue_and_from_the_seed() -> None:

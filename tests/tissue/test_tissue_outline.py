@@ -111,6 +111,6 @@ def test_no_ink_on_real_tissue(data_dir: Path) -> None:
 
 def test_both_masks_survive_storage() -> None:
     found = find(piece_of_tissue()[0])
-    again = TissueMask.from_picture(found.to_picture(), found.to_dict())
-    assert again.to_dict() == found.to_dict()
+    again = TissueMask.from_picture(found.to_picture(), found.facts())
+    assert again.facts() == found.facts()
     np.testing.assert_array_equal(again.mask, found.mask)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -80,10 +80,6 @@ class AgreementSummary:
     bands: tuple[BandAgreement, ...]
     """Empty for counts."""
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``--json``."""
-        return asdict(self)
 
 
 def compare_tables(

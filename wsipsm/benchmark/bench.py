@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsipsm.benchmark.cells import Cells, read_cells
+from wsipsm.benchmark.cells import Cells, read_run_nuclei
 from wsipsm.benchmark.classical import (
     Points,
     dab_cut,
@@ -182,7 +182,7 @@ def run_image(path: Path, mpp: float, model: str | None = None, seed: int = 0) -
     options = RunOptions(model=model, mpp=mpp, workers=0, seed=seed)
     with tempfile.TemporaryDirectory(prefix="wsipsm-bench-") as folder:
         summary = run_slide(path, folder, options, ignore_events)
-        return read_cells(Path(summary.folder))
+        return read_run_nuclei(Path(summary.folder))
 
 
 def parse_methods(text: str) -> list[BuiltIn]:

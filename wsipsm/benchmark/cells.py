@@ -41,7 +41,7 @@ class Cells:
         return self.xy[positive], self.xy[~positive]
 
 
-def read_cells(folder: Path) -> Cells:
+def read_run_nuclei(folder: Path) -> Cells:
     """Read the nuclei that a run wrote."""
     with open_cells(folder / Artefact.CELLS) as cells:
         table = cells.table()

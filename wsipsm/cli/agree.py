@@ -95,7 +95,7 @@ def agree(
     )
     summary = compare_tables(reference, cohort, out, options)
     if as_json:
-        show_json(summary.to_dict())
+        show_json(summary)
     elif not quiet:
         show_lines(_lines_about(summary))
 

@@ -174,7 +174,9 @@ def cohort(
 
 def _show(summary: CohortSummary, as_json: bool, quiet: bool) -> None:
     if as_json:
-        show_json(summary.to_dict())
+        shown = ("table", "page", "n_slides", "n_done", "n_failed")
+        values = {name: getattr(summary, name) for name in shown}
+        show_json({**values, "slides": summary.rows, "exit_code": summary.exit_code})
     elif not quiet:
         show_lines(_lines_about(summary))
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wsipsm.region import AnnotationFacts
 
 _MAX_ROWS = 20
 _MAX_CHARS = 36
 _TITLES = ("annotation", "class", "taken as", "area mm2", "nuclei")
 
 
-def lines_about_annotations(rows: Sequence[Mapping[str, Any]], indent: str = "  ") -> list[str]:
+def lines_about_annotations(rows: Sequence[AnnotationFacts], indent: str = "  ") -> list[str]:
     """Give a table in lines: annotation, class, use, area and nuclei; no line where nothing was drawn.
 
     Parameters
@@ -31,19 +34,18 @@ def lines_about_annotations(rows: Sequence[Mapping[str, Any]], indent: str = "  
         + "".join("  " + text.rjust(width) for text, width in zip(row[3:], widths[3:], strict=True))
         for row in cells
     ]
-    rest = Counter(str(row["use"]) for row in rows[_MAX_ROWS:])
+    rest = Counter(row.use.value for row in rows[_MAX_ROWS:])
     uses = ", ".join(f"{n:,} {use}" for use, n in rest.items())
     return [*lines, *([f"{indent}and {rest.total():,} more ({uses}), which --json lists"] if rest else [])]
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    n_nuclei = row["n_nuclei"]
+def _cells(row: AnnotationFacts) -> tuple[str, ...]:
     return (
-        _short(str(row["annotation"])) or "-",
-        _short(str(row["class"])) or "-",
-        str(row["use"]),
-        f"{row['area_mm2']:.4f}",
-        "not searched" if n_nuclei is None else f"{n_nuclei:,}",
+        _short(row.annotation) or "-",
+        _short(row.classification) or "-",
+        row.use.value,
+        f"{row.area_mm2:.4f}",
+        "not searched" if row.n_nuclei is None else f"{row.n_nuclei:,}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -87,7 +87,7 @@ def score(
     from wsipsm.region import RoiRules
 
     rules = RoiRules(split_classes(roi_class), split_classes(exclude_class), tma_cores)
-    rows: list[dict[str, Any]] = []
+    rows: list[object] = []
     failed = False
     folders = _folders_of(results)
     for folder in folders:
@@ -100,7 +100,7 @@ def score(
             show(f"error: {one_line(error)}", err=True)
             rows.append({"folder": str(folder), "error": one_line(error)})
             continue
-        rows.append({"folder": str(one.folder), "key": one.key, **one.to_dict()})
+        rows.append({"folder": str(one.folder), "key": one.key, **one.record.figures_only()})
         if not as_json:
             show_lines(lines_about_score(one))
     if as_json:
@@ -139,8 +139,8 @@ def lines_about_score(scored: Scored) -> list[str]:
         lines += _lines_about_places(found)
     near = f"{found.share_near_cut:.1%} of nuclei within 0.05" if found.share_near_cut is not None else "no nuclei"
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
-    lines += lines_about_annotations(scored.annotations)
-    lines += [f"  note: {note}" for note in (*scored.notes, *scored.limits)]
+    lines += lines_about_annotations(scored.record.annotations)
+    lines += [f"  note: {note}" for note in (*scored.record.notes, *scored.limits)]
     lines.append(_line_about_cohort(scored))
     shown = f"  shown by all of {scored.folder}; research use only, not for diagnosis"
     return [*(line for line in lines if line), shown]

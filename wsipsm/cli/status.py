@@ -30,7 +30,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
     found = read_status(folder)
     if as_json:
-        show_json(found.to_dict())
+        show_json(found)
         return
     show_lines(_lines_about(found))
 

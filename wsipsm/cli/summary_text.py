@@ -30,7 +30,7 @@ def lines_about_run(summary: RunSummary) -> list[str]:
         lines += lines_about_index(summary.labelling_index, summary.scores, marker)
     elif summary.labelling_index_note is not None:
         lines.append(f"{marker}: {summary.labelling_index_note}")
-    lines += lines_about_annotations([row.to_dict() for row in summary.region.annotations])
+    lines += lines_about_annotations(summary.region.annotations)
     if not summary.is_complete:
         lines.append(
             f"incomplete: {summary.coverage:.2%} of the region was scored, {len(summary.failed_boxes_px0)} parts "

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+from pydantic import TypeAdapter
 
 import wsipsm
 from wsipsm.cohort.discover import CohortSlide, Problem
@@ -167,11 +169,9 @@ def _check(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, op
                 reasons.append(one_line(error))
         return reasons
     mpp = slide.mpp if slide.mpp is not None else options.mpp
-    rules, own_roi = asdict(options.roi_rules()), str(roi) if roi else None
-    asked = {"path": str(slide.path), "mpp": mpp, "roi": own_roi, "rules": rules}
-    asked["image"] = options.image if slide.image is None else slide.image
-    asked["qupath_frame"] = options.qupath_frame.value
-    return opener.ask(asked)
+    image = options.image if slide.image is None else slide.image
+    own_roi = str(roi) if roi else None
+    return opener.ask(Question(str(slide.path), mpp, own_roi, options.roi_rules(), image, options.qupath_frame))
 
 
 def _is_read(url: str) -> bool:
@@ -192,8 +192,8 @@ class _Opener:
         self._errors: IO[bytes] | None = None
         self._closing = False
 
-    def ask(self, question: dict[str, Any]) -> list[str]:
-        """Ask for the reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
+    def ask(self, question: Question) -> list[str]:
+        """Reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
         ends = []
         for _ in range(_N_TRIES):
             process = self._process or self._start()
@@ -206,7 +206,7 @@ class _Opener:
             timer = threading.Timer(self._patience_s, give_up)
             timer.start()
             try:
-                answer = _exchange(process, json.dumps(question))
+                answer = _exchange(process, json.dumps(asdict(question)))
             finally:
                 timer.cancel()
             if answer:
@@ -214,12 +214,12 @@ class _Opener:
             code = self.end()
             if gave_up.is_set():
                 return [
-                    f"{question['path']}: it did not open within {self._patience_s:g} s; a slide that opens is needed. "
+                    f"{question.path}: it did not open within {self._patience_s:g} s; a slide that opens is needed. "
                     "Check its disk, or copy it again."
                 ]
             ends.append(_exit_text(code))
         return [
-            f"{question['path']}: opening it crashed the decoder ({ends[-1]}), {_N_TRIES} times; a sound file is "
+            f"{question.path}: opening it crashed the decoder ({ends[-1]}), {_N_TRIES} times; a sound file is "
             "needed. Copy it again from its source."
         ]
 
@@ -301,39 +301,39 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        reasons = [] if line.startswith("ready?") else check_slide(**json.loads(line))
+        reasons = [] if line.startswith("ready?") else look_at_slide(Question.from_json(line))
         answers.write(json.dumps(reasons) + "\n")
         answers.flush()
 
 
-def check_slide(
-    path: str,
-    mpp: float | None,
-    roi: str | None,
-    rules: Mapping[str, Any] | None = None,
-    image: int | None = None,
-    qupath_frame: str = QuPathFrame.CROPPED,
-) -> list[str]:
-    """Find the reasons why a slide cannot be used with a pixel size and a region; none when it can.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A slide, and how it is to be used."""
 
-    Parameters
-    ----------
-    path
-        Path of the slide.
-    mpp
-        Pixel size in place of the file's, um/px.
-    roi
-        GeoJSON of its region.
-    rules
-        Fields of ``RoiRules``; None: the usual ones.
-    image
-        Number of the image in the file, from 1; None: the largest pyramid.
-    qupath_frame
-        What QuPath showed of the slide when the region was drawn.
-    """
+    path: str
+    mpp: float | None = None
+    """In place of the file's, um/px."""
+    roi: str | None = None
+    """GeoJSON of its region."""
+    rules: RoiRules = field(default_factory=RoiRules)
+    """Which annotations of it count."""
+    image: int | None = None
+    """Number of the image in the file, from 1; None: the largest pyramid."""
+    qupath_frame: QuPathFrame = QuPathFrame.CROPPED
+    """What QuPath showed of the slide when the region was drawn."""
+
+    @classmethod
+    def from_json(cls, line: str) -> Question:
+        """Question from a line that another process wrote."""
+        return TypeAdapter(cls).validate_json(line)
+
+
+def look_at_slide(question: Question) -> list[str]:
+    """Reasons why a slide cannot be used with a pixel size and a region; none when it can."""
+    path, roi = question.path, question.roi
     reasons, info = [], None
     try:
-        with open_slide(path, mpp, image, identify=False) as slide:
+        with open_slide(path, question.mpp, question.image, identify=False) as slide:
             info = slide.info
         require_mpp(info)
     except WsipsmError as error:
@@ -344,7 +344,7 @@ def check_slide(
         return reasons
     try:
         if info is not None:
-            read_roi(roi, info, RoiRules.from_dict(rules or {}), qupath_frame=QuPathFrame(qupath_frame))
+            read_roi(roi, info, question.rules, qupath_frame=question.qupath_frame)
         elif not Path(roi).is_file():
             reasons.append(_no_roi(Path(roi)))
     except RoiError as error:

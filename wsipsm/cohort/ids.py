@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wsipsm.errors import SlideOpenError, UsageError
-from wsipsm.keys import Artefact
 from wsipsm.remote.address import is_url, shown_url
+from wsipsm.results.slide_folder import SlideOwner
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.dicom import read_dicom_head
 from wsipsm.slide.fingerprint import fingerprint_slide
@@ -225,11 +225,11 @@ def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir:
     is_named_alike = _name_at(found.place) == _name_at(known.place)
     if is_named_alike and found.n_bytes is not None and found.n_bytes > _COMPARED_BYTES:
         return True
-    before = (RunDir(out_dir / known.id).read_json(Artefact.SLIDE) or {}).get("fingerprint")
-    if before is None:
-        return is_named_alike
     try:
-        return bool(fingerprint_slide(slide.path) == before)
+        before = SlideOwner.find(RunDir(out_dir / known.id))
+        return is_named_alike if before is None else fingerprint_slide(slide.path) == before.fingerprint
+    except UsageError:
+        return is_named_alike  # whoever claims the folder says what is wrong with its file
     except SlideOpenError:
         return False
 

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,7 +89,21 @@ class Journal:
                     file.write(b"\n")
 
 
-def read_journal(folder: Path) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """What is read of a line again; the rest is for people."""
+
+    what: str
+    time: str
+    """UTC; empty where the line does not say."""
+    slide: str
+    reason: str
+    """Why something failed; empty where nothing did."""
+    n_blocks: int | None
+    """Of the slide, where it was planned."""
+
+
+def read_journal(folder: Path) -> Iterator[JournalEntry]:
     """Read a cohort's diary, line by line; lines that a kill left torn are passed over."""
     path = folder / JOURNAL_NAME
     if not path.is_file():
@@ -100,7 +115,9 @@ def read_journal(folder: Path) -> Iterator[dict[str, Any]]:
             except _DECODING:
                 continue
             if isinstance(found, dict):
-                yield found
+                n_blocks = found.get("n_blocks")
+                what, when, slide, reason = (str(found.get(name, "")) for name in ("what", "time", "slide", "reason"))
+                yield JournalEntry(what, when, slide, reason, n_blocks if isinstance(n_blocks, int) else None)
 
 
 def _now() -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,10 +43,6 @@ class CohortStatus:
     last: str
     """Time when something last happened."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``--json``."""
-        return asdict(self)
-
 
 def read_status(folder: Path) -> CohortStatus:
     """Look at a cohort's folder.
@@ -74,10 +69,10 @@ def read_status(folder: Path) -> CohortStatus:
     starts, last = 0, ""
     planned: dict[str, int] = {}
     for line in read_journal(folder):
-        starts += line.get("what") == "started"
-        last = str(line.get("time", last))
-        if isinstance(n_blocks := line.get("n_blocks"), int):
-            planned[str(line.get("slide"))] = n_blocks
+        starts += line.what == "started"
+        last = line.time or last
+        if line.n_blocks is not None:
+            planned[line.slide] = line.n_blocks
     waiting = [(str(row["id"]), planned.get(str(row["slide"]))) for row in rows if row["status"] == WAITING]
     running = tuple(found for name, n in waiting if (found := _running(folder, name, n)) is not None)
     return CohortStatus(

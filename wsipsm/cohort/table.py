@@ -102,7 +102,7 @@ class CohortRow:
         index = summary.labelling_index
         is_scored = summary.scoring.dab_cut_od is not None
         n_lost = len(summary.failed_boxes_px0)
-        return replace(
+        row = replace(
             self,
             status=DONE if summary.is_complete else INCOMPLETE,
             reason="" if summary.is_complete else f"{n_lost} parts could not be read or scored",
@@ -116,8 +116,6 @@ class CohortRow:
             labelling_index=None if index is None else index.value,
             low=None if index is None else index.low,
             high=None if index is None else index.high,
-            **_cut_of(summary),
-            **_scores_of(summary),
             **asdict(summary.stain_statistics),
             region_area_mm2=summary.region_area_mm2,
             nuclei_per_mm2=summary.nuclei_per_mm2,
@@ -128,37 +126,37 @@ class CohortRow:
             version=summary.version,
             folder=Path(summary.folder).name,
         )
+        return row._with_cut(summary)._with_scores(summary)
 
+    def _with_cut(self, summary: RunSummary) -> CohortRow:
+        """Fill in the cut, by which nuclei are classed also where the index is withheld; nothing on H&E."""
+        cut_od = summary.scoring.dab_cut_od
+        if cut_od is None:
+            return self
+        # Where no cut was plausible a fixed one stands in its place, and the note says so.
+        not_fitted = next((note for note in summary.notes if note.startswith("DAB cut: ")), None)
+        cut_from = not_fitted.removeprefix("DAB cut: ") if not_fitted else summary.scoring.cut_from
+        return replace(self, dab_cut_od=cut_od, dab_cut_from=cut_from)
 
-def _cut_of(summary: RunSummary) -> dict[str, Any]:
-    """Fill the columns on the cut, by which nuclei are classed also where the index is withheld; nothing on H&E."""
-    cut_od = summary.scoring.dab_cut_od
-    if cut_od is None:
-        return {}
-    # Where no cut was plausible a fixed one stands in its place, and the note says so.
-    not_fitted = next((note for note in summary.notes if note.startswith("DAB cut: ")), None)
-    cut_from = not_fitted.removeprefix("DAB cut: ") if not_fitted else summary.scoring.cut_from
-    return {"dab_cut_od": cut_od, "dab_cut_from": cut_from}
-
-
-def _scores_of(summary: RunSummary) -> dict[str, Any]:
-    """Fill the columns that come from the scores of a slide with an index; nothing without."""
-    scores = summary.scores
-    if scores is None:
-        return {}
-    interval, spot = scores.interval, scores.hot_spot.spot
-    return {
-        "spatial_low": None if interval is None else interval.low,
-        "spatial_high": None if interval is None else interval.high,
-        "field_mean": scores.unweighted_mean.value,
-        "field_mean_by_area": scores.area_weighted_mean.value,
-        "n_fields": scores.unweighted_mean.n_fields,
-        "hot_spot_index": None if spot is None else spot.index,
-        "hot_spot_n": None if spot is None else spot.n,
-        "hot_spot_low": None if spot is None else spot.low,
-        "hot_spot_high": None if spot is None else spot.high,
-        "share_near_cut": scores.cut.share_near,
-    }
+    def _with_scores(self, summary: RunSummary) -> CohortRow:
+        """Fill in the scores of a slide with an index; nothing without."""
+        scores = summary.scores
+        if scores is None:
+            return self
+        interval, spot = scores.interval, scores.hot_spot.spot
+        return replace(
+            self,
+            spatial_low=None if interval is None else interval.low,
+            spatial_high=None if interval is None else interval.high,
+            field_mean=scores.unweighted_mean.value,
+            field_mean_by_area=scores.area_weighted_mean.value,
+            n_fields=scores.unweighted_mean.n_fields,
+            hot_spot_index=None if spot is None else spot.index,
+            hot_spot_n=None if spot is None else spot.n,
+            hot_spot_low=None if spot is None else spot.low,
+            hot_spot_high=None if spot is None else spot.high,
+            share_near_cut=scores.cut.share_near,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +198,6 @@ class CohortSummary:
         if self.n_failed:
             return EXIT_COHORT_PARTIAL
         return EXIT_INCOMPLETE if any(row.status == INCOMPLETE for row in self.rows) else EXIT_OK
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``--json``."""
-        return {
-            "table": self.table,
-            "page": self.page,
-            "n_slides": self.n_slides,
-            "n_done": self.n_done,
-            "n_failed": self.n_failed,
-            "slides": [asdict(row) for row in self.rows],
-            "exit_code": self.exit_code,
-        }
 
 
 _KINDS = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64(), "float | None": pa.float64()}

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 import shapely
 from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from wsipsm.errors import UsageError
 from wsipsm.geometry import Size
 from wsipsm.keys import NucleusClass, Stain
+from wsipsm.results.record import first_problem
 
 TRUTH_SUFFIX = ".truth.json"
+
+
+class DrawnNucleus(BaseModel):
+    """A nucleus in the file."""
+
+    kind: str = Field(validation_alias=AliasChoices("class", "kind"), serialization_alias="class")
+    outline: list[tuple[float, float]]
+    """Corners x, y, level-0 pixels."""
+
+
+class TruthFile(BaseModel):
+    """What the file beside a drawn slide holds."""
+
+    width: int
+    height: int
+    mpp: float
+    stain: Stain
+    seed: int
+    nuclei: tuple[DrawnNucleus, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +68,21 @@ class DrawnTruth:
             return None
         return self.n_positive / len(self.polygons)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON, coordinates with two decimals."""
-        outlines = (shapely.get_coordinates(polygon).round(2).tolist() for polygon in self.polygons)
-        return {
-            "width": self.size.width,
-            "height": self.size.height,
-            "mpp": self.mpp,
-            "stain": self.stain.value,
-            "seed": self.seed,
-            "nuclei": [
-                {"class": str(name), "outline": outline} for name, outline in zip(self.classes, outlines, strict=True)
-            ],
-        }
-
     def save(self, path: Path) -> None:
-        """Write as JSON; an OSError is left to the caller, who knows the final name."""
-        path.write_bytes(orjson.dumps(self.to_dict()))
+        """Write as JSON, coordinates with two decimals; an OSError is left to the caller, who knows the final name."""
+        outlines = (shapely.get_coordinates(polygon).round(2).tolist() for polygon in self.polygons)
+        stored = TruthFile(
+            width=self.size.width,
+            height=self.size.height,
+            mpp=self.mpp,
+            stain=self.stain,
+            seed=self.seed,
+            nuclei=tuple(
+                DrawnNucleus(kind=str(kind), outline=outline)
+                for kind, outline in zip(self.classes, outlines, strict=True)
+            ),
+        )
+        path.write_bytes(orjson.dumps(stored.model_dump(mode="json", by_alias=True)))
 
     @classmethod
     def load(cls, path: Path) -> DrawnTruth:
@@ -76,19 +94,19 @@ class DrawnTruth:
             When the file is missing or is something else.
         """
         try:
-            data = orjson.loads(path.read_bytes())
-            nuclei = data["nuclei"]
-            polygons = np.array([shapely.Polygon(nucleus["outline"]) for nucleus in nuclei], dtype=object)
-            return cls(
-                size=Size(data["width"], data["height"]),
-                mpp=data["mpp"],
-                stain=Stain(data["stain"]),
-                seed=data["seed"],
-                polygons=polygons,
-                classes=np.array([nucleus["class"] for nucleus in nuclei], dtype=np.str_),
-            )
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            stored = TruthFile.model_validate_json(path.read_bytes())
+            polygons = np.array([shapely.Polygon(nucleus.outline) for nucleus in stored.nuclei], dtype=object)
+        except (OSError, ValueError) as error:  # a ValidationError is a ValueError
+            what = first_problem(error) if isinstance(error, ValidationError) else str(error)
             raise UsageError(
-                f"{path}: not the truth of a drawn slide ({error}); the JSON beside the slide is needed. "
+                f"{path}: not the truth of a drawn slide ({what}); the JSON beside the slide is needed. "
                 "Draw the slide again."
             ) from error
+        return cls(
+            size=Size(stored.width, stored.height),
+            mpp=stored.mpp,
+            stain=stored.stain,
+            seed=stored.seed,
+            polygons=polygons,
+            classes=np.array([nucleus.kind for nucleus in stored.nuclei], dtype=np.str_),
+        )

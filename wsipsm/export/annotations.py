@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import orjson
@@ -14,8 +13,9 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from wsipsm.facts import FileFacts
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.text import clean_json, clean_text
+from wsipsm.text import JsonObject, clean_json, clean_text
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ _GROUND = "ground_px0_wkb"
 def annotation_bytes(
     frame: SlideFrame,
     annotations: Sequence[Annotation],
-    about: dict[str, Any],
+    about: FileFacts,
     outline: BaseGeometry | None = None,
     ground: BaseGeometry | None = None,
 ) -> bytes:
@@ -71,7 +71,7 @@ def annotation_bytes(
     for annotation in annotations:
         shape = _in_frame(annotation.shape, frame)
         if shape is not None:
-            name = f"{about.get('slide_fingerprint')} {clean_text(annotation.name)} {shapely.to_wkb(shape, hex=True)}"
+            name = f"{about.slide_fingerprint} {clean_text(annotation.name)} {shapely.to_wkb(shape, hex=True)}"
             lines.append(orjson.dumps(_feature(annotation, shape, name)))
     shapes = {_OUTLINE: outline, _GROUND: ground}
     exact = {name: shapely.to_wkb(shape, hex=True) for name, shape in shapes.items() if shape is not None}
@@ -131,8 +131,8 @@ def _in_frame(shape: BaseGeometry, frame: SlideFrame) -> BaseGeometry | None:
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
-def _feature(annotation: Annotation, shape: BaseGeometry, name: str) -> dict[str, Any]:
-    properties: dict[str, Any] = {
+def _feature(annotation: Annotation, shape: BaseGeometry, name: str) -> JsonObject:
+    properties: JsonObject = {
         "objectType": "annotation",
         "name": clean_text(annotation.name),
         "isLocked": annotation.locked,

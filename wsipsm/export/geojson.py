@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import BinaryIO, Self, cast
 
 import numpy as np
 import orjson
@@ -20,6 +20,7 @@ from isal import igzip
 
 from wsipsm.export.geojson_fit import fit_outlines
 from wsipsm.export.geojson_text import join_features, number_texts
+from wsipsm.facts import FileFacts
 from wsipsm.keys import Column, NucleusClass
 from wsipsm.slide.frame import SlideFrame
 from wsipsm.text import clean_json
@@ -70,7 +71,7 @@ class GeoJsonWriter:
         When the file cannot be opened; ``add`` and ``close`` raise it when the disk is full.
     """
 
-    def __init__(self, path: str | Path, frame: SlideFrame, run: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: str | Path, frame: SlideFrame, run: FileFacts | None = None) -> None:
         self._frame = frame
         self.n_written = 0
         self.n_repaired = 0

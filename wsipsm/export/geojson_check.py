@@ -19,6 +19,7 @@ from wsipsm.export.geojson_rules import FeatureRules, Problem
 from wsipsm.geometry import Box, Size
 from wsipsm.keys import QuPathFrame
 from wsipsm.slide.frame import SlideFrame
+from wsipsm.text import JsonObject
 
 __all__ = ["GeoJsonReport", "OnSlide", "Problem", "check_geojson", "examine_geojson"]
 
@@ -254,7 +255,7 @@ class _FileCheck:
     def _loads(self, text: str) -> Any:
         return self._decoder.decode(text)
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def _object(self, pairs: list[tuple[str, Any]]) -> JsonObject:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]

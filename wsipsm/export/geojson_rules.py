@@ -15,6 +15,7 @@ import numpy as np
 
 from wsipsm.export.geojson_shapes import Parts, ShapeRules
 from wsipsm.geometry import Box
+from wsipsm.text import JsonObject
 
 MAX_PROBLEMS = 1000
 """Problems kept of a file; the rest is counted."""
@@ -119,7 +120,7 @@ class FeatureRules:
         """Summed area of detections and cells."""
         return self._shapes.detection_area_px2
 
-    def _id(self, feature: dict[str, Any]) -> Iterator[Found]:
+    def _id(self, feature: JsonObject) -> Iterator[Found]:
         name = feature.get("id")
         if not isinstance(name, str) or not _UUID.fullmatch(name):
             yield "id", f"id is {name!r}; a UUID is needed, or QuPath makes one up."
@@ -129,7 +130,7 @@ class FeatureRules:
             yield "id-unique", "id occurs twice in the file."
         self._ids.add(key)
 
-    def _properties(self, feature: dict[str, Any]) -> Iterator[Found]:
+    def _properties(self, feature: JsonObject) -> Iterator[Found]:
         properties = feature.get("properties")
         if not isinstance(properties, dict):
             yield "properties", f"properties is {type(properties).__name__}; an object is needed."
@@ -179,7 +180,7 @@ class FeatureRules:
         if first != colour:
             yield "one-colour", f"class {': '.join(names)} has color {colour} here and {first} before."
 
-    def _geometry(self, feature: dict[str, Any], where: tuple[str | None, int, str | None]) -> None:
+    def _geometry(self, feature: JsonObject, where: tuple[str | None, int, str | None]) -> None:
         properties = feature.get("properties")
         kind = properties.get("objectType") if isinstance(properties, dict) else None
         if not isinstance(feature.get("geometry"), dict):

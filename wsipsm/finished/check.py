@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter
 
 from wsipsm.errors import UsageError, WsipsmError, one_line
 from wsipsm.export.geojson_check import check_geojson
@@ -24,10 +25,11 @@ from wsipsm.region import Region
 from wsipsm.results.run_record import RunRecord
 from wsipsm.results.score_record import ScoreRecord
 from wsipsm.results.shown_scoring import OWN, Scoring, own_results
+from wsipsm.results.slide_folder import SlideOwner
 from wsipsm.results.stored_run import no_run, read_region
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
-from wsipsm.stages.summarise import count_values
+from wsipsm.stages.summarise import Counts
 from wsipsm.stages.write import Totals
 
 _MOST_SHOWN = 5
@@ -74,24 +76,25 @@ def check_result(folder: Path) -> list[str]:
         return [f"{Artefact.SUMMARY}: absent or torn: the folder is not finished. Run the slide or score it again."]
     try:
         summary, run = RunSummary.from_dict(values, folder), RunRecord.read(folder)
+        score, owner = ScoreRecord.find(run_dir), SlideOwner.find(run_dir)
     except UsageError as error:
         return [one_line(error)]
     problems = [
-        *_check_files(run_dir, summary, run),
-        *_check_carried(run_dir, summary.scoring),
+        *_check_files(run_dir, summary, run, owner),
+        *_check_carried(run_dir, summary.scoring, score),
         *_check_kept(run_dir, summary),
     ]
     try:
         region = read_region(run_dir, summary.region)
-        problems += _check_region(run_dir, summary, region)
-        problems += _check_nuclei(run_dir, (summary, run.slide.mpp or 1.0), region)
+        problems += _check_region(run_dir, summary, score, region)
+        problems += _check_nuclei(run_dir, (summary, score, run.slide.mpp or 1.0), region)
     except _UNREADABLE as error:
         problems.append(f"not readable: {one_line(error)}")
     return problems
 
 
-def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord) -> Iterator[str]:
-    """Check which files there are, and whether those about the run are of one run."""
+def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord, owner: SlideOwner | None) -> Iterator[str]:
+    """Which files there are, and whether those about the run are of one run."""
     is_scored = summary.scoring.dab_cut_od is not None
     for name in summary.files.values():
         if not (run_dir.root / name).is_file():
@@ -101,29 +104,30 @@ def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord) -> Iterat
             yield f"{artefact}: {'absent' if is_scored else 'there without a cut'}"
     if run.keys.request != summary.request_key:
         yield f"{Artefact.RUN}: of another run than {Artefact.SUMMARY}"
-    owner = run_dir.read_json(Artefact.SLIDE) or {}
-    if owner.get("fingerprint") != run.slide.fingerprint:
+    if owner is None or owner.fingerprint != run.slide.fingerprint:
         yield f"{Artefact.SLIDE}: of another slide than {Artefact.RUN}"
 
 
-def _check_carried(run_dir: RunDir, scoring: Scoring) -> Iterator[str]:
-    """Check whether every file says that it is of the scoring."""
+def _check_carried(run_dir: RunDir, scoring: Scoring, score: ScoreRecord | None) -> Iterator[str]:
+    """Whether every file says that it is of the scoring."""
     for artefact, read in (
         (Artefact.CELLS, _carried_by_table),
         (Artefact.GEOJSON, _carried_by_geojson),
         (Artefact.SCORE_AREAS, _carried_by_geojson),
         (Artefact.REGION, _carried_by_geojson),
-        (Artefact.SCORE, lambda path: ScoreRecord.read(path).scoring.to_dict()),
     ):
         path = run_dir.path(artefact)
         if not path.exists():
             continue
         try:
-            found = read(path)
+            found = TypeAdapter(Scoring).validate_python(read(path))
         except _UNREADABLE as error:
-            found = {"key": f"none ({one_line(error)})"}
-        if found != scoring.to_dict():
-            yield f"{artefact}: of scoring {found.get('key')}, where {Artefact.SUMMARY} is of {scoring.key}"
+            yield f"{artefact}: of no scoring ({one_line(error)}), where {Artefact.SUMMARY} is of {scoring.key}"
+            continue
+        if found != scoring:
+            yield f"{artefact}: of scoring {found.key}, where {Artefact.SUMMARY} is of {scoring.key}"
+    if score is not None and score.scoring != scoring:
+        yield f"{Artefact.SCORE}: of scoring {score.scoring.key}, where {Artefact.SUMMARY} is of {scoring.key}"
     try:
         with Image.open(run_dir.path(Artefact.OVERVIEW)) as image:
             key = image.info.get("wsipsm scoring")
@@ -133,15 +137,15 @@ def _check_carried(run_dir: RunDir, scoring: Scoring) -> Iterator[str]:
         yield f"{Artefact.OVERVIEW}: of scoring {key}, where {Artefact.SUMMARY} is of {scoring.key}"
 
 
-def _carried_by_table(path: Path) -> dict[str, Any]:
+def _carried_by_table(path: Path) -> Any:
     with open_cells(path) as cells:
-        return dict(cells.facts["scoring"])
+        return cells.facts["scoring"]
 
 
-def _carried_by_geojson(path: Path) -> dict[str, Any]:
+def _carried_by_geojson(path: Path) -> Any:
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         opening = file.readline().rstrip(b"\n")
-    return dict(orjson.loads(opening + (b"" if opening.endswith(b"]}") else b"]}"))["wsipsm"]["scoring"])
+    return orjson.loads(opening + (b"" if opening.endswith(b"]}") else b"]}"))["wsipsm"]["scoring"]
 
 
 def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
@@ -154,26 +158,34 @@ def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         kept = RunDir(folder)
-        scorings = [(kept.read_json(one) or {}).get("scoring") for one in (Artefact.SUMMARY, Artefact.SCORE)]
-        if scorings[0] is None or (scorings[1] is None and scorings[0]["dab_cut_od"] is not None):
+        try:
+            summed, scored = RunSummary.find(kept), ScoreRecord.find(kept)
+        except UsageError as error:
+            yield one_line(error)
+            continue
+        if summed is None or (scored is None and summed.scoring.dab_cut_od is not None):
             yield f"{Artefact.SCORES}/{folder.name}: not whole"
-        elif scorings[1] not in (None, scorings[0]) or folder.name not in (OWN, scorings[0]["key"]):
-            yield f"{Artefact.SCORES}/{folder.name}: of scoring {scorings[0]['key']}"
+            continue
+        is_alike = scored is None or scored.scoring == summed.scoring
+        if not is_alike or folder.name not in (OWN, summed.scoring.key):
+            yield f"{Artefact.SCORES}/{folder.name}: of scoring {summed.scoring.key}"
 
 
-def _check_region(run_dir: RunDir, summary: RunSummary, region: Region) -> Iterator[str]:
+def _check_region(run_dir: RunDir, summary: RunSummary, score: ScoreRecord | None, region: Region) -> Iterator[str]:
     if run_dir.path(Artefact.REGION).exists() and run_dir.path(Artefact.TISSUE).exists():
         yield f"{Artefact.REGION}: there beside {Artefact.TISSUE}; the region is one of them"
-    hashes = {str(region.to_dict()["hash"]), summary.region.hash, summary.scoring.region_hash}
-    if run_dir.path(Artefact.SCORE).exists():
-        hashes.add(ScoreRecord.read(run_dir.root).region.hash)
+    hashes = {region.facts().hash, summary.region.hash, summary.scoring.region_hash}
+    if score is not None:
+        hashes.add(score.region.hash)
     if len(hashes) > 1:
         yield f"regions differ: {', '.join(sorted(hashes))}"
 
 
-def _check_nuclei(run_dir: RunDir, facts: tuple[RunSummary, float], region: Region) -> Iterator[str]:
-    """Check whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
-    summary, mpp = facts
+def _check_nuclei(
+    run_dir: RunDir, facts: tuple[RunSummary, ScoreRecord | None, float], region: Region
+) -> Iterator[str]:
+    """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
+    summary, score, mpp = facts
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         table = cells.table([one.value for one in Column if one != Column.GEOMETRY])
     found = _Nuclei.of(table)
@@ -184,17 +196,16 @@ def _check_nuclei(run_dir: RunDir, facts: tuple[RunSummary, float], region: Regi
     yield from _differences(f"{Artefact.GEOJSON}", _read_features(path), found, str(Artefact.CELLS))
     totals = Totals()
     totals.add(table)
-    values = count_values(totals, (region, [], summary.coverage), mpp)
+    counts = Counts.of(totals, (region, (), summary.coverage), mpp)
     for name in ("n_nuclei", "n_positive", "n_negative", "region_area_mm2", "mean_area_um2", "nuclei_per_mm2"):
-        if not _is_close(values[name], getattr(summary, name)):
-            yield f"{Artefact.SUMMARY}: {name} is {getattr(summary, name)}; from the nuclei it is {values[name]}"
-    yield from _check_score(run_dir, summary, totals)
+        stored, counted = getattr(summary, name), getattr(counts, name)
+        if not _is_close(counted, stored):
+            yield f"{Artefact.SUMMARY}: {name} is {stored}; from the nuclei it is {counted}"
+    if score is not None:
+        yield from _check_score(run_dir, summary, score, totals)
 
 
-def _check_score(run_dir: RunDir, summary: RunSummary, totals: Totals) -> Iterator[str]:
-    if not run_dir.path(Artefact.SCORE).exists():
-        return
-    score = ScoreRecord.read(run_dir.root)
+def _check_score(run_dir: RunDir, summary: RunSummary, score: ScoreRecord, totals: Totals) -> Iterator[str]:
     if score.index != summary.labelling_index:
         yield f"{Artefact.SCORE}: another index than {Artefact.SUMMARY}"
     index = score.index

@@ -20,11 +20,12 @@ from wsipsm.instances.cells import CellsWriter, open_cells, read_columns
 from wsipsm.instances.table import centroids_px0, classify
 from wsipsm.keys import Artefact, Column, QuPathFrame
 from wsipsm.markers.registry import is_marker_name, marker_of
-from wsipsm.quality.brown import check_solidity, in_words_of
+from wsipsm.quality.brown import check_solidity, say_for
 from wsipsm.quality.dab_modes import check_modes
 from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
 from wsipsm.region.coverage import read_coverage
+from wsipsm.results.file_facts import nuclei_facts
 from wsipsm.results.shown_scoring import Scoring, own_results, publish, show_own, staged
 from wsipsm.results.stored_run import StoredRun, no_run, open_run
 from wsipsm.results.summary import RunSummary
@@ -37,7 +38,7 @@ from wsipsm.stages.score import (
     write_region,
     write_score,
 )
-from wsipsm.stages.summarise import count_values, file_facts, index_values, overview_caption
+from wsipsm.stages.summarise import Counts, index_values, overview_caption
 from wsipsm.stages.write import Totals
 
 
@@ -152,13 +153,14 @@ def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple
     anew = (*check_modes(dab_od[inside], cut_od), check_solidity(solidity[inside & (dab_od >= cut_od)], marker))
     on_cut = {finding.name: finding for finding in anew}
     before = marker_of(stored.marker)
-    return tuple(on_cut.get(finding.name, in_words_of(finding, before, marker)) for finding in stored.findings)
+    kept = stored.findings if marker == before else [say_for(finding, marker) for finding in stored.findings]
+    return tuple(on_cut.get(finding.name, finding) for finding in kept)
 
 
 def _write_nuclei(stored: StoredRun, aside: RunDir, region: Region, scoring: Scoring) -> Totals:
     """Write nuclei as tables and picture in one pass over those of the run."""
     totals = Totals()
-    about = file_facts(stored.info, stored.frame, (stored.model, stored.weights_sha256), scoring)
+    about = nuclei_facts(stored.info, stored.frame, (stored.model, stored.weights_sha256), scoring)
     canvas = _canvas(stored, region)
     with (
         write_aside(aside.path(Artefact.GEOJSON)) as geojson_path,
@@ -212,21 +214,21 @@ def _summarise(
     """Make the summary of the run with the figures of a scoring in place of its own."""
     own = stored.summary
     index, note, scores = index_values(scored, stored.model)
-    facts = (region, scored.annotations, scored.coverage)
+    facts = (region, scored.record.annotations, scored.coverage)
     lost = [box for box in stored.lost_px0 if region.touches(box)]
-    stains = read_stains(aside, scored.scoring.dab_cut_od, None).to_dict()
+    stains = read_stains(aside, scored.scoring.dab_cut_od, None).rounded()
     return own.replaced(
-        **count_values(totals, facts, stored.info.mpp or 1.0),
+        **vars(Counts.of(totals, facts, stored.info.mpp or 1.0)),
         labelling_index=index,
         labelling_index_note=note,
         scores=scores,
-        stain_statistics={**stains, "background_level": own.stain_statistics.background_level},
+        stain_statistics=replace(stains, background_level=own.stain_statistics.background_level),
         scoring=scored.scoring,
         checks=list(stored.findings),
         flags=flags_of(stored.findings),
         n_failed_blocks=own.n_failed_blocks if lost else 0,
         failed_boxes_px0=[[box.x, box.y, box.width, box.height] for box in lost],
-        notes=[*(text for text in own.notes if text not in _notes_of(stored.region)), *scored.notes],
+        notes=[*(text for text in own.notes if text not in _notes_of(stored.region)), *scored.record.notes],
         seconds={**own.seconds, "score": round(seconds, 3)},
         file_bytes={},
         was_done=False,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import orjson
@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wsipsm.errors import UsageError
+from wsipsm.facts import FileFacts
 from wsipsm.instances.table import nuclei_schema
 from wsipsm.keys import Column
-from wsipsm.text import clean_json
+from wsipsm.text import JsonObject, clean_json
 
 ROWS_PER_GROUP = 65_536
 """Nuclei in a row group of cells.parquet: about 20 MB, the most that is held besides one shard."""
@@ -43,7 +44,7 @@ class CellsWriter:
         What the file says about its making, under the key ``wsipsm`` of its metadata.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, about: FileFacts) -> None:
         facts = orjson.dumps(clean_json(about), option=orjson.OPT_SORT_KEYS)
         schema = nuclei_schema().with_metadata({b"geo": orjson.dumps(_GEO), _ABOUT: facts})
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
@@ -95,8 +96,8 @@ class CellsReader:
         return int(self._file.metadata.num_rows)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the file says about its making: slide, model, region and scoring; see `stages.summarise.file_facts`."""
+    def facts(self) -> JsonObject:
+        """What the file says about its making: slide, model, region and scoring; see `results.file_facts`."""
         with _as_usage_errors(self._path):
             return dict(orjson.loads((self._file.schema_arrow.metadata or {})[_ABOUT]))
 

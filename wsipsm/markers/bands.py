@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +43,8 @@ class BandCall:
     straddled: tuple[float, ...]
     """Limits that the interval reaches across: on this count the band is not certain."""
     reference: str
-
-    @property
-    def certain(self) -> bool:
-        """Whether the whole interval lies in the band."""
-        return not self.straddled
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``summary.json``."""
-        return {
-            **asdict(self),
-            "limits": list(self.limits),
-            "straddled": list(self.straddled),
-            "certain": self.certain,
-        }
+    certain: bool
+    """Whether the whole interval lies in the band."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +95,16 @@ class BandSet:
                 f"bands: {value} in {low} to {high}; fractions with 0 <= low <= value <= high <= 1 are needed."
             )
         band = self.bands[sum(limit.is_below(value) for limit in self.limits)]
+        # An interval that only touches the limit from the side where the limit itself lies is not across.
+        straddled = tuple(limit.value for limit in self.limits if limit.is_below(low) != limit.is_below(high))
         return BandCall(
             name=self.name,
             band=band.word,
             meaning=band.meaning,
             limits=tuple(limit.value for limit in self.limits),
-            # An interval that only touches the limit from the side where the limit itself lies is not across.
-            straddled=tuple(limit.value for limit in self.limits if limit.is_below(low) != limit.is_below(high)),
+            straddled=straddled,
             reference=self.reference,
+            certain=not straddled,
         )
 
 

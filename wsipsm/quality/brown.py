@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -26,6 +27,13 @@ RING_UM = (1.0, 3.0)
 _PALE_CENTRE = 0.95
 _CONFIDENCE = 0.95
 _MIN_PIXELS = 5
+_MEANINGS = MappingProxyType(
+    {
+        "hollow_share": "positive nuclei have a pale centre: the brown lies in membranes and cytoplasm",
+        "ringed_share": "nuclei have more brown around than within: it lies in the cytoplasm",
+    }
+)
+"""What too large a share means, by the name of its finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +97,14 @@ def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating], ma
     ringed = [place.is_ringed for place in places if place.is_ringed is not None]
     is_round = len(solidity) > 0 and float(np.median(solidity)) >= _ROUND_SOLIDITY
     hollow_max = HOLLOW_MAX_OF_ROUND if is_round else HOLLOW_MAX
-    pale = "positive nuclei have a pale centre: the brown lies in membranes and cytoplasm"
-    around = "nuclei have more brown around than within: it lies in the cytoplasm"
     return (
-        _check_share("hollow_share", hollow, hollow_max, pale, marker),
-        _check_share("ringed_share", ringed, RINGED_MAX, around, marker),
+        _check_share("hollow_share", hollow, hollow_max, marker),
+        _check_share("ringed_share", ringed, RINGED_MAX, marker),
         check_solidity(solidity, marker),
     )
 
 
-def _check_share(name: str, marked: Sequence[bool], high: float, what: str, marker: Marker) -> Finding:
+def _check_share(name: str, marked: Sequence[bool], high: float, marker: Marker) -> Finding:
     if len(marked) < MIN_POSITIVE:
         text = f"only {len(marked)} nuclei could be measured: too few to say where the brown lies."
         return Finding(name=name, value=None, verdict=Verdict.UNKNOWN, text=text)
@@ -107,7 +113,7 @@ def _check_share(name: str, marked: Sequence[bool], high: float, what: str, mark
     if _at_least(sum(marked), len(marked)) <= high:
         text = "the brown lies in nuclei."
         return Finding(name=name, value=round(share, 4), high=high, verdict=Verdict.OK, text=text)
-    text = f"{share:.0%} of {len(marked)} {what} (at most {high:.0%} is usual): {_what_to_do(marker)}"
+    text = _withheld(f"{share:.0%} of {len(marked)} {_MEANINGS[name]}", high, marker)
     return Finding(name=name, value=round(share, 4), high=high, verdict=Verdict.WITHHOLD, text=text)
 
 
@@ -140,18 +146,20 @@ def check_solidity(solidity: NDArray[np.floating], marker: Marker) -> Finding:
     return Finding(name=name, value=value, low=SOLIDITY_MIN, verdict=Verdict.WITHHOLD, text=text)
 
 
-def in_words_of(finding: Finding, before: Marker, now: Marker) -> Finding:
-    """Say a finding on where the brown lies in the words of another marker.
+def say_for(finding: Finding, marker: Marker) -> Finding:
+    """Say a stored finding on where the brown lies for another marker; any other finding stays as it is.
 
-    Parameters
-    ----------
-    finding
-        Any finding; one that speaks of no marker stays as it is.
-    before, now
-        The marker that it was made for, and the one that is scored now.
+    How many nuclei were measured is not stored with it, so the text does not say that again.
     """
-    text = finding.text.replace(_what_to_do(before), _what_to_do(now))
+    what = _MEANINGS.get(finding.name)
+    if what is None or finding.verdict != Verdict.WITHHOLD or finding.value is None or finding.high is None:
+        return finding
+    text = _withheld(f"{finding.value:.0%} of the measured {what}", finding.high, marker)
     return finding.model_copy(update={"text": text})
+
+
+def _withheld(found: str, high: float, marker: Marker) -> str:
+    return f"{found} (at most {high:.0%} is usual): {_what_to_do(marker)}"
 
 
 def _what_to_do(marker: Marker) -> str:

@@ -3,10 +3,11 @@
 from wsipsm.region.base import DrawnPart, PolygonRegion, Region, Use
 from wsipsm.region.read import read_roi
 from wsipsm.region.roles import PLAIN_CLASS, RoiRules
-from wsipsm.region.table import annotation_rows, on_searched
+from wsipsm.region.table import AnnotationFacts, annotation_rows, on_searched
 
 __all__ = [
     "PLAIN_CLASS",
+    "AnnotationFacts",
     "DrawnPart",
     "PolygonRegion",
     "Region",

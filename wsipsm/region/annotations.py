@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from wsipsm.errors import RoiError
-from wsipsm.text import clean_text
+from wsipsm.text import JsonObject, clean_text
 
 _MAX_NESTING = 64
 """The deepest nesting of collections and of objects in objects."""
@@ -65,8 +65,8 @@ class Drawn:
     components: tuple[str, ...]
     """Components of the object's class: ``Tumor: Positive`` has two; none when it has no class."""
     kind: Kind
-    geometry: dict[str, Any]
-    """Geometry of type Polygon or MultiPolygon."""
+    geometry: JsonObject
+    """Of type Polygon or MultiPolygon."""
 
     @property
     def classification(self) -> str:
@@ -97,8 +97,8 @@ def read_drawn(document: Any, label: str, left_out: Counter[str]) -> Iterator[Dr
             yield drawn
 
 
-def _features(document: Any, label: str) -> Iterator[dict[str, Any]]:
-    """Yield the features of a document, however they are wrapped or nested; a bare geometry becomes a feature."""
+def _features(document: Any, label: str) -> Iterator[JsonObject]:
+    """Features of a document, however they are wrapped or nested; a bare geometry becomes a feature."""
     waiting: list[tuple[Any, int]] = [(document, 0)]
     while waiting:
         found, depth = waiting.pop()
@@ -126,8 +126,8 @@ def _features(document: Any, label: str) -> Iterator[dict[str, Any]]:
             raise RoiError(f"{label}: {what} where a GeoJSON Feature is needed. Export the annotations again.")
 
 
-def _children(feature: dict[str, Any], label: str) -> list[Any]:
-    """List the objects that lie in another in QuPath's hierarchy."""
+def _children(feature: JsonObject, label: str) -> list[Any]:
+    """Objects that lie in another in QuPath's hierarchy."""
     found = []
     for holder in (_properties(feature, label), feature):
         children = holder.get("childObjects")
@@ -136,8 +136,8 @@ def _children(feature: dict[str, Any], label: str) -> list[Any]:
     return found
 
 
-def _read_feature(feature: dict[str, Any], label: str, left_out: Counter[str]) -> Drawn | None:
-    """Read the annotation of a feature; None, and counted, when it is none with polygons on the first plane."""
+def _read_feature(feature: JsonObject, label: str, left_out: Counter[str]) -> Drawn | None:
+    """Annotation of a feature; None, and counted, when it is none with polygons on the first plane."""
     properties = _properties(feature, label)
     kind = _kind(feature, properties)
     if kind not in (Kind.ANNOTATION, Kind.TMA_CORE):
@@ -161,15 +161,15 @@ def _read_feature(feature: dict[str, Any], label: str, left_out: Counter[str]) -
     return Drawn(label, name, _class_components(feature, properties, label), Kind(kind), geometry)
 
 
-def _properties(feature: dict[str, Any], label: str) -> dict[str, Any]:
+def _properties(feature: JsonObject, label: str) -> JsonObject:
     properties = feature.get("properties")
     if isinstance(properties, str) and not _is_missing(properties):
         properties = _parse_text(properties, "properties", label)
     return properties if isinstance(properties, dict) else {}
 
 
-def _kind(feature: dict[str, Any], properties: dict[str, Any]) -> str:
-    """Find the type of an object by its first statement; an annotation when there is none, as in QuPath.
+def _kind(feature: JsonObject, properties: JsonObject) -> str:
+    """Type of an object by the first statement of it; an annotation when there is none, as in QuPath.
 
     ``type`` and ``id`` may hold something else, so that only QuPath's own words count there.
     """
@@ -193,15 +193,15 @@ def _known_kind(text: str) -> Kind | None:
     return _KINDS.get(word.removeprefix("path").removesuffix("object"))
 
 
-def _name(properties: dict[str, Any], feature: dict[str, Any]) -> str:
+def _name(properties: JsonObject, feature: JsonObject) -> str:
     for value in (properties.get("name"), feature.get("name")):
         if isinstance(value, (str, int, float)) and not isinstance(value, bool) and not _is_missing(value):
             return clean_text(str(value).strip(), _MAX_NAME_CHARS)
     return ""
 
 
-def _class_components(feature: dict[str, Any], properties: dict[str, Any], label: str) -> tuple[str, ...]:
-    """Find the components of an object's class, wherever it stands."""
+def _class_components(feature: JsonObject, properties: JsonObject, label: str) -> tuple[str, ...]:
+    """Components of an object's class, from wherever it stands."""
     for holder in (properties, feature):
         for key in (
             "classification",

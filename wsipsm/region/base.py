@@ -13,6 +13,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
+from wsipsm.facts import PolygonFacts, TissueFacts
 from wsipsm.geometry import Box
 from wsipsm.region.pieces import areas_in_boxes, subdivide
 
@@ -49,8 +50,8 @@ class Region(Protocol):
         """Return the outline of the region's ground, the part whose area counts, level-0 pixels; perhaps empty."""
         ...
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``run.json``: kind, area, number of parts, hash."""
+    def facts(self) -> TissueFacts | PolygonFacts:
+        """Kind, area, number of parts and hash, as files hold them."""
         ...
 
 
@@ -164,16 +165,16 @@ class PolygonRegion:
         """Return the outline of the part whose area counts, level-0 pixels; perhaps empty."""
         return self.shape if self.ground is None else self.ground
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``run.json``; ``hash`` names outline and ground whatever their vertex order."""
+    def facts(self) -> PolygonFacts:
+        """As files hold it; ``hash`` names outline and ground whatever their vertex order."""
         shapes = [self.shape] if self.ground is None else [self.shape, self.ground]
         outlines = b"".join(shapely.to_wkb(shapely.normalize(shape), byte_order=1) for shape in shapes)
-        return {
-            "kind": "polygon",
-            "name": self.name,
-            "area_px0": self.area_px0(),
-            "n_parts": int(shapely.get_num_geometries(self.shape)),
-            "bounds_px0": [float(value) for value in self.shape.bounds],
-            "notes": list(self.notes),
-            "hash": hashlib.sha256(outlines).hexdigest()[:16],
-        }
+        return PolygonFacts(
+            kind="polygon",
+            name=self.name,
+            area_px0=self.area_px0(),
+            n_parts=int(shapely.get_num_geometries(self.shape)),
+            bounds_px0=tuple(float(value) for value in self.shape.bounds),
+            notes=self.notes,
+            hash=hashlib.sha256(outlines).hexdigest()[:16],
+        )

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from shapely.validation import explain_validity
 
 from wsipsm.errors import RoiError
+from wsipsm.text import JsonObject
 
 _MAX_PX = 2**31
 
 
-def read_outlines(geometries: Sequence[dict[str, Any]], labels: Sequence[str]) -> NDArray[np.object_]:
-    """Read the shapes of Polygon and MultiPolygon geometries, shape (n,); empty where one has no area.
+def read_outlines(geometries: Sequence[JsonObject], labels: Sequence[str]) -> NDArray[np.object_]:
+    """Shapes of Polygon and MultiPolygon geometries, shape (n,); empty where one has no area.
 
     Parameters
     ----------
@@ -58,8 +59,8 @@ def read_outlines(geometries: Sequence[dict[str, Any]], labels: Sequence[str]) -
     return shapes
 
 
-def _read_polygons(geometry: dict[str, Any], label: str) -> list[list[NDArray[np.float64]]]:
-    """Read the rings of each polygon, the outer one first; those with fewer than three corners are left out."""
+def _read_polygons(geometry: JsonObject, label: str) -> list[list[NDArray[np.float64]]]:
+    """Rings of each polygon, the outer one first; those with fewer than three corners are left out."""
     coordinates = geometry.get("coordinates")
     members = [coordinates] if geometry["type"] == "Polygon" else coordinates
     if not isinstance(members, list):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 from wsipsm.errors import RoiError
 from wsipsm.region.base import Use
@@ -40,12 +40,6 @@ class RoiRules:
     """Whether TMA cores are areas like annotations."""
     absent_class_is_error: bool = True
     """Whether a class must be in the file; files of a cohort need not hold all of them."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make them of plain values, in which tuples may be lists."""
-        own: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return cls(**own)
 
 
 class _Labelled(Protocol):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pydantic import AliasChoices, Field
 from shapely.geometry.base import BaseGeometry
 
+from wsipsm.facts import Facts, Number
 from wsipsm.region.base import PolygonRegion, Region, Use
 from wsipsm.region.pieces import common, share_outside
 
@@ -16,15 +16,27 @@ _NEGLIGIBLE = 0.001
 """Share of an area that roundings and edges of pixels may take."""
 
 
+class AnnotationFacts(Facts):
+    """What a drawn annotation was taken for."""
+
+    annotation: str
+    """Its name, or how many there are."""
+    classification: str = Field(validation_alias=AliasChoices("class", "classification"), serialization_alias="class")
+    use: Use
+    area_mm2: Number
+    n_nuclei: int | None
+    """None where a part of it was never searched."""
+
+
 def annotation_rows(
     region: Region, xy_px0: NDArray[np.float64], mpp: float, searched: Region | None = None
-) -> list[dict[str, Any]]:
-    """Make rows of plain values, one an annotation, those that are counted first.
+) -> tuple[AnnotationFacts, ...]:
+    """Say what each annotation was taken for, those that are counted first.
 
     Parameters
     ----------
     region
-        Region whose annotations are listed; the list is empty for one without any.
+        Whose annotations.
     xy_px0
         Centroids of the nuclei that were found, level-0 pixels, shape (n, 2).
     mpp
@@ -34,25 +46,24 @@ def annotation_rows(
 
     Returns
     -------
-    Each with ``annotation``, ``class``, ``use``, ``area_mm2`` and ``n_nuclei``; the last is None where a part of it was
-    never searched.
+    One an annotation; none where nothing was drawn.
     """
     if not isinstance(region, PolygonRegion):
-        return []
+        return ()
     where_looked = (searched or region).to_polygons() if region.parts else shapely.MultiPolygon()
     rows = []
     for part in region.parts:
         is_known = part.use == Use.COUNTED or share_outside(part.shape, where_looked) <= _NEGLIGIBLE
         rows.append(
-            {
-                "annotation": part.annotation,
-                "class": part.classification,
-                "use": part.use.value,
-                "area_mm2": round(part.area_px0() * mpp**2 * 1e-6, 6),
-                "n_nuclei": int(np.count_nonzero(_inside(part.shape, xy_px0))) if is_known else None,
-            }
+            AnnotationFacts(
+                annotation=part.annotation,
+                classification=part.classification,
+                use=part.use,
+                area_mm2=round(part.area_px0() * mpp**2 * 1e-6, 6),
+                n_nuclei=int(np.count_nonzero(_inside(part.shape, xy_px0))) if is_known else None,
+            )
         )
-    return rows
+    return tuple(rows)
 
 
 def on_searched(region: Region, searched: Region, where: str) -> Region:

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from wsipsm.results.closure import import_closure
-from wsipsm.slide.base import SlideInfo
-from wsipsm.slide.frame import SlideFrame
 
 SHARD_ROOTS = ("wsipsm.stages.block",)
 """What a worker runs on a block: this and all that it imports decide what a shard holds."""
@@ -54,15 +52,6 @@ _NO_DATA = frozenset((".py", ".pyc", ".typed", ".safetensors"))
 def package_version() -> str:
     """Return the version of wsipsm as installed; '0' from a source tree that is not."""
     return installed_version("wsipsm") or "0"
-
-
-def slide_facts(info: SlideInfo, frame: SlideFrame) -> dict[str, str]:
-    """Collect what every GeoJSON says of its making: by whom, of which slide, in which of QuPath's frames."""
-    return {
-        "software": f"wsipsm {package_version()}",
-        "slide_fingerprint": info.fingerprint,
-        "qupath_frame": frame.qupath.value,
-    }
 
 
 def installed_version(distribution: str) -> str | None:

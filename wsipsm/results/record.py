@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError
 
 from wsipsm.errors import UsageError, one_line
+from wsipsm.facts import Facts
 from wsipsm.keys import Artefact
 from wsipsm.rundir import RunDir, read_json_object
-from wsipsm.text import clean_json
-
-Number = int | float
-"""A number that stays what it was, whole or not, on its way through JSON."""
+from wsipsm.text import JsonObject
 
 
-class Facts(BaseModel):
-    """A part of a JSON file. Strings are cleaned when it is made, since a file name may be no Unicode at all."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-    as_they_are: ClassVar[frozenset[str]] = frozenset()
-    """Strings that are cleaned when they are written only: paths by which something is opened."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _clean(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {name: value if name in cls.as_they_are else clean_json(value) for name, value in values.items()}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as the file holds them."""
-        return self.model_dump(mode="json", by_alias=True)
+def first_problem(error: ValidationError) -> str:
+    """Say which field of a file is wrong first, and why."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(step) for step in first["loc"]) or "the whole"
+    return f"{place}: {one_line(first['msg'])}"
 
 
 class Record(Facts):
@@ -58,7 +44,19 @@ class Record(Facts):
         return cls.parse(values, path)
 
     @classmethod
-    def parse(cls, values: dict[str, Any], path: Path) -> Self:
+    def find(cls, run_dir: RunDir) -> Self | None:
+        """Read the file of a folder; None where there is none, or one that is torn.
+
+        Raises
+        ------
+        UsageError
+            When it lacks what this version writes; the message names the file and the first field that is wrong.
+        """
+        values = run_dir.read_json(cls.artefact)
+        return None if values is None else cls.parse(values, run_dir.path(cls.artefact))
+
+    @classmethod
+    def parse(cls, values: JsonObject, path: Path) -> Self:
         """Check values that were read from a file.
 
         Raises
@@ -69,10 +67,8 @@ class Record(Facts):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(step) for step in first["loc"]) or "the whole"
             raise UsageError(
-                f"{path}: {place}: {one_line(first['msg'])}; results of this version are needed. Run the slide again."
+                f"{path}: {first_problem(error)}; results of this version are needed. Run the slide again."
             ) from error
 
     def write(self, run_dir: RunDir) -> None:

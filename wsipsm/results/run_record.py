@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import Field, TypeAdapter
+from typing import ClassVar
 
 from wsipsm.config import RunOptions
+from wsipsm.facts import Facts, FrameFacts, Number, RegionRecord
 from wsipsm.keys import Artefact, QuPathFrame
 from wsipsm.models.card import ModelCard
-from wsipsm.results.record import Facts, Number, Record
+from wsipsm.results.record import Record
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
@@ -25,18 +23,6 @@ class MachineFacts(Facts):
     processor: str
     python: str
     n_cpus: int
-
-
-class FrameFacts(Facts):
-    """The slide's canvas and its parts; see `slide.frame.SlideFrame`."""
-
-    canvas_px0: tuple[int, int]
-    """Width and height, level-0 pixels."""
-    content_px0: tuple[int, int, int, int]
-    """x, y, width, height of the part that holds pixels, level-0 pixels."""
-    qupath_frame: QuPathFrame
-    qupath_shows_px0: tuple[int, int, int, int]
-    """The same of the part that QuPath shows."""
 
 
 class StainFacts(Facts):
@@ -56,43 +42,6 @@ class ModelFacts(Facts):
     card: ModelCard
     backends: tuple[str, ...]
     """What computed it, over all workers."""
-
-
-class TissueFacts(Facts):
-    """A region that was found: the tissue; see `tissue.TissueMask`."""
-
-    kind: Literal["tissue"]
-    name: str
-    area_px0: Number
-    """Area of the tissue's own outline, level-0 pixels."""
-    n_parts: int
-    fraction: Number
-    """Share of the slide that is searched, 0..1."""
-    ink_fraction: Number
-    px0_per_pixel: Number
-    """Level-0 pixels of a pixel of the mask."""
-    origin_px0: tuple[int, int]
-    note: str | None
-    hash: str
-    """Names the masks."""
-
-
-class PolygonFacts(Facts):
-    """A region that was drawn; see `region.PolygonRegion`."""
-
-    kind: Literal["polygon"]
-    name: str
-    area_px0: Number
-    n_parts: int
-    bounds_px0: tuple[Number, ...]
-    """Left, top, right, bottom, level-0 pixels."""
-    notes: tuple[str, ...]
-    hash: str
-    """Names outline and ground."""
-
-
-RegionRecord = Annotated[TissueFacts | PolygonFacts, Field(discriminator="kind")]
-"""A region as files hold it: one that was found, or one that was drawn."""
 
 
 class PictureFacts(Facts):
@@ -174,12 +123,6 @@ class RunRecord(Record):
     def slide_frame(self, qupath_frame: QuPathFrame | None = None) -> SlideFrame:
         """Return the frame of the slide; None where QuPath showed the slide as it did for the run."""
         return SlideFrame.of(self.slide, qupath_frame or self.frame.qupath_frame)
-
-
-def region_facts(values: Mapping[str, Any]) -> TissueFacts | PolygonFacts:
-    """Read the facts of a region from what its ``to_dict`` gives, or a file holds; ValueError where one is missing."""
-    adapter: TypeAdapter[TissueFacts | PolygonFacts] = TypeAdapter(RegionRecord)
-    return adapter.validate_python(values)
 
 
 def slide_of_run(run_dir: RunDir) -> tuple[str, str] | None:

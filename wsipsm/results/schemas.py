@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from wsipsm.results.record import Record
 from wsipsm.results.run_record import RunRecord
 from wsipsm.results.score_record import ScoreRecord
+from wsipsm.results.slide_folder import SlideOwner
 from wsipsm.results.summary import RunSummary
+from wsipsm.text import JsonObject
 
-RECORDS: tuple[type[Record], ...] = (RunRecord, ScoreRecord, RunSummary)
+RECORDS: tuple[type[Record], ...] = (RunRecord, ScoreRecord, RunSummary, SlideOwner)
 _NEVER_STORED = ("was_done",)
 
 
-def schema_of(kind: type[Record]) -> dict[str, Any]:
+def schema_of(kind: type[Record]) -> JsonObject:
     """Give the schema of a file (JSON Schema 2020-12)."""
     schema = kind.model_json_schema()
     for name in _NEVER_STORED:

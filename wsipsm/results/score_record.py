@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AliasChoices, Field
 
+from wsipsm.facts import Facts, FrameFacts, Number, RegionRecord
 from wsipsm.keys import Artefact
-from wsipsm.region import Use
-from wsipsm.results.record import Facts, Number, Record
-from wsipsm.results.run_record import FrameFacts, RegionRecord
+from wsipsm.markers.bands import BandCall
+from wsipsm.region import AnnotationFacts
+from wsipsm.results.record import Record
 from wsipsm.results.shown_scoring import Scoring
 from wsipsm.scoring.fields import FieldMean
 from wsipsm.scoring.hotspot import HotSpotSearch
 from wsipsm.scoring.index import LabellingIndex
-from wsipsm.scoring.score import Figure
+from wsipsm.scoring.score import Figure, MarkerScore
 from wsipsm.scoring.spatial import SpatialInterval
-
-
-class AnnotationFacts(Facts):
-    """The use of a drawn annotation; see `region.annotation_rows`."""
-
-    annotation: str
-    """Name of the annotation, or how many there are."""
-    classification: str = Field(alias="class")
-    use: Use
-    area_mm2: Number
-    n_nuclei: int | None
-    """None where a part of it was never searched."""
-
-
-class BandFacts(Facts):
-    """The place of an index among limits; see `markers.bands.BandCall`."""
-
-    name: str
-    band: str
-    meaning: str
-    limits: tuple[Number, ...]
-    straddled: tuple[Number, ...]
-    """Limits inside the interval."""
-    reference: str
-    certain: bool
-    """Whether the whole interval lies in the band."""
 
 
 class CutFacts(Facts):
@@ -49,9 +24,16 @@ class CutFacts(Facts):
 
     dab_od: Number
     """Optical density from which a nucleus is positive."""
-    cut_from: str = Field(alias="from")
-    share_near: Number | None = Field(alias="share_within_0.05_od")
+    cut_from: str = Field(validation_alias=AliasChoices("from", "cut_from"), serialization_alias="from")
+    share_near: Number | None = Field(
+        validation_alias=AliasChoices("share_within_0.05_od", "share_near"), serialization_alias="share_within_0.05_od"
+    )
     """Share of nuclei within 0.05 OD of the cut; None without nuclei."""
+
+    @classmethod
+    def of(cls, score: MarkerScore) -> CutFacts:
+        """Take them from a score."""
+        return cls(dab_od=score.cut_od, cut_from=score.cut_from, share_near=score.share_near_cut)
 
 
 class CurveFacts(Facts):
@@ -61,22 +43,14 @@ class CurveFacts(Facts):
     index: tuple[Number, ...]
 
 
-class FiguresIfAny(Facts):
-    """A part of a file in which figures stand only where the marker has some."""
-
-    @model_serializer(mode="wrap")
-    def _without_no_figures(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = write(self)
-        return {name: value for name, value in values.items() if name != "figures" or value != []}
-
-
-class ScoreRecord(FiguresIfAny, Record):
+class ScoreRecord(Record):
     """Scores of a marker in a region; ``score.json`` holds it.
 
     Where the index is withheld, so is all that gives it away.
     """
 
     artefact: ClassVar[Artefact] = Artefact.SCORE
+    only_if_any: ClassVar[frozenset[str]] = frozenset({"figures"})
 
     slide: str
     """Name of its file."""
@@ -98,10 +72,15 @@ class ScoreRecord(FiguresIfAny, Record):
     unweighted_mean: FieldMean | None
     area_weighted_mean: FieldMean | None
     hot_spot: HotSpotSearch | None
-    bands: tuple[BandFacts, ...] | None
+    bands: tuple[BandCall, ...] | None
     cut: CutFacts
     threshold_curve: CurveFacts | None
     figures: tuple[Figure, ...] | None = ()
     """Figures beside the share of positive nuclei, for markers that have such; None where they are withheld."""
     flags: tuple[str, ...]
     """What the checks of the picture say, and what limits the figures."""
+
+    def figures_only(self) -> dict[str, object]:
+        """Plain values for ``--json``: all but where they come from."""
+        origin = {"slide", "fingerprint", "frame", "region", "version"}
+        return self.model_dump(mode="json", by_alias=True, exclude=origin)

@@ -12,9 +12,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from wsipsm.errors import OutputError
 from wsipsm.keys import Artefact
@@ -24,6 +24,9 @@ from wsipsm.results.provenance import package_version
 from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, flush_folder, link_file, output_error
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
+
+if TYPE_CHECKING:  # a summary holds a scoring
+    from wsipsm.results.summary import RunSummary
 
 OWN = "run"
 """Name of the run's own scoring in the folder ``scores``."""
@@ -39,8 +42,6 @@ SHOWN = (
 """Files of a scoring besides its summary, where they exist."""
 _BESIDE = (Artefact.RUN, Artefact.PICTURE)
 """Files of the run that are the same for every scoring."""
-_SIZES = "file_bytes"
-"""Size of each file in the summary of the run's own scoring, so that one that was cut off is not taken for whole."""
 _NOT_KEPT = (Artefact.CELLS, Artefact.GEOJSON)
 """Files that are not kept: they follow from the run's nuclei, region and cut, and would fill a disk."""
 
@@ -74,8 +75,9 @@ class Scoring:
     ) -> Scoring:
         """Name a scoring by what decides it."""
         info, frame = slide
-        outline = str(region.to_dict()["hash"])
-        key = digest([info.fingerprint, frame.to_dict(), weights_sha256, outline, *cut, marker, package_version()])
+        outline = region.facts().hash
+        place = frame.facts().to_dict()
+        key = digest([info.fingerprint, place, weights_sha256, outline, *cut, marker, package_version()])
         return cls(key, made_by, region.name, outline, *cut, marker)
 
     @property
@@ -83,10 +85,6 @@ class Scoring:
         """Region and cut, for a person."""
         cut = "" if self.dab_cut_od is None else f", DAB cut {self.dab_cut_od:.3f} OD"
         return f"{self.region}{cut}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for the files."""
-        return asdict(self)
 
 
 def own_results(run_dir: RunDir) -> RunDir:
@@ -112,7 +110,7 @@ def forget_results(run_dir: RunDir) -> None:
             shutil.rmtree(own.root)
 
 
-def finish_own(run_dir: RunDir, summary: dict[str, Any]) -> None:
+def finish_own(run_dir: RunDir, summary: RunSummary) -> None:
     """Keep what lies at the top as the run's own scoring, then call the folder finished.
 
     Raises
@@ -124,13 +122,14 @@ def finish_own(run_dir: RunDir, summary: dict[str, Any]) -> None:
         for artefact in SHOWN:
             if run_dir.path(artefact).exists():
                 link_file(run_dir.path(artefact), aside.path(artefact))
-        aside.write_json(Artefact.SUMMARY, {**summary, _SIZES: _sizes(run_dir)})
+        summary.model_copy(update={"file_bytes": _sizes(run_dir)}).write(aside)
         _replace_folder(aside.root, own_results(run_dir).root)
         link_file(own_results(run_dir).path(Artefact.SUMMARY), run_dir.path(Artefact.SUMMARY))
         flush_folder(run_dir.root)
 
 
 def _sizes(run_dir: RunDir) -> dict[str, int]:
+    """Size of each file of the run's own scoring, so that one that was cut off is not taken for whole."""
     places = {artefact: run_dir.path(artefact) for artefact in (*SHOWN, *_BESIDE)}
     return {artefact.value: place.stat().st_size for artefact, place in places.items() if place.exists()}
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Self
 
 from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.folderlock import LOCK_NAME, FolderLock, hold_folder, hold_in_cohort
 from wsipsm.keys import Artefact
-from wsipsm.results.folder_names import folder_stem
+from wsipsm.results.record import Record
 from wsipsm.results.run_record import slide_of_run
 from wsipsm.rundir import RunDir, output_error
 from wsipsm.slide.base import SlideInfo
@@ -22,6 +22,29 @@ _TRACES = frozenset({LOCK_NAME, Artefact.SLIDE.value, Artefact.SHARDS.value})
 """What a command that made no result may leave in a folder."""
 _MARK_CHARS = 6
 """Number of characters of a fingerprint in a folder's name, where two slides have one name."""
+
+
+class SlideOwner(Record):
+    """Slide that a folder is of; ``slide.json`` holds it."""
+
+    artefact: ClassVar[Artefact] = Artefact.SLIDE
+    only_if_any: ClassVar[frozenset[str]] = frozenset({"image"})
+
+    source: str
+    """Absolute path without links, or address."""
+    fingerprint: str
+    image: int | None = None
+    """Number of the image in the file; None where none was asked for."""
+
+    @classmethod
+    def find(cls, run_dir: RunDir) -> Self | None:
+        """Read the file of a folder, else what its ``run.json`` says, which an earlier version left alone."""
+        slide = slide_of_run(run_dir) if (found := super().find(run_dir)) is None else None
+        return found if slide is None else cls(source=_place_of(slide[0]), fingerprint=slide[1])
+
+    def has(self, source: str, fingerprint: str) -> bool:
+        """Whether a slide is this one: by its place, or by its content."""
+        return self.source == source or self.fingerprint == fingerprint
 
 
 @contextmanager
@@ -100,7 +123,7 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | 
     names = _names_in(out_dir)
     for name in filter(own_name.fullmatch, names):  # first, since a cohort's folder may hold thousands of others
         owner = _owner_of(RunDir(out_dir / name))
-        if owner is not None and (owner.get("source"), owner.get("image")) == (place, image):
+        if owner is not None and (owner.source, owner.image) == (place, image):
             return name
     owners = {name: known for name in names if (known := _owner_of(RunDir(out_dir / name))) is not None}
     if not owners:
@@ -110,8 +133,8 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | 
     except SlideOpenError:
         return stem  # whoever opens it says why
     for name, owner in owners.items():
-        is_alike = owner.get("fingerprint") == fingerprint and owner.get("image") == image
-        if is_alike and (own_name.fullmatch(name) or not os.path.lexists(str(owner.get("source")))):
+        is_alike = (owner.fingerprint, owner.image) == (fingerprint, image)
+        if is_alike and (own_name.fullmatch(name) or not os.path.lexists(owner.source)):
             return name
     return f"{stem}-{fingerprint[:_MARK_CHARS]}" if stem in owners else stem
 
@@ -123,9 +146,12 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _owner_of(run_dir: RunDir) -> dict[str, Any] | None:
-    """Find the slide that a folder is of; None where it is of none yet."""
-    known = run_dir.read_json(Artefact.SLIDE) or _owner_by_run(run_dir)
+def _owner_of(run_dir: RunDir) -> SlideOwner | None:
+    """Slide that a folder is of; None where it is of none yet, or where its file is no such note."""
+    try:
+        known = SlideOwner.find(run_dir)
+    except UsageError:
+        return None  # whoever claims the folder says why
     return None if known is None or _is_unused(run_dir) else known
 
 
@@ -149,37 +175,30 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image
     Raises
     ------
     UsageError
-        When the folder is of another slide.
+        When the folder is of another slide, or its ``slide.json`` does not say of which.
     OutputError
         When it cannot be written.
     """
-    own = {"source": source or _place_of(info.path), "fingerprint": info.fingerprint}
-    noted = own if image is None else {**own, "image": image}
-    known = run_dir.read_json(Artefact.SLIDE) or _owner_by_run(run_dir)
-    owner = _owner_of(run_dir)
-    is_other = owner is not None and not any(owner.get(key) == own[key] for key in own)
-    if owner is not None and (is_other or owner.get("image") != image):
-        which = "another slide" if is_other else f"another image of the file ({_called(owner.get('image'))})"
+    own = SlideOwner(source=source or _place_of(info.path), fingerprint=info.fingerprint, image=image)
+    known = SlideOwner.find(run_dir)
+    owner = None if known is None or _is_unused(run_dir) else known
+    is_other = owner is not None and not owner.has(own.source, own.fingerprint)
+    if owner is not None and (is_other or owner.image != image):
+        which = "another slide" if is_other else f"another image of the file ({_called(owner.image)})"
         raise UsageError(
-            f"{source or info.path}: {run_dir.root} holds results of {which}, {owner.get('source')}; every slide "
+            f"{source or info.path}: {run_dir.root} holds results of {which}, {owner.source}; every slide "
             "needs a folder of its own. Name one with --name (in a manifest: id), or choose another --out."
         )
-    if known != noted:
+    if known != own:
         try:
             run_dir.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(run_dir.root, error) from error
-        run_dir.write_json(Artefact.SLIDE, noted)
+        own.write(run_dir)
 
 
-def _called(image: Any) -> str:
+def _called(image: int | None) -> str:
     return "that without --image" if image is None else f"--image {image}"
-
-
-def _owner_by_run(run_dir: RunDir) -> dict[str, str] | None:
-    """Find the slide of a folder that an earlier version made."""
-    slide = slide_of_run(run_dir)
-    return None if slide is None else {"source": _place_of(slide[0]), "fingerprint": slide[1]}
 
 
 def _place_of(path: str) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from wsipsm.errors import UsageError
 from wsipsm.export.annotations import read_ground, read_outline
+from wsipsm.facts import PolygonFacts, TissueFacts
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact, QuPathFrame
 from wsipsm.markers.registry import DEFAULT_MARKER
 from wsipsm.quality.finding import Finding
-from wsipsm.region import PolygonRegion, Region
-from wsipsm.results.run_record import PolygonFacts, RunRecord, TissueFacts
+from wsipsm.region import AnnotationFacts, PolygonRegion, Region
+from wsipsm.results.run_record import RunRecord
 from wsipsm.results.shown_scoring import own_results
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir
@@ -39,7 +39,7 @@ class StoredRun:
     cut_od: float
     cut_from: str
     region: Region
-    annotations: list[dict[str, Any]]
+    annotations: tuple[AnnotationFacts, ...]
     """What each annotation of the run's region was taken for."""
     picture_px0: float
     """Level-0 pixels of a pixel of the picture that overviews are drawn on."""
@@ -92,7 +92,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
             cut_od=profile.dab_cut_od,
             cut_from=profile.cut_from,
             region=read_region(own, run.region),
-            annotations=[row.to_dict() for row in summary.region.annotations],
+            annotations=summary.region.annotations,
             picture_px0=float(run.picture.px0_per_pixel),
             lost_px0=tuple(Box(*(int(value) for value in box)) for box in summary.failed_boxes_px0),
             findings=tuple(summary.checks),
@@ -136,7 +136,7 @@ def read_region(run_dir: RunDir, stored: TissueFacts | PolygonFacts) -> Region:
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
     if mask is None:
         raise UsageError(f"{path}: cannot be read; the tissue of the run is needed. Run the slide again.")
-    return TissueMask.from_picture(np.asarray(mask, dtype=np.uint8), stored.model_dump())
+    return TissueMask.from_picture(np.asarray(mask, dtype=np.uint8), stored)
 
 
 def _read_polygons(path: Path, stored: PolygonFacts) -> PolygonRegion:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, InstanceOf, SerializerFunctionWrapHandler, model_serializer
 
 from wsipsm.errors import EXIT_INCOMPLETE, EXIT_OK
+from wsipsm.facts import Facts, Number, PolygonFacts, TissueFacts
 from wsipsm.keys import Artefact
+from wsipsm.markers.bands import BandCall
 from wsipsm.quality.finding import Finding
-from wsipsm.results.record import Facts, Number, Record
-from wsipsm.results.run_record import PolygonFacts, TissueFacts
-from wsipsm.results.score_record import AnnotationFacts, BandFacts, CutFacts, FiguresIfAny
+from wsipsm.region import AnnotationFacts, Region
+from wsipsm.results.record import Record
+from wsipsm.results.score_record import CutFacts
 from wsipsm.results.shown_scoring import Scoring
 from wsipsm.rundir import RunDir
 from wsipsm.scoring.drift import StainStatistics
 from wsipsm.scoring.fields import FieldMean
 from wsipsm.scoring.hotspot import HotSpotSearch
 from wsipsm.scoring.index import LabellingIndex
-from wsipsm.scoring.score import Figure
+from wsipsm.scoring.score import Figure, MarkerScore
 from wsipsm.scoring.spatial import SpatialInterval
+from wsipsm.text import JsonObject
 
 RESULTS = (
     Artefact.CELLS,
@@ -35,19 +39,35 @@ RESEARCH_USE = "Research use, not for diagnosis"
 """The notice that stands on everything that a person reads."""
 
 
-class ScoreFacts(FiguresIfAny):
+class ScoreFacts(Facts):
     """The scores beside the index, as in ``score.json``; see `results.score_record.ScoreRecord`."""
+
+    only_if_any: ClassVar[frozenset[str]] = frozenset({"figures"})
 
     interval: SpatialInterval | None
     """Interval of the index, with neighbours allowed to be alike; None without nuclei."""
     unweighted_mean: FieldMean
     area_weighted_mean: FieldMean
     hot_spot: HotSpotSearch
-    bands: tuple[BandFacts, ...]
+    bands: tuple[BandCall, ...]
     cut: CutFacts
     figures: tuple[Figure, ...] = ()
     """Figures beside the share of positive nuclei, for markers that have such."""
     flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, score: MarkerScore) -> ScoreFacts:
+        """Take them from a score."""
+        return cls(
+            interval=score.interval,
+            unweighted_mean=score.unweighted,
+            area_weighted_mean=score.area_weighted,
+            hot_spot=score.hot_spot,
+            bands=score.bands,
+            cut=CutFacts.of(score),
+            figures=score.figures,
+            flags=score.flags,
+        )
 
 
 class _NameFirst(Facts):
@@ -71,10 +91,18 @@ class ScoredPolygon(PolygonFacts, _NameFirst):
     """The region that was drawn and scored."""
 
 
+def scored_region(region: Region, annotations: Sequence[AnnotationFacts]) -> ScoredTissue | ScoredPolygon:
+    """Say what was scored, and what each drawn annotation was taken for."""
+    facts = region.facts()
+    kind = ScoredTissue if isinstance(facts, TissueFacts) else ScoredPolygon
+    return kind.model_validate({**dict(facts), "annotations": annotations})
+
+
 class RunSummary(Record):
     """Result of one slide; ``summary.json`` holds the same, and the sizes of the run's files."""
 
     artefact: ClassVar[Artefact] = Artefact.SUMMARY
+    only_if_any: ClassVar[frozenset[str]] = frozenset({"restored"})
     as_they_are: ClassVar[frozenset[str]] = frozenset({"slide", "folder"})
 
     slide: InstanceOf[str]
@@ -155,11 +183,8 @@ class RunSummary(Record):
         return Path(self.folder) / self.files[artefact]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``summary.json`` and ``--json``."""
-        values = super().to_dict()
-        if not self.restored:
-            del values["restored"]
-        return {**values, "exit_code": self.exit_code}
+        """Plain values for ``summary.json`` and ``--json``."""
+        return {**super().to_dict(), "exit_code": self.exit_code}
 
     def write(self, run_dir: RunDir) -> None:
         """Write the file into a folder, with the sizes where there are some; OutputError when it cannot be written."""
@@ -171,8 +196,8 @@ class RunSummary(Record):
         return type(self).model_validate({**{name: getattr(self, name) for name in type(self).model_fields}, **values})
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], folder: Path | str) -> Self:
-        """Read the summary from a file that lies in ``folder``, perhaps moved there.
+    def from_dict(cls, values: JsonObject, folder: Path | str) -> Self:
+        """Summary from a file that lies in ``folder``, perhaps moved there.
 
         Raises
         ------

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,9 +34,9 @@ class StainStatistics:
     background_level: float | None
     """Grey level of empty glass, 0..255, mean of red, green and blue; None where the sample showed no glass."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``summary.json``."""
-        return {name: None if value is None else round(value, 4) for name, value in asdict(self).items()}
+    def rounded(self) -> StainStatistics:
+        """Give the same with four decimals, as ``summary.json`` holds it."""
+        return StainStatistics(*(None if value is None else round(value, 4) for value in astuple(self)))
 
 
 def stain_statistics(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +57,6 @@ class FieldMean:
     side_um: float
     method: str
     flags: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``summary.json``."""
-        return {**asdict(self), "flags": list(self.flags)}
 
 
 def lay_fields(xy_um: NDArray[np.float64], positive: NDArray[np.bool_], *, side_um: float = FIELD_UM) -> Fields:

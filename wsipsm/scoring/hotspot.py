@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +63,6 @@ class HotSpotSearch:
     spot: HotSpot | None
     reason: str | None
     """Reason in plain words; None when there is a spot."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``summary.json``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

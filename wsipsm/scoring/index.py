@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wsipsm.keys import NucleusClass
 from wsipsm.markers.marker import Marker
 from wsipsm.markers.registry import DEFAULT_MARKER
 
@@ -35,10 +30,6 @@ class LabellingIndex:
     region: str
     flags: tuple[str, ...]
     """What limits its use, in plain words; empty when nothing does."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``summary.json``."""
-        return {**asdict(self), "flags": list(self.flags)}
 
 
 def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -76,24 +67,6 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
     low = 0.0 if n_positive == 0 else max(0.0, centre - half)
     high = 1.0 if n_positive == n else min(1.0, centre + half)
     return low, high
-
-
-def classify(dab_od_mean: NDArray[np.floating], cut: float) -> NDArray[np.object_]:
-    """Call nuclei positive or negative by their mean DAB optical density.
-
-    Parameters
-    ----------
-    dab_od_mean
-        Shape (n,), optical density; NaN counts as negative.
-    cut
-        Optical density from which a nucleus is positive.
-
-    Returns
-    -------
-    Shape (n,), of :class:`~wsipsm.keys.NucleusClass`.
-    """
-    classes = np.array([NucleusClass.NEGATIVE, NucleusClass.POSITIVE], dtype=np.object_)
-    return classes[(np.asarray(dab_od_mean) >= cut).astype(np.intp)]
 
 
 def labelling_index(

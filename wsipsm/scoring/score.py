@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,22 +71,6 @@ class MarkerScore:
             for band in unsure
         ]
         return (*self.index.flags, *(self.interval.flags if self.interval else ()), *straddling)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``score.json``; fields stand in ``score.geojson``."""
-        figures = [asdict(figure) for figure in self.figures]
-        return {
-            "index": self.index.to_dict(),
-            "interval": None if self.interval is None else self.interval.to_dict(),
-            "unweighted_mean": self.unweighted.to_dict(),
-            "area_weighted_mean": self.area_weighted.to_dict(),
-            "hot_spot": self.hot_spot.to_dict(),
-            "bands": [band.to_dict() for band in self.bands],
-            "cut": {"dab_od": self.cut_od, "from": self.cut_from, "share_within_0.05_od": self.share_near_cut},
-            "threshold_curve": {"dab_od": list(self.curve_od), "index": list(self.curve_index)},
-            **({"figures": figures} if figures else {}),
-            "flags": list(self.flags),
-        }
 
 
 def score_nuclei(

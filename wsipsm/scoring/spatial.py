@@ -8,9 +8,8 @@ Blocks of that size are drawn with replacement, which gives the shape of the est
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +58,6 @@ class SpatialInterval:
     method: str
     flags: tuple[str, ...]
     """What limits its use, in plain words; empty when nothing does."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``summary.json``."""
-        return {**asdict(self), "flags": list(self.flags)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ corner of what it shows. No other module adds or subtracts these corners.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from wsipsm.facts import FrameFacts
 from wsipsm.geometry import Box, Size, WorkingGrid
 from wsipsm.keys import QuPathFrame
 from wsipsm.slide.base import SlideInfo
@@ -143,12 +144,12 @@ class SlideFrame:
         inside = np.clip(boxes, 0.0, np.array([content.width, content.height] * 2))
         return np.asarray(inside + (content.x, content.y) * 2, dtype=np.float64)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``run.json`` and ``score.json``."""
+    def facts(self) -> FrameFacts:
+        """Canvas and parts, as files hold them."""
         content, shown = self.content, self.shown
-        return {
-            "canvas_px0": [self.canvas.width, self.canvas.height],
-            "content_px0": [content.x, content.y, content.width, content.height],
-            "qupath_frame": self.qupath.value,
-            "qupath_shows_px0": [shown.x, shown.y, shown.width, shown.height],
-        }
+        return FrameFacts(
+            canvas_px0=(self.canvas.width, self.canvas.height),
+            content_px0=(content.x, content.y, content.width, content.height),
+            qupath_frame=self.qupath,
+            qupath_shows_px0=(shown.x, shown.y, shown.width, shown.height),
+        )

@@ -20,6 +20,7 @@ from wsipsm.keys import Artefact, Stain
 from wsipsm.markers.registry import marker_of
 from wsipsm.region import PolygonRegion
 from wsipsm.region.coverage import read_coverage
+from wsipsm.results.file_facts import nuclei_facts
 from wsipsm.results.shown_scoring import Scoring, finish_own
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, write_aside
@@ -29,7 +30,7 @@ from wsipsm.stages.brown_sample import check_nuclei
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_stains, write_region, write_score
-from wsipsm.stages.summarise import SlideResult, file_facts, overview_caption, provenance, summarise
+from wsipsm.stages.summarise import SlideResult, overview_caption, provenance, summarise
 from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
 
@@ -75,7 +76,7 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
     provenance(result, options, summary).write(run_dir)
     # Last, that all is done. Shards are of no more use then, unless a part is to be read again.
-    finish_own(run_dir, summary.to_dict())
+    finish_own(run_dir, summary)
     kept = [] if summary.is_finished else made
     run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in kept])
     return summary
@@ -98,7 +99,7 @@ def _write_results(
     scoring = _scoring_of(plan, options)
     canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
     card, profile = plan.job.card, plan.job.profile
-    about = file_facts(plan.info, plan.frame, (card.name, card.sha256), scoring)
+    about = nuclei_facts(plan.info, plan.frame, (card.name, card.sha256), scoring)
     totals = write_cells(plan, run_dir, made, lost, about, canvas)
     _keep_picture(run_dir, picture)
     stains = read_stains(run_dir, profile.dab_cut_od, None if profile.glass_notes else profile.background)

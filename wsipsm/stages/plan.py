@@ -6,7 +6,6 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from wsipsm.config import RunOptions
 from wsipsm.executors.budget import Budget
@@ -71,7 +70,7 @@ class SlidePlan:
     @property
     def result_key(self) -> str:
         """Names the shards and the region they are cut to."""
-        return digest([self.job.key, self.region.to_dict()])
+        return digest([self.job.key, self.region.facts().to_dict()])
 
     def with_threads(self, threads: int) -> SlidePlan:
         """Give each worker's network that many threads; results do not depend on it."""
@@ -209,9 +208,6 @@ def _resolution_notes(grid: WorkingGrid) -> tuple[str, ...]:
 def _shard_key(job: SlideJob) -> str:
     """Name everything that shapes a shard; who computes it, and where, does not."""
     own = {item.name: getattr(job, item.name) for item in fields(job) if item.name not in NOT_IN_SHARD_KEY}
-    decisive = {"geometry": asdict(job.geometry), "card": _decisive(job.card), "profile": job.profile.to_dict()}
+    card = job.card.model_dump(mode="json", exclude={"name", "licence", "data", "training", "scores"})
+    decisive = {"geometry": asdict(job.geometry), "card": card, "profile": job.profile}
     return digest({**own, **decisive, "code": shard_code()})
-
-
-def _decisive(card: ModelCard) -> dict[str, Any]:
-    return card.model_dump(mode="json", exclude={"name", "licence", "data", "training", "scores"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +21,6 @@ from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.quality.picture_size import refuse_picture_size
 from wsipsm.results.provenance import result_code
 from wsipsm.results.shown_scoring import (
-    Scoring,
     clear_aside,
     forget_results,
     is_whole,
@@ -199,12 +199,14 @@ def _shown(run_dir: RunDir, finished: RunSummary) -> RunSummary:
     clear_aside(run_dir)
     if shows_own(run_dir):
         return finished
-    before = (run_dir.read_json(Artefact.SUMMARY) or {}).get("scoring") or {}
+    before = None
+    with suppress(UsageError):  # of another version, or torn: there is no telling what was shown
+        before = RunSummary.find(run_dir)
     show_own(run_dir)
-    if before.get("key") in (None, finished.scoring.key):
+    if before is None or before.scoring.key == finished.scoring.key:
         return finished
-    place = run_dir.path(Artefact.SCORES) / str(before["key"])
-    return finished.replaced(restored=f"{Scoring(**before).text}; it is kept in {place}")
+    place = run_dir.path(Artefact.SCORES) / before.scoring.key
+    return finished.replaced(restored=f"{before.scoring.text}; it is kept in {place}")
 
 
 def _make_folder(run_dir: RunDir, start_anew: bool) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,9 +17,10 @@ from wsipsm.instances.cells import read_columns
 from wsipsm.keys import Artefact, Column
 from wsipsm.markers.registry import marker_of
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
-from wsipsm.region import PLAIN_CLASS, PolygonRegion, Region, annotation_rows
-from wsipsm.results.provenance import package_version, slide_facts
-from wsipsm.results.score_record import ScoreRecord
+from wsipsm.region import PLAIN_CLASS, AnnotationFacts, PolygonRegion, Region, annotation_rows
+from wsipsm.results.file_facts import ScoringFileFacts
+from wsipsm.results.provenance import package_version
+from wsipsm.results.score_record import CurveFacts, CutFacts, ScoreRecord
 from wsipsm.results.shown_scoring import Scoring
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.scoring.drift import StainStatistics, stain_statistics
@@ -50,8 +50,8 @@ class RegionFacts:
     coverage: float
     """Share of it that could be read and searched, 0..1."""
     notes: tuple[str, ...] = ()
-    annotations: list[dict[str, Any]] = field(default_factory=list)
-    """What each drawn annotation was taken for; see `region.annotation_rows`."""
+    annotations: tuple[AnnotationFacts, ...] = ()
+    """What each drawn annotation was taken for."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,20 @@ class Scored:
     """A score and where it was written."""
 
     folder: Path
-    scoring: Scoring
+    record: ScoreRecord
+    """As ``score.json`` holds it: with the index, all that gives it away is withheld."""
     score: MarkerScore
     withheld: str | None = None
     """Why no index may be given; the counts stand."""
     flags: tuple[str, ...] = ()
     """What the checks of the picture say beside the number."""
-    notes: tuple[str, ...] = ()
-    """Notes on the region."""
-    annotations: list[dict[str, Any]] = field(default_factory=list)
-    """What each drawn annotation was taken for; see `region.annotation_rows`."""
     coverage: float = 1.0
     """Share of the region that could be read and searched, 0..1."""
+
+    @property
+    def scoring(self) -> Scoring:
+        """Which nuclei count, and from which cut."""
+        return self.record.scoring
 
     @property
     def key(self) -> str:
@@ -80,20 +82,11 @@ class Scored:
     @property
     def limits(self) -> tuple[str, ...]:
         """What limits the figures that are given, in plain words; none is said of an index that is withheld."""
-        return self.score.flags if self.withheld is None else self.score.index.flags
+        return _limits(self.score, self.withheld)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``--json`` and ``score.json``; with the index, all that gives it away is withheld."""
-        values = self.score.to_dict()
-        if self.withheld is not None:
-            values.update(dict.fromkeys(name for name in _OF_THE_INDEX if name in values))
-        about = {
-            "scoring": self.scoring.to_dict(),
-            "index_withheld": self.withheld,
-            "notes": list(self.notes),
-            "annotations": self.annotations,
-        }
-        return {**about, **values, "flags": [*self.flags, *self.limits]}
+
+def _limits(score: MarkerScore, withheld: str | None) -> tuple[str, ...]:
+    return score.flags if withheld is None else score.index.flags
 
 
 def write_score(
@@ -144,28 +137,51 @@ def write_score(
         areas_of=lambda boxes_um: region.areas_in(frame.boxes_px0(boxes_um, mpp)) * mpp**2,
         marker=marker,
     )
-    origin = {
-        "slide": Path(info.path).name,
-        "fingerprint": info.fingerprint,
-        "frame": frame.to_dict(),
-        "region": region.to_dict(),
-    }
-    scored = Scored(
-        run_dir.root,
-        scoring,
-        score,
-        reason_to_withhold(findings),
-        tuple(flags_of(findings)),
-        facts.notes,
-        facts.annotations,
-        facts.coverage,
-    )
-    ScoreRecord.model_validate({**origin, "version": package_version(), **scored.to_dict()}).write(run_dir)
-    about = {**slide_facts(info, frame), "scoring": scoring.to_dict()}
+    record = _record((info, frame, region), scoring, score, facts, findings)
+    record.write(run_dir)
+    withheld = record.index_withheld
+    scored = Scored(run_dir.root, record, score, withheld, tuple(flags_of(findings)), facts.coverage)
+    about = ScoringFileFacts.of(info, frame, scoring)
     areas = _annotations(score, frame, mpp, scoring.marker) if scored.withheld is None else []
     with write_aside(run_dir.path(Artefact.SCORE_AREAS)) as temporary:
         temporary.write_bytes(annotation_bytes(frame, areas, about))
     return scored
+
+
+def _record(
+    origin: tuple[SlideInfo, SlideFrame, Region],
+    scoring: Scoring,
+    score: MarkerScore,
+    facts: RegionFacts,
+    findings: tuple[Finding, ...],
+) -> ScoreRecord:
+    """Put together what ``score.json`` holds."""
+    info, frame, region = origin
+    withheld = reason_to_withhold(findings)
+    record = ScoreRecord(
+        slide=Path(info.path).name,
+        fingerprint=info.fingerprint,
+        frame=frame.facts(),
+        region=region.facts(),
+        version=package_version(),
+        scoring=scoring,
+        index_withheld=withheld,
+        notes=facts.notes,
+        annotations=facts.annotations,
+        index=score.index,
+        interval=score.interval,
+        unweighted_mean=score.unweighted,
+        area_weighted_mean=score.area_weighted,
+        hot_spot=score.hot_spot,
+        bands=score.bands,
+        cut=CutFacts.of(score),
+        threshold_curve=CurveFacts(dab_od=score.curve_od, index=score.curve_index),
+        figures=score.figures,
+        flags=(*flags_of(findings), *_limits(score, withheld)),
+    )
+    if withheld is None:
+        return record
+    return record.model_copy(update={name: None for name in _OF_THE_INDEX if getattr(record, name) != ()})
 
 
 def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Region, scoring: Scoring) -> None:
@@ -177,7 +193,7 @@ def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Re
         When it cannot be written.
     """
     if isinstance(region, PolygonRegion):
-        about = {**slide_facts(info, frame), "scoring": scoring.to_dict()}
+        about = ScoringFileFacts.of(info, frame, scoring)
         with write_aside(run_dir.path(Artefact.REGION)) as temporary:
             # With a class: read again, the name of the region is none of what counts and what is cut out.
             drawn = [Annotation(region.shape, region.name, PLAIN_CLASS)]
@@ -202,7 +218,7 @@ def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArr
 
 def read_annotation_rows(
     run_dir: RunDir, region: Region, mpp: float, searched: Region | None = None
-) -> list[dict[str, Any]]:
+) -> tuple[AnnotationFacts, ...]:
     """Say what each annotation of a region was taken for, with its nuclei in cells.parquet.
 
     Parameters
@@ -210,7 +226,7 @@ def read_annotation_rows(
     run_dir
         Folder of the slide's run.
     region
-        Region whose annotations are listed; the list is empty for one without any.
+        Whose annotations.
     mpp
         Pixel size of level 0, um/px.
     searched
@@ -222,7 +238,7 @@ def read_annotation_rows(
         When the nuclei cannot be read.
     """
     if not isinstance(region, PolygonRegion) or not region.parts:
-        return []
+        return ()
     return annotation_rows(region, read_columns(run_dir.path(Artefact.CELLS), _COLUMNS[:2]).T, mpp, searched)
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wsipsm.config import RunOptions
+from wsipsm.facts import Number
 from wsipsm.geometry import Box
 from wsipsm.quality.finding import Finding, flags_of, reason_to_withhold
-from wsipsm.region import Region
-from wsipsm.results.provenance import library_versions, machine_facts, package_version, result_code, slide_facts
-from wsipsm.results.record import Number
+from wsipsm.region import AnnotationFacts, Region
+from wsipsm.results.provenance import library_versions, machine_facts, package_version, result_code
 from wsipsm.results.run_record import (
     AreaFacts,
-    FrameFacts,
     GridFacts,
     Keys,
     MachineFacts,
@@ -26,14 +25,19 @@ from wsipsm.results.run_record import (
     SeamFacts,
     SecondsFacts,
     StainFacts,
-    region_facts,
 )
 from wsipsm.results.shown_scoring import Scoring
-from wsipsm.results.summary import RESEARCH_USE, RESULTS, RunSummary, ScoreFacts
+from wsipsm.results.summary import (
+    RESEARCH_USE,
+    RESULTS,
+    RunSummary,
+    ScoredPolygon,
+    ScoredTissue,
+    ScoreFacts,
+    scored_region,
+)
 from wsipsm.scoring.drift import StainStatistics
 from wsipsm.scoring.index import LabellingIndex
-from wsipsm.slide.base import SlideInfo
-from wsipsm.slide.frame import SlideFrame
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.stages.score import Scored
@@ -44,52 +48,45 @@ if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not 
     from wsipsm.stages.segment import Segmented
 
 
-def file_facts(info: SlideInfo, frame: SlideFrame, model: tuple[str, str], scoring: Scoring) -> dict[str, Any]:
-    """Collect the facts that files of nuclei carry about their making; the same for the same input.
+@dataclass(frozen=True)
+class Counts:
+    """Values of a summary that follow from the nuclei that count and their region; fields are called as there."""
 
-    Parameters
-    ----------
-    info, frame
-        Facts about the slide, and its frame.
-    model
-        Name, and SHA-256 of the weights.
-    scoring
-        Scoring of the files.
-    """
-    return {
-        **slide_facts(info, frame),
-        "model": model[0],
-        "weights_sha256": model[1],
-        "region": scoring.region,
-        "scoring": scoring.to_dict(),
-    }
+    n_nuclei: int
+    n_positive: int
+    n_negative: int
+    region: ScoredTissue | ScoredPolygon
+    region_area_mm2: float
+    coverage: float
+    mean_area_um2: float | None
+    nuclei_per_mm2: float | None
 
+    @classmethod
+    def of(cls, totals: Totals, facts: tuple[Region, Sequence[AnnotationFacts], float], mpp: float) -> Counts:
+        """Count.
 
-def count_values(totals: Totals, facts: tuple[Region, list[dict[str, Any]], float], mpp: float) -> dict[str, Any]:
-    """Return the values of a summary that follow from the nuclei that count and their region.
-
-    Parameters
-    ----------
-    totals
-        Counts of the nuclei.
-    facts
-        The region, what each of its annotations was taken for, and the share of it that was read, 0..1.
-    mpp
-        Pixel size of level 0, um/px.
-    """
-    region, annotations, coverage = facts
-    area_mm2 = region.area_px0() * mpp**2 * 1e-6
-    scanned_mm2 = area_mm2 * coverage
-    return {
-        "n_nuclei": totals.n_nuclei,
-        "n_positive": totals.n_positive,
-        "n_negative": totals.n_negative,
-        "region": {"name": region.name, **region.to_dict(), "annotations": annotations},
-        "region_area_mm2": round(area_mm2, 6),
-        "coverage": round_down(coverage),
-        "mean_area_um2": round(totals.area_sum_um2 / totals.n_nuclei, 2) if totals.n_nuclei else None,
-        "nuclei_per_mm2": round(totals.n_nuclei / scanned_mm2, 1) if scanned_mm2 > 0 else None,
-    }
+        Parameters
+        ----------
+        totals
+            Of the nuclei.
+        facts
+            The region, what each of its annotations was taken for, and the share of it that was read, 0..1.
+        mpp
+            Pixel size of level 0, um/px.
+        """
+        region, annotations, coverage = facts
+        area_mm2 = region.area_px0() * mpp**2 * 1e-6
+        scanned_mm2 = area_mm2 * coverage
+        return cls(
+            n_nuclei=totals.n_nuclei,
+            n_positive=totals.n_positive,
+            n_negative=totals.n_negative,
+            region=scored_region(region, annotations),
+            region_area_mm2=round(area_mm2, 6),
+            coverage=round_down(coverage),
+            mean_area_um2=round(totals.area_sum_um2 / totals.n_nuclei, 2) if totals.n_nuclei else None,
+            nuclei_per_mm2=round(totals.n_nuclei / scanned_mm2, 1) if scanned_mm2 > 0 else None,
+        )
 
 
 def index_values(scored: Scored | None, model: str) -> tuple[LabellingIndex | None, str | None, ScoreFacts | None]:
@@ -98,7 +95,7 @@ def index_values(scored: Scored | None, model: str) -> tuple[LabellingIndex | No
         return None, f"no index: the model {model} is for H&E, on which no marker is stained.", None
     if scored.withheld is not None:
         return None, scored.withheld, None
-    return scored.score.index, None, ScoreFacts.model_validate(scored.score.to_dict())
+    return scored.score.index, None, ScoreFacts.of(scored.score)
 
 
 @dataclass(frozen=True)
@@ -118,8 +115,8 @@ class SlideResult:
     """Level-0 pixels of a pixel of the picture that is kept."""
     findings: tuple[Finding, ...] = ()
     """Everything that was checked of the picture, before and after its nuclei were found."""
-    annotations: list[dict[str, Any]] = field(default_factory=list)
-    """What each drawn annotation was taken for; see `region.annotation_rows`."""
+    annotations: tuple[AnnotationFacts, ...] = ()
+    """What each drawn annotation was taken for."""
 
 
 def summarise(
@@ -158,12 +155,12 @@ def summarise(
         model_reason=plan.model_reason,
         stain=str(profile.stain),
         stain_reason=plan.decision.reason,
-        **count_values(result.totals, facts, plan.job.geometry.grid.slide_mpp),
+        **vars(Counts.of(result.totals, facts, plan.job.geometry.grid.slide_mpp)),
         scoring=result.scoring,
         labelling_index=index,
         labelling_index_note=note,
         scores=scores,
-        stain_statistics=StainStatistics(**result.stains.to_dict()),
+        stain_statistics=result.stains.rounded(),
         n_blocks=len(plan.blocks),
         n_failed_blocks=len(segmented.failures),
         n_tiles=plan.n_tiles,
@@ -211,12 +208,12 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
         libraries=library_versions(),
         machine=MachineFacts.model_validate(machine_facts()),
         slide=plan.info,
-        frame=FrameFacts.model_validate(plan.frame.to_dict()),
+        frame=plan.frame.facts(),
         stain=StainFacts(decision=plan.decision, profile=job.profile),
         model=ModelFacts(
             reason=plan.model_reason, weights=job.weights, card=job.card, backends=tuple(sorted(backends))
         ),
-        region=region_facts(plan.region.to_dict()),
+        region=plan.region.facts(),
         picture=PictureFacts(px0_per_pixel=result.picture_px0),
         grid=_grid_facts(plan, options),
         keys=Keys(request=summary.request_key, shards=job.key, result=plan.result_key),

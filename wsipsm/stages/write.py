@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from wsipsm.export.geojson import GeoJsonWriter
 from wsipsm.export.overview import OverviewCanvas
+from wsipsm.facts import FileFacts
 from wsipsm.geometry import Box
 from wsipsm.instances.cells import CellsWriter
 from wsipsm.instances.shard import read_seam_rows, read_shard
@@ -65,7 +65,7 @@ def write_cells(
     run_dir: RunDir,
     blocks: Sequence[Block],
     lost_px0: Sequence[Box],
-    run: dict[str, Any],
+    about: FileFacts,
     canvas: OverviewCanvas,
 ) -> Totals:
     """Write cells.parquet and cells.geojson.gz from shards, and count and draw what goes into them.
@@ -80,7 +80,7 @@ def write_cells(
         Blocks that have a shard, in row-major order.
     lost_px0
         Level-0 boxes that could not be read; nuclei that touch one are left out, whichever block saw them.
-    run
+    about
         What the files say about their making; the same for the same input.
     canvas
         Canvas of the overview, on which the nuclei are drawn.
@@ -95,9 +95,9 @@ def write_cells(
         write_aside(run_dir.path(Artefact.GEOJSON)) as geojson_path,
         write_aside(run_dir.path(Artefact.CELLS)) as cells_path,
     ):
-        geojson = GeoJsonWriter(geojson_path, plan.frame, run)
+        geojson = GeoJsonWriter(geojson_path, plan.frame, about)
         try:
-            with CellsWriter(cells_path, run) as cells:
+            with CellsWriter(cells_path, about) as cells:
                 for table in _final_tables(plan, run_dir, blocks, lost_px0, totals):
                     cells.add(table)
                     geojson.add(table)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsipsm.errors import UnsupportedSlideError
+from wsipsm.facts import TissueFacts
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
@@ -157,35 +157,34 @@ class TissueMask:
         return np.where(self.tissue, 255, np.where(self.mask, 128, 0)).astype(np.uint8)
 
     @classmethod
-    def from_picture(cls, picture: NDArray[np.uint8], values: Mapping[str, Any]) -> Self:
-        """Mask from :meth:`to_picture` and the values of :meth:`to_dict`; KeyError where one is missing."""
-        x, y = values["origin_px0"]
+    def from_picture(cls, picture: NDArray[np.uint8], stored: TissueFacts) -> Self:
+        """Mask from :meth:`to_picture` and what :meth:`facts` gave."""
         return cls(
             mask=picture > 0,
-            px0_per_pixel=float(values["px0_per_pixel"]),
-            note=values["note"],
+            px0_per_pixel=float(stored.px0_per_pixel),
+            note=stored.note,
             tissue=picture == 255,
-            ink_fraction=float(values["ink_fraction"]),
-            origin_px0=(int(x), int(y)),
+            ink_fraction=float(stored.ink_fraction),
+            origin_px0=stored.origin_px0,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for ``run.json``; ``hash`` names the masks."""
+    def facts(self) -> TissueFacts:
+        """Area, shares and place, as files hold them; ``hash`` names the masks."""
         digest = hashlib.sha256(f"{self.mask.shape} {self.px0_per_pixel!r} {self.origin_px0}".encode())
         digest.update(np.packbits(self.mask).tobytes())
         digest.update(np.packbits(self.tissue).tobytes())
-        return {
-            "kind": "tissue",
-            "name": self.name,
-            "area_px0": self.area_px0(),
-            "n_parts": int(cv2.connectedComponents(self.tissue.astype(np.uint8), connectivity=8)[0]) - 1,
-            "fraction": self.fraction,
-            "ink_fraction": self.ink_fraction,
-            "px0_per_pixel": self.px0_per_pixel,
-            "origin_px0": list(self.origin_px0),
-            "note": self.note,
-            "hash": digest.hexdigest()[:16],
-        }
+        return TissueFacts(
+            kind="tissue",
+            name=self.name,
+            area_px0=self.area_px0(),
+            n_parts=int(cv2.connectedComponents(self.tissue.astype(np.uint8), connectivity=8)[0]) - 1,
+            fraction=self.fraction,
+            ink_fraction=self.ink_fraction,
+            px0_per_pixel=self.px0_per_pixel,
+            origin_px0=self.origin_px0,
+            note=self.note,
+            hash=digest.hexdigest()[:16],
+        )
 
 
 def find_tissue(

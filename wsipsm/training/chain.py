@@ -86,7 +86,7 @@ class Chain:
             network = NucleusUnet(self.n_outputs)
             network.load_state_dict(start)
             return network.eval()
-        profiles = digest([image.profile.to_dict() for image in self.images])
+        profiles = digest([image.profile for image in self.images])
         return self.train_student(
             "first round",
             recipe.first_options(),

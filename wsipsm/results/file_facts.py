@@ -1,0 +1,49 @@
+"""What the files of a scoring say about their making; the same for the same input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsipsm.facts import FileFacts
+from wsipsm.results.provenance import package_version
+from wsipsm.results.shown_scoring import Scoring
+from wsipsm.slide.base import SlideInfo
+from wsipsm.slide.frame import SlideFrame
+
+
+@dataclass(frozen=True)
+class ScoringFileFacts(FileFacts):
+    """What files of areas say."""
+
+    scoring: Scoring
+
+    @classmethod
+    def of(cls, info: SlideInfo, frame: SlideFrame, scoring: Scoring) -> ScoringFileFacts:
+        """Take them from a slide and its scoring."""
+        return cls(f"wsipsm {package_version()}", info.fingerprint, frame.qupath, scoring)
+
+
+@dataclass(frozen=True)
+class NucleiFileFacts(ScoringFileFacts):
+    """What files of nuclei say besides."""
+
+    model: str
+    weights_sha256: str
+    region: str
+    """Its name."""
+
+
+def nuclei_facts(info: SlideInfo, frame: SlideFrame, model: tuple[str, str], scoring: Scoring) -> NucleiFileFacts:
+    """Facts of files of nuclei.
+
+    Parameters
+    ----------
+    info, frame
+        Of the slide.
+    model
+        Name, and SHA-256 of the weights.
+    scoring
+        That the files are of.
+    """
+    own = ScoringFileFacts.of(info, frame, scoring)
+    return NucleiFileFacts(own.software, own.slide_fingerprint, own.qupath_frame, scoring, *model, scoring.region)
