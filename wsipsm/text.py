@@ -92,6 +92,11 @@ def clean_json(value: Any) -> Any:
     return value
 
 
+def range_text(low: float | None, high: float | None) -> str:
+    """Interval of a share as every reader is shown it; empty where there is none."""
+    return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
+
+
 def cell_text(text: str) -> str:
     """Write a text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wsipsm.cli.summary_text import lines_about_index, lines_about_run
+from wsipsm.cli.score_text import lines_about_index
+from wsipsm.cli.summary_text import lines_about_run
 from wsipsm.quality.finding import Finding, Verdict
 from wsipsm.results.shown_scoring import Scoring
 from wsipsm.results.summary import RunSummary, ScoredTissue, ScoreFacts

@@ -14,6 +14,7 @@ from stand_in import MPP, draw_nuclei
 from wsipsm.agree.compare import AgreementOptions, compare_tables
 from wsipsm.agree.reader_table import Unit
 from wsipsm.cli.score import lines_about_score
+from wsipsm.cli.score_text import lines_about_index
 from wsipsm.cli.summary_text import lines_about_run
 from wsipsm.cohort.page import CohortReport
 from wsipsm.cohort.table import PAGE_NAME, CohortRow
@@ -21,6 +22,7 @@ from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
 from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact
+from wsipsm.results.summary import ScoreFacts
 from wsipsm.stages.run import run_slide
 from wsipsm.stages.summarise import overview_caption
 from wsipsm.stages.write import Totals
@@ -46,6 +48,11 @@ def test_one_file_gives_bands_figures_and_words(tmp_path: Path) -> None:
     again = score_result(folder, dab_cut_od=0.3)
     lines = "\n".join(lines_about_score(again))
     assert "receptor status, 1 and 10%: " in lines
+    # A run and a later score say the same in the same words.
+    of_run = lines_about_index(summary.labelling_index, summary.scores, "ER")
+    of_score = lines_about_index(again.score.index, ScoreFacts.of(again.score), "ER")
+    assert all(line in told.splitlines() for line in of_run)
+    assert all(f"  {line}" in lines.splitlines() for line in of_score)
     assert "H-score: " in lines
     is_small = again.score.index.n_scored < 100
     assert any("a score needs at least 100" in flag for flag in again.score.index.flags) == is_small

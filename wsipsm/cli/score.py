@@ -18,13 +18,12 @@ from wsipsm.cli.options import (
     split_classes,
 )
 from wsipsm.cli.region_table import lines_about_annotations
+from wsipsm.cli.score_text import lines_about_index
 from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_COHORT_PARTIAL, DiskFullError, WsipsmError, one_line
 from wsipsm.keys import QuPathFrame
 
 if TYPE_CHECKING:
-    from wsipsm.scoring.fields import FieldMean
-    from wsipsm.scoring.score import MarkerScore
     from wsipsm.stages.score import Scored
 
 Results = Annotated[
@@ -124,23 +123,22 @@ def _folders_of(results: list[Path]) -> list[Path]:
 
 def lines_about_score(scored: Scored) -> list[str]:
     """Show a score in a few lines."""
+    from wsipsm.results.summary import ScoreFacts
+
     found = scored.score
     index = found.index
     lines = [f"{scored.folder.name}: {index.region}"]
     lines += [f"  FLAG: {flag}" for flag in scored.flags]
     if scored.withheld is not None:
         lines.append("  index withheld; the counts are in summary.json")
-    elif index.value is not None and found.interval is not None:
-        lines.append(
-            f"  index {index.value:.1%} of {index.n_scored:,} nuclei; 95% {_range(index.low, index.high)} by counting, "
-            f"{_range(found.interval.low, found.interval.high)} with clusters"
-        )
-    if scored.withheld is None:
-        lines += _lines_about_places(found)
+    else:
+        lines += [f"  {line}" for line in lines_about_index(index, ScoreFacts.of(found), scored.scoring.marker)]
     near = f"{found.share_near_cut:.1%} of nuclei within 0.05" if found.share_near_cut is not None else "no nuclei"
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
     lines += lines_about_annotations(scored.record.annotations)
-    lines += [f"  note: {note}" for note in (*scored.record.notes, *scored.limits)]
+    told = () if scored.withheld is not None else index.flags
+    limits = [limit for limit in scored.limits if limit not in told]
+    lines += [f"  note: {note}" for note in (*scored.record.notes, *limits)]
     lines.append(_line_about_cohort(scored))
     shown = f"  shown by all of {scored.folder}; research use only, not for diagnosis"
     return [*(line for line in lines if line), shown]
@@ -154,38 +152,3 @@ def _line_about_cohort(scored: Scored) -> str:
     if scored.scoring.made_by == "run" or not table.is_file():
         return ""
     return f"  note: {table} keeps the run's own scoring, which scores/run holds."
-
-
-def _lines_about_places(found: MarkerScore) -> list[str]:
-    """Give means over fields, hot spot and bands."""
-    bands = [
-        f"  {band.name}: {band.meaning}{'' if band.certain else '; not certain on this count'}" for band in found.bands
-    ]
-    return [
-        _mean_line("mean over fields", found.unweighted),
-        _mean_line("weighted by area", found.area_weighted),
-        f"  hot spot {_hot_spot(found)}",
-        *(f"  {figure.name}: {figure.text}; {figure.method}" for figure in found.figures),
-        *bands,
-    ]
-
-
-def _mean_line(name: str, mean: FieldMean) -> str:
-    if mean.value is None:
-        return f"  {name}: none; no field holds enough nuclei"
-    interval = "" if mean.low is None else f", 95% {_range(mean.low, mean.high)}"
-    return f"  {name} {mean.value:.1%} ({mean.n_fields} fields of {mean.side_um:.0f} um{interval})"
-
-
-def _hot_spot(found: MarkerScore) -> str:
-    spot = found.hot_spot.spot
-    if spot is None:
-        return str(found.hot_spot.reason)
-    return (
-        f"{spot.index:.1%} of {spot.n} nuclei in {spot.side_um:.0f} um at ({spot.x_um:.0f}, {spot.y_um:.0f}) um, "
-        f"95% {_range(spot.low, spot.high)} with the search allowed for"
-    )
-
-
-def _range(low: float | None, high: float | None) -> str:
-    return "none" if low is None or high is None else f"{low:.1%} to {high:.1%}"
