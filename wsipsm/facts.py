@@ -42,7 +42,7 @@ class Facts(BaseModel):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as the file holds them."""
+        """Return plain values, as the file holds them."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -97,7 +97,7 @@ RegionRecord = Annotated[TissueFacts | PolygonFacts, Field(discriminator="kind")
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file of nuclei or areas says about its making: by whom, of which slide, in which of QuPath's frames."""
+    """The origin of a file of nuclei or areas: by whom, of which slide, in which of QuPath's frames."""
 
     software: str
     slide_fingerprint: str

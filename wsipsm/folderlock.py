@@ -36,14 +36,14 @@ _MOST_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class LockNote:
-    """What a lock says of its holder. What another version or a broken disk left may lack any of it."""
+    """The holder of a lock. A note that another version or a broken disk left may lack any of it."""
 
     host: str | None
     pid: int | None
     started: int | None
-    """By the system's own ticks: a number may be given to another process later."""
+    """Start of the process in the system's own ticks: a number may be given to another process later."""
     space: str | None
-    """In what numbers and start times of processes are counted."""
+    """The space that numbers and start times of processes are counted in."""
     in_study: bool = False
     """A cohort holds the folder of a slide: the lock of the folder above shows whether it lives."""
     beat: int | None = 0
@@ -55,17 +55,17 @@ class LockNote:
         return None if not values else cls(**{name: _known(values.get(name), kind) for name, kind in _KINDS})
 
     def to_bytes(self) -> bytes:
-        """Content of the file; of a folder that no cohort holds it says nothing of cohorts."""
+        """Return the content of the file; of a folder that no cohort holds it says nothing of cohorts."""
         return orjson.dumps({name: value for name, value in asdict(self).items() if value or name != "in_study"})
 
     @property
     def holder(self) -> tuple[str | None, int | None, int | None]:
-        """What names the process."""
+        """Host, number and start, which name the process."""
         return self.host, self.pid, self.started
 
     @property
     def name(self) -> str:
-        """Of the process, for a reader."""
+        """Name of the process, for a reader."""
         return f"process {'?' if self.pid is None else self.pid} on {self.host or 'an unknown host'}"
 
 

@@ -93,7 +93,7 @@ def clean_json(value: Any) -> Any:
 
 
 def range_text(low: float | None, high: float | None) -> str:
-    """Interval of a share as every reader is shown it; empty where there is none."""
+    """Give the interval of a share as every reader is shown it; empty where there is none."""
     return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
 
 

@@ -193,7 +193,7 @@ class _Opener:
         self._closing = False
 
     def ask(self, question: Question) -> list[str]:
-        """Reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
+        """Ask for the reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
         ends = []
         for _ in range(_N_TRIES):
             process = self._process or self._start()
@@ -312,7 +312,7 @@ class Question:
 
     path: str
     mpp: float | None = None
-    """In place of the file's, um/px."""
+    """Pixel size in place of the file's, um/px."""
     roi: str | None = None
     """GeoJSON of its region."""
     rules: RoiRules = field(default_factory=RoiRules)
@@ -324,12 +324,12 @@ class Question:
 
     @classmethod
     def from_json(cls, line: str) -> Question:
-        """Question from a line that another process wrote."""
+        """Read the question from a line that another process wrote."""
         return TypeAdapter(cls).validate_json(line)
 
 
 def look_at_slide(question: Question) -> list[str]:
-    """Reasons why a slide cannot be used with a pixel size and a region; none when it can."""
+    """Find the reasons why a slide cannot be used with a pixel size and a region; none when it can."""
     path, roi = question.path, question.roi
     reasons, info = [], None
     try:

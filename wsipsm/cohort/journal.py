@@ -91,16 +91,16 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """What is read of a line again; the rest is for people."""
+    """The part of a line that is read again; the rest is for people."""
 
     what: str
     time: str
-    """UTC; empty where the line does not say."""
+    """Time in UTC; empty where the line does not say."""
     slide: str
     reason: str
-    """Why something failed; empty where nothing did."""
+    """The reason why something failed; empty where nothing did."""
     n_blocks: int | None
-    """Of the slide, where it was planned."""
+    """Number of blocks of the slide, where it was planned."""
 
 
 def read_journal(folder: Path) -> Iterator[JournalEntry]:

@@ -28,7 +28,7 @@ class DrawnNucleus(BaseModel):
 
 
 class TruthFile(BaseModel):
-    """What the file beside a drawn slide holds."""
+    """The file beside a drawn slide."""
 
     width: int
     height: int

@@ -94,7 +94,7 @@ def check_result(folder: Path) -> list[str]:
 
 
 def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord, owner: SlideOwner | None) -> Iterator[str]:
-    """Which files there are, and whether those about the run are of one run."""
+    """Check which files there are, and whether those about the run are of one run."""
     is_scored = summary.scoring.dab_cut_od is not None
     for name in summary.files.values():
         if not (run_dir.root / name).is_file():
@@ -109,7 +109,7 @@ def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord, owner: Sl
 
 
 def _check_carried(run_dir: RunDir, scoring: Scoring, score: ScoreRecord | None) -> Iterator[str]:
-    """Whether every file says that it is of the scoring."""
+    """Check whether every file says that it is of the scoring."""
     for artefact, read in (
         (Artefact.CELLS, _carried_by_table),
         (Artefact.GEOJSON, _carried_by_geojson),
@@ -184,7 +184,7 @@ def _check_region(run_dir: RunDir, summary: RunSummary, score: ScoreRecord | Non
 def _check_nuclei(
     run_dir: RunDir, facts: tuple[RunSummary, ScoreRecord | None, float], region: Region
 ) -> Iterator[str]:
-    """Whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
+    """Check whether nuclei, classes and counts follow from the run's own nuclei, the region and the cut."""
     summary, score, mpp = facts
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         table = cells.table([one.value for one in Column if one != Column.GEOMETRY])

@@ -66,7 +66,7 @@ class Drawn:
     """Components of the object's class: ``Tumor: Positive`` has two; none when it has no class."""
     kind: Kind
     geometry: JsonObject
-    """Of type Polygon or MultiPolygon."""
+    """Geometry of type Polygon or MultiPolygon."""
 
     @property
     def classification(self) -> str:
@@ -98,7 +98,7 @@ def read_drawn(document: Any, label: str, left_out: Counter[str]) -> Iterator[Dr
 
 
 def _features(document: Any, label: str) -> Iterator[JsonObject]:
-    """Features of a document, however they are wrapped or nested; a bare geometry becomes a feature."""
+    """Yield the features of a document, however they are wrapped or nested; a bare geometry becomes a feature."""
     waiting: list[tuple[Any, int]] = [(document, 0)]
     while waiting:
         found, depth = waiting.pop()
@@ -127,7 +127,7 @@ def _features(document: Any, label: str) -> Iterator[JsonObject]:
 
 
 def _children(feature: JsonObject, label: str) -> list[Any]:
-    """Objects that lie in another in QuPath's hierarchy."""
+    """List the objects that lie in another in QuPath's hierarchy."""
     found = []
     for holder in (_properties(feature, label), feature):
         children = holder.get("childObjects")
@@ -137,7 +137,7 @@ def _children(feature: JsonObject, label: str) -> list[Any]:
 
 
 def _read_feature(feature: JsonObject, label: str, left_out: Counter[str]) -> Drawn | None:
-    """Annotation of a feature; None, and counted, when it is none with polygons on the first plane."""
+    """Read the annotation of a feature; None, and counted, when it is none with polygons on the first plane."""
     properties = _properties(feature, label)
     kind = _kind(feature, properties)
     if kind not in (Kind.ANNOTATION, Kind.TMA_CORE):
@@ -169,7 +169,7 @@ def _properties(feature: JsonObject, label: str) -> JsonObject:
 
 
 def _kind(feature: JsonObject, properties: JsonObject) -> str:
-    """Type of an object by the first statement of it; an annotation when there is none, as in QuPath.
+    """Find the type of an object by its first statement; an annotation when there is none, as in QuPath.
 
     ``type`` and ``id`` may hold something else, so that only QuPath's own words count there.
     """
@@ -201,7 +201,7 @@ def _name(properties: JsonObject, feature: JsonObject) -> str:
 
 
 def _class_components(feature: JsonObject, properties: JsonObject, label: str) -> tuple[str, ...]:
-    """Components of an object's class, from wherever it stands."""
+    """Find the components of an object's class, wherever it stands."""
     for holder in (properties, feature):
         for key in (
             "classification",

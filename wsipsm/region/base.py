@@ -51,7 +51,7 @@ class Region(Protocol):
         ...
 
     def facts(self) -> TissueFacts | PolygonFacts:
-        """Kind, area, number of parts and hash, as files hold them."""
+        """Return kind, area, number of parts and hash, as files hold them."""
         ...
 
 
@@ -166,7 +166,7 @@ class PolygonRegion:
         return self.shape if self.ground is None else self.ground
 
     def facts(self) -> PolygonFacts:
-        """As files hold it; ``hash`` names outline and ground whatever their vertex order."""
+        """Return the region as files hold it; ``hash`` names outline and ground whatever their vertex order."""
         shapes = [self.shape] if self.ground is None else [self.shape, self.ground]
         outlines = b"".join(shapely.to_wkb(shapely.normalize(shape), byte_order=1) for shape in shapes)
         return PolygonFacts(

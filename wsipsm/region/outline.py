@@ -17,7 +17,7 @@ _MAX_PX = 2**31
 
 
 def read_outlines(geometries: Sequence[JsonObject], labels: Sequence[str]) -> NDArray[np.object_]:
-    """Shapes of Polygon and MultiPolygon geometries, shape (n,); empty where one has no area.
+    """Read the shapes of Polygon and MultiPolygon geometries, shape (n,); empty where one has no area.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def read_outlines(geometries: Sequence[JsonObject], labels: Sequence[str]) -> ND
 
 
 def _read_polygons(geometry: JsonObject, label: str) -> list[list[NDArray[np.float64]]]:
-    """Rings of each polygon, the outer one first; those with fewer than three corners are left out."""
+    """Read the rings of each polygon, the outer one first; those with fewer than three corners are left out."""
     coordinates = geometry.get("coordinates")
     members = [coordinates] if geometry["type"] == "Polygon" else coordinates
     if not isinstance(members, list):

@@ -17,10 +17,10 @@ _NEGLIGIBLE = 0.001
 
 
 class AnnotationFacts(Facts):
-    """What a drawn annotation was taken for."""
+    """The use of a drawn annotation."""
 
     annotation: str
-    """Its name, or how many there are."""
+    """Name of the annotation, or how many there are."""
     classification: str = Field(validation_alias=AliasChoices("class", "classification"), serialization_alias="class")
     use: Use
     area_mm2: Number
@@ -36,7 +36,7 @@ def annotation_rows(
     Parameters
     ----------
     region
-        Whose annotations.
+        Region whose annotations are listed.
     xy_px0
         Centroids of the nuclei that were found, level-0 pixels, shape (n, 2).
     mpp

@@ -1,4 +1,4 @@
-"""What the files of a scoring say about their making; the same for the same input."""
+"""The origin that the files of a scoring tell; it is the same for the same input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsipsm.slide.frame import SlideFrame
 
 @dataclass(frozen=True)
 class ScoringFileFacts(FileFacts):
-    """What files of areas say."""
+    """The origin of a file of areas."""
 
     scoring: Scoring
 
@@ -25,25 +25,25 @@ class ScoringFileFacts(FileFacts):
 
 @dataclass(frozen=True)
 class NucleiFileFacts(ScoringFileFacts):
-    """What files of nuclei say besides."""
+    """The origin of a file of nuclei."""
 
     model: str
     weights_sha256: str
     region: str
-    """Its name."""
+    """Name of the region."""
 
 
 def nuclei_facts(info: SlideInfo, frame: SlideFrame, model: tuple[str, str], scoring: Scoring) -> NucleiFileFacts:
-    """Facts of files of nuclei.
+    """Collect the facts of files of nuclei.
 
     Parameters
     ----------
     info, frame
-        Of the slide.
+        Size and fingerprint of the slide, and what QuPath shows of it.
     model
         Name, and SHA-256 of the weights.
     scoring
-        That the files are of.
+        Scoring that the files are of.
     """
     own = ScoringFileFacts.of(info, frame, scoring)
     return NucleiFileFacts(own.software, own.slide_fingerprint, own.qupath_frame, scoring, *model, scoring.region)

@@ -81,6 +81,6 @@ class ScoreRecord(Record):
     """What the checks of the picture say, and what limits the figures."""
 
     def figures_only(self) -> dict[str, object]:
-        """Plain values for ``--json``: all but where they come from."""
+        """Return plain values for ``--json``: all but where they come from."""
         origin = {"slide", "fingerprint", "frame", "region", "version"}
         return self.model_dump(mode="json", by_alias=True, exclude=origin)

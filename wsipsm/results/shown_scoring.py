@@ -129,7 +129,7 @@ def finish_own(run_dir: RunDir, summary: RunSummary) -> None:
 
 
 def _sizes(run_dir: RunDir) -> dict[str, int]:
-    """Size of each file of the run's own scoring, so that one that was cut off is not taken for whole."""
+    """Read the size of each file of the run's own scoring, so that one that was cut off is not taken for whole."""
     places = {artefact: run_dir.path(artefact) for artefact in (*SHOWN, *_BESIDE)}
     return {artefact.value: place.stat().st_size for artefact, place in places.items() if place.exists()}
 

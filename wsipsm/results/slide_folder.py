@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 from wsipsm.errors import SlideOpenError, UsageError
 from wsipsm.folderlock import LOCK_NAME, FolderLock, hold_folder, hold_in_cohort
 from wsipsm.keys import Artefact
+from wsipsm.results.folder_names import folder_stem
 from wsipsm.results.record import Record
 from wsipsm.results.run_record import slide_of_run
 from wsipsm.rundir import RunDir, output_error
@@ -25,13 +26,13 @@ _MARK_CHARS = 6
 
 
 class SlideOwner(Record):
-    """Slide that a folder is of; ``slide.json`` holds it."""
+    """The slide that a folder is of; ``slide.json`` holds it."""
 
     artefact: ClassVar[Artefact] = Artefact.SLIDE
     only_if_any: ClassVar[frozenset[str]] = frozenset({"image"})
 
     source: str
-    """Absolute path without links, or address."""
+    """The absolute path without links, or the address."""
     fingerprint: str
     image: int | None = None
     """Number of the image in the file; None where none was asked for."""
@@ -43,7 +44,7 @@ class SlideOwner(Record):
         return found if slide is None else cls(source=_place_of(slide[0]), fingerprint=slide[1])
 
     def has(self, source: str, fingerprint: str) -> bool:
-        """Whether a slide is this one: by its place, or by its content."""
+        """Tell whether a slide is this one: by its place, or by its content."""
         return self.source == source or self.fingerprint == fingerprint
 
 
@@ -147,7 +148,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _owner_of(run_dir: RunDir) -> SlideOwner | None:
-    """Slide that a folder is of; None where it is of none yet, or where its file is no such note."""
+    """Find the slide that a folder is of; None where it is of none yet, or where its file is no such note."""
     try:
         known = SlideOwner.find(run_dir)
     except UsageError:

@@ -183,7 +183,7 @@ class RunSummary(Record):
         return Path(self.folder) / self.files[artefact]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``summary.json`` and ``--json``."""
+        """Return plain values for ``summary.json`` and ``--json``."""
         return {**super().to_dict(), "exit_code": self.exit_code}
 
     def write(self, run_dir: RunDir) -> None:
@@ -197,7 +197,7 @@ class RunSummary(Record):
 
     @classmethod
     def from_dict(cls, values: JsonObject, folder: Path | str) -> Self:
-        """Summary from a file that lies in ``folder``, perhaps moved there.
+        """Read the summary from a file that lies in ``folder``, perhaps moved there.
 
         Raises
         ------

@@ -145,7 +145,7 @@ class SlideFrame:
         return np.asarray(inside + (content.x, content.y) * 2, dtype=np.float64)
 
     def facts(self) -> FrameFacts:
-        """Canvas and parts, as files hold them."""
+        """Return canvas and parts, as files hold them."""
         content, shown = self.content, self.shown
         return FrameFacts(
             canvas_px0=(self.canvas.width, self.canvas.height),

@@ -60,7 +60,7 @@ class Scored:
 
     folder: Path
     record: ScoreRecord
-    """As ``score.json`` holds it: with the index, all that gives it away is withheld."""
+    """The score as ``score.json`` holds it: with the index, all that gives it away is withheld."""
     score: MarkerScore
     withheld: str | None = None
     """Why no index may be given; the counts stand."""
@@ -226,7 +226,7 @@ def read_annotation_rows(
     run_dir
         Folder of the slide's run.
     region
-        Whose annotations.
+        Region whose annotations are listed.
     mpp
         Pixel size of level 0, um/px.
     searched

@@ -68,7 +68,7 @@ class Counts:
         Parameters
         ----------
         totals
-            Of the nuclei.
+            Numbers and areas of the nuclei.
         facts
             The region, what each of its annotations was taken for, and the share of it that was read, 0..1.
         mpp

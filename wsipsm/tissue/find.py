@@ -158,7 +158,7 @@ class TissueMask:
 
     @classmethod
     def from_picture(cls, picture: NDArray[np.uint8], stored: TissueFacts) -> Self:
-        """Mask from :meth:`to_picture` and what :meth:`facts` gave."""
+        """Make the mask from :meth:`to_picture` and what :meth:`facts` gave."""
         return cls(
             mask=picture > 0,
             px0_per_pixel=float(stored.px0_per_pixel),
@@ -169,7 +169,7 @@ class TissueMask:
         )
 
     def facts(self) -> TissueFacts:
-        """Area, shares and place, as files hold them; ``hash`` names the masks."""
+        """Return area, shares and place, as files hold them; ``hash`` names the masks."""
         digest = hashlib.sha256(f"{self.mask.shape} {self.px0_per_pixel!r} {self.origin_px0}".encode())
         digest.update(np.packbits(self.mask).tobytes())
         digest.update(np.packbits(self.tissue).tobytes())
