@@ -77,7 +77,7 @@ def test_the_schemas_of_the_docs_are_those_of_the_files(summary: RunSummary, kin
     assert {path.name for path in docs.iterdir()} == set(made)
     schema, values = json.loads(made[name]), values_of(summary, kind.artefact)
     assert set(schema["required"]) <= set(values) <= set(schema["properties"])
-    assert set(schema["properties"]) - set(values) <= {"restored", "figures"}
+    assert set(schema["properties"]) - set(values) <= {"restored", "figures", "image"}
 
 
 def test_a_run_as_it_was(summary: RunSummary) -> None:

@@ -34,6 +34,7 @@ _MEANINGS = MappingProxyType(
     }
 )
 """What too large a share means, by the name of its finding."""
+_BOUND = " (at most "
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +150,16 @@ def check_solidity(solidity: NDArray[np.floating], marker: Marker) -> Finding:
 def say_for(finding: Finding, marker: Marker) -> Finding:
     """Say a stored finding on where the brown lies for another marker; any other finding stays as it is.
 
-    How many nuclei were measured is not stored with it, so the text does not say that again.
+    What was found stands, with the number of nuclei, which is stored nowhere else; what follows from it is said anew.
     """
-    what = _MEANINGS.get(finding.name)
-    if what is None or finding.verdict != Verdict.WITHHOLD or finding.value is None or finding.high is None:
+    if finding.name not in _MEANINGS or finding.verdict != Verdict.WITHHOLD or finding.high is None:
         return finding
-    text = _withheld(f"{finding.value:.0%} of the measured {what}", finding.high, marker)
-    return finding.model_copy(update={"text": text})
+    found = finding.text.partition(_BOUND)[0]
+    return finding.model_copy(update={"text": _withheld(found, finding.high, marker)})
 
 
 def _withheld(found: str, high: float, marker: Marker) -> str:
-    return f"{found} (at most {high:.0%} is usual): {_what_to_do(marker)}"
+    return f"{found}{_BOUND}{high:.0%} is usual): {_what_to_do(marker)}"
 
 
 def _what_to_do(marker: Marker) -> str:
