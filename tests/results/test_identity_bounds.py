@@ -29,7 +29,7 @@ from wsipsm.results.provenance import (
     worker_code,
 )
 from wsipsm.results.shown_scoring import Scoring
-from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, held_slide_folder
+from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, locked_slide_folder
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.dicom import DicomHead, largest_of, read_dicom_head, series_files, slides_in
