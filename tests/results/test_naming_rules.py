@@ -115,7 +115,7 @@ def results_of(out: Path, name: str, content: str) -> None:
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     folder = out / name
     folder.mkdir(parents=True)
-    (folder / Artefact.SLIDE).write_bytes(orjson.dumps({"fingerprint": fingerprint}))
+    (folder / Artefact.SLIDE).write_bytes(orjson.dumps({"source": name, "fingerprint": fingerprint}))
 
 
 def test_what_was_moved_is_known_by_its_bytes_where_there_are_results(tmp_path: Path) -> None:

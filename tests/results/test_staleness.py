@@ -119,7 +119,7 @@ def test_a_change_of_a_value_makes_stale(copied: Path) -> None:
     assert digests(copied) == before
     report = copied / "stages" / "summarise.py"
     text = report.read_text()
-    report.write_text(text.replace('"n_nuclei": totals.n_nuclei', '"n_nuclei": totals.n_nuclei + 1'))
+    report.write_text(text.replace("n_nuclei=totals.n_nuclei,", "n_nuclei=totals.n_nuclei + 1,"))
     assert report.read_text() != text
     assert digests(copied)[1] != before[1]
     report.write_text(text)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from wsipsm.text import MAX_JSON_CHARS, clean_text
+from wsipsm.text import MAX_JSON_CHARS, clean_text, range_text
 
 _FOLDER = "templates"
 _BASE = "base.html.j2"
@@ -59,7 +59,7 @@ def _environment(templates: dict[str, str]) -> Environment:
         keep_trailing_newline=True,
         finalize=plain,
     )
-    made.filters.update(percent=percent, number=number, address=address)
+    made.filters.update(percent=percent, interval=interval, number=number, address=address)
     return made
 
 
@@ -81,6 +81,11 @@ def plain(value: object) -> object:
 def percent(value: float | None, decimals: int = 1) -> str:
     """Write a share of 0..1 as percent; nothing for None."""
     return "" if value is None else f"{value:.{decimals}%}".replace("%", " %")
+
+
+def interval(ends: tuple[float | None, float | None]) -> str:
+    """Write the interval of a share as percent; nothing where there is none."""
+    return range_text(*ends).replace("%", " %")
 
 
 def number(value: float | None, form: str = ",.0f") -> str:
