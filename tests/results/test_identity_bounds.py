@@ -369,6 +369,21 @@ def test_a_folder_is_claimed_by_place_or_bytes(tmp_path: Path) -> None:
     assert run_dir.read_json(Artefact.SLIDE) == {"source": str(path), "fingerprint": "1" * 64, "image": 0}
 
 
+@pytest.mark.parametrize(("values", "named"), [({"source": "a"}, "fingerprint"), ({"fingerprint": 3}, "source")])
+def test_a_note_that_does_not_say_whose_a_folder_is_is_refused(
+    values: dict[str, object], named: str, tmp_path: Path
+) -> None:
+    slide, folder = slide_of(tmp_path / "in", "a.svs"), tmp_path / "out" / "a"
+    folder.mkdir(parents=True)
+    (folder / Artefact.SLIDE).write_bytes(orjson.dumps(values))
+    (folder / Artefact.CELLS).touch()
+    with pytest.raises(UsageError, match=rf"slide\.json: {named}: .*Remove the file"):
+        claim_slide_folder(RunDir(folder), info_of(slide))
+    assert orjson.loads((folder / Artefact.SLIDE).read_bytes()) == values
+    # A folder beside it is no reason to stop.
+    assert choose_folder_name(slide_of(tmp_path / "in", "b.svs"), "b", tmp_path / "out") == "b"
+
+
 def test_a_folder_of_an_earlier_version_is_known_by_its_run(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "x")
     run_dir.root.mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -122,6 +122,6 @@ def bench(
 def _paper_options(stain: Stain, config: Path | None, budget: float | None, seed: int | None) -> PaperOptions:
     from wsipsm.config import read_paper_options
 
-    asked: dict[str, Any] = {"seed": seed, "budget": budget}
+    asked: dict[str, float | None] = {"seed": seed, "budget": budget}
     given = {key: value for key, value in asked.items() if value is not None}
     return read_paper_options(config, stain, **given)

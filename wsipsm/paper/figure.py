@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +51,7 @@ class PsmChoice:
 
     def options(self, stain: Stain | None) -> PaperOptions:
         """Give the settings for a slide of a stain; None: it is not known yet."""
-        changes: dict[str, Any] = {} if self.seed is None else {"seed": self.seed}
+        changes = {} if self.seed is None else {"seed": self.seed}
         options = read_paper_options(self.config, stain, **changes)
         if self.config is None:
             pretext = options.pretext.model_copy(update={"steps": 25, "crop_px": 128})

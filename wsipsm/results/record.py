@@ -24,6 +24,8 @@ def first_problem(error: ValidationError) -> str:
 class Record(Facts):
     """A JSON file of a slide's folder, as a whole."""
 
+    remedy: ClassVar[str] = "Run the slide again."
+    """Advice for a reader whose file lacks something."""
     artefact: ClassVar[Artefact]
     """Which file it is."""
 
@@ -68,7 +70,7 @@ class Record(Facts):
             return cls.model_validate(values)
         except ValidationError as error:
             raise UsageError(
-                f"{path}: {first_problem(error)}; results of this version are needed. Run the slide again."
+                f"{path}: {first_problem(error)}; results of this version are needed. {cls.remedy}"
             ) from error
 
     def write(self, run_dir: RunDir) -> None:

@@ -29,6 +29,7 @@ class SlideOwner(Record):
     """The slide that a folder is of; ``slide.json`` holds it."""
 
     artefact: ClassVar[Artefact] = Artefact.SLIDE
+    remedy: ClassVar[str] = "Remove the file where the folder is this slide's, or choose another --out."
     only_if_any: ClassVar[frozenset[str]] = frozenset({"image"})
 
     source: str

@@ -69,7 +69,7 @@ class SlideReport:
         }
 
 
-def _image_facts(image: SlideImage) -> dict[str, Any]:
+def _image_facts(image: SlideImage) -> dict[str, str | int]:
     return {"name": image.name, "width": image.size.width, "height": image.size.height, "n_levels": image.n_levels}
 
 
