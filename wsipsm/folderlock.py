@@ -1,8 +1,9 @@
 """One command at a time on a folder of results, also when machines share it.
 
-The holder rewrites a small file every few seconds. Whoever finds one watches whether it still changes: neither clocks
-of two machines nor one that jumps matter, and what a dead machine left behind is taken over. A cohort holds its own
-folder and the folders of the slides that it works on; those show no sign of life of their own, the cohort's does.
+The holder rewrites a small file every few seconds. Another command that finds this
+file watches whether it still changes, so no clocks are compared, and a lock that a dead machine left behind is taken
+over. A cohort holds its own folder and the folders of the slides that it works on. Only the lock of the cohort's folder
+is rewritten; it vouches for those of the slides.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class FolderLock:
         Raises
         ------
         UsageError
-            When another command took it over, because this one gave no sign of life: a machine that slept.
+            When another command took the folder over, because this one gave no sign of life (its machine slept).
         """
         found = LockNote.read(self._path)
         if found and not _is_same(found, self._own):
@@ -100,7 +101,7 @@ class FolderLock:
             found = LockNote.read(self._path)
             if found and not _is_same(found, self._own):
                 return
-            # A share that is away for a while is no reason to stop: the sign is given again.
+            # A network share that is absent for a while is no reason to stop; the next beat tries again.
             with suppress(OSError), write_aside(self._path) as temporary:
                 temporary.write_bytes(replace(self._own, beat=number).to_bytes())
 
@@ -118,16 +119,17 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
     Parameters
     ----------
     folder
-        Folder that is held. It is made where it is absent; what was made is removed in the end when it is empty.
+        Folder that is held. It is made if it is absent, and a folder made here is removed in the end if it is empty.
     beat_s
         Seconds between signs of life.
 
     Raises
     ------
     UsageError
-        When another command works on the folder; it names host, process and age. When its path is not UTF-8.
+        When another command works on the folder (the message names host, process and age), or when the folder's
+        path is not UTF-8.
     OutputError
-        When the folder cannot be made, or the lock not be written.
+        When the folder cannot be made, or the lock cannot be written.
     """
     require_plain_name(folder)
     path, own = folder / LOCK_NAME, _own_note()
@@ -157,7 +159,7 @@ def hold_in_cohort(folder: Path) -> Iterator[FolderLock]:
     Raises
     ------
     UsageError, OutputError
-        As :func:`hold_folder`.
+        When :func:`hold_folder` raises them.
     """
     path, own = folder / LOCK_NAME, replace(_own_note(), in_study=True)
     absent = _absent(folder)
@@ -170,7 +172,7 @@ def hold_in_cohort(folder: Path) -> Iterator[FolderLock]:
 
 
 def holder_of(folder: Path) -> str:
-    """Say who holds a folder and its last sign of life; empty when there is no lock. Nothing is waited for."""
+    """Say who holds a folder and its last sign of life; return at once, with an empty text when there is no lock."""
     path = folder / LOCK_NAME
     found = LockNote.read(path)
     if found is None:
@@ -191,7 +193,7 @@ def _absent(folder: Path) -> list[Path]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    with suppress(OSError):  # something lies in it
+    with suppress(OSError):  # the folder is not empty
         for folder in folders:
             folder.rmdir()
 
@@ -205,7 +207,7 @@ def _claim(path: Path, own: LockNote, beat_s: float) -> str:
             n_tries += 1
             _create(path, own)
             return note
-        except FileNotFoundError as error:  # removed in between
+        except FileNotFoundError as error:  # the lock was removed in between
             if n_tries >= _MOST_TRIES:
                 raise output_error(path, error) from error
         except FileExistsError as error:
@@ -232,14 +234,14 @@ def _create(path: Path, own: LockNote) -> None:
 
 
 def _remove(path: Path, found: LockNote | None) -> None:
-    """Remove a lock that was left behind, and no other: of several that try, the rename lets one win."""
+    """Remove the given lock and no newer one; it is renamed first, which only one of several commands can do."""
     aside = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
     try:
         os.rename(path, aside)
     except FileNotFoundError:
-        return  # another was faster
+        return  # another command was faster
     if not _is_same(LockNote.read(aside), found):
-        with suppress(OSError):  # what was taken is a new lock: give it back, unless there is another by now
+        with suppress(OSError):  # the renamed file is a new lock, so it is put back, unless there is another
             os.link(aside, path)
     aside.unlink(missing_ok=True)
 
@@ -247,14 +249,14 @@ def _remove(path: Path, found: LockNote | None) -> None:
 def _is_left_behind(path: Path, found: LockNote | None, own: LockNote, beat_s: float) -> bool:
     if found is not None and found.in_study:
         if own.in_study and _is_same(found, own):
-            # A cohort holds a slide's folder once at a time: its own lock lies there because the share was away when
-            # it was to be removed.
+            # A cohort never holds a slide's folder twice at a time. If its own lock is still there, the network share
+            # was absent when it should have been removed.
             return True
         above = path.parent.parent / LOCK_NAME
         cohort = LockNote.read(above)
         return not _is_same(cohort, found) or _is_left_behind(above, cohort, own, beat_s)
     if found is not None and found.host == own.host and found.space in (None, own.space):
-        # A number may have been given to another process since.
+        # The process number may belong to another process by now, hence the start time.
         started = _start_of(found.pid)
         return started is None or started != found.started
     deadline = time.monotonic() + PATIENCE_BEATS * beat_s
@@ -262,7 +264,7 @@ def _is_left_behind(path: Path, found: LockNote | None, own: LockNote, beat_s: f
         time.sleep(min(0.5, beat_s))
         now = LockNote.read(path)
         if now != found:
-            # Gone: free to be claimed. Changed: its holder lives. An empty file is one that is being written.
+            # A lock that is gone can be claimed; one that changed has a living holder; an empty one is being written.
             return not now and not path.exists()
     return True
 
@@ -280,8 +282,8 @@ def _start_of(pid: int | None) -> int | None:
     if pid is None:
         return None
     try:
-        # Not psutil's create_time(): it adds the time of boot, which moves when the machine's clock is set.
-        # The second field, the command, may hold anything but ends with the last bracket.
+        # psutil's create_time() will not do: it adds the time of boot, which moves when the machine's clock is set.
+        # The second field, the command, may hold blanks and brackets, but it ends at the last bracket.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         pass
@@ -289,7 +291,7 @@ def _start_of(pid: int | None) -> int | None:
 
 
 def _space() -> str:
-    """Name what numbers and start times of processes are counted in: containers of one host name may differ in it."""
+    """Name the space that process numbers and start times belong to; containers with one host name may differ in it."""
     try:
         return f"{os.readlink('/proc/self/ns/pid')} {os.readlink('/proc/self/ns/time')}"
     except OSError:
@@ -301,7 +303,7 @@ def _age_s(path: Path, now: float | None = None) -> float:
 
 
 def _time_there(folder: Path) -> float | None:
-    """Time by the clock that dates a folder's files, which need not be this machine's; None when it cannot be had."""
+    """Read the clock that dates a folder's files, which may be a server's; None when it cannot be read."""
     try:
         with TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_ctime
@@ -318,7 +320,7 @@ def _refusal(path: Path, found: LockNote | None) -> str:
     text = f"{folder}: {_name_of(found)} works on it"
     wait = "one command at a time is needed. Wait for it"
     if found is not None and found.in_study:
-        # Shown by the cohort's own sign of life.
+        # The cohort's own sign of life stands for this lock.
         folder = folder.parent
         text += f", for the cohort in {folder}"
         wait += f", or look with 'wsipsm status {folder}'"

@@ -1,7 +1,7 @@
-"""A cohort looked at whole before work starts: every slide that cannot be used is named at once.
+"""The check of a whole cohort before work starts: every slide that cannot be used is named at once.
 
-Slides are opened in processes of their own. A file that crashes the decoder in native code, or never comes back, ends
-one of them and no more, and is known by name since each process has one slide at a time.
+Slides are opened in processes of their own. A file that crashes or hangs the decoder's native code takes down one of
+these processes and nothing else. Since a process opens one slide at a time, the guilty file is known.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def check_slides(
 ) -> list[Problem]:
     """Find out which slides of a cohort cannot be used, without reading their pixels.
 
-    Each slide is opened; its pixel size, region and model are looked at. Of a slide by address the server is asked for
-    its size; it is opened only once it was fetched.
+    Each slide is opened; its pixel size, region and model are looked at. For a slide that is given by
+    its address, only its size is asked of the server; the run opens it once it was fetched.
 
     Parameters
     ----------
@@ -74,12 +74,12 @@ def check_slides(
 
     Returns
     -------
-    One a slide and reason, in the order of the slides.
+    A problem for every slide and every reason against it, in the order of the slides.
 
     Raises
     ------
     ModelError
-        When the model of ``options`` is unusable: no slide can change that.
+        When the model of ``options`` is unusable, since then no slide can be analysed.
     UsageError
         When processes that open slides cannot be started, or addresses cannot be read here.
     """
@@ -163,7 +163,7 @@ def _check(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, op
         if cache is not None and _is_read(slide.url):
             try:
                 cache.size_of(slide.url)
-            except UsageError:  # a library is not installed: no slide can change that
+            except UsageError:  # a library is missing, which concerns the whole cohort
                 raise
             except WsipsmError as error:
                 reasons.append(one_line(error))
@@ -175,7 +175,7 @@ def _check(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, op
 
 
 def _is_read(url: str) -> bool:
-    """Tell whether an address may be asked for; what is wrong with it was said where its manifest was read."""
+    """Tell whether an address is valid; if not, the reading of the manifest has reported it already."""
     try:
         check_url(url)
     except UsageError:
@@ -184,7 +184,7 @@ def _is_read(url: str) -> bool:
 
 
 class _Opener:
-    """A process that opens slides, started anew when one takes it down."""
+    """A process that opens slides; it is started anew when a slide has crashed it."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -226,7 +226,7 @@ class _Opener:
     def _start(self) -> subprocess.Popen[str]:
         if self._closing:
             raise UsageError("check: it was stopped.")
-        # Not multiprocessing: that would run the caller's script again. -P: nothing of the current folder is imported.
+        # multiprocessing would run the caller's script again. With -P nothing in the current folder is imported.
         package = str(Path(wsipsm.__file__).parent.parent)
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
@@ -257,13 +257,13 @@ class _Opener:
         try:
             code = process.wait(timeout=_JOIN_S)
         except subprocess.TimeoutExpired:
-            code = -signal.SIGKILL  # it waits for a disk that is away, and ends when that comes back
+            code = -signal.SIGKILL  # the process waits for an absent disk, and ends when the disk is back
         for stream in (process.stdin, process.stdout, self._errors):
             if stream is not None:
                 try:
                     stream.close()
                 except OSError:
-                    continue  # it never read what was written last
+                    continue  # the process never read the last line written to it
         return code
 
     def close(self) -> None:
@@ -296,8 +296,8 @@ def _exit_text(code: int) -> str:
 
 def serve() -> None:
     """Answer one question a line until there are no more; runs in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that asks decides when to stop
-    # What libraries print goes to the errors, so that answers stay alone.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides when to stop
+    # What libraries print goes to standard error, so that standard output holds nothing but answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -318,7 +318,7 @@ class Question:
     rules: RoiRules = field(default_factory=RoiRules)
     """Which annotations of it count."""
     image: int | None = None
-    """Number of the image in the file, from 1; None: the largest pyramid."""
+    """Number of the image in the file, from 1; None stands for the largest pyramid."""
     qupath_frame: QuPathFrame = QuPathFrame.CROPPED
     """What QuPath showed of the slide when the region was drawn."""
 
@@ -338,7 +338,7 @@ def look_at_slide(question: Question) -> list[str]:
         require_mpp(info)
     except WsipsmError as error:
         reasons.append(one_line(error))
-    except Exception as error:  # noqa: BLE001  the boundary of a slide: all others are to be looked at too
+    except Exception as error:  # noqa: BLE001  one slide's failure must not end the check of the others
         reasons.append(f"{path}: unexpected {type(error).__name__}: {one_line(error)}")
     if roi is None:
         return reasons

@@ -46,7 +46,7 @@ class CohortSlide:
 
     @property
     def source(self) -> str:
-        """Path or address as results show it: valid text, and nothing secret."""
+        """Path or address as results show it: valid text without tokens or signatures."""
         return clean_text(self.path if self.url is None else shown_url(self.url))
 
 
@@ -61,7 +61,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Slides of a cohort, each with an id of its own, and what is wrong with what was said of them."""
+    """Slides of a cohort, each with an id of its own, and the problems found in what manifests say of them."""
 
     slides: tuple[CohortSlide, ...]
     problems: tuple[Problem, ...] = ()
@@ -87,7 +87,7 @@ def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlid
     Raises
     ------
     UsageError
-        As :func:`read_cohort`, and when anything is wrong with what a manifest says of a slide.
+        When :func:`read_cohort` raises it, and when anything is wrong with what a manifest says of a slide.
     """
     cohort = read_cohort(sources, out_dir)
     if cohort.problems:
@@ -108,17 +108,16 @@ def read_cohort(
         ``marker``, ``roi``, ``group``, ``patient`` and others, which are carried. Paths in a manifest count from its
         folder.
     out_dir
-        Results lie here; nothing in it is a slide.
+        Folder of the results; nothing in it is taken for a slide.
     table_columns
         Names of the results' columns, which a manifest's other columns may not have.
     image
-        Number of the image that is the slide, of files for which a manifest names none; another image of a file is
-        another slide.
+        Number of the image in the file, used where a manifest gives none. Two images of one file are two slides.
 
     Returns
     -------
     Slides in the order of the sources, folders in the order of their names; each slide once, unless a manifest gives
-    it several ids. A slide that is found and also named in a manifest is what the manifest says.
+    it several ids. Where a slide is both found and named in a manifest, the manifest's row is used.
 
     Raises
     ------
@@ -156,7 +155,7 @@ def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
 def _slides_of(
     source: str, out_dir: Path, table_columns: Collection[str], problems: dict[int, str], n_before: int
 ) -> list[CohortSlide]:
-    """Find the slides that one source means; what is wrong with one goes to ``problems``, by its place in the list."""
+    """Find the slides that one source means, and add their problems to ``problems`` by their place in the list."""
     if is_url(source):
         if url_name(source).lower().endswith(".csv"):
             raise UsageError(f"{shown_url(source)}: a manifest by address; a file is needed. Copy it to a disk.")
@@ -176,7 +175,7 @@ def _slides_of(
         return [CohortSlide(slide) for slide in match_pattern(source, out_dir)]
     if path.is_dir() and not is_slide_folder(path):
         return [CohortSlide(slide) for slide in find_slides(path, out_dir)]
-    return [CohortSlide(path)]  # one that does not exist becomes a row that says so
+    return [CohortSlide(path)]  # a file that does not exist gets a row in the table that says so
 
 
 def _addressed(url: str) -> CohortSlide:
@@ -241,7 +240,7 @@ def _identities(slides: Sequence[CohortSlide]) -> list[str]:
 
 
 def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], problems: dict[int, str]) -> list[int]:
-    """Find the places of the slides that stay: none that is found twice, no row that says the same twice."""
+    """Find the places in the list of the slides that stay when repeated files and repeated rows are left out."""
     in_manifest = {identity for slide, identity in zip(slides, identities, strict=True) if slide.origin}
     said: set[tuple[object, ...]] = set()
     first: dict[tuple[str, int | None], int] = {}

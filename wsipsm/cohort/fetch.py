@@ -1,4 +1,4 @@
-"""Slides by address, fetched ahead of their turn while others are worked on."""
+"""The fetching of slides that are given by address, ahead of their turn, while others are worked on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _N_THREADS = 2
 
 
 class Fetcher:
-    """Local files of slides; those by address are kept in use until they are released.
+    """Local files of slides; fetched ones are marked as in use in the cache until they are released.
 
     Parameters
     ----------
     cache
-        Cache of slides by address; None where there are none.
+        Cache of fetched slides; None where no slide is given by address.
     """
 
     def __init__(self, cache: SlideCache | None) -> None:
@@ -32,7 +32,7 @@ class Fetcher:
         self._stacks: dict[int, ExitStack] = {}
 
     def start(self, number: int, slide: CohortSlide) -> None:
-        """Begin to fetch a slide, unless that was begun or it lies on a disk."""
+        """Begin to fetch a slide, unless its fetching has begun or it lies on a disk."""
         if slide.url is not None and number not in self._coming:
             self._stacks[number] = ExitStack()
             self._coming[number] = self._threads.submit(self._fetch, number, slide.url)
@@ -43,7 +43,7 @@ class Fetcher:
         Raises
         ------
         WsipsmError
-            When it cannot be fetched.
+            When the slide cannot be fetched.
         """
         if slide.url is None:
             return slide.path
@@ -65,7 +65,7 @@ class Fetcher:
         return self._stacks[number].enter_context(self._cache.fetch(url))
 
     def close(self) -> None:
-        """End what is coming, and let all go."""
+        """Stop the transfers that are under way, and release all files."""
         if self._cache is not None:
             self._cache.stop()
         self._threads.shutdown(cancel_futures=True)

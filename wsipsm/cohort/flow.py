@@ -1,4 +1,4 @@
-"""Slides of a cohort through one pool of workers: plan, blocks and results of many slides at once.
+"""The flow of a cohort's slides through one pool of workers: plans, blocks and results of many slides at once.
 
 Every step of a slide is a task, so that the process that drives them stays small and the last blocks of one slide
 run beside the first of the next. How many slides are open is bounded: memory does not grow with the cohort.
@@ -75,7 +75,7 @@ def do_task(task: Task) -> Done:
         case BlockTask():
             return segment_block(task.job, task.block)
         case FinishTask(prepared=prepared):
-            # A worker that is lost after it finished has removed the shards: the step is not done twice.
+            # A worker that was lost after this step has removed the shards already, so the step cannot be repeated.
             finished = finished_before(RunDir(prepared.folder), prepared.request)
             if finished is not None:
                 return finished.replaced(was_done=False)
@@ -146,7 +146,7 @@ class SlideFlow:
         """Folders of the slides between their plan and their end."""
 
     def run(self) -> Iterator[SlideEnd]:
-        """Run all; yields the end of each slide, in the order in which they come."""
+        """Run all slides and yield the end of each, in the order in which they finish."""
         try:
             source: Source[Task] = self
             while self._waiting:
@@ -169,21 +169,21 @@ class SlideFlow:
         return task
 
     def _next_plan(self) -> PrepareTask | None:
-        """Plan of the next slide, when blocks run low, it may be open, and its file is here."""
+        """Give the task that plans the next slide, if blocks run low, one more may be open and its file has arrived."""
         n_workers = self._executor.n_workers
-        # As many slides as keep every worker busy when each has one block.
+        # Enough slides are open to keep every worker busy even when each slide has a single block.
         most = 2 * n_workers + 2 if n_workers else 1
         hungry = len(self._ready) < most and self._n_begun < most
         while self._waiting and hungry and (n_workers or not self._ready):
             number = self._waiting[0]
             slide = self._slides[number]
             try:
-                # With nothing else to do, there is nothing to do but wait for it.
+                # Wait for the file only when no other work is left.
                 path = self._fetcher.path_of(number, slide, wait=not self._ready and not self._n_flying)
                 if path is None:
                     return None
                 self._hold(number)
-            except Exception as error:  # noqa: BLE001  the boundary of a slide: it is that slide's end
+            except Exception as error:  # noqa: BLE001  the failure ends this slide, not the cohort
                 self._not_begun.append((self._waiting.popleft(), error))
                 continue
             self._waiting.popleft()
@@ -207,7 +207,7 @@ class SlideFlow:
             number, error = self._not_begun.pop(0)
             if isinstance(error, DiskFullError):
                 raise error
-            self._n_begun += 1  # what every end takes off
+            self._n_begun += 1  # every end of a slide decreases it by one
             yield self._fail(number, error)
 
     def _take_outcome(self, outcome: Outcome[Task, Done]) -> Iterator[SlideEnd]:
@@ -235,7 +235,7 @@ class SlideFlow:
             return
         try:
             plan = fitted_plan(prepared, self._options(self._slides[number]), n_workers)
-        except (BudgetError, OSError) as error:  # does not fit, or the folder is away just now
+        except (BudgetError, OSError) as error:  # too large for the memory, or the folder is absent now
             yield self._fail(number, error)
             return
         self._announce(StageStarted("segment", self._source_of(number)))
@@ -276,7 +276,7 @@ class SlideFlow:
         self._ready.appendleft(FinishTask(number, opened.prepared, opened.segmented, options))
 
     def _fail(self, number: int, error: Exception) -> SlideEnd:
-        # What is left of its blocks would fail likewise, or for nothing.
+        # The slide's other blocks would fail too, or be worked out in vain.
         self._ready = deque(task for task in self._ready if task.slide != number)
         known = isinstance(error, WsipsmError)
         text = one_line(error)

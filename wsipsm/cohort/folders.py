@@ -1,4 +1,4 @@
-"""The files and folders of a disk that are slides: one that has many files counts once."""
+"""The files and folders of a disk that are slides; a slide of many files counts once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_slides(folder: Path, out_dir: Path, above: frozenset[str] = frozenset()
     out_dir
         Resolved; nothing in it is a slide.
     above
-        Folders that are being searched, without links: none is searched again inside itself.
+        Resolved folders that are being searched now, so that a link does not lead the search back into one of them.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
     Raises
     ------
     UsageError
-        When it is no pattern, or names something that cannot be listed.
+        When the text is no valid pattern, or a folder that it names cannot be listed.
     """
     parts = Path(pattern).parts
     n_plain = next(n for n, part in enumerate(parts) if any(char in part for char in "*?["))
@@ -110,7 +110,7 @@ def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
 
 
 def _is_searched(folder: Path, base: Path, out_dir: Path) -> bool:
-    """Tell whether files in a folder below ``base`` may be slides of their own."""
+    """Tell whether files in a folder below ``base`` may be slides themselves."""
     below = [folder, *folder.parents]
     below = below[: below.index(base)] if base in below else []
     return not any(
@@ -119,7 +119,7 @@ def _is_searched(folder: Path, base: Path, out_dir: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """List what a folder holds, by name; kinds come with the listing, which matters on slow shares."""
+    """List what a folder holds, by name; entries know whether they are folders, which saves calls on slow shares."""
     try:
         with os.scandir(folder) as listing:
             return sorted(listing, key=lambda entry: entry.name)
@@ -152,7 +152,7 @@ def _is_named_otherwise(name: str) -> bool:
 
 
 def _is_read_as_dicom(file: Path) -> bool:
-    """Tell whether a file is DICOM and says so itself; else only its name makes it a slide, which counts as damaged."""
+    """Tell whether a file's content is DICOM; a file that is DICOM by name alone is listed as a damaged slide."""
     try:
         return read_dicom_head(file) is not None
     except OSError:

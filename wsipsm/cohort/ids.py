@@ -1,6 +1,7 @@
 """Ids of a cohort's slides: once given, an id stays with its slide, whatever is added, removed, renamed or reordered.
 
-They are kept in the cohort's folder. A slide is known by its place, and where it was moved or renamed by its bytes.
+Ids are kept in the cohort's folder. A slide is recognised by its place, or, when it was moved or renamed, by its
+bytes.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class _Names:
 def _ids_they_have(
     slides: Sequence[SlideToName], here: Sequence[KnownSlide], known: Sequence[KnownSlide], out_dir: Path
 ) -> list[str]:
-    """Look up the ids that slides without one of a manifest have already; empty for those that are new."""
+    """Look up the earlier ids of slides to which no manifest gives one; a new slide gets an empty text."""
     by_place: dict[tuple[str, int | None], list[KnownSlide]] = {}
     for one in known:
         by_place.setdefault(one.where, []).append(one)
@@ -175,7 +176,7 @@ def _ids_they_have(
         if slide.given or slide.fault:
             continue
         own = [one for one in by_place.get(found.where, ()) if not _is_used(one, given, used)]
-        if own:  # the one it was given last
+        if own:  # the last id that it was given
             kept[n] = own[-1].id
             used.add(own[-1].id.casefold())
     used.update(name for _, name in given)
@@ -200,7 +201,7 @@ def _is_used(one: KnownSlide, given: set[tuple[tuple[str, int | None], str]], us
 
 
 def _likeness(one: KnownSlide) -> object:
-    """Give what a slide keeps wherever it is moved: a file its size, others their name, or what of it is shown."""
+    """Give what a moved slide keeps: the size of a file, the name of a folder, an address without its secrets."""
     if is_url(one.place):
         return one.place.rpartition("#")[0], one.image
     return one.n_bytes or _name_at(one.place), one.image
@@ -217,9 +218,9 @@ def _n_common_parts(one: str, other: str) -> int:
 
 
 def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir: Path) -> bool:
-    """Tell whether a slide that lies where none was known is one that is gone from its place."""
+    """Tell whether a slide at a new place is a known one that has vanished from its old place."""
     if slide.url is not None:
-        return True  # the same but for what is not shown: it was signed anew
+        return True  # only the part that is not shown differs: the address was signed anew
     if not _is_gone(known.place, slide.path):
         return False
     is_named_alike = _name_at(found.place) == _name_at(known.place)
@@ -278,12 +279,12 @@ def place_of(path: Path, identity: str) -> str:
 
 
 def read_known(folder: Path) -> tuple[KnownSlide, ...]:
-    """Read the ids that a cohort has given; none where it is new.
+    """Read the ids that a cohort has given; a new cohort has none.
 
     Raises
     ------
     UsageError
-        When they are kept there and cannot be read.
+        When the folder holds ids that cannot be read.
     """
     path = folder / IDS_NAME
     try:
@@ -308,7 +309,7 @@ def keep_known(folder: Path, known: Iterable[KnownSlide]) -> None:
     OutputError
         When they cannot be written.
     """
-    # ASCII: a path may hold what is no text.
+    # JSON in ASCII, since a path may hold bytes that are no valid text.
     text = json.dumps({"slides": [asdict(one) for one in known]}, indent=1)
     with write_aside(folder / IDS_NAME) as temporary:
         temporary.write_text(text + "\n", encoding="ascii")

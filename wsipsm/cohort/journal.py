@@ -22,7 +22,7 @@ _DECODING = (orjson.JSONDecodeError, UnicodeDecodeError)
 
 
 class Journal:
-    """Appends to ``journal.jsonl``; a line is written in one piece, so that a kill costs at most the last.
+    """Appends to ``journal.jsonl``, each line in one piece, so that a killed process loses at most its last one.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Journal:
         self.close()
 
     def _mend(self) -> None:
-        """End a line that a killed process left without its end."""
+        """Add the line break that is missing after a line that a killed process left unfinished."""
         if self._path.exists() and self._path.stat().st_size:
             with open(self._path, "r+b") as file:
                 file.seek(-1, os.SEEK_END)
@@ -104,7 +104,7 @@ class JournalEntry:
 
 
 def read_journal(folder: Path) -> Iterator[JournalEntry]:
-    """Read a cohort's diary, line by line; lines that a kill left torn are passed over."""
+    """Read a cohort's diary, line by line; lines that a killed process left unfinished are skipped."""
     path = folder / JOURNAL_NAME
     if not path.is_file():
         return

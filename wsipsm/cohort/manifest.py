@@ -51,7 +51,7 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
     path
         CSV in UTF-8, separated by commas, semicolons or tabs, with the names of its columns in the first line.
     table_columns
-        Names of the results' own columns, which none that is carried may have.
+        Names of the results' own columns; no other column of a manifest may have one of them.
 
     Returns
     -------

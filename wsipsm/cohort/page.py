@@ -1,4 +1,4 @@
-"""The page of a cohort from the rows of its table, and which slides were stained otherwise than the rest."""
+"""The page of a cohort, made from the rows of its table; it shows which slides were stained unlike the rest."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class StainChart:
 
 
 def stain_charts(rows: Sequence[CohortRow]) -> list[StainChart]:
-    """Lay the control charts of a cohort: a stain and a statistic each, slides in the order of the table."""
+    """Lay the control charts of a cohort, one for each stain and statistic, with slides in the order of the table."""
     charts = []
     for stain in sorted({row.stain for row in rows if row.stain}):
         chosen = tuple(n for n, row in enumerate(rows) if row.stain == stain and row.status in (DONE, INCOMPLETE))
@@ -94,7 +94,7 @@ def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = 
     rows
         Rows of the cohort.
     charts
-        Control charts of these rows, where they are made already.
+        Control charts of these rows, if they exist already.
     """
     drifts: dict[int, list[str]] = {}
     for one in stain_charts(rows) if charts is None else charts:
@@ -121,7 +121,7 @@ class CohortReport:
         self._pictured: set[str] = set()
 
     def write(self, rows: Sequence[CohortRow], *, ended: bool = False) -> None:
-        """Write the page, unless it was written a moment ago; at the end always.
+        """Write the page, unless it was written a moment ago; when the cohort has ended, always write it.
 
         Raises
         ------
@@ -141,10 +141,10 @@ class CohortReport:
         self._written_s = time.monotonic()
 
     def _picture(self, name: str) -> None:
-        # Of the run's own scoring, as the table is: a later one may be shown at the top of the slide's folder.
+        # The page and the table show the run's own scoring; the top of the slide's folder may hold a later one.
         place = own_results(RunDir(self._folder / name)).root
         # A slide's results without a picture are still results; a full disk ends the table.
-        with suppress(OSError):  # another command may make the slide's results anew just now
+        with suppress(OSError):  # another command may be rewriting the slide's results now
             if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
                 self._pictured.add(name)
 

@@ -47,7 +47,7 @@ class CohortOptions:
 
 
 class CohortRequest(BaseModel):
-    """A command on a cohort, with paths that hold in any folder."""
+    """A command on a cohort, with absolute paths, so that it can be repeated from any folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ def keep_request(folder: Path, sources: Sequence[str], options: RunOptions, how:
     Raises
     ------
     OutputError
-        When it cannot be written.
+        When the file cannot be written.
     """
     own: dict[str, object] = {"roi": _absolute(options.roi), "overwrite": False}
     if options.model is not None and os.path.exists(options.model):
@@ -83,7 +83,7 @@ def read_request(folder: Path) -> CohortRequest:
     Raises
     ------
     UsageError
-        When there is none, or it cannot be used.
+        When the folder holds no request, or one that cannot be used.
     """
     path = folder / REQUEST_NAME
     needed = "a folder that an earlier 'wsipsm cohort ... --out' wrote to is needed. Check the path"

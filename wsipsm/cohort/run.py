@@ -1,4 +1,4 @@
-"""A cohort: every slide through one pool of workers, and a table with a row a slide."""
+"""The run of a cohort: every slide goes through one pool of workers, and a table gets a row for each."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def run_cohort(
     """Run every slide of a cohort.
 
     All slides are looked at before work starts. A slide that fails later becomes a row that says why. ``cohort.csv``
-    and ``cohort.parquet`` show slides as they finish, and so does the page ``cohort.html``; started again, finished
-    slides are not done twice.
+    and ``cohort.parquet`` show slides as they finish, and so does the page ``cohort.html``. When the
+    cohort is started again, finished slides are not analysed anew.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ def run_cohort(
     ------
     UsageError
         When the sources name no slide, slides cannot be used (all are named, unless ``skip_bad``), another command
-        works on the folder, or what runs the blocks cannot be opened.
+        works on the folder, or the executor cannot be started.
     OutputError
         When table or journal cannot be written, or the disk is full.
     TooManyFailuresError
         When more slides failed than ``max_failures``.
     """
     out, how = Path(out_dir), cohort_options or CohortOptions()
-    # A class that some of the slides have not is no slip of the pen.
+    # A class that only some of the slides lack is no typing error.
     options = options.model_copy(update={"absent_class_is_error": False})
     found = read_cohort([str(source) for source in sources], out, tuple(COLUMNS), options.image)
     _require_annotations(options, found.slides)
@@ -113,7 +113,7 @@ def run_cohort(
 
 
 def _require_annotations(options: RunOptions, slides: Sequence[CohortSlide]) -> None:
-    """Refuse choices about annotations where no slide has any: nobody would see that they choose nothing."""
+    """Refuse a choice of annotations when no slide has any, since it would have no effect and nobody would notice."""
     given = {
         "--roi-class": options.roi_class,
         "--exclude-class": options.exclude_class,
@@ -146,7 +146,7 @@ class RunningCohort:
     out, slides, options, cohort_options, listener
         The same as in `run_cohort`.
     journal, lock, fetcher
-        Journal, lock and fetcher of the folder, open.
+        Open journal, lock and fetcher of the folder.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class RunningCohort:
 
     @contextmanager
     def _journalled_when_stopped(self) -> Iterator[None]:
-        """Write the table and the reason to the journal when the cohort is stopped by whatever, if there is room."""
+        """Write the table, and the reason to the journal, whatever stops the cohort, if the disk has room."""
         try:
             yield
         except BaseException as error:
@@ -228,7 +228,7 @@ class RunningCohort:
         self._journal.write(what, reason=reason)
 
     def _fix_stain(self, todo: Sequence[int], executor: Executor) -> None:
-        """Fit the stains and the cut that all slides share, where they do."""
+        """Fit the stains and the cut once for all slides, when the options ask for shared ones."""
         given, seed = self._how.stain_from, self._options.seed
         if given is None:
             return
@@ -267,11 +267,11 @@ class RunningCohort:
         samples = {outcome.task: outcome.result for outcome in executor.run(sample_stain, tasks)}
         for number in chosen:
             self._fetcher.release(number)
-        # In the slides' order, whichever came first.
+        # Samples are sorted by slide, so that the order of arrival does not matter.
         return [sample for task in tasks if (sample := samples[task]) is not None]
 
     def _attempt(self, todo: Sequence[int], executor: Executor) -> list[int]:
-        """Try slides; gives those that may be tried again."""
+        """Try slides, and return those that failed and may be tried again."""
         again = []
         flow = SlideFlow(
             [(number, self._slides[number]) for number in todo],
@@ -291,7 +291,7 @@ class RunningCohort:
         return sorted(again)
 
     def _vanished(self, tried: Sequence[int]) -> list[int]:
-        """Find the slides whose results are not where they were written, since the folder was away at that time."""
+        """Find the slides whose results are missing, since the disk was absent when they were written."""
         gone = []
         for number in tried:
             row = self.rows[number]
@@ -319,7 +319,7 @@ class RunningCohort:
         return row
 
     def _show_table(self) -> None:
-        """Write the table meanwhile; a folder that is away for a while is no reason to stop."""
+        """Write the table during the run; a folder that cannot be reached for a while does not stop the cohort."""
         try:
             write_table(self._out, self.rows)
             self._report.write(self.rows)
@@ -354,7 +354,7 @@ class RunningCohort:
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, StageStarted) and event.name == "plan":
-            self._journal.write("begun", slide=event.slide)  # who dies of it leaves this as the last word
+            self._journal.write("begun", slide=event.slide)  # names the slide if it kills the process
         self._journal(event)
         self._listener(event)
 
@@ -365,6 +365,6 @@ def _row_of(slide: CohortSlide) -> CohortRow:
 
 def _has_results(folder: Path) -> bool:
     try:
-        return Artefact.SUMMARY.value in os.listdir(folder)  # a network file system is asked anew
+        return Artefact.SUMMARY.value in os.listdir(folder)  # a listing makes a network file system ask its server anew
     except OSError:
         return False

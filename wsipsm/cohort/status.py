@@ -1,4 +1,4 @@
-"""The progress of a cohort, read from its folder: nothing of the run is touched or asked."""
+"""The progress of a cohort, read from its folder alone, so that the running command is not disturbed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_status(folder: Path) -> CohortStatus:
     Raises
     ------
     UsageError
-        When it holds no cohort.
+        When the folder holds no cohort.
     """
     table_path = folder / PARQUET_NAME
     try:

@@ -139,7 +139,7 @@ class CohortRow:
         return replace(self, dab_cut_od=cut_od, dab_cut_from=cut_from)
 
     def _with_scores(self, summary: RunSummary) -> CohortRow:
-        """Fill in the scores of a slide with an index; nothing without."""
+        """Fill in the scores of a slide; one without an index has none."""
         scores = summary.scores
         if scores is None:
             return self
@@ -184,12 +184,12 @@ class CohortSummary:
 
     @property
     def n_failed(self) -> int:
-        """Slides without."""
+        """Slides without results."""
         return sum(row.status == FAILED for row in self.rows)
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """Slide and reason."""
+        """Each failed slide and the reason."""
         return [(row.slide, row.reason) for row in self.rows if row.status == FAILED]
 
     @property
@@ -208,7 +208,7 @@ COLUMNS: dict[str, pa.DataType] = {
 
 
 def write_table(folder: Path, rows: Sequence[CohortRow]) -> None:
-    """Write both files, each aside and renamed; a missing value is an empty cell.
+    """Write both files, each under another name and then renamed; a missing value is an empty cell.
 
     Raises
     ------

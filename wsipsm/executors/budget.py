@@ -60,7 +60,7 @@ def project_budget(
     area_mm2
         Area that the planned blocks cover.
     whole_px
-        Pixels of an image that every process decodes whole; 0 of a slide that is read in parts.
+        Pixels of an image that every process decodes whole; 0 for a slide that is read in parts.
     """
     block = (block_px + 2 * halo_px) ** 2 * _BYTES_PER_BLOCK_PX
     tile = (min(tile_px, block_px + 2 * (halo_px - margin_px)) + 2 * margin_px) ** 2 * _BYTES_PER_TILE_PX
@@ -73,7 +73,7 @@ def project_budget(
 
 
 def available_bytes() -> int:
-    """Find the memory that may still be taken: of the machine, and of the cgroup where it is bounded."""
+    """Find the memory that is still free on the machine, or in the cgroup if that has a lower limit."""
     free = int(psutil.virtual_memory().available)
     limit, used = _cgroup_bytes()
     return free if limit is None else max(0, min(free, limit - used))
@@ -83,7 +83,7 @@ def _cgroup_bytes(root: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int]
     try:
         limit = (root / "memory.max").read_text().strip()
         used = int((root / "memory.current").read_text())
-        # Page cache counts as used there, yet it gives way.
+        # The cgroup counts the page cache as used, yet the system frees it on demand.
         statistics = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None, 0
@@ -91,7 +91,7 @@ def _cgroup_bytes(root: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int]
 
 
 def workers_that_fit(budget: Budget, n_wanted: int, free_bytes: int) -> int:
-    """Count the workers, at least 1, that memory holds out of those wanted."""
+    """Count how many of the wanted workers fit into memory, at least 1."""
     return max(1, min(n_wanted, (free_bytes - budget.client_bytes) // budget.worker_bytes))
 
 
@@ -107,12 +107,12 @@ def check_budget(budget: Budget, n_workers: int, free_bytes: int, folder: Path) 
     free_bytes
         Free memory that :func:`available_bytes` returned.
     folder
-        Where results go; it exists.
+        Existing folder that results are written to.
 
     Raises
     ------
     BudgetError
-        With the numbers and what would help.
+        When memory or disk do not suffice; the message gives the numbers and what would help.
     """
     needed = budget.total_bytes(n_workers)
     if needed > free_bytes:

@@ -1,4 +1,4 @@
-"""Tasks as Dask futures. Of this room ``task``, ``serial``, ``budget``, ``events``, ``machine`` know no Dask."""
+"""Tasks as Dask futures. In this package ``task``, ``serial`` and ``budget`` do not import Dask."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ _CANCELLED = (CancelledError, TaskCancelledError)
 """Dask raises the first, in forms of its own; asyncio the second."""
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-    # Work is short-lived and results are small: no profile, no spill, no pause.
+    # Tasks are short and their results small, so workers need no profiler and never spill to disk or pause.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
-    # Dask's own diary of what it sent last: a thousand tasks of slides with all that they carry.
+    # Dask's log of what it sent last would keep a thousand tasks, with all that they carry, in memory.
     "distributed.admin.low-level-log-length": 10,
     "distributed.comm.timeouts.connect": f"{_CONNECT_TIMEOUT_S}s",
-    # A long native call keeps a worker's heartbeat waiting; that is no reason to give it up.
+    # A long native call delays a worker's heartbeat, which must not count as the worker's death.
     "distributed.scheduler.worker-ttl": None,
     # Dask gives a worker up for good when it is away at one moment, this long after it was first lost: a task that
     # takes its worker down again and again would take the whole cluster down.
@@ -73,7 +73,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class _Flight(Generic[T]):
-    """A task on its way, and the workers that may do it; none named: any."""
+    """A submitted task, and the workers that may do it; an empty set allows any."""
 
     task: T
     workers: frozenset[str]
@@ -92,14 +92,14 @@ class DaskExecutor:
         Function that says what a process runs, its parts between commas; called on every worker of a running
         scheduler, whose answer must equal this process's. One that joins later with another answer gets no task.
     patience_s
-        How long to wait when no worker is left, seconds.
+        Seconds to wait for a worker when none is left.
     join_s
-        How long to wait for the first worker of a running scheduler, seconds: they may be starting again.
+        Seconds to wait for the first worker of a running scheduler, since its workers may be restarting.
     cluster
         A Dask cluster in place of ``address``; it stays open.
     announce
-        Function that is called with what happened and a sentence when a worker is lost or refused later; None: it is
-        logged.
+        Function that is called with what happened and a sentence when a worker is lost or refused later. With None,
+        the sentence is logged.
 
     Raises
     ------
@@ -168,7 +168,7 @@ class DaskExecutor:
         """Yield outcomes as they come; at most twice the workers and two tasks are in flight.
 
         Dask tries a task again when its worker is lost. A task that was lost too often is tried once more alone,
-        when no other is ready: it may only have waited beside the one that took the worker down.
+        when no other is ready, since another task on the same worker may have crashed it.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class DaskExecutor:
                 yield Outcome(task, outcome.result, _in_own_words(outcome.error))
 
     def _run_bounded(self, function: Callable[[T], R], source: Source[T], limit: int | None) -> Iterator[Outcome[T, R]]:
-        """Run tasks with so many in flight; None: as many as keep the workers that there are busy."""
+        """Run tasks with at most ``limit`` in flight; None means as many as keep the present workers busy."""
         flying: dict[Any, _Flight[T]] = {}
         again: deque[T] = deque()
 
@@ -223,7 +223,7 @@ class DaskExecutor:
                     self._client.cancel(list(flying), force=True)
 
     def _submit(self, function: Callable[[T], R], task: T, workers: frozenset[str]) -> Any:
-        """Send a task to the scheduler as bytes: it takes neither time nor memory to know what is in them."""
+        """Send a task to the scheduler as bytes, which it need not decode."""
         if self._n_submitted % _TIDY_EVERY == _TIDY_EVERY - 1:
             with suppress(OSError, TimeoutError, RuntimeError, LookupError, AttributeError, TypeError):
                 self._client.run_on_scheduler(_forget_metadata)
@@ -238,7 +238,7 @@ class DaskExecutor:
         return bool(flight.workers) and flight.workers.isdisjoint(self._registry.alive())
 
     def _finished(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
-        """Wait for the first of the futures, as long as there is a worker that may bring one, or for stranded ones."""
+        """Wait until a future finishes or is stranded; give up when no worker is left to finish one."""
         futures = list(flying)
         alone_since: float | None = None
         while True:
@@ -266,16 +266,16 @@ class DaskExecutor:
                 )
 
     def _count_workers(self) -> int:
-        """Count the workers, anew now and then: on a running scheduler they come and go."""
+        """Count the workers; the count is renewed now and then, since those of a running scheduler come and go."""
         if time.monotonic() - self._counted_s > _POLL_S:
             n_workers = self._registry.count()
             self._counted_s = time.monotonic()
-            if self._address is not None:  # those that are started here are started again
+            if self._address is not None:  # a local cluster restarts its workers itself
                 self._n_workers = max(1, n_workers)
         return self._n_workers
 
     def _outcome(self, task: T, future: Any) -> Outcome[T, R] | None:
-        """Say what a future came to; None when its result was lost with its worker and is made again."""
+        """Return the outcome of a future; None when its result was lost with its worker and is computed again."""
         try:
             if future.status == "finished":
                 return Outcome(task, result=future.result(timeout=_CONNECT_TIMEOUT_S))
@@ -283,15 +283,15 @@ class DaskExecutor:
                 error = future.exception(timeout=_CONNECT_TIMEOUT_S)
                 if isinstance(error, Exception):
                     return Outcome(task, error=error)
-                raise error  # KeyboardInterrupt or SystemExit out of a task
+                raise error  # KeyboardInterrupt or SystemExit, raised by a task
         except _CANCELLED as error:
             raise self._lost() from error
-        except OSError:  # also a time-out; when it was the scheduler, the future is cancelled next
+        except OSError:  # also a time-out; if the scheduler is lost, the future is cancelled next
             return None
         except Exception:
             if future.status != "error":
                 raise
-            return None  # lost with its worker while it was fetched, and failed when it was made again
+            return None  # the result was lost while it was fetched, and its second computation failed
         if future.status == "cancelled":
             raise self._lost()
         return None
@@ -310,7 +310,7 @@ class DaskExecutor:
             with suppress(*gone):
                 client.close(timeout=_CLOSE_TIMEOUT_S)
         if self._cluster is not None:
-            # A worker amid a long task does not end when it is asked to.
+            # A worker in the middle of a long task does not end when it is asked to.
             with suppress(*gone):
                 workers = list(self._cluster.workers.values())
                 self._cluster.sync(_end_workers, workers, callback_timeout=_END_TIMEOUT_S)
@@ -334,7 +334,7 @@ def _connect(address: str, cluster: Any) -> Any:
     if cluster is None:
         check_scheduler(address, _CONNECT_TIMEOUT_S)
     try:
-        # A cluster also brings the keys of its connections.
+        # A cluster object also holds the keys of its connections.
         return Client(cluster or address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
         raise UsageError(
@@ -348,14 +348,15 @@ async def _end_workers(nannies: list[Any]) -> None:
 
 
 def _caller() -> Callable[[bytes], Any]:
-    """Give what does a task on a worker.
+    """Make the function that does a task on a worker.
 
-    It has no name of its own, so it travels whole: a worker that lacks this module says so, where it would end.
+    The function is nested, so pickle sends its code and not its name. A worker that lacks this module can then say so;
+    with a name it would crash.
     """
 
     def call(payload: bytes) -> Any:
         function, task = loads(payload)  # type: ignore[no-untyped-call]
-        # Not above: what travels whole must not name a module that the worker may lack.
+        # Imported here, since the code that is sent must not need a module that the worker may lack.
         from wsipsm.executors.stalled import keep_worker_sending
 
         keep_worker_sending()

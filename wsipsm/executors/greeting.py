@@ -1,4 +1,4 @@
-"""A check that a Dask scheduler listens at an address, before Dask's client asks, which tries for long."""
+"""A quick check that a Dask scheduler listens at an address, since Dask's client would retry for a long time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def check_scheduler(address: str, timeout_s: float) -> None:
     address
         Address of the scheduler, as the user gave it.
     timeout_s
-        How long a connection, and how long the answer may take.
+        Seconds that the connection may take, and again the answer.
 
     Raises
     ------
     UsageError
-        Saying what is wrong with the address, or with what listens there.
+        When the address, or what listens there, cannot be used; the message says why.
     """
     check_address(address, timeout_s)
     try:
@@ -36,7 +36,7 @@ def check_scheduler(address: str, timeout_s: float) -> None:
 
 
 async def _greet(address: str, timeout_s: float) -> None:
-    """Ask what it is, over the connection that the client would open."""
+    """Ask the listener for its kind, over a connection such as Dask's client would open."""
     security: Any = Security()  # type: ignore[no-untyped-call]  # as Dask's configuration has it
     async with asyncio.timeout(timeout_s):
         comm: Any = await connect(address, timeout=timeout_s, **security.get_connection_args("client"))  # type: ignore[no-untyped-call]

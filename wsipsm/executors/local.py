@@ -17,24 +17,24 @@ _HOST, _PROTOCOL = "127.0.0.1", "tls://"
 
 
 class SilentScheduler(Scheduler):
-    """Opens no port for pages: what is served there is neither encrypted nor asked for."""
+    """A scheduler that serves no web pages, since they would be neither encrypted nor needed."""
 
     def start_http_server(self, *given: Any, **named: Any) -> None:
         """Serve nothing."""
 
 
 class _SilentWorker(Worker):
-    """A worker that opens no port for pages, as :class:`SilentScheduler`."""
+    """A worker that serves no web pages, like :class:`SilentScheduler`."""
 
     def start_http_server(self, *given: Any, **named: Any) -> None:
         """Serve nothing."""
 
 
 class _DeafNanny(Nanny):
-    """A nanny whose worker does not hear what a terminal sends to all; the process that started it ends it."""
+    """A nanny whose worker ignores a terminal's signals to all processes; only the process that started it ends it."""
 
     async def instantiate(self) -> Any:
-        """Start the worker; it inherits what this thread, which is not the main one, does not listen to."""
+        """Start the worker; it inherits the signals that are blocked in this thread, which is not the main one."""
         _deafen()
         return await super().instantiate()
 
@@ -45,24 +45,24 @@ def open_local_cluster(n_workers: int, folder: str) -> Any:
     Parameters
     ----------
     n_workers
-        How many.
+        Number of workers.
     folder
         Folder for what Dask writes; this user alone can enter it.
 
     Returns
     -------
-    A Dask cluster. Every connection is encrypted with keys made for it, and whoever does not hold them is refused: who
-    reaches a Dask scheduler can run code as its user, and every user of a machine reaches its loopback.
+    A Dask cluster. Every connection is encrypted with keys made for it, and other connections are refused. Without
+    that, every user of the machine could reach the scheduler over the loopback and run code as its user.
 
     Raises
     ------
     UsageError
-        When they cannot be started: what this machine lacks, and how to do without them.
+        When the workers cannot be started; the message says what the machine lacks, and how to work without them.
     """
-    # Python starts a process that clears up after the others when the first lock is made: it, too, is to hear nothing.
+    # With the first lock Python starts a process that tracks resources; it, too, must ignore the terminal's signals.
     heard = _deafen()
     try:
-        found = ground_problems(n_workers)  # asked first: without loopback Dask tries for half a minute
+        found = ground_problems(n_workers)  # checked first, since without loopback Dask tries for half a minute
     finally:
         if heard is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, heard)
@@ -88,7 +88,7 @@ def _refusal(n_workers: int, found: list[str]) -> UsageError:
 
 
 def _deafen() -> set[Any] | None:
-    """Keep signals of a terminal from this thread and the processes it starts; gives what was kept from it before."""
+    """Keep signals of a terminal from this thread and the processes it starts; return those blocked before."""
     if not hasattr(signal, "pthread_sigmask"):
         return None
     return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
@@ -106,7 +106,7 @@ def _start(n_workers: int, folder: str) -> SpecCluster:
         "worker_class": _SilentWorker,
     }
     worker = {"cls": _DeafNanny, "options": {**shared, **own}}
-    # Else the scheduler imports from, and leaves behind, a folder that is called the same for every user.
+    # Otherwise the scheduler would import from, and leave behind, a folder of the same name for every user.
     with dask.config.set({"temporary-directory": folder}):
         return SpecCluster(  # type: ignore[no-untyped-call]
             scheduler=scheduler,
@@ -118,7 +118,7 @@ def _start(n_workers: int, folder: str) -> SpecCluster:
 
 
 def _root_of(error: BaseException) -> BaseException:
-    """Find what it began with: Dask says of a worker only that it did not start."""
+    """Find the first cause of an error; Dask's own error says only that a worker did not start."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error

@@ -1,4 +1,4 @@
-"""Keys of one run's own: of its encrypted connections, which nobody else can take part in."""
+"""Keys made for a single run, so that nobody else can join its encrypted connections."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from cryptography.x509.oid import NameOID
 from distributed.security import Security
 
 _NAME = "wsipsm-run"
-# Far on both sides: clocks of machines differ and are set while a run goes on, and the keys end with it anyway.
+# Validity reaches far to both sides, since machines' clocks differ and may be set during a run; the keys are
+# dropped with the run anyway.
 _FROM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _UNTIL = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
 
 
 def make_own_keys() -> Security:
-    """Make a key and a certificate that signs itself; whoever does not hold both is refused in the handshake.
+    """Make a key and a self-signed certificate; a peer that does not hold both is refused in the handshake.
 
     They are held in memory and reach the processes of a local cluster through a pipe that only these have open. Each
     process writes the key once for OpenSSL, into a folder that its user alone can enter and that is gone at once.

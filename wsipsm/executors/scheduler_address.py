@@ -1,4 +1,4 @@
-"""The address of a running scheduler, read and tried before any work. Dask is not imported."""
+"""The check of a running scheduler's address before any work. Dask is not imported."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def check_address(address: str, timeout_s: float = _CONNECT_S) -> None:
     address
         Address of the scheduler, as the user gave it.
     timeout_s
-        How long a connection may take.
+        Seconds that a connection may take.
 
     Raises
     ------
     UsageError
-        Saying what is wrong: the scheme, host and port, the name, or that nothing listens.
+        When scheme, host or port are wrong, the name is unknown, or nothing listens; the message says which.
     """
     host, port = _read(address)
     try:

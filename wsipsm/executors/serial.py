@@ -14,12 +14,12 @@ class SerialExecutor:
 
     @property
     def n_workers(self) -> int:
-        """Always 0: no other process works."""
+        """Always 0, since all work is done in this process."""
         return 0
 
     @property
     def dashboard(self) -> None:
-        """Nothing serves one."""
+        """Always None, since nothing serves such a page."""
         return None
 
     def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
@@ -29,7 +29,7 @@ class SerialExecutor:
             outcome: Outcome[T, R]
             try:
                 outcome = Outcome(task, result=function(task))
-            except Exception as error:  # noqa: BLE001  the boundary of a task: whatever ends it is its outcome
+            except Exception as error:  # noqa: BLE001  an error of a task is its outcome, and ends no other
                 outcome = Outcome(task, error=error)
             yield outcome
 

@@ -28,7 +28,7 @@ _NEEDS = (
 
 
 class SlurmProfile(BaseModel):
-    """Jobs to ask for; keys of the TOML file."""
+    """Description of the jobs to ask for; the fields are the keys of the TOML file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +61,7 @@ def read_slurm_profile(path: Path) -> SlurmProfile:
     Raises
     ------
     UsageError
-        Naming the file, the key and the value.
+        When the profile cannot be used; the message names the file, the key and the value.
     """
     try:
         return SlurmProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -94,8 +94,8 @@ def opened_slurm(
 
     Yields
     ------
-    An executor, whose ``address`` is the scheduler's. Connections are encrypted with keys made for it: whoever reaches
-    an open scheduler can run code as its user.
+    An executor, whose ``address`` is the scheduler's. Connections are encrypted with keys made for it, since
+    whoever reaches an open scheduler can run code as its user.
 
     Raises
     ------
@@ -140,13 +140,13 @@ def _shared(profile: SlurmProfile) -> str:
 
 def _close(cluster: Any) -> None:
     cluster.close()
-    # The keys lie in a folder that other machines see, as open files that closing removes.
+    # The keys lie in a shared folder as temporary files, which are removed when they are closed.
     for name in _KEY_FILES:
         getattr(cluster, name).close()
 
 
 def _jobqueue() -> Any:
-    """Import dask-jobqueue, and undo what that does: it makes Ctrl-C end the process with 0."""
+    """Import dask-jobqueue, and undo its handler of Ctrl-C, which would end the process with exit code 0."""
     heard = signal.getsignal(signal.SIGINT)
     try:
         from dask_jobqueue import slurm
@@ -156,7 +156,7 @@ def _jobqueue() -> Any:
 
 
 def _recording(submissions: Submissions) -> Any:
-    """Give a kind of job that notes what SLURM answered; Dask logs a refusal, and waits."""
+    """Make a class of jobs that records SLURM's answers; Dask only logs a refusal and goes on waiting."""
 
     class RecordedJob(_jobqueue().SLURMJob):  # type: ignore[misc]
         async def start(self) -> None:
@@ -164,7 +164,7 @@ def _recording(submissions: Submissions) -> Any:
                 await super().start()
             except Exception as error:
                 submissions.refused.append(words_of(error))
-                self.status = Status.failed  # else Dask would not close the cluster
+                self.status = Status.failed  # otherwise Dask would not close the cluster
                 raise
             submissions.taken.append(str(self.job_id))
 

@@ -34,7 +34,7 @@ def check_commands() -> None:
     Raises
     ------
     UsageError
-        When SLURM's command is not there.
+        When SLURM's command is not installed.
     """
     if shutil.which("sbatch") is None:
         raise UsageError(
@@ -44,7 +44,7 @@ def check_commands() -> None:
 
 
 def words_of(error: BaseException) -> str:
-    """Extract SLURM's words from what dask-jobqueue says of a command that failed, which repeats the command before."""
+    """Extract SLURM's words from dask-jobqueue's error, which repeats the failed command before them."""
     said = str(error)
     _, found, after = said.partition("stdout:\n")
     return _cleaned(after.replace("stderr:\n", "") if found else said) or type(error).__name__
@@ -62,7 +62,7 @@ def wait_for_worker(
     n_jobs
         Number of jobs that are asked for.
     n_workers
-        Counts the workers that joined.
+        Function that counts the workers that joined.
     logs
         Folder of what jobs print.
     wait_s
@@ -98,7 +98,7 @@ def wait_for_worker(
 
 
 def _are_gone(jobs: Sequence[str]) -> bool:
-    """Tell whether the queue knows that none of the jobs waits or runs; where it cannot be asked nothing is known."""
+    """Tell whether the queue knows that none of the jobs waits or runs; false when the queue cannot be asked."""
     if not jobs or shutil.which("squeue") is None:
         return False
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={','.join(jobs)}"]

@@ -1,9 +1,9 @@
 """Messages that Dask holds back when a clock is set back.
 
-Dask collects messages for some milliseconds, until a time by the wall clock. Set back in between, that clock reaches it
-hours or days later, and what was collected waits until then, on a client, a scheduler or a worker
-(https://github.com/dask/distributed/issues/4528): the run would neither go on nor end. So each of them checks now and
-then, by a clock that nobody sets, and sends what is there.
+Dask collects messages for some milliseconds, until a time by the wall clock. If that clock is set back in between, it
+reaches this time hours or days later. Until then the messages wait, on a client, a scheduler or a worker
+(https://github.com/dask/distributed/issues/4528), and the run would neither go on nor end. So each of the three checks
+now and then, by a monotonic clock, and sends the messages that wait.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def keep_sending(client: Any) -> None:
     A scheduler that lacks this module is left as it is.
     """
     client.loop.add_callback(_send_now_and_then, client)
-    with suppress(Exception):  # a safeguard; what is wrong with the scheduler shows when it is used
+    with suppress(Exception):  # only a safeguard; a faulty scheduler shows when it is used
         client.run_on_scheduler(_keep_scheduler_sending)
 
 
@@ -47,11 +47,11 @@ def _keep_server_sending(server: Any) -> None:
 
 
 def _send_now_and_then(owner: Any) -> None:
-    """Send what a client, scheduler or worker holds back, and come again; called where it sends its messages."""
+    """Send the messages that a client, scheduler or worker holds back, again and again, from its own event loop."""
     if getattr(owner.status, "name", owner.status) in _OVER:
         return
     for stream in _streams(owner):
-        # Messages are sent however near their time is: a clock that went back and forth again leaves a late timer.
+        # Messages are sent even if their time seems near, since a clock that went back and forth leaves a late timer.
         if stream.next_deadline is not None:
             stream.next_deadline = None
             stream.waker.set()

@@ -30,7 +30,7 @@ class Outcome(Generic[T, R]):
 
 
 class Source(Protocol[T_co]):
-    """A source of tasks, from which an executor takes as it has room. Outcomes may make further ones ready."""
+    """A source of tasks; an executor takes one whenever it has room. Outcomes may make further tasks ready."""
 
     def take(self) -> T_co | None:
         """Give the next task; None when none is ready now. It is asked again after every outcome."""
@@ -38,7 +38,7 @@ class Source(Protocol[T_co]):
 
 
 class Listed(Generic[T]):
-    """Tasks that are all known before. A :class:`Source`.
+    """A :class:`Source` of tasks that are all known beforehand.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Listed(Generic[T]):
 
 
 class Executor(Protocol):
-    """Runs one function on many tasks. Whoever opened it closes it; it may run several batches before."""
+    """Runs one function on many tasks. It can run several batches until the code that opened it closes it."""
 
     @property
     def n_workers(self) -> int:
@@ -70,7 +70,7 @@ class Executor(Protocol):
     def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Yield an outcome for every task, in any order, with a bounded number in flight.
 
-        It ends when nothing is in flight and the source has nothing ready.
+        The iteration ends when nothing is in flight and the source has nothing ready.
         """
         ...
 

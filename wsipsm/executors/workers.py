@@ -1,4 +1,4 @@
-"""Workers of a running scheduler: those that run the code of this process take part, whenever they join."""
+"""Workers of a running scheduler; those with the same code as this process get tasks, whenever they join."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADVICE = "Install the same versions on every worker and start them again."
 
 
 class OtherCodeError(Exception):
-    """A worker refused a task: its code is not that of the process that sent it. Address, and what it runs."""
+    """A worker refused a task, since its code is not the sender's. The arguments are its address and its code."""
 
 
 class WorkerRegistry:
@@ -36,10 +36,10 @@ class WorkerRegistry:
     fingerprint
         Function that says what a process runs, its parts between commas; None accepts whatever workers run.
     announce
-        Function that is called for every worker that is refused after the start, or lost: what happened, and a
-        sentence.
+        Function that is called with what happened and a sentence for every worker that is lost, or refused after the
+        start.
     patience_s
-        How long to wait when none is left that may take part, seconds.
+        Seconds to wait for a usable worker when none is left.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class WorkerRegistry:
         self._seen: frozenset[str] = frozenset()
 
     def check(self, join_s: float) -> int:
-        """Count workers, and refuse to start with one that would give other results or fail.
+        """Count the workers, and refuse to start if one of them would fail or give other results.
 
         Raises
         ------
         UsageError
-            When there is none, or one that cannot be used.
+            When there is no worker, or one that cannot be used.
         """
         with suppress(TimeoutError):
             self._client.wait_for_workers(1, timeout=join_s)
@@ -88,7 +88,7 @@ class WorkerRegistry:
         return len(workers)
 
     def guarded(self, function: Callable[[T], R]) -> Callable[[T], R]:
-        """Give a function that only workers with the same code call: others raise :class:`OtherCodeError`."""
+        """Wrap a function so that a worker with other code raises :class:`OtherCodeError` and does not call it."""
         if self._fingerprint is None:
             return function
         return functools.partial(_do_if_same, self._fingerprint, self._own, function)
@@ -96,23 +96,23 @@ class WorkerRegistry:
     def refuse(self, error: Exception | None, workers: frozenset[str]) -> bool:
         """Find out whether a task, which these workers might do, ended because its worker is unfit.
 
-        That worker gets no further one.
+        An unfit worker gets no further task.
         """
         if isinstance(error, OtherCodeError):
             worker, found = error.args
             unfit = {worker: self._sentence(worker, found)}
         elif error is not None and (isinstance(error, ImportError) or "No module named" in str(error)):
-            unfit = self._ask_all()  # it could not even look what it runs
+            unfit = self._ask_all()  # the worker could not even tell which code it has
         else:
             return False
         self._refuse_all(unfit)
-        # What an unfit worker had been given before it was known ends likewise.
+        # Other tasks that the unfit worker was given before it was known end in the same way.
         return bool(unfit) or (bool(self.refused) and (not workers or not workers.isdisjoint(self.refused)))
 
     def count(self) -> int:
-        """Count the workers that may take part; those that joined since are asked what they run."""
+        """Count the workers that may take part; new ones are asked for their code."""
         alive = self.alive()
-        if alive:  # else the scheduler may only be slow to answer
+        if alive:  # without an answer the scheduler may only be slow
             for worker in sorted(self._seen - alive):
                 self._announce(LOST, f"worker {worker} is gone; others do what it had.")
             self._seen = alive
@@ -127,12 +127,12 @@ class WorkerRegistry:
                 self._announce(REFUSED, sentence)
 
     def fit(self) -> frozenset[str]:
-        """Return the addresses that tasks may go to, once some were refused; waits for one. Empty means any.
+        """Wait for a usable worker, and return the addresses that tasks may go to; an empty set means any.
 
         Raises
         ------
         ExecutorLostError
-            When there is none, and none joins in time.
+            When no usable worker is left, and none joins in time.
         """
         if not self.refused:
             return frozenset()
@@ -160,7 +160,7 @@ class WorkerRegistry:
             return {}
         self._asked = self.alive()
         asked = sorted(self._asked - self.refused.keys())
-        # One that is lost while it is asked says nothing; the others do.
+        # A worker that is lost while it is asked gives no answer, which does not disturb the others'.
         ask = functools.partial(_answer, self._fingerprint)
         answers: dict[str, Any] = self._client.run(ask, workers=asked, on_error="return") if asked else {}
         unfit = {}

@@ -1,1 +1,1 @@
-"""The content of a result folder: whose it is, of which scoring, made by what."""
+"""The content of a result folder: its slide, its scorings, and the code and machine that made it."""

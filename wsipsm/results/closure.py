@@ -1,6 +1,6 @@
-"""The code that a result comes from: everything that the modules which make it import, found in their text.
+"""The code that decides a result: all modules that are imported, directly or not, by those that make it.
 
-Nothing is imported to find out, so that the answer is the same in every process, whatever it has loaded.
+Imports are read from the source text, so the answer is the same in every process, whatever modules it has loaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BY_LISTING = frozenset(("iter_modules", "walk_packages"))
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """Modules that are reached from some, themselves included."""
+    """Modules that some root modules import, directly or not, the roots included."""
 
     files: tuple[Path, ...]
     """Files of the package's modules, sorted."""
@@ -51,7 +51,7 @@ def import_closure(roots: tuple[str, ...], package: Path) -> Closure:
     Parameters
     ----------
     roots
-        Dotted names, with the package's own.
+        Dotted names of the root modules, beginning with the package's name.
     package
         Folder of the package.
 
@@ -76,7 +76,7 @@ def import_closure(roots: tuple[str, ...], package: Path) -> Closure:
                 found[file] = None
                 waiting += _imported_by(file, package)
         if name.count(".") == 1 and not _file_of(name, package):
-            # A public name, which the package itself finds when it is asked for it.
+            # A public name, which the package's ``__getattr__`` loads on demand.
             waiting += _homes_of_public_names(package)
     return Closure(tuple(sorted(found)), frozenset(libraries))
 
@@ -153,7 +153,7 @@ def _read_imports(source: str, package: str) -> _Imports:
 
 
 def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield every node but what stands under ``if TYPE_CHECKING``."""
+    """Yield every node except those under ``if TYPE_CHECKING``."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""Names of slides' folders: made from file names, and such as every system takes."""
+"""Names of slides' folders, made from file names so that every system accepts them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_folder_name(name: str, option: str) -> None:
     Raises
     ------
     UsageError
-        When it cannot; the option that gave it is named.
+        When the name is refused; the message names the option that gave it.
     """
     if folder_name(name) != name or not name:
         usable = folder_name(name) or "slide"

@@ -50,7 +50,7 @@ _NO_DATA = frozenset((".py", ".pyc", ".typed", ".safetensors"))
 
 
 def package_version() -> str:
-    """Return the version of wsipsm as installed; '0' from a source tree that is not."""
+    """Return the installed version of wsipsm; '0' when a source tree is run without being installed."""
     return installed_version("wsipsm") or "0"
 
 
@@ -71,7 +71,7 @@ def code_digest(roots: tuple[str, ...], package: Path | None = None) -> str:
     roots
         Modules; all that they import counts, whether at their top or in a function.
     package
-        Folder of wsipsm; None: of the one that runs.
+        Folder of wsipsm; None stands for the package that is running.
     """
     folder = package or _own_folder()
     data = (file for file in folder.rglob("*") if file.is_file() and file.suffix not in _NO_DATA)

@@ -53,7 +53,7 @@ def read_cells(path: str | Path, unit: Literal["px0", "um"] = "px0") -> GeoDataF
     >>> sorted(cells["class"].unique())
     ['Negative', 'Positive']
     """
-    import geopandas  # half a second, which no command should pay
+    import geopandas  # its import takes half a second, which no command should spend
 
     if unit not in ("px0", "um"):
         raise UsageError(f"unit {unit!r}: 'px0' or 'um' is needed.")

@@ -31,7 +31,7 @@ class Record(Facts):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file, given by itself or by its folder.
+        """Read the file; ``path`` is the file or its folder.
 
         Raises
         ------

@@ -52,7 +52,7 @@ class PictureFacts(Facts):
 
 
 class GridFacts(Facts):
-    """Pixel sizes, um/px, and lengths in working pixels, of how the slide was cut."""
+    """The division of the slide into blocks and tiles: pixel sizes in um/px, lengths in working pixels."""
 
     mpp: Number
     slide_mpp: Number
@@ -67,7 +67,7 @@ class GridFacts(Facts):
 
 
 class Keys(Facts):
-    """Digests that name what was asked for, what a shard and what the results follow from."""
+    """Digests of the request, and of everything that decides a shard and the results."""
 
     request: str
     shards: str
@@ -82,7 +82,7 @@ class SeamFacts(Facts):
 
 
 class AreaFacts(Facts):
-    """Nuclei by area; the last step is open."""
+    """Counts of nuclei by classes of area; the last class has no upper limit."""
 
     step_um2: float
     n_nuclei: tuple[int, ...]

@@ -164,7 +164,7 @@ def clear_aside(run_dir: RunDir) -> None:
 
 @contextmanager
 def staged(run_dir: RunDir) -> Iterator[RunDir]:
-    """Make a folder beside the kept scorings in which a new one is prepared; what is left of it goes in the end.
+    """Make a folder beside the kept scorings in which a new one is prepared; it is removed in the end.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def shows_own(run_dir: RunDir) -> bool:
             kept = os.stat(own.path(artefact)) if own.path(artefact).exists() else None
             if (shown is None) != (kept is None):
                 return False
-            # A copy, where the file system has no second names for a file, keeps its time.
+            # On a file system without hard links the file is a copy, which keeps the time of the original.
             if shown and kept and (shown.st_size, shown.st_mtime_ns) != (kept.st_size, kept.st_mtime_ns):
                 return False
     return True
@@ -266,7 +266,7 @@ def _place(source: Path, target: Path, move: bool) -> None:
 
 
 def _replace_folder(source: Path, target: Path) -> None:
-    """Give a whole folder its final name; the one of that name goes."""
+    """Give a complete folder its final name; an older folder of that name is removed."""
     flush_folder(source)
     if target.exists():
         old = target.with_name(f"{TEMPORARY_PREFIX}old-{target.name}")

@@ -1,4 +1,4 @@
-"""The folder of one slide's results: held by one command at a time, and of one slide for good."""
+"""The folder of one slide's results: only one command at a time works on it, and it never changes to another slide."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class SlideOwner(Record):
 
 @contextmanager
 def locked_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderLock]:
-    """Hold the folder of a slide for one command; where nothing was made of it, no trace is left.
+    """Hold the folder of a slide for one command; a new folder that stayed empty is removed.
 
     Parameters
     ----------
     folder
         Folder that is held; made where it is absent.
     in_cohort
-        The command holds the folder above, as a cohort does.
+        Whether the command already holds the folder above, as a cohort does.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | 
     own_name = re.compile(rf"{re.escape(stem)}(-[0-9a-f]{{{_MARK_CHARS}}})?")
     place = _place_of(str(slide_path))
     names = _names_in(out_dir)
-    for name in filter(own_name.fullmatch, names):  # first, since a cohort's folder may hold thousands of others
+    for name in filter(own_name.fullmatch, names):  # likely names first, since a cohort's folder may hold thousands
         owner = _owner_of(RunDir(out_dir / name))
         if owner is not None and (owner.source, owner.image) == (place, image):
             return name
@@ -133,7 +133,7 @@ def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | 
     try:
         fingerprint = fingerprint_slide(slide_path)
     except SlideOpenError:
-        return stem  # whoever opens it says why
+        return stem  # the slide cannot be opened, which the next step reports
     for name, owner in owners.items():
         is_alike = (owner.fingerprint, owner.image) == (fingerprint, image)
         if is_alike and (own_name.fullmatch(name) or not os.path.lexists(owner.source)):
@@ -158,7 +158,7 @@ def _owner_of(run_dir: RunDir) -> SlideOwner | None:
 
 
 def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image: int | None = None) -> None:
-    """Make sure that a folder is of this slide, and note that it is; the caller holds it.
+    """Make sure that a folder belongs to this slide, and record that; the caller holds the folder.
 
     A slide is the same when its content is, wherever it lies, and when its place is, whatever it holds by now. Another
     image of the file is another slide.

@@ -58,7 +58,7 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
     folder
         Folder of the slide's results.
     qupath_frame
-        What QuPath shows of the slide; None: as for the run.
+        What QuPath shows of the slide; None stands for what it showed for the run.
 
     Raises
     ------

@@ -175,7 +175,7 @@ class RunSummary(Record):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to be read again; what is, may have been away for a moment only."""
+        """Whether no part must be read again; a part that could not be read may have been absent for a moment only."""
         return self.is_complete and self.coverage == 1 and not self.n_unread_in_plan
 
     def path(self, artefact: str) -> Path:
@@ -209,7 +209,7 @@ class RunSummary(Record):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file, given by itself or by its folder, which is that of the results then."""
+        """Read the file; ``path`` is the file or its folder, which is then the folder of the results."""
         read = super().read(path)
         folder = path.parent if path.name == cls.artefact.value else path
         return read.model_copy(update={"folder": str(folder), "was_done": True, "restored": ""})

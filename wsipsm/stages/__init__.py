@@ -1,1 +1,1 @@
-"""Thin joints, one a step."""
+"""The steps of a run, one a module; each joins functions of the other packages and computes little itself."""

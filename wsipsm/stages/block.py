@@ -1,4 +1,4 @@
-"""One block: pixels to nuclei to a shard. The function that executors run, here or on a worker."""
+"""The work on one block, from pixels to nuclei to a shard; executors run it here or on a worker."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class SlideJob:
     """Folder of the slide's results."""
 
     def place_of(self, block: Block) -> ShardPlace:
-        """Say whose shard a block's is."""
+        """Describe the shard of a block, so that it can be told from those of other slides, settings and blocks."""
         return ShardPlace(self.key, self.fingerprint, block.row, block.column, block.core)
 
 
 @dataclass(slots=True)
 class _Steps:
-    """Seconds by step."""
+    """Seconds that each step took."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -80,7 +80,7 @@ class _Steps:
 
 
 def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) -> Predictor:
-    """Open a network. The one place where a run meets one, and where torch or OpenVINO load."""
+    """Open a network. Only here does a run load torch or OpenVINO."""
     from wsipsm.models.predict import open_predictor
 
     return open_predictor(Path(weights), card, backend=backend, threads=threads)
@@ -97,7 +97,7 @@ def _opened_slide(path: str, mpp: float | None, image: int, fingerprint: str) ->
 
 @lru_cache(maxsize=1)
 def opened_predictor(weights: str, card_json: str, backend: str, threads: int) -> Predictor:
-    """Give the network of a card, the last one that was opened where it is the same."""
+    """Give the network of a card; the last opened one is used again if it is the same."""
     return load_predictor(weights, ModelCard.model_validate_json(card_json), backend, threads)
 
 
@@ -109,9 +109,9 @@ def release_worker() -> None:
 
 @contextmanager
 def _limited_threads(n_threads: int) -> Iterator[None]:
-    """Keep native libraries to the threads that the job was given, so that workers do not fight.
+    """Limit native libraries to the threads that the job was given, so that workers do not compete for processors.
 
-    BLAS gets one: the products are small, and their last bits must not depend on how many cores there are.
+    BLAS gets one thread, since the products are small and their last bits must not depend on the number of cores.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(n_threads)
@@ -130,14 +130,14 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     job
         Job of the slide.
     block
-        Which core.
+        Block to work on.
 
     Raises
     ------
     SlideOpenError, ModelError
         When slide or network cannot be opened.
     OutputError
-        When the shard cannot be written. Pixels that cannot be read raise nothing: they are reported.
+        When the shard cannot be written. Unreadable pixels raise nothing, but the report lists them.
     """
     steps = _Steps()
     with _limited_threads(job.threads):
@@ -163,7 +163,7 @@ def _read_pixels(job: SlideJob, block: Block) -> tuple[NDArray[np.uint8] | None,
 def _fill_shard(
     job: SlideJob, block: Block, rgb: NDArray[np.uint8] | None, failed: list[Box], steps: _Steps
 ) -> tuple[pa.Table, ShardFacts]:
-    """Find what a block's shard holds and says; of a block without pixels it holds nothing."""
+    """Make the content of a block's shard and its facts; a block without readable pixels has an empty table."""
     table, n_too_large, backend = shard_schema().empty_table(), 0, ""
     if rgb is not None:
         with steps.timed("predict"):
@@ -194,7 +194,7 @@ def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None 
 
 
 def mirrored_outside(rgb: NDArray[np.uint8], box: Box, slide: Box) -> NDArray[np.uint8]:
-    """Mirror the slide at its edges, as in training: beyond a crop's edge lies more tissue, not the white that is read.
+    """Mirror the slide at its edges, as the training does; a reader would give white there.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def find_nuclei(
     Parameters
     ----------
     job, block
-        What and where.
+        Job of the slide, and the block of it.
     rgb
         Pixels of the decoded box and the network's margin, shape (height, width, 3).
     maps
@@ -243,7 +243,8 @@ def find_nuclei(
 
     Returns
     -------
-    Table of ``shard_schema()``, sorted by centroid; and how many instances of the core were refused for their size.
+    Table of ``shard_schema()``, sorted by centroid; and the number of instances in the core that were refused for
+    their size.
     """
     box, card = job.geometry.decoded_box(block.core), job.card
     maps = _without_unreadable(job, maps, box, failed)
@@ -266,7 +267,7 @@ def _crop(rgb: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
 
 
 def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, failed: list[Box]) -> NDArray[np.float32]:
-    """Score 0 outside the slide and where no pixel was read: there is nothing to find there."""
+    """Set the score to 0 outside the slide and where no pixel was read, since no nucleus can be found there."""
     if job.geometry.slide_box.intersect(box) == box and not failed:
         return maps
     masked = np.zeros_like(maps)
@@ -318,7 +319,7 @@ def _measured_table(
     maps: NDArray[np.float32],
 ) -> pa.Table:
     is_ihc = job.profile.stain == Stain.IHC
-    # Most pixels are of no nucleus, and nothing is asked of them.
+    # Most pixels belong to no nucleus and need no result.
     inside = np.flatnonzero(labels > 0)
     rows, columns = np.divmod(inside, labels.shape[1])
     hematoxylin, counterstain = separate(rgb[rows, columns][None], job.profile)
@@ -338,7 +339,7 @@ def _with_seam_columns(job: SlideJob, core: Box, table: pa.Table, polygons: NDAr
     """Add what the seam step needs to know."""
     centroids = centroids_px0(table)
     owned = _inside(core, _working(job, centroids))
-    # Other blocks decode that far into this core, so no nucleus of theirs meets one whose outline stays deeper.
+    # Other blocks decode only this far into the core, so their nuclei cannot meet one that lies deeper.
     left, top, right, bottom = _working(job, shapely.bounds(polygons).reshape(-1, 2)).reshape(-1, 4).T
     margin = job.geometry.context_px
     deep = (left >= core.x + margin) & (top >= core.y + margin)

@@ -36,7 +36,7 @@ def check_nuclei(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple
     Parameters
     ----------
     plan, run_dir
-        Plan and folder of the slide; ``cells.parquet`` is written.
+        Plan and folder of the slide; ``cells.parquet`` must be written already.
     options
         Options of the run.
 
@@ -66,7 +66,7 @@ def _sampled_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
 
 
 def _outlines(run_dir: RunDir, rows: NDArray[np.intp]) -> Iterator[shapely.Polygon]:
-    """Read the outlines of those rows, level-0 pixels; a batch of the table in memory at a time."""
+    """Read the outlines of those rows, level-0 pixels; only one batch of the table is in memory at a time."""
     first = 0
     with open_cells(run_dir.path(Artefact.CELLS)) as cells:
         for table in cells.batches([Column.GEOMETRY.value]):
@@ -88,9 +88,9 @@ def _places(
         try:
             rgb = read_box(slide, box, scale)
         except SlideReadError:
-            continue  # what cannot be read is counted where the region was searched
+            continue  # unreadable pixels were counted already when the blocks were read
         inside = np.zeros(rgb.shape[:2], dtype=np.uint8)
-        # Level-0 corners are those of pixels, OpenCV's lie in their middle.
+        # Level-0 coordinates count from the corner of a pixel, OpenCV's from its middle.
         cv2.fillPoly(inside, [np.round(corners - (left, top) - 0.5).astype(np.int32)], 1)
         _, dab_od = separate(rgb, profile)
         blue_od = optical_density(rgb, profile.background)[..., 2]

@@ -34,7 +34,7 @@ from wsipsm.stages.summarise import SlideResult, overview_caption, provenance, s
 from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
 
-if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not reach it
+if TYPE_CHECKING:  # executors do not change results, so they must not count as code of this module
     from wsipsm.stages.segment import Segmented
 
 _PICTURE_PX = 3000
@@ -50,7 +50,7 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     Parameters
     ----------
     prepared, segmented
-        The slide, and what became of its blocks.
+        The slide, and the outcome of its blocks.
     options
         Options of the run.
 
@@ -59,9 +59,9 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     SlideReadError
         When no pixel of the region could be read.
     SlideOpenError
-        When the slide is another one now.
+        When the file now holds another slide.
     OutputError
-        When results cannot be written; older ones stay as they were.
+        When results cannot be written; older results stay as they were.
     """
     started = time.perf_counter()
     plan, run_dir = prepared.plan, RunDir(prepared.folder)
@@ -75,7 +75,7 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     scored = _score(result, run_dir)
     summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
     provenance(result, options, summary).write(run_dir)
-    # Last, that all is done. Shards are of no more use then, unless a part is to be read again.
+    # The mark that all is done comes last. Shards are not needed then, unless a part must be read again.
     finish_own(run_dir, summary)
     kept = [] if summary.is_finished else made
     run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in kept])
@@ -122,7 +122,7 @@ def _scoring_of(plan: SlidePlan, options: RunOptions) -> Scoring:
 
 
 def _keep_picture(run_dir: RunDir, picture: NDArray[np.uint8]) -> None:
-    """Keep the slide small, so that overviews of later scorings need no slide."""
+    """Keep a small picture of the slide, so that overviews of later scorings can be drawn without it."""
     with write_aside(run_dir.path(Artefact.PICTURE)) as temporary:
         Image.fromarray(picture).save(temporary, format="JPEG", quality=_PICTURE_QUALITY, subsampling=0)
 
@@ -132,7 +132,7 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     plan, scoring = result.plan, result.scoring
     write_region(run_dir, plan.info, plan.frame, plan.region, scoring)
     if scoring.dab_cut_od is None:
-        run_dir.remove(Artefact.SCORE, Artefact.SCORE_AREAS)  # of an earlier run with another model
+        run_dir.remove(Artefact.SCORE, Artefact.SCORE_AREAS)  # left by an earlier run with another model
         return None
     notes = plan.region.notes if isinstance(plan.region, PolygonRegion) else ()
     facts = RegionFacts(result.coverage, notes, result.annotations)
@@ -140,7 +140,7 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
 
 
 def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
-    """Read the slide small, shape (h, w, 3), and the level-0 pixels of one of its pixels."""
+    """Read a small picture of the slide, shape (h, w, 3), and how many level-0 pixels its pixels are wide."""
     content = plan.frame.content
     with open_slide(plan.info.path, options.mpp, plan.info.image) as slide:
         if slide.info.fingerprint != plan.info.fingerprint:
@@ -165,7 +165,7 @@ def _lost_boxes(plan: SlidePlan, segmented: Segmented) -> tuple[Box, ...]:
 
 
 def _wait_for_shards(paths: Sequence[Path], address: str, timeout_s: float = _SHARED_DISK_TIMEOUT_S) -> None:
-    """Wait until what other machines wrote is seen here: network file systems show new files late."""
+    """Wait until shards that other machines wrote appear here, since network file systems show new files late."""
     deadline = time.monotonic() + timeout_s
     for path in paths:
         while not path.exists():

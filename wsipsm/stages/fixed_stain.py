@@ -1,7 +1,7 @@
 """Stains and DAB cut fitted once, on a reference slide or on the slides of a cohort, and applied to all.
 
-A cut fitted on each slide follows its stain, which differs from run to run of the stainer; one for a batch lets indices
-be compared, as long as the batch was stained alike. Which is right is the laboratory's to say.
+A cut fitted on each slide follows the slide's stain, which differs between runs of the stainer. One cut for a batch
+makes indices comparable, as long as the batch was stained alike. The laboratory decides which of them is right.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_PIXELS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class SampleTask:
-    """A slide to take pixels of."""
+    """A slide from which a sample of pixels is taken."""
 
     path: str
     mpp: float | None
@@ -53,7 +53,7 @@ class StainSample:
 
 
 def sample_stain(task: SampleTask) -> StainSample:
-    """Take tissue pixels of a slide, as seen against one glass.
+    """Take tissue pixels of a slide, rescaled to a common grey level of empty glass.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> F
     Raises
     ------
     UsageError
-        When none is of a hematoxylin-DAB slide.
+        When no sample comes from a hematoxylin-DAB slide.
     """
     brown = [sample.rgb for sample in samples if sample.stain is Stain.IHC and len(sample.rgb)]
     if not brown:
@@ -96,7 +96,7 @@ def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> F
             "Name another slide, or leave the flag out."
         )
     profile = fit_stain_profile(np.concatenate(brown), Stain.IHC, seed)
-    assert profile.dab_cut_od is not None  # of this stain there is one
+    assert profile.dab_cut_od is not None  # a hematoxylin-DAB profile always has a cut
     notes = tuple(note for note in profile.notes if note not in profile.glass_notes)
     return FixedStain(
         source=source,
@@ -113,9 +113,9 @@ def fixed_stain_of(path: Path, mpp: float | None, seed: int) -> FixedStain:
     Raises
     ------
     UsageError
-        When it is no hematoxylin-DAB slide.
+        When the file is no hematoxylin-DAB slide.
     WsipsmError
-        When it cannot be read.
+        When the slide cannot be read.
     """
     return fit_fixed_stain([sample_stain(SampleTask(str(path), mpp, seed))], path.name, seed)
 
@@ -135,7 +135,7 @@ def apply_fixed_stain(profile: StainProfile, fixed: FixedStain) -> StainProfile:
 
 
 def read_fixed_stain(folder: Path) -> FixedStain | None:
-    """Read what an earlier command on a cohort's folder fitted; None when there is nothing.
+    """Read the stains and cut that an earlier command fitted for a cohort; None when there are none.
 
     Raises
     ------
@@ -155,12 +155,12 @@ def read_fixed_stain(folder: Path) -> FixedStain | None:
 
 
 def write_fixed_stain(folder: Path, fixed: FixedStain) -> None:
-    """Keep it for the cohort: slides added later get the same cut.
+    """Write the stains and cut into the cohort's folder, so that slides added later get the same cut.
 
     Raises
     ------
     OutputError
-        When it cannot be written.
+        When the file cannot be written.
     """
     with write_aside(folder / STAIN_NAME) as temporary:
         temporary.write_text(fixed.model_dump_json(indent=2) + "\n", encoding="utf-8")

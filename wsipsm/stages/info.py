@@ -32,7 +32,7 @@ class SlideReport:
 
     @property
     def mpp_is_plausible(self) -> bool:
-        """Whether nuclei can be outlined at the stated pixel size."""
+        """Whether the stated pixel size lies in the range in which nuclei can be outlined."""
         return self.info.mpp_is_plausible
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def describe_slide(path: Path, mpp: float | None = None, image: int | None = Non
     mpp
         Level-0 pixel size in um/px, instead of the file's.
     image
-        Number of the image in the file, from 1; None: the largest pyramid.
+        Number of the image in the file, from 1; None stands for the largest pyramid.
 
     Raises
     ------

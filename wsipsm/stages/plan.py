@@ -69,7 +69,7 @@ class SlidePlan:
 
     @property
     def result_key(self) -> str:
-        """Names the shards and the region they are cut to."""
+        """Key that names the shards together with the region to which their nuclei are cut."""
         return digest([self.job.key, self.region.facts().to_dict()])
 
     def with_threads(self, threads: int) -> SlidePlan:
@@ -154,7 +154,7 @@ def _job(
 ) -> SlideJob:
     card = chosen.card
     job = SlideJob(
-        # Absolute, since workers of a running scheduler work in folders of their own.
+        # Absolute paths, since workers of a running scheduler have other current folders.
         slide_path=os.path.abspath(info.path),
         mpp=options.mpp,
         image=info.image,
@@ -206,7 +206,7 @@ def _resolution_notes(grid: WorkingGrid) -> tuple[str, ...]:
 
 
 def _shard_key(job: SlideJob) -> str:
-    """Name everything that shapes a shard; who computes it, and where, does not."""
+    """Compute the digest of everything that decides a shard's content; machine and folder do not count."""
     own = {item.name: getattr(job, item.name) for item in fields(job) if item.name not in NOT_IN_SHARD_KEY}
     card = job.card.model_dump(mode="json", exclude={"name", "licence", "data", "training", "scores"})
     decisive = {"geometry": asdict(job.geometry), "card": card, "profile": job.profile}

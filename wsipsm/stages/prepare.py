@@ -1,4 +1,4 @@
-"""The first step of a slide: what was done before, what is to be done, and which blocks of it are left."""
+"""The first step of a slide: it finds what an earlier run has done, and which blocks are left."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def prepare_slide(
     Raises
     ------
     WsipsmError
-        One of its children, when the slide cannot be scored or its folder not be written.
+        When the slide cannot be scored or its folder cannot be written; a subclass says which.
     """
     started = time.perf_counter()
     with open_slide(slide_path, options.mpp, options.image) as slide:
@@ -137,7 +137,7 @@ def prepare_slide(
     before = {}
     for block in plan.blocks:
         facts = check_shard(run_dir.shard_path(plan.job.key, block), plan.job.place_of(block))
-        # What could not be read may have been away for a moment only: it is read again.
+        # A part that could not be read may have been absent for a moment only, so it is read again.
         if facts is not None and not facts.failed:
             before[block.index] = report_of(block, facts)
     return PreparedSlide(
@@ -168,7 +168,7 @@ def request_key(info: SlideInfo, options: RunOptions) -> str:
 
 
 def _content_digest(path: Path, option: str) -> str:
-    """Name a file that an option names by what it holds."""
+    """Compute the digest of the content of a file that an option names."""
     kind, wanted = (RoiError, "a GeoJSON file") if option == "roi" else (UsageError, "a readable file")
     needed = f"--{option.replace('_', '-')} needs {wanted}"
     missing = find_no_file(path)
@@ -210,9 +210,9 @@ def _shown(run_dir: RunDir, finished: RunSummary) -> RunSummary:
 
 
 def _make_folder(run_dir: RunDir, start_anew: bool) -> None:
-    """Make the folder; clear what a finished run left where it is to be done anew.
+    """Make the folder, and remove the results of a finished run that is to be repeated.
 
-    An unfinished run is continued, also when it was started to overwrite.
+    An unfinished run is continued, even one that was started with ``overwrite``.
     """
     run_dir.create()
     if start_anew:

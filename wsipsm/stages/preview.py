@@ -49,7 +49,7 @@ def preview_slide(slide: Slide, seed: int = 0) -> SlidePreview:
     SlideReadError
         When nothing of the overview, or no patch of the sample, can be read.
     UnsupportedSlideError
-        When it is a fluorescence slide.
+        When the slide is a fluorescence slide.
     """
     info = slide.info
     thumbnail, px0_per_pixel, unread = read_partial_thumbnail(slide)
@@ -71,7 +71,7 @@ def preview_slide(slide: Slide, seed: int = 0) -> SlidePreview:
 
 
 def _with_unread(tissue: TissueMask, unread: list[Box]) -> TissueMask:
-    """Count what cannot be read as tissue: a part that failed must not pass for an empty one."""
+    """Count unreadable parts as tissue, so that a part that failed does not pass for an empty one."""
     if not unread:
         return tissue
     mask, outline = tissue.mask.copy(), tissue.tissue.copy()

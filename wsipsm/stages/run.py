@@ -1,4 +1,4 @@
-"""One slide from file to results."""
+"""The run of one slide, from file to results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_slide(
 
     A run that was stopped is continued; a finished one is left alone unless ``options.overwrite``; results of other
     options or another version are replaced, each file in one step, once the new ones are whole. The slide's folder is
-    held: another command that would write into it meanwhile is refused.
+    held, so that another command cannot write into it meanwhile.
 
     Parameters
     ----------
@@ -39,15 +39,16 @@ def run_slide(
     listener
         Listener that is called with every event, in this process.
     executor
-        Runs the blocks, and stays open; None opens one by ``options`` and closes it.
+        Executor of the blocks, which stays open; None opens one by ``options`` and closes it.
     name
-        Name of the slide's folder; None: the file's stem, or the folder that has the slide already, or where the stem
-        is another slide's a name of its own (see ``choose_folder_name``).
+        Name of the slide's folder. With None it is the folder that has the slide already, or else is named by the
+        file's stem, with an addition where another slide has that name (see ``choose_folder_name``).
 
     Raises
     ------
     WsipsmError
-        One of its children, whose message says what to do; results under final names are never partial.
+        When the slide cannot be scored; the message of the subclass says what to do. Files with final names are never
+        partial.
     """
     source = str(slide_path)
     with locked_own_folder(Path(slide_path), Path(out_dir), name, options.image) as (own_name, lock):

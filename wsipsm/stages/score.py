@@ -76,12 +76,12 @@ class Scored:
 
     @property
     def key(self) -> str:
-        """Names the scoring, and its folder in ``scores`` where a score made it."""
+        """Key that names the scoring, and its folder in ``scores`` if ``wsipsm score`` made it."""
         return self.scoring.key
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What limits the figures that are given, in plain words; none is said of an index that is withheld."""
+        """Limitations of the given figures, in plain words; a withheld index has none."""
         return _limits(self.score, self.withheld)
 
 
@@ -113,7 +113,7 @@ def write_score(
     scoring
         Scoring with the cut, a DAB optical density.
     findings
-        Findings about the picture: they flag the index, or withhold it.
+        Findings about the picture, which flag the index or withhold it.
 
     Raises
     ------
@@ -190,12 +190,12 @@ def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Re
     Raises
     ------
     OutputError
-        When it cannot be written.
+        When the region cannot be written.
     """
     if isinstance(region, PolygonRegion):
         about = ScoringFileFacts.of(info, frame, scoring)
         with write_aside(run_dir.path(Artefact.REGION)) as temporary:
-            # With a class: read again, the name of the region is none of what counts and what is cut out.
+            # The region gets a class, so that its name is not read as an annotation class to count or cut out.
             drawn = [Annotation(region.shape, region.name, PLAIN_CLASS)]
             temporary.write_bytes(annotation_bytes(frame, drawn, about, region.shape, region.ground))
         run_dir.remove(Artefact.TISSUE)
@@ -230,7 +230,7 @@ def read_annotation_rows(
     mpp
         Pixel size of level 0, um/px.
     searched
-        Where the run looked for nuclei; None: in the region alone.
+        Region in which the run looked for nuclei; None stands for ``region`` itself.
 
     Raises
     ------

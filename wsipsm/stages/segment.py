@@ -1,4 +1,4 @@
-"""Blocks of a slide through an executor, and which of them need no more work."""
+"""The work on a slide's blocks by an executor; blocks that have a shard are left out."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ def opened_executor(
     options
         Options of the run.
     n_tasks
-        More workers than tasks are not started.
+        Number of tasks; no more workers than tasks are started.
     budget
-        Where the number of workers is left to wsipsm, no more are started than memory holds.
+        Budget of one run; when the number of workers is left to wsipsm, it starts no more than memory holds.
     apart
-        Where it is left to wsipsm, start one at least: a slide that crashes its process in native code ends that one.
+        Whether at least one worker is started when the number is left to wsipsm, so that a slide whose native code
+        crashes ends a worker and not this process.
     announce
-        Function that is called for workers that are lost, or that joined a running scheduler later and are refused:
-        what happened, and a sentence.
+        Function that is called with what happened and a sentence for a worker that is lost, or that joined a running
+        scheduler later and is refused.
     """
     if options.scheduler is not None:
         from wsipsm.executors.dask import DaskExecutor
@@ -60,7 +61,7 @@ def opened_executor(
         n_workers = min(n_workers, n_tasks)
     if budget is not None and options.workers is None:
         n_workers = min(n_workers, workers_that_fit(budget, max(1, n_workers), available_bytes()))
-    # One worker process would only stand beside an idle one.
+    # With one worker process this process would only wait for it.
     if n_workers == 0 or (options.workers is None and n_workers == 1 and not apart):
         with SerialExecutor() as serial:
             yield serial
@@ -87,7 +88,7 @@ def fitted_plan(prepared: PreparedSlide, options: RunOptions, n_workers: int) ->
     Raises
     ------
     BudgetError
-        When the plan does not fit memory or disk with so many. Machines of a running scheduler are not asked.
+        When the plan does not fit memory or disk with so many. A running scheduler's machines are not checked.
     """
     plan = prepared.plan
     if options.scheduler is not None:
@@ -111,7 +112,7 @@ def segment_slide(
     Raises
     ------
     WsipsmError
-        When what stopped one block would stop all, or when every block failed.
+        When the cause that stopped one block would stop all, or when every block failed.
     """
     started = time.perf_counter()
     segmented = Segmented(dict(prepared.before))

@@ -44,7 +44,7 @@ from wsipsm.stages.score import Scored
 from wsipsm.stages.write import AREA_STEP_UM2, Totals
 from wsipsm.text import clean_text
 
-if TYPE_CHECKING:  # where blocks run shapes no result, so this module must not reach it
+if TYPE_CHECKING:  # executors do not change results, so they must not count as code of this module
     from wsipsm.stages.segment import Segmented
 
 
@@ -132,9 +132,9 @@ def summarise(
     Parameters
     ----------
     result
-        What came out.
+        Outcome of the slide's blocks.
     folder
-        Where it lies.
+        Folder of the results.
     seconds
         Seconds by stage.
     request
@@ -180,7 +180,7 @@ def summarise(
 
 
 def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequence[Finding]) -> str:
-    """Say what an overview shows, in lines: figures before names, which may be cut; the gravest flag; its use."""
+    """Write the lines of an overview: figures before names, which may be cut, then the gravest flag and the use."""
     n_scored = totals.n_positive + totals.n_negative
     withheld = reason_to_withhold(findings) is not None
     index = f", {scoring.marker} {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
@@ -189,7 +189,7 @@ def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequ
 
 
 def round_down(share: float) -> float:
-    """Round a share down to six decimals, so that it is never 1 when something is missing."""
+    """Round a share down to six decimals, so that it is 1 only when nothing is missing."""
     return math.floor(share * 1e6) / 1e6
 
 

@@ -1,4 +1,4 @@
-"""Shards to results, in one streamed pass: block row by block row, never the whole slide."""
+"""The writing of results from shards in one pass, one row of blocks at a time, never the whole slide."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def write_cells(
     lost_px0
         Level-0 boxes that could not be read; nuclei that touch one are left out, whichever block saw them.
     about
-        What the files say about their making; the same for the same input.
+        Facts on their making that the files carry; they are the same for the same input.
     canvas
         Canvas of the overview, on which the nuclei are drawn.
 
     Raises
     ------
     OutputError
-        When the disk is full. Old results stay as they were until new ones are whole.
+        When the disk is full. Old results stay as they were until the new ones are complete.
     """
     totals = Totals()
     with (
@@ -105,7 +105,7 @@ def write_cells(
                     totals.add(table)
         finally:
             geojson.close()
-        # Old results may be replaced from here on: whatever happens, they are not called finished any more.
+        # From here on old results may be replaced, so the folder no longer counts as finished, whatever happens.
         forget_results(run_dir)
     return totals
 
@@ -145,7 +145,7 @@ def _resolved_blocks(
             waiting.append((members, [table.column("row").to_numpy() for table in tables]))
             yield _seam_row(row, members, tables)
 
-    # Nuclei reach as far as is decoded around a core: into the next row, or farther where blocks are small.
+    # Nuclei may reach through the whole margin around a core, which can span several rows when blocks are small.
     rows_px = min((block.core.height for block in blocks[:1]), default=1)
     reach_rows = max(1, -(-2 * job.geometry.context_px // max(1, rows_px)))
     for kept in resolve_seams(load(), reach_rows):
