@@ -4,7 +4,10 @@ Public names load when they are first used, so that ``import wsipsm`` stays ligh
 OpenSlide or geopandas.
 
 >>> import wsipsm
->>> summary = wsipsm.run_slide("slide.svs", "out", wsipsm.RunOptions(), listener=print)  # doctest: +SKIP
+>>> events = []
+>>> summary = wsipsm.run_slide("case.tif", "results", wsipsm.RunOptions(workers=0), listener=events.append)
+>>> len(wsipsm.read_cells("results/case")) == summary.n_nuclei
+True
 """
 
 from __future__ import annotations

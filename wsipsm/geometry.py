@@ -63,7 +63,13 @@ class Box:
         return Box(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
 
     def intersect(self, other: Box) -> Box:
-        """Cut down to the common part; its area is 0 when there is none."""
+        """Cut down to the common part; its area is 0 when there is none.
+
+        Examples
+        --------
+        >>> Box(0, 0, 10, 10).intersect(Box(5, 8, 10, 10))
+        Box(x=5, y=8, width=5, height=2)
+        """
         return Box.from_edges(
             max(self.x, other.x), max(self.y, other.y), min(self.right, other.right), min(self.bottom, other.bottom)
         )
@@ -102,7 +108,13 @@ class WorkingGrid:
         )
 
     def box_px0(self, box_px: Box) -> Box:
-        """Return the smallest whole-pixel level-0 box that covers a working-pixel box."""
+        """Return the smallest whole-pixel level-0 box that covers a working-pixel box.
+
+        Examples
+        --------
+        >>> WorkingGrid(Size(1000, 800), slide_mpp=0.25, mpp=0.5).box_px0(Box(10, 0, 20, 5))
+        Box(x=20, y=0, width=40, height=10)
+        """
         s, (x0, y0) = self.scale, self.origin_px0
         return Box.from_edges(
             math.floor(box_px.x * s) + x0,

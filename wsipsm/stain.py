@@ -179,6 +179,11 @@ def fit_stain_profile(pixels: NDArray[np.uint8], stain: Stain, seed: int) -> Sta
         What the slide was stained with.
     seed
         Chooses the pixels that are fitted when there are more than 200,000.
+
+    Examples
+    --------
+    >>> fit_stain_profile(np.full((9000, 3), 240, np.uint8), Stain.IHC, seed=0).background
+    (240.0, 240.0, 240.0)
     """
     notes: list[str] = []
     sample = pixels
@@ -292,16 +297,14 @@ def _is_even(brightest: NDArray[np.uint8], n_pixels: int, median: NDArray[np.flo
 
 def _brown_share(od: NDArray[np.float32]) -> float:
     """Compute the share of stained pixels that absorb blue most."""
-    excess = (od[:, 2] - od[:, :2].max(axis=1)) / od.sum(axis=1)
-    return float(np.mean(excess > 0.02))
+    return float(np.mean((od[:, 2] - od[:, :2].max(axis=1)) / od.sum(axis=1) > 0.02))
 
 
 def _fit_vectors(od: NDArray[np.float32], stain: Stain, notes: list[str]) -> tuple[Vector, Vector]:
     """Fit the stain vectors of a sample; append to ``notes`` what was replaced by a reference."""
     second_name, second_reference = ("DAB", REFERENCE_DAB) if stain is Stain.IHC else ("eosin", REFERENCE_EOSIN)
     references = (REFERENCE_HEMATOXYLIN, second_reference)
-    total = od.sum(axis=1)
-    usable = od[(total > _FIT_OD_SUM) & (od.max(axis=1) < OD_CAP - 0.1)]
+    usable = od[(od.sum(axis=1) > _FIT_OD_SUM) & (od.max(axis=1) < OD_CAP - 0.1)]
     if len(usable) < _MIN_STAINED_PIXELS:
         notes.append(f"stain vectors: only {len(usable)} well stained pixels; Ruifrok's vectors taken.")
         return references

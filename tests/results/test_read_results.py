@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import gzip
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from drawn_canvas import write_sparse
 from stand_in import draw_nuclei
 
 import wsipsm
-import wsipsm.results.read
 from wsipsm import Artefact, Column, UsageError
 from wsipsm.config import RunOptions
 from wsipsm.events import ignore_events
@@ -94,13 +92,6 @@ def test_a_later_score_is_what_is_read(folder: Path) -> None:
     assert wsipsm.read_score(folder).scoring == wsipsm.read_summary(folder).scoring == scored.scoring != own.scoring
     assert wsipsm.read_score(folder / Artefact.SCORES / "run") == own
     assert wsipsm.read_score(folder / Artefact.SCORES / scored.key).cut.dab_od == 0.5
-
-
-def test_examples_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder.parent.parent)
-    done = doctest.testmod(wsipsm.results.read)
-    assert done.failed == 0
-    assert done.attempted >= 7
 
 
 def test_what_is_absent_or_damaged_is_named(folder: Path) -> None:

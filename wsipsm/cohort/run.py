@@ -90,6 +90,13 @@ def run_cohort(
         When table or journal cannot be written, or the disk is full.
     TooManyFailuresError
         When more slides failed than ``max_failures``.
+
+    Examples
+    --------
+    >>> events = []
+    >>> cohort = run_cohort(["case.tif"], "cohort", RunOptions(workers=0), listener=events.append)
+    >>> [row.status for row in cohort.rows]
+    ['done']
     """
     out, how = Path(out_dir), cohort_options or CohortOptions()
     # A class that only some of the slides lack is no typing error.

@@ -81,6 +81,13 @@ def check_geojson(path: str | Path, size: Size | None = None) -> list[str]:
     ------
     OSError
         When the file cannot be opened.
+
+    Examples
+    --------
+    >>> check_geojson("results/case/cells.geojson.gz")
+    []
+    >>> "outside the image" in check_geojson("results/case/cells.geojson.gz", Size(256, 256))[0]
+    True
     """
     report = examine_geojson(path, size)
     more = [f"and {report.n_more} more problems"] if report.n_more else []

@@ -92,6 +92,13 @@ def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", thread
     ------
     ModelError
         When the weights are unusable, or the backend is unknown or not installed.
+
+    Examples
+    --------
+    >>> from wsipsm import resolve_model
+    >>> predictor = open_predictor(*resolve_model("ki67-ihc"))
+    >>> predictor.predict(np.full((64, 64, 3), 240, np.uint8)).shape
+    (3, 64, 64)
     """
     return NetworkPredictor(open_network(weights, card, "scores", backend, threads), card)
 

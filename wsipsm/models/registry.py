@@ -34,6 +34,11 @@ def list_models() -> list[ModelCard]:
     ------
     ModelError
         When a card of the package cannot be read.
+
+    Examples
+    --------
+    >>> [card.name for card in list_models()]
+    ['ki67-ihc', 'nuclei-he', 'nuclei-he-fast']
     """
     return sorted((read_card(path) for path in zoo_dir().glob("*.json")), key=lambda card: card.name)
 
@@ -54,6 +59,12 @@ def resolve_model(name_or_path: str | Path) -> tuple[Path, ModelCard]:
     ------
     ModelError
         When there is no such model, or its files are unusable.
+
+    Examples
+    --------
+    >>> weights, card = resolve_model("ki67-ihc")
+    >>> weights.name, card.mpp
+    ('ki67-ihc.safetensors', 0.25)
     """
     shipped = {read_card(path).name: path.with_suffix(WEIGHTS_SUFFIX) for path in sorted(zoo_dir().glob("*.json"))}
     weights = shipped.get(str(name_or_path))

@@ -67,6 +67,14 @@ def read_roi(
     RoiError
         When the file cannot be read, is no GeoJSON, has an invalid polygon, does not make clear what counts, leaves no
         area on the slide, or lies mostly in the empty part of the slide's canvas.
+
+    Examples
+    --------
+    >>> from wsipsm import open_slide
+    >>> with open_slide("case.tif") as slide:
+    ...     region = read_roi("tumour.geojson", slide.info)
+    >>> region.name, region.shape.area
+    ('Tumor', 90000.0)
     """
     path, rules = Path(path), rules or RoiRules()
     label = clean_text(path)

@@ -52,6 +52,12 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
     ------
     ValueError
         When the numbers are no counts, or the confidence is no probability.
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(0, 100)
+    >>> low, round(high, 3)
+    (0.0, 0.037)
     """
     if not 0 <= n_positive <= n:
         raise ValueError(f"interval: {n_positive} positive of {n}; counts with 0 <= positive <= all are needed.")
@@ -84,6 +90,12 @@ def labelling_index(
         Share of the region's area that could be read and searched, 0..1.
     marker
         Marker that was stained; it states how many nuclei a score of it needs.
+
+    Examples
+    --------
+    >>> index = labelling_index(150, 850, region="tumour", coverage=1.0)
+    >>> f"{index.value:.1%}, {index.low:.1%} to {index.high:.1%}"
+    '15.0%, 12.9% to 17.3%'
     """
     n = n_positive + n_negative
     flags: list[str] = []

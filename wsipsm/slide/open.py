@@ -48,6 +48,12 @@ def open_slide(path: str | Path, mpp: float | None = None, image: int | None = N
         When there is no such file, or no reader opens it; the message gives every reader's reason.
     UnsupportedSlideError
         When it opens but is of a kind that cannot be scored, such as fluorescence.
+
+    Examples
+    --------
+    >>> with open_slide("case.tif") as slide:
+    ...     slide.info.size, slide.info.mpp
+    (Size(width=512, height=512), 0.5)
     """
     path = Path(path)
     if mpp is not None:

@@ -122,6 +122,13 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
     ------
     SlideReadError
         When pixels cannot be decoded.
+
+    Examples
+    --------
+    >>> from wsipsm import ArraySlide
+    >>> slide = ArraySlide(np.full((64, 64, 3), 200, np.uint8), mpp=0.25)
+    >>> read_box(slide, Box(0, 0, 16, 8), scale=2.0).shape
+    (8, 16, 3)
     """
     if not math.isfinite(scale) or scale <= 0:
         raise UsageError(f"scale: {scale}; level-0 pixels per working pixel above 0 are needed. Check --mpp.")

@@ -49,6 +49,15 @@ def run_slide(
     WsipsmError
         When the slide cannot be scored; the message of the subclass says what to do. Files with final names are never
         partial.
+
+    Examples
+    --------
+    >>> events = []
+    >>> summary = run_slide("case.tif", "results", RunOptions(workers=0), listener=events.append)
+    >>> summary.n_nuclei == events[-1].summary.n_nuclei
+    True
+    >>> Path(summary.folder).joinpath("cells.parquet").is_file()
+    True
     """
     source = str(slide_path)
     with locked_own_folder(Path(slide_path), Path(out_dir), name, options.image) as (own_name, lock):

@@ -206,6 +206,14 @@ def find_tissue(
         Level-0 size.
     mpp
         Level-0 pixel size, um/px; None: a usual one, for the sizes of ink and of gaps in tissue.
+
+    Examples
+    --------
+    >>> thumbnail = np.full((200, 200, 3), 240, np.uint8)
+    >>> thumbnail[50:150, 50:150] = (180, 120, 160)
+    >>> tissue = find_tissue(thumbnail, 32.0, Size(6400, 6400), mpp=0.5)
+    >>> tissue.contains(np.array([[3200.0, 3200.0], [10.0, 10.0]])).tolist()
+    [True, False]
     """
     _require_whole(thumbnail, px0_per_pixel, slide_size)
     dark = thumbnail.max(axis=2) < _DARK_LEVEL

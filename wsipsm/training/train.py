@@ -121,6 +121,16 @@ def train_model(
         When what is started from cannot be used.
     OutputError
         When the disk is full or the place is not writable.
+
+    Examples
+    --------
+    >>> lines = []
+    >>> card = train_model(
+    ...     [Path("patch.png")], Path("own.safetensors"), stain=Stain.IHC, steps=1, seed=0, mpp=0.25,
+    ...     init="random", report=lines.append, recipe=Path("recipe.toml"),
+    ... )
+    >>> card.outputs
+    ('nucleus', 'distance', 'positive')
     """
     request = TrainRequest(
         sources=sources,
