@@ -16,10 +16,12 @@ WsipsmError                      exit 1
 
 A cohort in which some slides failed exits with 5, a run that finished with failed tiles with 7, a command that a signal
 ended with 128 + its number: 130 after Ctrl-C.
-Messages read `<subject>: <what was found>; <what is needed>. <what to do>`.
+Messages read `<subject>: <what was found>; <what is needed>. <what to do>`. Programs find the same facts as attributes.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from wsipsm.text import clean_text
 
@@ -41,10 +43,50 @@ def one_line(said: object) -> str:
     return clean_text(" ".join(str(said).split()), MAX_LINE_CHARS)
 
 
+Fact = str | float | tuple[float, float] | None
+"""A fact of an error: words or a number, the lowest and the highest number, or None where it is not known."""
+
+
 class WsipsmError(Exception):
-    """Root of every error that wsipsm raises on purpose."""
+    """Root of every error that wsipsm raises on purpose.
+
+    Parameters
+    ----------
+    said
+        The message, which says all of the facts in words.
+    path, value, needed, option
+        Facts, kept as attributes.
+
+    Attributes
+    ----------
+    path
+        File, folder or address that the error is about.
+    value
+        What was found there.
+    needed
+        What would have been right in its place, of the same kind as the value.
+    option
+        Option of the command line that helps, as ``--mpp``; that of Python has its name with ``_`` for ``-``.
+    exit_code
+        Exit status of a command that ends with the error.
+    """
 
     exit_code = EXIT_UNEXPECTED
+
+    def __init__(
+        self,
+        *said: object,
+        path: str | Path | None = None,
+        value: Fact = None,
+        needed: Fact = None,
+        option: str | None = None,
+    ) -> None:
+        super().__init__(*said)
+        # Pickle takes an error's message and its attributes from one process to another, but no keywords.
+        self.path: str | None = None if path is None else str(path)
+        self.value: Fact = value
+        self.needed: Fact = needed
+        self.option: str | None = option
 
 
 class UsageError(WsipsmError, ValueError):
@@ -58,7 +100,22 @@ class RoiError(UsageError):
 
 
 class ModelError(UsageError):
-    """Weights or a model card that cannot be used."""
+    """Weights or a model card that cannot be used.
+
+    Attributes
+    ----------
+    path
+        The weights or the card; None for a name that no model has.
+    value
+        What is wrong with it, or the name.
+    needed
+        What a model must be; for a name, those of the known ones.
+    option
+        ``--model``, or ``--backend`` where the library that runs the network is at fault.
+    """
+
+    value: str | None
+    needed: str | None
 
 
 class SlideError(WsipsmError, OSError):
@@ -68,15 +125,56 @@ class SlideError(WsipsmError, OSError):
 
 
 class SlideOpenError(SlideError):
-    """No reader opens the file; the message gives every reader's reason."""
+    """No reader opens the file; the message gives every reader's reason.
+
+    Attributes
+    ----------
+    path
+        The slide; None in the reason of a single reader.
+    value
+        What the file is instead, or the reasons.
+    needed
+        Files that are slides.
+    """
+
+    value: str | None
+    needed: str | None
 
 
 class SlideReadError(SlideError):
-    """The slide opened, but pixels could not be decoded."""
+    """The slide opened, but pixels could not be decoded.
+
+    Attributes
+    ----------
+    path
+        The slide.
+    value
+        Where in the slide it failed, and why.
+    needed
+        What the pixels should be.
+    """
+
+    value: str | None
+    needed: str | None
 
 
 class MissingMppError(SlideError):
-    """The slide states no pixel size, or one that cannot show nuclei."""
+    """The slide states no pixel size, or one that cannot show nuclei.
+
+    Attributes
+    ----------
+    path
+        The slide.
+    value
+        The pixel size that it states, um/px; None where it states none.
+    needed
+        The lowest and the highest pixel size, um/px, that would do; or the one that fits the picture.
+    option
+        ``--mpp``, by which a pixel size is given.
+    """
+
+    value: float | None
+    needed: float | tuple[float, float] | None
 
 
 class UnsupportedSlideError(SlideError):
@@ -84,14 +182,42 @@ class UnsupportedSlideError(SlideError):
 
 
 class BudgetError(WsipsmError, MemoryError):
-    """The run would not fit in memory or on disk."""
+    """The run would not fit in memory or on disk.
 
+    Attributes
+    ----------
+    path
+        Folder, or slide by address, whose disk or cache is too small; None where memory is.
+    value
+        Bytes that are free.
+    needed
+        Bytes that the run needs.
+    option
+        Option that makes it need less or have more.
+    """
+
+    value: int | None
+    needed: int | None
     exit_code = EXIT_BUDGET
 
 
 class OutputError(WsipsmError, OSError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written where they were asked for.
 
+    Attributes
+    ----------
+    path
+        File or folder that was to be written.
+    value
+        What the operating system answered.
+    needed
+        What the place must be.
+    option
+        ``--out``, by which another place is chosen.
+    """
+
+    value: str | None
+    needed: str | None
     exit_code = EXIT_OUTPUT
 
 

@@ -31,6 +31,7 @@ PATIENCE_BEATS = 4
 """Beats that must pass without a change before a lock of another machine counts as left behind."""
 _KINDS = (("host", str), ("pid", int), ("started", int), ("space", str), ("in_study", bool), ("beat", int))
 """Fields of a lock, and of what type each is."""
+_NEEDED = "one command at a time"
 _MOST_TRIES = 20
 """A folder that another command removes, since nothing came of it, is made again so often."""
 
@@ -215,7 +216,9 @@ def _claim(path: Path, own: LockNote, beat_s: float) -> str:
                 raise output_error(path.parent, error) from error
             found = LockNote.read(path)
             if not _is_left_behind(path, found, own, beat_s):
-                raise UsageError(_refusal(path, found)) from None
+                raise UsageError(
+                    _refusal(path, found), path=path.parent, value=_name_of(found), needed=_NEEDED
+                ) from None
             note = f"the lock of {_name_of(found)} was left behind and was taken over."
             _remove(path, found)
         except OSError as error:
@@ -318,7 +321,7 @@ def _name_of(found: LockNote | None) -> str:
 def _refusal(path: Path, found: LockNote | None) -> str:
     folder = path.parent
     text = f"{folder}: {_name_of(found)} works on it"
-    wait = "one command at a time is needed. Wait for it"
+    wait = f"{_NEEDED} is needed. Wait for it"
     if found is not None and found.in_study:
         # The cohort's own sign of life stands for this lock.
         folder = folder.parent

@@ -57,23 +57,42 @@ def output_error(path: Path, error: OSError) -> OutputError:
         What the operating system answered.
     """
     if error.errno in _FULL:
+        full = _what_is_full(path, error)
         return DiskFullError(
-            f"{path}: {_what_is_full(path, error)}; results need more room. "
-            "Free some, or choose another disk with --out, then run the same command again: finished blocks are kept."
+            f"{path}: {full}; results need more room. "
+            "Free some, or choose another disk with --out, then run the same command again: finished blocks are kept.",
+            path=path,
+            value=full,
+            needed="more room",
+            option="--out",
         )
     if error.errno in _TOO_LARGE:
         return DiskFullError(
             f"{path}: the file would be larger than allowed ({_size_limit()}); results need more. Raise the limit, or "
             "choose a file system for larger files with --out, then run the same command again: finished blocks are "
-            "kept."
+            "kept.",
+            path=path,
+            value=f"the file would be larger than allowed ({_size_limit()})",
+            needed="a limit or a file system for larger files",
+            option="--out",
         )
     reason = error.strerror or str(error)
     if error.errno in _BROKEN:
         return OutputError(
             f"{path}: the disk failed ({reason}); one that works is needed. Run the same command again, finished "
-            "blocks are kept; where it fails again, choose another disk with --out."
+            "blocks are kept; where it fails again, choose another disk with --out.",
+            path=path,
+            value=reason,
+            needed="a disk that works",
+            option="--out",
         )
-    return OutputError(f"{path}: cannot be written ({reason}); a writable folder is needed. Choose another with --out.")
+    return OutputError(
+        f"{path}: cannot be written ({reason}); a writable folder is needed. Choose another with --out.",
+        path=path,
+        value=reason,
+        needed="a writable folder",
+        option="--out",
+    )
 
 
 def _what_is_full(path: Path, error: OSError) -> str:

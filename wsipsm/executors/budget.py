@@ -120,13 +120,20 @@ def check_budget(budget: Budget, n_workers: int, free_bytes: int, folder: Path) 
             f"memory: {max(1, n_workers)} worker(s) of {_mib(budget.worker_bytes)} need {_mib(needed)} in all; "
             f"{_mib(free_bytes)} are free. Use fewer --workers "
             f"({workers_that_fit(budget, max(1, n_workers), free_bytes)}, or 0 to work in this process), "
-            "a smaller --block-px or a smaller --tile-px."
+            "a smaller --block-px or a smaller --tile-px.",
+            value=free_bytes,
+            needed=needed,
+            option="--workers",
         )
     free_disk = shutil.disk_usage(folder).free
     if budget.disk_bytes > free_disk:
         raise BudgetError(
             f"{folder}: results may take {_mib(budget.disk_bytes)}; {_mib(free_disk)} are free on that disk. "
-            "Free some, or choose another disk with --out."
+            "Free some, or choose another disk with --out.",
+            path=folder,
+            value=free_disk,
+            needed=budget.disk_bytes,
+            option="--out",
         )
 
 

@@ -125,7 +125,10 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     except _READ_ERRORS as error:
         raise OutputError(
             f"{path}: cannot be read ({one_line(error)}), though it was whole when it was written; a disk that works "
-            "is needed. Run the same command again: the block is done again, the others are kept."
+            "is needed. Run the same command again: the block is done again, the others are kept.",
+            path=path,
+            value=f"cannot be read ({one_line(error)})",
+            needed="a disk that works",
         ) from error
     return table.replace_schema_metadata()
 

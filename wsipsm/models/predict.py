@@ -106,12 +106,21 @@ def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", thread
 def open_network(weights: Path, card: ModelCard, form: Form, backend: str, threads: int) -> Network:
     """Load a network in a form; all else is as :func:`open_predictor` does it."""
     if backend not in BACKENDS:
-        raise ModelError(f"backend {backend!r}: unknown; {', '.join(BACKENDS)} are known. Check --backend.")
+        known = ", ".join(BACKENDS)
+        raise ModelError(
+            f"backend {backend!r}: unknown; {known} are known. Check --backend.",
+            value=backend,
+            needed=known,
+            option="--backend",
+        )
     has_openvino = importlib.util.find_spec("openvino") is not None
     if backend == "openvino" and not has_openvino:
         raise ModelError(
             "backend 'openvino': OpenVINO is not installed; it is needed for this backend. "
-            "Run pip install openvino, or choose torch."
+            "Run pip install openvino, or choose torch.",
+            value=backend,
+            needed="openvino, which is not installed",
+            option="--backend",
         )
     if backend == "torch" or not has_openvino:
         from wsipsm.models.torch_backend import TorchNetwork

@@ -91,7 +91,13 @@ def check_weights_path(weights: Path) -> None:
     try:
         if not weights.is_file():
             found = "is a folder" if weights.is_dir() else "is not there"
-            raise ModelError(f"{weights}: {found}; a {WEIGHTS_SUFFIX} file is needed. Check the path given.")
+            raise ModelError(
+                f"{weights}: {found}; a {WEIGHTS_SUFFIX} file is needed. Check the path given.",
+                path=weights,
+                value=found,
+                needed=f"a {WEIGHTS_SUFFIX} file",
+                option="--model",
+            )
         n_bytes = weights.stat().st_size
         weights.open("rb").close()
     except OSError as error:
@@ -99,7 +105,11 @@ def check_weights_path(weights: Path) -> None:
     if n_bytes > MAX_WEIGHTS_BYTES:
         raise ModelError(
             f"{weights}: {n_bytes / 1e9:.1f} GB; weights of at most {MAX_WEIGHTS_BYTES / 1e9:g} GB are read. "
-            "Check the path given."
+            "Check the path given.",
+            path=weights,
+            value=f"{n_bytes / 1e9:.1f} GB",
+            needed=f"weights of at most {MAX_WEIGHTS_BYTES / 1e9:g} GB",
+            option="--model",
         )
 
 
@@ -122,7 +132,11 @@ def check_weights_suffix(weights: Path) -> None:
         what = f"the name ends in {suffix!r}"
     raise ModelError(
         f"{weights}: {what}; a {WEIGHTS_SUFFIX} file with its card beside it is needed. "
-        "Make one with wsipsm train, or name a shipped model."
+        "Make one with wsipsm train, or name a shipped model.",
+        path=weights,
+        value=what,
+        needed=f"a {WEIGHTS_SUFFIX} file with its card beside it",
+        option="--model",
     )
 
 
@@ -137,7 +151,11 @@ def check_checksum(weights: Path, card: ModelCard, found: str) -> None:
     if found != card.sha256.lower():
         raise ModelError(
             f"{weights}: its sha256 is {found}; its card states {card.sha256}. "
-            "The file is damaged or belongs to another card: copy both files again, or train anew."
+            "The file is damaged or belongs to another card: copy both files again, or train anew.",
+            path=weights,
+            value=found,
+            needed=card.sha256,
+            option="--model",
         )
 
 
@@ -170,7 +188,11 @@ def read_card(path: Path) -> ModelCard:
         if not path.is_file():
             raise ModelError(
                 f"{path}: is not there; the model's card must lie beside its weights. "
-                "Copy both files, as wsipsm train wrote them."
+                "Copy both files, as wsipsm train wrote them.",
+                path=path,
+                value="is not there",
+                needed="the model's card beside its weights",
+                option="--model",
             )
         n_bytes = path.stat().st_size
         content = b"" if n_bytes > _MAX_CARD_BYTES else path.read_bytes()
@@ -182,7 +204,11 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard.model_validate_json(content)
     except ValidationError as error:
         raise ModelError(
-            f"{path}: {_first_faults(error)}; a model card is needed. Copy it again, or train anew."
+            f"{path}: {_first_faults(error)}; a model card is needed. Copy it again, or train anew.",
+            path=path,
+            value=_first_faults(error),
+            needed="a model card",
+            option="--model",
         ) from error
     if card.outputs not in OUTPUTS.values():
         wanted = " or ".join("+".join(outputs) for outputs in OUTPUTS.values())
@@ -210,10 +236,19 @@ def _unknown_name(name: str, known: list[str]) -> ModelError:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]}?" if close else "Check the name or path given."
     return ModelError(
-        f"model {name!r}: no such model; {', '.join(known)}, or the path of a {WEIGHTS_SUFFIX} file, is needed. {hint}"
+        f"model {name!r}: no such model; {', '.join(known)}, or the path of a {WEIGHTS_SUFFIX} file, is needed. {hint}",
+        value=name,
+        needed=", ".join(known),
+        option="--model",
     )
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:
     reason = error.strerror or str(error)
-    return ModelError(f"{path}: cannot be read ({reason}); a readable model is needed. Check the path given.")
+    return ModelError(
+        f"{path}: cannot be read ({reason}); a readable model is needed. Check the path given.",
+        path=path,
+        value=reason,
+        needed="a readable model",
+        option="--model",
+    )

@@ -170,13 +170,21 @@ def _check_state(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> No
         more = f", and {len(problems) - _N_SHOWN} more differ" if len(problems) > _N_SHOWN else ""
         raise ModelError(
             f"{path}: made for another architecture ({shown}{more}); weights of {card.architecture} with outputs "
-            f"{'+'.join(card.outputs)} are needed. Copy weights and card again, or train anew."
+            f"{'+'.join(card.outputs)} are needed. Copy weights and card again, or train anew.",
+            path=path,
+            value=f"{shown}{more}",
+            needed=f"weights of {card.architecture} with outputs {'+'.join(card.outputs)}",
+            option="--model",
         )
     broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise ModelError(
             f"{path}: {len(broken)} tensors hold values that are not finite (first {broken[0]}); finite ones are "
-            "needed. Train anew."
+            "needed. Train anew.",
+            path=path,
+            value=f"{len(broken)} tensors hold values that are not finite (first {broken[0]})",
+            needed="finite values",
+            option="--model",
         )
 
 

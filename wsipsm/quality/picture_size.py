@@ -171,7 +171,7 @@ def load_describer(weights: str, card: ModelCard) -> Describer:
     return open_describer(Path(weights), card)
 
 
-def refuse_picture_size(findings: Sequence[Finding], path: str) -> None:
+def refuse_picture_size(findings: Sequence[Finding], info: SlideInfo) -> None:
     """Refuse a slide whose picture does not fit its pixel size.
 
     Raises
@@ -182,8 +182,12 @@ def refuse_picture_size(findings: Sequence[Finding], path: str) -> None:
     for finding in findings:
         if finding.name == "pixel_size" and finding.verdict == Verdict.FLAG:
             raise MissingMppError(
-                f"{path}: {finding.text} A pixel size that fits is needed, as --on-pixel-size refuse asks. "
-                f"--mpp {finding.value:.2g} would fit."
+                f"{info.path}: {finding.text} A pixel size that fits is needed, as --on-pixel-size refuse asks. "
+                f"--mpp {finding.value:.2g} would fit.",
+                path=info.path,
+                value=info.mpp,
+                needed=finding.value,
+                option="--mpp",
             )
 
 

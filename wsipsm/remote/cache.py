@@ -207,7 +207,11 @@ class SlideCache:
             )
         if size > self.max_bytes:
             raise BudgetError(
-                f"{shown_url(url)}: {size:,} bytes; the cache may hold {self.max_bytes:,}. Raise --cache-bytes."
+                f"{shown_url(url)}: {size:,} bytes; the cache may hold {self.max_bytes:,}. Raise --cache-bytes.",
+                path=shown_url(url),
+                value=self.max_bytes,
+                needed=size,
+                option="--cache-bytes",
             )
         version = next((f"{name} {info[name]}" for name in _VERSION_FIELDS if info.get(name)), "")
         return _Remote(url, size, version)
@@ -268,7 +272,11 @@ class SlideCache:
             if n_bytes > self.max_bytes:
                 raise BudgetError(
                     f"{shown_url(remote.url)}: {remote.size:,} bytes, {n_bytes - remote.size:,} of slides in use; the "
-                    f"cache may hold {self.max_bytes:,}. Raise --cache-bytes, or use fewer slides at a time."
+                    f"cache may hold {self.max_bytes:,}. Raise --cache-bytes, or use fewer slides at a time.",
+                    path=shown_url(remote.url),
+                    value=self.max_bytes,
+                    needed=n_bytes,
+                    option="--cache-bytes",
                 )
             folder = self.folder / entry.key
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -279,7 +287,11 @@ class SlideCache:
         if missing > free:
             raise OutputError(
                 f"{self.folder}: {free:,} bytes free; {shown_url(remote.url)} needs {missing:,} more. Free some, or "
-                "choose another disk with --cache."
+                "choose another disk with --cache.",
+                path=self.folder,
+                value=f"{free:,} bytes free",
+                needed=f"{missing:,} more",
+                option="--cache",
             )
 
     def _entries(self) -> Iterator[tuple[float, _Entry]]:

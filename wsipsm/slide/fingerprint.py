@@ -49,7 +49,10 @@ def fingerprint_slide(path: Path) -> str:
         digests = [(name, _digest(file)) for name, file in files]
     except OSError as error:
         raise SlideOpenError(
-            f"{path}: {error.strerror or error}; a readable file is needed. Check its rights."
+            f"{path}: {error.strerror or error}; a readable file is needed. Check its rights.",
+            path=path,
+            value=error.strerror or str(error),
+            needed="a readable file",
         ) from error
     if not digests:
         raise SlideOpenError(f"{path}: no file that belongs to the slide; its pixels are needed. Copy it again.")
@@ -159,6 +162,9 @@ def _read_digest(file: Path, stamp: FileStamp) -> str:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if _stamp(file) != stamp:
         raise SlideOpenError(
-            f"{file}: it is written while it is read; a whole file is needed. Wait until its copy is complete."
+            f"{file}: it is written while it is read; a whole file is needed. Wait until its copy is complete.",
+            path=file,
+            value="it is written while it is read",
+            needed="a whole file",
         )
     return digest

@@ -57,7 +57,7 @@ def refuse_no_slide(path: Path) -> None:
     """
     bad_name = find_bad_name(path)
     if bad_name is not None:
-        raise SlideOpenError(bad_name)
+        raise SlideOpenError(bad_name, path=path, needed="a path in UTF-8")
     missing = find_no_file(path)
     try:
         if missing is not None and missing[0] == "a folder":
@@ -70,20 +70,31 @@ def refuse_no_slide(path: Path) -> None:
         if isinstance(error, SlideOpenError):
             raise
         raise SlideOpenError(
-            f"{path}: {error.strerror or error}; a readable file is needed. Check its rights."
+            f"{path}: {error.strerror or error}; a readable file is needed. Check its rights.",
+            path=path,
+            value=error.strerror or str(error),
+            needed="a readable file",
         ) from error
-    raise SlideOpenError(f"{path}: {missing[0]}; a slide is needed. {missing[1]}")
+    raise SlideOpenError(
+        f"{path}: {missing[0]}; a slide is needed. {missing[1]}", path=path, value=missing[0], needed="a slide"
+    )
 
 
 def _refuse_folder(path: Path) -> None:
     if (path / "Slidedat.ini").is_file():
         raise SlideOpenError(
-            f"{path}: the data folder of an MRXS slide; the .mrxs file is needed. Name the file beside the folder."
+            f"{path}: the data folder of an MRXS slide; the .mrxs file is needed. Name the file beside the folder.",
+            path=path,
+            value="the data folder of an MRXS slide",
+            needed="the .mrxs file",
         )
     if path.suffix.lower() != ".zarr" and not slides_in(path.iterdir()):
         raise SlideOpenError(
             f"{path}: a folder without DICOM files of a slide; a slide file, a DICOM folder or a .zarr folder is "
-            "needed. Name one slide, or use `wsipsm cohort` for a folder of them."
+            "needed. Name one slide, or use `wsipsm cohort` for a folder of them.",
+            path=path,
+            value="a folder without DICOM files of a slide",
+            needed="a slide file, a DICOM folder or a .zarr folder",
         )
 
 
@@ -92,17 +103,30 @@ def _refuse_file(path: Path) -> None:
     if suffix in _UNREADABLE_SUFFIXES:
         raise SlideOpenError(
             f"{path}: {_UNREADABLE_SUFFIXES[suffix]}, which no reader here supports; {READABLE}. "
-            "Convert it to OME-TIFF, for example with QuPath or bfconvert."
+            "Convert it to OME-TIFF, for example with QuPath or bfconvert.",
+            path=path,
+            value=_UNREADABLE_SUFFIXES[suffix],
+            needed=READABLE,
         )
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if not head:
-        raise SlideOpenError(f"{path}: an empty file; a slide is needed. Copy it again.")
+        raise SlideOpenError(
+            f"{path}: an empty file; a slide is needed. Copy it again.",
+            path=path,
+            value="an empty file",
+            needed=READABLE,
+        )
     if suffix in _TEXT_SLIDES:
         return
     found = _kind_of(head)
     if found is not None:
-        raise SlideOpenError(f"{path}: {found[0]}; a slide is needed, {READABLE}. {found[1]}")
+        raise SlideOpenError(
+            f"{path}: {found[0]}; a slide is needed, {READABLE}. {found[1]}",
+            path=path,
+            value=found[0],
+            needed=READABLE,
+        )
 
 
 def _kind_of(head: bytes) -> tuple[str, str] | None:

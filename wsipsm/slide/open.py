@@ -74,7 +74,10 @@ def open_slide(path: str | Path, mpp: float | None = None, image: int | None = N
         return slide
     raise SlideOpenError(
         f"{path}: no reader opens it ({'; '.join(reasons)}); a whole slide or image is needed, {READABLE}. "
-        "Check that the copy is complete, or export it as OME-TIFF."
+        "Check that the copy is complete, or export it as OME-TIFF.",
+        path=path,
+        value="; ".join(reasons),
+        needed=READABLE,
     ) from cause
 
 
@@ -95,12 +98,21 @@ def require_mpp(info: SlideInfo) -> float:
     found = "; ".join(describe_statement(one) for one in info.mpp_statements)
     if info.mpp is None:
         stated = f"no pixel size that can be used ({found})" if found else "no pixel size in the file"
-        raise MissingMppError(f"{info.path}: {stated}; {needed}. Pass --mpp with the scanner's value, if it is known.")
+        raise MissingMppError(
+            f"{info.path}: {stated}; {needed}. Pass --mpp with the scanner's value, if it is known.",
+            path=info.path,
+            needed=PLAUSIBLE_MPP,
+            option="--mpp",
+        )
     if not info.mpp_is_plausible:
         found = f" ({found})" if found else ""
         raise MissingMppError(
             f"{info.path}: a pixel size of {info.mpp:.4g} um/px{found}; {needed}. If the file is wrong, pass --mpp "
-            "with the scanner's value; if it is right, this is an overview image."
+            "with the scanner's value; if it is right, this is an overview image.",
+            path=info.path,
+            value=info.mpp,
+            needed=PLAUSIBLE_MPP,
+            option="--mpp",
         )
     return info.mpp
 
@@ -110,7 +122,10 @@ def _require_plausible_option(mpp: float) -> None:
     if not math.isfinite(mpp) or not low <= mpp <= high:
         raise UsageError(
             f"--mpp: {mpp:g} um/px; nuclei need a pixel size between {low} and {high} um/px. "
-            "Pass the scanner's value, about 0.25 at 40x and 0.5 at 20x."
+            "Pass the scanner's value, about 0.25 at 40x and 0.5 at 20x.",
+            value=mpp,
+            needed=PLAUSIBLE_MPP,
+            option="--mpp",
         )
 
 
@@ -127,7 +142,10 @@ def _identify(slide: ReaderSlide, path: Path, before: tuple[FileStamp, ...] | No
         slide.name_pixels(fingerprint_slide(path))
         if stamp_slide(path) != before:
             raise SlideOpenError(
-                f"{path}: it is written while it is opened; a whole file is needed. Wait until its copy is complete."
+                f"{path}: it is written while it is opened; a whole file is needed. Wait until its copy is complete.",
+                path=path,
+                value="it is written while it is opened",
+                needed="a whole file",
             )
     except BaseException:
         slide.close()

@@ -46,5 +46,8 @@ def changed_error(path: str) -> SlideOpenError:
     """Make the error for a slide with other content than before."""
     return SlideOpenError(
         f"{path}: its content is not what the run was planned on; the same file is needed until the run ends. "
-        "Run the command again."
+        "Run the command again.",
+        path=path,
+        value="its content is not what the run was planned on",
+        needed="the same file until the run ends",
     )

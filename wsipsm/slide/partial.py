@@ -125,6 +125,9 @@ def read_partial_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np
         if rgb is None:
             raise SlideReadError(
                 f"{slide.info.path}: no part of it can be decoded ({error}); a readable slide is needed. "
-                "Copy it again from its source."
+                "Copy it again from its source.",
+                path=slide.info.path,
+                value=f"no part of it can be decoded ({error})",
+                needed="a readable slide",
             ) from error
         return rgb, scale, failed

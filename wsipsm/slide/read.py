@@ -182,7 +182,10 @@ def read_thumbnail(slide: Slide, max_px: int = 2048, part_px0: Box | None = None
     if source.area > MAX_THUMBNAIL_SOURCE_PX:
         raise SlideReadError(
             f"{slide.info.path}: the level nearest to a thumbnail has {source.width} x {source.height} px; "
-            f"one of at most {MAX_THUMBNAIL_SOURCE_PX:,} px is needed. Write the slide with a pyramid."
+            f"one of at most {MAX_THUMBNAIL_SOURCE_PX:,} px is needed. Write the slide with a pyramid.",
+            path=slide.info.path,
+            value=f"the level nearest to a thumbnail has {source.width} x {source.height} px",
+            needed=f"one of at most {MAX_THUMBNAIL_SOURCE_PX:,} px",
         )
     width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (part.width, part.height))
     return read_box(slide, Box(0, 0, width, height), scale, (part.x, part.y)), scale

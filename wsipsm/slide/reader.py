@@ -66,7 +66,12 @@ class ReaderSlide(ABC):
             When pixels cannot be decoded, or the slide is closed. After a decoding error other boxes can still be read.
         """
         if self._closed:
-            raise SlideReadError(f"{self._info.path}: the slide is closed; an open one is needed. Open it again.")
+            raise SlideReadError(
+                f"{self._info.path}: the slide is closed; an open one is needed. Open it again.",
+                path=self._info.path,
+                value="the slide is closed",
+                needed="an open one",
+            )
         sizes = self._info.level_sizes
         if not 0 <= level < len(sizes):
             raise ValueError(f"level: {level}; {self._info.path} has levels 0 to {len(sizes) - 1}.")

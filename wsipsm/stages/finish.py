@@ -91,7 +91,10 @@ def _write_results(
     if plan.blocks and coverage == 0:
         raise SlideReadError(
             f"{plan.info.path}: no pixel of the region could be read; a readable slide is needed. "
-            "Copy it again from its source."
+            "Copy it again from its source.",
+            path=plan.info.path,
+            value="no pixel of the region could be read",
+            needed="a readable slide",
         )
     picture, px0_per_pixel = _read_picture(plan, run_dir, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None

@@ -107,7 +107,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     preview = preview_slide(slide, options.seed)
     chosen = _choose_model(options, preview.decision)
     if options.on_pixel_size == "refuse":
-        refuse_picture_size(preview.sizes, info.path)
+        refuse_picture_size(preview.sizes, info)
     profile = fit_stain_profile(preview.pixels, chosen.card.stain, options.seed)
     if options.stain is not None:
         profile = apply_fixed_stain(profile, options.stain)

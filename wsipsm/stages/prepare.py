@@ -129,7 +129,7 @@ def prepare_slide(
         finished = finished_before(run_dir, request)
         if finished is not None and not options.overwrite:
             if options.on_pixel_size == "refuse":
-                refuse_picture_size([Finding.model_validate(check) for check in finished.checks], slide.info.path)
+                refuse_picture_size([Finding.model_validate(check) for check in finished.checks], slide.info)
             return _shown(run_dir, finished)
         _make_folder(run_dir, start_anew=finished is not None)
         listener(StageStarted("plan", str(slide_path)))

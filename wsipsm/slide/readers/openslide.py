@@ -168,7 +168,7 @@ class OpenSlideSlide(ReaderSlide):
             # After an error OpenSlide refuses every further read through the same handle; a new one works.
             self._handle.close()
             self._handle = None
-            raise SlideReadError(self._failure(level, box, error)) from error
+            raise self._failure(level, box, error) from error
         rgba = np.asarray(image)
         if self._convert_ycbcr:
             rgba = np.dstack((ycbcr_to_rgb(rgba[..., :3]), rgba[..., 3]))
@@ -178,12 +178,16 @@ class OpenSlideSlide(ReaderSlide):
         try:
             return _open_handle(self._file)
         except SlideOpenError as error:
-            raise SlideReadError(self._failure(level, box, error)) from error
+            raise self._failure(level, box, error) from error
 
-    def _failure(self, level: int, box: Box, error: Exception) -> str:
-        return (
-            f"{self._info.path}: level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px could not be "
-            f"decoded ({error}); sound pixels are needed. Check that the copy is complete."
+    def _failure(self, level: int, box: Box, error: Exception) -> SlideReadError:
+        where = f"level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px"
+        return SlideReadError(
+            f"{self._info.path}: {where} could not be decoded ({error}); sound pixels are needed. Check that the copy "
+            "is complete.",
+            path=self._info.path,
+            value=f"{where} ({error})",
+            needed="sound pixels",
         )
 
     def _release(self) -> None:

@@ -93,7 +93,10 @@ class TiatoolboxSlide(ReaderSlide):
         except _READ_ERRORS as error:
             raise SlideReadError(
                 f"{self._info.path}: level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px could not be "
-                f"decoded ({error}); sound pixels are needed. Check that the copy is complete."
+                f"decoded ({error}); sound pixels are needed. Check that the copy is complete.",
+                path=self._info.path,
+                value=f"level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px ({error})",
+                needed="sound pixels",
             ) from error
 
     def _release(self) -> None:

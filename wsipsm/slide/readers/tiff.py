@@ -161,7 +161,10 @@ class TiffSlide(ReaderSlide):
         except TileError as error:
             raise SlideReadError(
                 f"{self._info.path}: level {level}, {error} could not be decoded ({error.__cause__}); sound pixels are "
-                "needed. Check that the copy is complete."
+                "needed. Check that the copy is complete.",
+                path=self._info.path,
+                value=f"level {level}, {error} ({error.__cause__})",
+                needed="sound pixels",
             ) from error
 
     def _release(self) -> None:
