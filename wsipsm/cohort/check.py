@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pydantic import TypeAdapter
+from pydantic import InstanceOf, TypeAdapter
 
 import wsipsm
 from wsipsm.cohort.discover import CohortSlide, Problem
@@ -310,10 +310,11 @@ def serve() -> None:
 class Question:
     """A slide, and how it is to be used."""
 
-    path: str
+    path: InstanceOf[str]
+    """Path of the slide, which need not be UTF-8."""
     mpp: float | None = None
     """Pixel size in place of the file's, um/px."""
-    roi: str | None = None
+    roi: InstanceOf[str] | None = None
     """GeoJSON of its region."""
     rules: RoiRules = field(default_factory=RoiRules)
     """Which annotations of it count."""
@@ -325,7 +326,7 @@ class Question:
     @classmethod
     def from_json(cls, line: str) -> Question:
         """Read the question from a line that another process wrote."""
-        return TypeAdapter(cls).validate_json(line)
+        return TypeAdapter(cls).validate_python(json.loads(line))  # names that are not UTF-8 are JSON of json's alone
 
 
 def look_at_slide(question: Question) -> list[str]:
