@@ -45,13 +45,15 @@ def shown(handle: openslide.OpenSlide, level: int, size: Size) -> np.ndarray:
         pytest.param("real/aperio-jp2k33003-ihc-dab-luna-1065626.svs", 1, marks=pytest.mark.slow),
     ],
 )
-def test_all_pixels_of_all_levels_equal_openslide(slides_dir: Path, name: str, difference: int) -> None:
+def test_all_pixels_of_levels_that_are_not_moved_equal_openslide(slides_dir: Path, name: str, difference: int) -> None:
     path = slides_dir / name
     with OpenSlideSlide(path) as slide, openslide.OpenSlide(path) as handle:
         slide.read_level(0, Box(0, 0, 1, 1))
         assert slide._tiles is not None
-        assert sorted(slide._tiles.grids) == list(range(len(slide.info.level_sizes)))
-        for level, size in enumerate(slide.info.level_sizes):
+        whole = [level for level, step in enumerate(handle.level_downsamples) if step == round(step)]
+        assert sorted(slide._tiles.grids) == whole
+        for level in whole:
+            size = slide.info.level_sizes[level]
             ours = slide.read_level(level, Box(0, 0, size.width, size.height))
             assert np.abs(ours.astype(np.int16) - shown(handle, level, size)).max() <= difference, level
 

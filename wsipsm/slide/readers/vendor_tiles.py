@@ -100,6 +100,9 @@ def keep_agreeing_levels(
 ) -> None:
     """Drop the levels of which a tile differs from what OpenSlide shows, or cannot be compared.
 
+    A level whose downsample is no whole number is dropped, too: OpenSlide shows its pixels moved by a part of one, and
+    the checks of a picture, the pixel size above all, were fitted on what it shows.
+
     Parameters
     ----------
     tiles
@@ -110,7 +113,10 @@ def keep_agreeing_levels(
         Function that gives OpenSlide's pixels of a box of a level.
     """
     for level, grid in list(tiles.grids.items()):
-        box = _tile_to_compare(grid, levels[level], downsamples[level])
+        if downsamples[level] != round(downsamples[level]):
+            del tiles.grids[level]
+            continue
+        box = _tile_to_compare(grid, levels[level])
         try:
             apart = np.abs(tiles.read(level, box).astype(np.int16) - read(level, box)).max()
         except (TileError, SlideReadError):
@@ -119,13 +125,11 @@ def keep_agreeing_levels(
             del tiles.grids[level]
 
 
-def _tile_to_compare(grid: TileGrid, level: Size, downsample: float) -> Box:
-    """Give the tile in the middle, where OpenSlide shows it unmoved; the first one where it lies between pixels."""
+def _tile_to_compare(grid: TileGrid, level: Size) -> Box:
+    """Give the tile in the middle of a level."""
     whole = Box(0, 0, level.width, level.height)
     x = whole.width // 2 // grid.tile.width * grid.tile.width
     y = whole.height // 2 // grid.tile.height * grid.tile.height
-    if downsample != round(downsample):
-        x = y = 0
     return Box(x, y, grid.tile.width, grid.tile.height).intersect(whole)
 
 
