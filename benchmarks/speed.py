@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=4, help="that are run in rows of blocks, of all on the slide")
     parser.add_argument("--nuclei", type=int, default=100_000, help="that are written")
     parser.add_argument("--out", type=Path, help="Markdown file; printed without")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    for path in (*args.he, *args.ki67):
+        if not path.exists():
+            parser.error(f"{path}: there is no such file; an image is needed.")
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sources = {"he": args.he, "ki67": args.ki67}
         bench = Bench(Path(folder), sources, args.side, args.blocks, args.repeats, args.nuclei)
         for name in args.rows:
+            print(f"measuring {name}", file=sys.stderr, flush=True)
             lines += ["| " + " | ".join(line.cells()) + " |" for line in measure(name, bench)]
     text = "\n".join(lines) + "\n"
     if args.out:

@@ -60,13 +60,15 @@ class Line:
             target, held = f"at least {self.at_least:g}", "yes" if ratio >= self.at_least else "no"
         shown = f"{ratio:.3g}{' times as fast' if self.faster else ''}" if self.theirs else ""
         theirs = f"{self.beside}: {spread(self.theirs)}" if self.theirs else self.note
-        return [self.row, self.what, f"{spread(self.ours)} {self.unit}", theirs, shown, target, held]
+        return [self.row, self.what, f"{spread(self.ours)} {self.unit}".rstrip(), theirs, shown, target, held]
 
 
 def spread(values: Sequence[float]) -> str:
     """Write the median of some values, and the least and the largest where they differ."""
-    low, high = (f"{value:.3g}" for value in (min(values), max(values)))
-    median = f"{statistics.median(values):.3g}"
+    low, median, high = (
+        f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        for value in (min(values), statistics.median(values), max(values))
+    )
     return median if low == high else f"{median} ({low}..{high})"
 
 
@@ -106,7 +108,7 @@ class Bench:
     repeats: int
     n_nuclei: int
     _composed: dict[str, Path] = field(default_factory=dict)
-    _plans: dict[tuple[str, str], SlidePlan] = field(default_factory=dict)
+    _plans: dict[tuple[str, str, int | None], SlidePlan] = field(default_factory=dict)
 
     def slide(self, stain: str) -> Path:
         """Compose the slide of a stain, once; Skipped where no image was given for it."""
@@ -119,16 +121,17 @@ class Bench:
             self._composed[stain] = path
         return self._composed[stain]
 
-    def plan(self, stain: str, model: str) -> SlidePlan:
-        """Plan a run over all of a stain's slide, with one thread a network."""
-        path = self.slide(stain)
-        if (stain, model) not in self._plans:
-            run_dir = RunDir(self.folder / f"{stain}-{model}")
+    def plan(self, stain: str, model: str, block_px: int | None = None) -> SlidePlan:
+        """Plan a run over all of a stain's slide, with one thread a network; blocks as a run chooses them, or given."""
+        path, key = self.slide(stain), (stain, model, block_px)
+        if key not in self._plans:
+            run_dir = RunDir(self.folder / f"{stain}-{model}-{block_px}")
             run_dir.create()
+            options = RunOptions(model=model, roi=region_of(path), workers=0, block_px=block_px)
             with open_slide(path) as slide:
-                plan = plan_slide(slide, RunOptions(model=model, roi=region_of(path)), run_dir)
-            self._plans[stain, model] = plan.with_threads(1)
-        return self._plans[stain, model]
+                plan = plan_slide(slide, options, run_dir)
+            self._plans[key] = plan.with_threads(1)
+        return self._plans[key]
 
 
 def region_of(slide: Path) -> Path:

@@ -25,6 +25,8 @@ from wsipsm.tiling import Block
 FAST = "nuclei-he-fast"
 CASES = {"blocks-he": ("he", "nuclei-he"), "blocks-he-fast": ("he", FAST), "blocks-ki67": ("ki67", "ki67-ihc")}
 """Stain and model of each row of blocks."""
+FIRST_BLOCK_PX = 2048
+"""Side of the block that a new process begins with: the one that the target was set for."""
 
 
 def spaced(blocks: Sequence[Block], n: int) -> list[Block]:
@@ -66,7 +68,7 @@ def measure_blocks(row: str, bench: Bench) -> list[Line]:
             skipped[name] = str(why)
     seconds = in_turn({name: work for name, (work, _) in works.items()}, bench.repeats)
     found = {name: [one * works[name][1] for one in values] for name, values in seconds.items()}
-    return block_lines(row, f"blocks of {model}, serial, warm", found, skipped)
+    return block_lines(row, f"{len(blocks)} x {plan.job.geometry.block_px} px of {model}, warm", found, skipped)
 
 
 def classical_of(plan: SlidePlan, block: Block, stain: str) -> references.Work:
@@ -111,12 +113,15 @@ def measure_run(row: str, bench: Bench) -> list[Line]:
     lines.append(Line(row, "share of reading", "%", reads, note="by the clock"))
     lines.append(Line(row, "share of the network", "%", networks, note="by the clock"))
     lines.append(Line(row, "share of all else", "%", rests, note="by the clock", at_most=25))
+    for stage in ("plan", "write"):
+        parts = [100 * run.seconds.stages[stage] / run.seconds.stages["total"] for _, run in runs]
+        lines.append(Line(row, f"of it, stage {stage}", "%", parts, note="by the clock"))
     return lines
 
 
 def shares(run: RunRecord) -> tuple[float, float, float]:
     """Percent of a run's seconds for reading blocks, for the network and for all else; the start of Python aside."""
-    whole = sum(run.seconds.stages.values())
+    whole = run.seconds.stages["total"]
     read, network = (100 * run.seconds.block_steps[name] / whole for name in ("read", "predict"))
     return read, network, 100 - read - network
 
@@ -149,7 +154,7 @@ def seen_px(plan: SlidePlan, block: Block) -> int:
 
 def measure_first_block(row: str, bench: Bench) -> list[Line]:
     """Measure a new process from its start to the end of its first block."""
-    plan = bench.plan("he", "nuclei-he")
+    plan = bench.plan("he", "nuclei-he", FIRST_BLOCK_PX)
     path = bench.folder / "job.pickle"
     path.write_bytes(pickle.dumps((plan.job, plan.blocks[0])))
     command = [sys.executable, "-m", "benchmarks.speed_first_block", str(path)]
@@ -160,7 +165,7 @@ def measure_first_block(row: str, bench: Bench) -> list[Line]:
     firsts, seconds = zip(*pairs[1:], strict=True)
     beyond = [first - second for first, second in pairs[1:]]
     return [
-        Line(row, "process to the end of its first block", "CPU s", firsts, at_most=4),
+        Line(row, f"process to the end of its first block, {FIRST_BLOCK_PX} px", "CPU s", firsts, at_most=4),
         Line(row, "a second time, the same block", "CPU s", seconds),
         Line(row, "the first beyond the second", "CPU s", beyond),
     ]
