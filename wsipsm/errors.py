@@ -22,6 +22,7 @@ Messages read `<subject>: <what was found>; <what is needed>. <what to do>`. Pro
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 from wsipsm.text import clean_text
 
@@ -199,6 +200,11 @@ class BudgetError(WsipsmError, MemoryError):
     value: int | None
     needed: int | None
     exit_code = EXIT_BUDGET
+
+    def __new__(cls, *said: object, **_facts: object) -> Self:
+        """Make an instance, also where tblib, which Dask pickles errors by, asks without any argument."""
+        # The MemoryError that comes next in line refuses to make a class which derives from another error first.
+        return Exception.__new__(cls, *said)
 
 
 class OutputError(WsipsmError, OSError):

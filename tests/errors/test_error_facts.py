@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tblib.pickling_support
 import tifffile
 from drawn_canvas import write_dense
 from stand_in import draw_nuclei, draw_slide
@@ -36,6 +37,8 @@ from wsipsm.rundir import write_aside
 from wsipsm.slide.base import PLAUSIBLE_MPP
 from wsipsm.slide.formats import READABLE
 
+# Dask's workers pickle an error with what caused it.
+tblib.pickling_support.install()
 IN_PROCESS = RunOptions(workers=0, block_px=256, tile_px=128)
 
 

@@ -42,8 +42,11 @@ class TileError(Exception):
     """
 
     def __init__(self, column: int, row: int) -> None:
-        super().__init__(f"tile {column}, {row}")
+        super().__init__(column, row)  # pickle makes the error anew from these
         self.column, self.row = column, row
+
+    def __str__(self) -> str:
+        return f"tile {self.column}, {self.row}"
 
 
 class TileReader:
