@@ -49,6 +49,9 @@ LIBRARIES = (
     ("threadpoolctl", "threadpoolctl"),
     ("filelock", "filelock"),
     ("psutil", "psutil"),
+    ("jinja2", "jinja2"),
+    ("markupsafe", "markupsafe"),
+    ("matplotlib", "matplotlib"),
     ("typer", "typer"),
     ("rich", "rich"),
 )
