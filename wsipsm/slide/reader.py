@@ -43,6 +43,19 @@ class ReaderSlide(ABC):
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Read a non-empty box that lies wholly inside ``level``, RGB; raise SlideReadError when that fails."""
 
+    def _undecodable(self, level: int, place: Box | str, why: object) -> SlideReadError:
+        """Make the error of a place of a level that could not be decoded."""
+        if isinstance(place, Box):
+            place = f"x {place.x}, y {place.y}, {place.width} x {place.height} px"
+        where = f"level {level}, {place}"
+        return SlideReadError(
+            f"{self._info.path}: {where} could not be decoded ({why}); sound pixels are needed. Check that the copy is "
+            "complete.",
+            path=self._info.path,
+            value=f"{where} ({why})",
+            needed="sound pixels",
+        )
+
     def _release(self) -> None:  # noqa: B027 - a slide may have nothing to give back
         """Give back what `close` should give back; called once."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
-from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
+from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideImage, SlideInfo
 from wsipsm.slide.bounds import parse_bounds
@@ -168,7 +168,7 @@ class OpenSlideSlide(ReaderSlide):
             # After an error OpenSlide refuses every further read through the same handle; a new one works.
             self._handle.close()
             self._handle = None
-            raise self._failure(level, box, error) from error
+            raise self._undecodable(level, box, error) from error
         rgba = np.asarray(image)
         if self._convert_ycbcr:
             rgba = np.dstack((ycbcr_to_rgb(rgba[..., :3]), rgba[..., 3]))
@@ -178,17 +178,7 @@ class OpenSlideSlide(ReaderSlide):
         try:
             return _open_handle(self._file)
         except SlideOpenError as error:
-            raise self._failure(level, box, error) from error
-
-    def _failure(self, level: int, box: Box, error: Exception) -> SlideReadError:
-        where = f"level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px"
-        return SlideReadError(
-            f"{self._info.path}: {where} could not be decoded ({error}); sound pixels are needed. Check that the copy "
-            "is complete.",
-            path=self._info.path,
-            value=f"{where} ({error})",
-            needed="sound pixels",
-        )
+            raise self._undecodable(level, box, error) from error
 
     def _release(self) -> None:
         if self._tiles is not None:

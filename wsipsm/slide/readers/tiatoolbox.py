@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsipsm.errors import SlideOpenError, SlideReadError, UnsupportedSlideError
+from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.formats import BY_TIATOOLBOX, INSTALL_TIATOOLBOX, single_suffixes
@@ -91,13 +91,7 @@ class TiatoolboxSlide(ReaderSlide):
         try:
             return np.ascontiguousarray(self._read(level, box), np.uint8)
         except _READ_ERRORS as error:
-            raise SlideReadError(
-                f"{self._info.path}: level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px could not be "
-                f"decoded ({error}); sound pixels are needed. Check that the copy is complete.",
-                path=self._info.path,
-                value=f"level {level}, x {box.x}, y {box.y}, {box.width} x {box.height} px ({error})",
-                needed="sound pixels",
-            ) from error
+            raise self._undecodable(level, box, error) from error
 
     def _release(self) -> None:
         self._levels = []

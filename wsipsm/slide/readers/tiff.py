@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsipsm.errors import SlideError, SlideOpenError, SlideReadError, WsipsmError
+from wsipsm.errors import SlideError, SlideOpenError, WsipsmError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import find_bounds
@@ -159,20 +159,15 @@ class TiffSlide(ReaderSlide):
         try:
             return self._tiles.read(level, box)
         except TileError as error:
-            raise SlideReadError(
-                f"{self._info.path}: level {level}, {error} could not be decoded ({error.__cause__}); sound pixels are "
-                "needed. Check that the copy is complete.",
-                path=self._info.path,
-                value=f"level {level}, {error} ({error.__cause__})",
-                needed="sound pixels",
-            ) from error
+            raise self._undecodable(level, str(error), error.why) from error
 
     def _release(self) -> None:
         self._tif.close()
         self._tiles.forget()
 
 
-def tile_grid(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> TileGrid:
-    """Make the grid of tiles or strips of a page that `tiff_layout` found sound."""
+def tile_grid(tif: tifffile.TiffFile, page: tifffile.TiffPage, must_end: bool = False) -> TileGrid:
+    """Make the grid of tiles or strips of a page that `tiff_layout` found sound; see `tiff_segment.decode_segment`."""
     width, height = segment_size(page)
-    return TileGrid(-(-int(page.imagewidth) // width), Size(width, height), partial(decode_segment, tif, page))
+    decode = partial(decode_segment, tif, page, must_end=must_end)
+    return TileGrid(-(-int(page.imagewidth) // width), Size(width, height), decode)

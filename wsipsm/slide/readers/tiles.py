@@ -39,11 +39,13 @@ class TileError(Exception):
     ----------
     column, row
         Where it lies in its grid.
+    why
+        Words of the decoder.
     """
 
-    def __init__(self, column: int, row: int) -> None:
-        super().__init__(column, row)  # pickle makes the error anew from these
-        self.column, self.row = column, row
+    def __init__(self, column: int, row: int, why: str) -> None:
+        super().__init__(column, row, why)  # pickle makes the error anew from these
+        self.column, self.row, self.why = column, row, why
 
     def __str__(self) -> str:
         return f"tile {self.column}, {self.row}"
@@ -74,7 +76,7 @@ class TileReader:
         Raises
         ------
         TileError
-            From what the decoder raised.
+            When a tile does not decode.
         """
         grid = self.grids[level]
         width, height = grid.tile.width, grid.tile.height
@@ -85,10 +87,7 @@ class TileReader:
                 # In numbers, not boxes: there are thousands of tiles a second.
                 top, left = row * height, column * width
                 is_inside = left >= box.x and top >= box.y and left + width <= seam_x and top + height <= seam_y
-                try:
-                    pixels = self._tile(level, row * grid.across + column, keep=not is_inside)
-                except TIFF_PARSE_ERRORS as error:
-                    raise TileError(column, row) from error
+                pixels = self._tile(level, row * grid.across + column, keep=not is_inside)
                 y, bottom = max(top, box.y), min(top + height, box.bottom)
                 x, right = max(left, box.x), min(left + width, box.right)
                 out[y - box.y : bottom - box.y, x - box.x : right - box.x] = pixels[
@@ -106,7 +105,7 @@ class TileReader:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        pixels = self.grids[level].decode(index)
+        pixels = self._decoded(level, index)
         if not keep:
             return pixels
         self._kept[key] = pixels
@@ -114,3 +113,12 @@ class TileReader:
         while self.kept_bytes > CACHE_BYTES and len(self._kept) > 1:
             self.kept_bytes -= self._kept.popitem(last=False)[1].nbytes
         return pixels
+
+    def _decoded(self, level: int, index: int) -> NDArray[np.uint8]:
+        grid = self.grids[level]
+        try:
+            return grid.decode(index)
+        except TIFF_PARSE_ERRORS as error:
+            why = str(error)
+        # Raised here, so that the codec's own error, which pickle may not bring back, does not travel with it.
+        raise TileError(index % grid.across, index // grid.across, why)

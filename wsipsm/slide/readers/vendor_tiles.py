@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,9 +19,8 @@ from wsipsm.errors import SlideError, SlideReadError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.colour import TIFF_PARSE_ERRORS
 from wsipsm.slide.readers.ndpi import ndpi_grids
-from wsipsm.slide.readers.tiff import MAX_PAGES_CHECKED
+from wsipsm.slide.readers.tiff import MAX_PAGES_CHECKED, tile_grid
 from wsipsm.slide.readers.tiff_layout import require_readable_page
-from wsipsm.slide.readers.tiff_segment import decode_segment
 from wsipsm.slide.readers.tiles import TileError, TileGrid, TileReader
 
 MOST_APART = 2
@@ -161,15 +159,7 @@ def _size_of(page: tifffile.TiffPage) -> Size:
 
 def _tiled_grids(tif: tifffile.TiffFile, tiled: Sequence[tifffile.TiffPage]) -> dict[int, TileGrid]:
     """Find the grids of the levels that are tiles of JPEG or JPEG 2000 in RGB or YCbCr."""
-    return {
-        level: TileGrid(
-            -(-int(page.imagewidth) // int(page.tilewidth)),
-            Size(int(page.tilewidth), int(page.tilelength)),
-            partial(decode_segment, tif, page, must_end=True),
-        )
-        for level, page in enumerate(tiled)
-        if _is_understood(tif, page)
-    }
+    return {level: tile_grid(tif, page, must_end=True) for level, page in enumerate(tiled) if _is_understood(tif, page)}
 
 
 def _is_understood(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
