@@ -67,7 +67,6 @@ def job_budget(job: SlideJob, info: SlideInfo, area_px: int) -> Budget:
 def _is_worth_it(job: SlideJob, options: RunOptions, info: SlideInfo, region: Region) -> bool:
     """Tell whether blocks of this size keep all workers busy and leave memory free."""
     n_workers = granted_cpus() if options.workers is None else options.workers
-    n_blocks = sum(1 for _ in job.geometry.blocks_in(region))
-    if n_workers > 1 and n_blocks < _BLOCKS_A_WORKER * n_workers:
+    if n_workers > 1 and sum(1 for _ in job.geometry.blocks_in(region)) < _BLOCKS_A_WORKER * n_workers:
         return False
     return job_budget(job, info, 0).total_bytes(n_workers) * _SPARE <= available_bytes()
