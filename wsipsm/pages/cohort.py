@@ -48,8 +48,6 @@ class PageSlide:
     """The marker that the index is of; empty on H&E, and while a slide waits."""
     few: bool = False
     """Whether fewer nuclei were scored than an index needs."""
-    shows: str = Artefact.OVERVIEW.value
-    """File in the folder that the picture leads to."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Column of the manifest to what it says of the slide."""
 
@@ -94,6 +92,7 @@ def cohort_page(page: CohortPage) -> bytes:
     return render(
         "cohort",
         page=page,
+        overview=Artefact.OVERVIEW.value,
         index_title=_index_title(page.slides),
         stains=list(dict.fromkeys(title for slide in page.slides for title in slide.stains)),
         distributions=_distributions(page.slides),

@@ -135,7 +135,7 @@ class Comparison:
         ]
         if self.n_images < FEW_COMPARED:
             lines.append(
-                f"{images[:1].upper()}{images[1:]} {'is' if self.n_images == 1 else 'are'} few: a model that is worse "
+                f"{images} {'is' if self.n_images == 1 else 'are'} few: a model that is worse "
                 "on other slides can look sound here. Give more images, or keep the one before."
             )
         doubts = self.doubts()
