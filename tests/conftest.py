@@ -120,14 +120,12 @@ def marker_er(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put a network that is known in full in place of a model, for the time of a test."""
-    from stand_in import load_no_describer, load_stand_in, resolve_stand_in
+    from stand_in import PLACES
 
     from wsipsm.stages.block import release_worker
 
-    monkeypatch.setattr("wsipsm.stages.block.load_predictor", load_stand_in)
-    monkeypatch.setattr("wsipsm.quality.picture_size.load_describer", load_no_describer)
-    monkeypatch.setattr("wsipsm.stages.plan.resolve_model", resolve_stand_in)
-    monkeypatch.setattr("wsipsm.stages.prepare.resolve_model", resolve_stand_in)
+    for module, name, replacement in PLACES:
+        monkeypatch.setattr(f"{module}.{name}", replacement)
     release_worker()
     yield
     release_worker()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import MPP, draw_slide, load_no_describer, load_stand_in, resolve_stand_in
+from stand_in import MPP, PLACES, draw_slide
 from typer.testing import CliRunner
 
 from wsipsm.cli.main import app
@@ -48,10 +48,8 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("stages.plan.resolve_model", "stages.prepare.resolve_model"):
-            patch.setattr(f"wsipsm.{place}", resolve_stand_in)
-        patch.setattr("wsipsm.stages.block.load_predictor", load_stand_in)
-        patch.setattr("wsipsm.quality.picture_size.load_describer", load_no_describer)
+        for module, name, replacement in PLACES:
+            patch.setattr(f"{module}.{name}", replacement)
         release_worker()
         return Path(run_slide(slide, tmp_path_factory.mktemp("finished"), options(), ignore_events).folder)
 

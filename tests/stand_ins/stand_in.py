@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,19 @@ def resolve_stand_in(name: str) -> tuple[Path, ModelCard]:
     return Path("stand-in.safetensors"), CARD
 
 
+PLACES = (
+    ("wsipsm.stages.block", "load_predictor", load_stand_in),
+    ("wsipsm.quality.picture_size", "load_describer", load_no_describer),
+    ("wsipsm.stages.plan", "resolve_model", resolve_stand_in),
+    ("wsipsm.stages.prepare", "resolve_model", resolve_stand_in),
+)
+"""Module, name, and what stands there in place of a model."""
+
+
 def install() -> None:
     """Put the stand-in in place, for good: for processes of their own."""
-    import wsipsm.quality.picture_size
-    import wsipsm.stages.block
-    import wsipsm.stages.plan
-    import wsipsm.stages.prepare
-
-    wsipsm.stages.block.load_predictor = load_stand_in
-    wsipsm.quality.picture_size.load_describer = load_no_describer  # type: ignore[assignment]
-    wsipsm.stages.plan.resolve_model = resolve_stand_in
-    wsipsm.stages.prepare.resolve_model = resolve_stand_in
+    for module, name, stand_in in PLACES:
+        setattr(import_module(module), name, stand_in)
 
 
 async def dask_setup(worker: Any) -> None:
