@@ -30,6 +30,7 @@ import openslide
 import tifffile
 from PIL import Image
 
+from benchmarks.tables import give_table
 from wsipsm.benchmark.machine import describe_machine
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import Slide
@@ -129,11 +130,16 @@ def blocks(size: Size) -> Iterator[Box]:
         yield Box(x, y, BLOCK_PX, BLOCK_PX).intersect(whole)
 
 
-def read_all(slide: Slide, scale: float) -> None:
-    """Read a slide as a run does, with none of its tiles decoded before."""
+def forget_tiles(slide: Slide) -> None:
+    """Let a slide forget the tiles that it decoded."""
     tiles = getattr(slide, "_tiles", None)
     if tiles is not None:
         tiles.forget()
+
+
+def read_all(slide: Slide, scale: float) -> None:
+    """Read a slide as a run does, with none of its tiles decoded before."""
+    forget_tiles(slide)
     size = slide.info.size
     small = Size(max(1, int(size.width / scale)), max(1, int(size.height / scale)))
     for box in blocks(small):
@@ -233,15 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cv2.setNumThreads(1)
     keep_memory()
     facts = describe_machine()
-    lines = [f"Date {facts['date']}. {facts['machine']}. {facts['versions']}. Medians of {args.repeats}.", ""]
-    lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for path in args.slides:
-        lines += ["| " + " | ".join(row.cells()) + " |" for row in measure(path, args.repeats)]
-    text = "\n".join(lines) + "\n"
-    if args.out:
-        args.out.write_text(text)
-    else:
-        print(text, end="")
+    first = f"Date {facts['date']}. {facts['machine']}. {facts['versions']}. Medians of {args.repeats}."
+    give_table(first, HEAD, [row.cells() for path in args.slides for row in measure(path, args.repeats)], args.out)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import cv2
 from benchmarks.reading import keep_memory
 from benchmarks.speed_bench import Bench, Line, Skipped
 from benchmarks.speed_rows import ROWS
+from benchmarks.tables import give_table
 from wsipsm.benchmark.machine import describe_machine
 
 HEAD = ("row", "what", "wsipsm, median (least..largest)", "beside", "ratio", "target", "held")
@@ -62,19 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_memory()
     facts = describe_machine()
     load = f"{os.getloadavg()[0]:.1f} processes were running or waiting at the start"
-    lines = [f"Date {facts['date']}. {facts['machine']}; {load}. {facts['versions']}. Repeats: {args.repeats}.", ""]
-    lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    first = f"Date {facts['date']}. {facts['machine']}; {load}. {facts['versions']}. Repeats: {args.repeats}."
+    lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="wsipsm-speed-") as folder:
         sources = {"he": args.he, "ki67": args.ki67}
         bench = Bench(Path(folder), sources, args.side, args.blocks, args.repeats, args.nuclei)
         for name in args.rows:
             print(f"measuring {name}", file=sys.stderr, flush=True)
-            lines += ["| " + " | ".join(line.cells()) + " |" for line in measure(name, bench)]
-    text = "\n".join(lines) + "\n"
-    if args.out:
-        args.out.write_text(text)
-    else:
-        print(text, end="")
+            lines += measure(name, bench)
+    give_table(first, HEAD, [line.cells() for line in lines], args.out)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import speed_references as references
+from benchmarks.reading import forget_tiles
 from benchmarks.speed_bench import Bench, Line, Skipped, cpu_seconds, in_turn, mm2, region_of
 from benchmarks.speed_writing import measure_writing
 from wsipsm.results.folder_names import slide_stem
@@ -39,9 +40,7 @@ def run_blocks(plan: SlidePlan, blocks: Sequence[Block]) -> None:
     """Run blocks in this process, with no tile decoded before, and slide and network open where they were."""
     job = plan.job
     opened = block_stage._opened_slide(job.slide_path, job.mpp, job.image, job.fingerprint)
-    tiles = getattr(opened.slide, "_tiles", None)
-    if tiles is not None:
-        tiles.forget()
+    forget_tiles(opened.slide)
     for block in blocks:
         block_stage.segment_block(job, block)
 
