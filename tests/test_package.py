@@ -19,6 +19,7 @@ PACKAGE = Path(wsipsm.__file__).parent
 HEAVY = {"torch", "torchvision", "dask", "distributed", "openslide", "tiatoolbox", "geopandas", "openvino", "skimage"}
 MAX_FUNCTION_LINES = 59
 MAX_FILE_LINES = 399
+MAX_ROOM_SHARE = 0.1
 
 BARE_APP = "import typer; app = typer.Typer(); app.command()(lambda: None); app(['--help'], standalone_mode=False)"
 RUN_HELP = "import sys; sys.argv = ['wsipsm', '--help']; from wsipsm.cli.main import main; main()"
@@ -44,6 +45,17 @@ def loaded_by(code: str) -> set[str]:
     result = python(f"try:\n    {code}\nexcept SystemExit:\n    pass{tail}")
     assert result.returncode == 0, result.stderr
     return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_no_room_is_over_a_tenth_of_the_package() -> None:
+    """Only a folder counts as a room here: a single module has a limit of its own."""
+
+    def lines(folder: Path) -> int:
+        return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in folder.rglob("*.py"))
+
+    total = lines(PACKAGE)
+    shares = {room.name: lines(room) / total for room in PACKAGE.iterdir() if room.is_dir()}
+    assert {room: share for room, share in shares.items() if share > MAX_ROOM_SHARE} == {}
 
 
 def test_every_public_name_loads() -> None:

@@ -16,7 +16,7 @@ from wsipsm.slide.array import ArraySlide
 from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.slide.pixel_size import judge_statements, stated_mpp
-from wsipsm.slide.reader import agree_mpp, compose_over_white, parse_number, shrinking_levels
+from wsipsm.slide.reader import agree_mpp, parse_number, shrinking_levels
 
 CMU1 = "real/aperio-jpeg-he-skin-cmu1-small-region.svs"
 
@@ -81,12 +81,6 @@ def test_numbers_in_metadata() -> None:
 
 def test_levels_must_shrink() -> None:
     assert shrinking_levels([(100, 80), (100, 80), (50, 40), (60, 30), (25, 40), (0, 0)]) == [0, 2, 4]
-
-
-def test_transparent_is_white() -> None:
-    rgba = np.zeros((1, 3, 4), np.uint8)
-    rgba[0, :, 3] = (0, 128, 255)
-    assert compose_over_white(rgba)[0, :, 0].tolist() == [255, 127, 0]
 
 
 def test_what_is_no_slide_is_named(tmp_path: Path) -> None:

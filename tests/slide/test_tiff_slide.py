@@ -11,12 +11,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from wsipsm.codecs.jpeg_header import read_jpeg_header
+from wsipsm.codecs.tile_grid import CACHE_BYTES
 from wsipsm.errors import SlideError, SlideOpenError, SlideReadError, UnsupportedSlideError
 from wsipsm.geometry import Box
-from wsipsm.slide.jpeg_header import read_jpeg2000_header, read_jpeg_header
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.readers.tiff import TiffSlide, find_impossible_size
-from wsipsm.slide.readers.tiles import CACHE_BYTES
 
 
 def noise(height: int = 300, width: int = 260, samples: int = 3) -> np.ndarray:
@@ -253,19 +253,6 @@ def test_the_cache_is_bounded(tmp_path: Path) -> None:
     with TiffSlide(path) as slide:
         whole(slide)
         assert 0 < slide._tiles.kept_bytes <= CACHE_BYTES
-
-
-def test_jpeg_headers() -> None:
-    header = read_jpeg_header(imagecodecs.jpeg8_encode(smooth(40, 72), subsampling="420"))
-    assert (header.width, header.height, header.n_components, header.colour) == (72, 40, 3, "ycbcr")
-    for bad in (b"", b"\xff\xd8", b"\xff\xd8\x00\x00\x00\x00", b"\xff\xd8\xff\xda\x00\x02", b"\x89PNG"):
-        with pytest.raises(ValueError, match="JPEG"):
-            read_jpeg_header(bad)
-    header2000 = read_jpeg2000_header(imagecodecs.jpeg2k_encode(smooth(40, 72), level=80, mct=True))
-    assert (header2000.width, header2000.height, header2000.n_components) == (72, 40, 3)
-    assert not header2000.is_subsampled
-    with pytest.raises(ValueError, match="codestream"):
-        read_jpeg2000_header(b"abc")
 
 
 def test_jpeg_tables_decide_nothing_and_the_tag_everything_for_aperio(slides_dir: Path) -> None:

@@ -9,14 +9,12 @@ import openslide
 import pytest
 import tifffile
 
+from wsipsm.codecs.rgb import compose_over_white
 from wsipsm.errors import SlideReadError
 from wsipsm.geometry import Box, Size
-from wsipsm.slide.jpeg_header import read_scan_header
 from wsipsm.slide.open import open_slide
-from wsipsm.slide.reader import compose_over_white
 from wsipsm.slide.readers import ndpi
 from wsipsm.slide.readers.openslide import OpenSlideSlide
-from wsipsm.slide.readers.tiles import TileGrid, TileReader
 from wsipsm.slide.readers.vendor_tiles import VendorTiles, keep_agreeing_levels, open_vendor_tiles
 
 CMU1 = "real/aperio-jpeg-he-skin-cmu1-small-region.svs"
@@ -173,26 +171,3 @@ def test_an_ndpi_whose_markers_are_not_where_they_belong(
     assert open_vendor_tiles(spoiled, "hamamatsu", sizes, range(len(sizes))) is None
     monkeypatch.setattr(ndpi, "MAX_SCANNED_BYTES", 1000)
     assert open_vendor_tiles(path, "hamamatsu", sizes, range(len(sizes))) is None
-
-
-def test_headers_before_a_scan() -> None:
-    for bad in (b"", b"\xff\xd8\xff\xda\x00\x0c\x03" + bytes(9), b"\xff\xd8\xff\xdd\x00\x04\x00"):
-        with pytest.raises(ValueError, match="JPEG"):
-            read_scan_header(bad)
-
-
-def test_tiles_of_a_seam_are_kept_and_others_are_not() -> None:
-    decoded: list[int] = []
-
-    def decode(index: int) -> np.ndarray:
-        decoded.append(index)
-        return np.full((10, 10, 3), index, np.uint8)
-
-    reader = TileReader({0: TileGrid(10, Size(10, 10), decode)})
-    reader.read(0, Box(0, 0, 55, 55))
-    assert len(decoded) == 36
-    reader.read(0, Box(44, 0, 40, 55))
-    assert len(decoded) == 36 + 3 * 6
-    assert (reader.read(0, Box(3, 4, 1, 1)) == 0).all()
-    reader.forget()
-    assert reader.kept_bytes == 0

@@ -1,49 +1,22 @@
-"""Colours that a container declares wrongly, and pixels of other layouts turned into RGB."""
+"""Colours that a container declares wrongly."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Literal
 
-import cv2
-import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
-from wsipsm.slide.jpeg_header import read_jpeg_header
+from wsipsm.codecs.jpeg_header import read_jpeg_header
+from wsipsm.codecs.tiff_directory import TIFF_PARSE_ERRORS
 
 Lie = Literal["ycbcr taken for rgb", "rgb taken for ycbcr"]
-
-TIFF_PARSE_ERRORS = (
-    tifffile.TiffFileError,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    MemoryError,
-    EOFError,
-    SyntaxError,
-    struct.error,
-)
-"""What tifffile and imagecodecs were seen to raise on damaged files; ElementTree's ParseError is a SyntaxError."""
 
 _JPEG = 7
 _RGB, _YCBCR = 2, 6
 _DICOM_PIXELS = b"\xe0\x7f\x10\x00"
 _DICOM_PHOTOMETRIC = b"\x28\x00\x04\x00CS"
 _DICOM_HEAD_BYTES = 4 << 20
-
-
-def ycbcr_to_rgb(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert full-range YCbCr of JFIF (ITU-R BT.601), shape (h, w, 3), to RGB."""
-    swapped = np.ascontiguousarray(ycbcr[..., [0, 2, 1]])
-    return np.asarray(cv2.cvtColor(swapped, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
 def find_tiff_lie(path: Path, width: int, height: int) -> Lie | None:

@@ -112,33 +112,6 @@ class ReaderSlide(ABC):
         self.close()
 
 
-def compose_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay straight (not premultiplied) RGBA, shape (h, w, 4), over white.
-
-    Returns
-    -------
-    RGB of shape (h, w, 3), uint8.
-    """
-    alpha = rgba[..., 3:]
-    if alpha.size == 0 or alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    weight = alpha.astype(np.uint16)
-    mixed = (rgba[..., :3] * weight + 255 * (255 - weight) + 127) // 255
-    return mixed.astype(np.uint8)
-
-
-def lay_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay premultiplied RGBA, shape (h, w, 4), over white.
-
-    Returns
-    -------
-    RGB of shape (h, w, 3), uint8.
-    """
-    glass = 255 - rgba[..., 3:]
-    # Colours above their alpha are no premultiplied ones; they end at white.
-    return np.where(rgba[..., :3] > 255 - glass, 255, rgba[..., :3] + glass).astype(np.uint8)
-
-
 def agree_mpp(mpp_x: float | None, mpp_y: float | None) -> tuple[float | None, str | None]:
     """Make one pixel size of a width and a height in um/px: their mean when they agree within 5 %.
 

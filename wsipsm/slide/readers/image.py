@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
+from wsipsm.codecs.rgb import compose_over_white
 from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.formats import PLAIN, single_suffixes
 from wsipsm.slide.pixel_size import judge_statements
-from wsipsm.slide.reader import ReaderSlide, compose_over_white, to_sizes
+from wsipsm.slide.reader import ReaderSlide, to_sizes
 
 SUFFIXES = single_suffixes(PLAIN)
 """Suffixes of plain images, checked as well as their content: an MRXS index is a JPEG of a slide's label. TIFF has a

@@ -18,10 +18,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsipsm.codecs.jpeg_header import ScanHeader, read_scan_header
+from wsipsm.codecs.tiff_segment import MAX_SEGMENT_PX
+from wsipsm.codecs.tile_grid import TileGrid
 from wsipsm.geometry import Size
-from wsipsm.slide.jpeg_header import ScanHeader, read_scan_header
-from wsipsm.slide.readers.tiff_segment import MAX_SEGMENT_PX
-from wsipsm.slide.readers.tiles import TileGrid
 
 MAX_SCANNED_BYTES = 64 << 20
 """Largest JPEG that is searched for its restart markers; of larger ones the file must state where they are."""

@@ -10,23 +10,23 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
+from wsipsm.codecs.rgb import compose_over_white, ycbcr_to_rgb
+from wsipsm.codecs.tiff_directory import find_cut
+from wsipsm.codecs.tile_grid import TileError
 from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideImage, SlideInfo
 from wsipsm.slide.bounds import parse_bounds
-from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie, ycbcr_to_rgb
+from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie
 from wsipsm.slide.fingerprint import series_in_folder
 from wsipsm.slide.pixel_size import StatedMpp, judge_statements, stated_by_tags, stated_mpp, um_per_unit
 from wsipsm.slide.reader import (
     ReaderSlide,
-    compose_over_white,
     parse_number,
     shrinking_levels,
     to_sizes,
 )
 from wsipsm.slide.readers.tiff import find_impossible_size
-from wsipsm.slide.readers.tiff_directory import find_cut
-from wsipsm.slide.readers.tiles import TileError
 from wsipsm.slide.readers.vendor_tiles import VendorTiles, keep_agreeing_levels, open_vendor_tiles
 from wsipsm.text import clean_text
 

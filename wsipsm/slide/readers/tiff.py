@@ -14,18 +14,18 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wsipsm.codecs.tiff_directory import TIFF_PARSE_ERRORS, find_cut
+from wsipsm.codecs.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
+from wsipsm.codecs.tile_grid import TileError, TileGrid, TileReader
 from wsipsm.errors import SlideError, SlideOpenError, WsipsmError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import find_bounds
-from wsipsm.slide.colour import TIFF_PARSE_ERRORS, find_tiff_lie
+from wsipsm.slide.colour import find_tiff_lie
 from wsipsm.slide.pixel_size import judge_statements
 from wsipsm.slide.reader import ReaderSlide, to_sizes
-from wsipsm.slide.readers.tiff_directory import find_cut
 from wsipsm.slide.readers.tiff_images import open_image
 from wsipsm.slide.readers.tiff_layout import find_levels, find_stated_mpp, objective_power
-from wsipsm.slide.readers.tiff_segment import MAX_SEGMENT_PX, decode_segment, segment_size
-from wsipsm.slide.readers.tiles import TileError, TileGrid, TileReader
 
 MAX_SIDE_PX = 1 << 22
 """A metre of glass at 40x."""

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from wsipsm.codecs.tiff_segment import MAX_SEGMENT_PX, SUPPORTED_COMPRESSIONS, segment_size
 from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.slide.pixel_size import StatedMpp, stated_by_tags, stated_mpp, um_per_unit
 from wsipsm.slide.reader import parse_number, shrinking_levels
 from wsipsm.slide.readers.tiff_images import ChosenImage
-from wsipsm.slide.readers.tiff_segment import MAX_SEGMENT_PX, SUPPORTED_COMPRESSIONS, segment_size
 
 _GREY, _INVERTED_GREY, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
 _CONTIGUOUS = 1

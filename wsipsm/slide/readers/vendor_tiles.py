@@ -15,13 +15,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wsipsm.codecs.tiff_directory import TIFF_PARSE_ERRORS
+from wsipsm.codecs.tile_grid import TileError, TileGrid, TileReader
 from wsipsm.errors import SlideError, SlideReadError
 from wsipsm.geometry import Box, Size
-from wsipsm.slide.colour import TIFF_PARSE_ERRORS
 from wsipsm.slide.readers.ndpi import ndpi_grids
 from wsipsm.slide.readers.tiff import MAX_PAGES_CHECKED, tile_grid
 from wsipsm.slide.readers.tiff_layout import require_readable_page
-from wsipsm.slide.readers.tiles import TileError, TileGrid, TileReader
 
 MOST_APART = 2
 """Grey levels by which a tile may differ from OpenSlide's: decoders of JPEG 2000 in YCbCr round differently."""

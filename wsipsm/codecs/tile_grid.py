@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsipsm.codecs.tiff_directory import TIFF_PARSE_ERRORS
 from wsipsm.geometry import Box, Size
-from wsipsm.slide.colour import TIFF_PARSE_ERRORS
 
 CACHE_BYTES = 48 << 20
 """Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""

@@ -9,6 +9,26 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import tifffile
+
+TIFF_PARSE_ERRORS = (
+    tifffile.TiffFileError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    EOFError,
+    SyntaxError,
+    struct.error,
+)
+"""What tifffile and imagecodecs were seen to raise on damaged files; ElementTree's ParseError is a SyntaxError."""
+
 MAX_DIRECTORIES = 4096
 """A chain that is longer goes in a circle, or is a stack and no slide."""
 

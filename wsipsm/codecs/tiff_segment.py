@@ -7,9 +7,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsipsm.slide.colour import ycbcr_to_rgb
-from wsipsm.slide.jpeg_header import read_jpeg2000_header, read_jpeg_header
-from wsipsm.slide.reader import compose_over_white, lay_over_white
+from wsipsm.codecs.jpeg_header import read_jpeg2000_header, read_jpeg_header
+from wsipsm.codecs.rgb import compose_over_white, lay_over_white, ycbcr_to_rgb
 
 _JPEG = 7
 _JPEG2000_YCBCR, _JPEG2000_RGB, _JPEG2000 = 33003, 33005, 34712

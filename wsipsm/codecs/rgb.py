@@ -1,0 +1,40 @@
+"""Pixels of other layouts, turned into RGB."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def ycbcr_to_rgb(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Convert full-range YCbCr of JFIF (ITU-R BT.601), shape (h, w, 3), to RGB."""
+    swapped = np.ascontiguousarray(ycbcr[..., [0, 2, 1]])
+    return np.asarray(cv2.cvtColor(swapped, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def compose_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay straight (not premultiplied) RGBA, shape (h, w, 4), over white.
+
+    Returns
+    -------
+    RGB of shape (h, w, 3), uint8.
+    """
+    alpha = rgba[..., 3:]
+    if alpha.size == 0 or alpha.min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    weight = alpha.astype(np.uint16)
+    mixed = (rgba[..., :3] * weight + 255 * (255 - weight) + 127) // 255
+    return mixed.astype(np.uint8)
+
+
+def lay_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay premultiplied RGBA, shape (h, w, 4), over white.
+
+    Returns
+    -------
+    RGB of shape (h, w, 3), uint8.
+    """
+    glass = 255 - rgba[..., 3:]
+    # Colours above their alpha are no premultiplied ones; they end at white.
+    return np.where(rgba[..., :3] > 255 - glass, 255, rgba[..., :3] + glass).astype(np.uint8)
