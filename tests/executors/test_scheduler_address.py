@@ -24,11 +24,11 @@ QUIET = {"n_workers": 0, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("junk://x", "junk:// is no way to a scheduler"),
-        ("inproc://127.0.0.1/1/1", "inproc:// is no way"),
-        ("ucx://host:8786", "ucx:// is no way"),
-        ("http://host:8787", "http:// is no way"),
-        ("://", ":// is no way"),
+        ("junk://x", "a scheduler cannot be reached by junk://"),
+        ("inproc://127.0.0.1/1/1", "cannot be reached by inproc://"),
+        ("ucx://host:8786", "cannot be reached by ucx://"),
+        ("http://host:8787", "cannot be reached by http://"),
+        ("://", "cannot be reached by ://"),
         ("tcp://", "it names no host"),
         ("", "it names no host"),
         ("tcp://:8786", "it names no host"),

@@ -81,9 +81,9 @@ def test_no_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (REFUSES, PENDING, "refused every job (sbatch: error: Batch job submission failed: Invalid account"),
         (TALKS, PENDING, "all queues are closed for the night"),
-        (DIES, EMPTY, "ended before it brought a worker (slurmstepd: error: Detected 1 oom_kill event"),
-        (TAKES, UNKNOWN, "ended before it brought a worker (it printed nothing)"),
-        (TAKES, "#!/bin/sh\necho FAILED; echo CANCELLED\n", "ended before it brought a worker"),
+        (DIES, EMPTY, "ended before it started a worker (slurmstepd: error: Detected 1 oom_kill event"),
+        (TAKES, UNKNOWN, "ended before it started a worker (it printed nothing)"),
+        (TAKES, "#!/bin/sh\necho FAILED; echo CANCELLED\n", "ended before it started a worker"),
     ],
 )
 def test_words_of_the_queue(queue: Path, tmp_path: Path, sbatch: str, squeue: str, words: str) -> None:

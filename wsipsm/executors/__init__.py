@@ -1,1 +1,1 @@
-"""Runs tasks, here or on Dask workers; knows no pathology."""
+"""Executors of tasks, in this process or on Dask workers; nothing in this room knows pathology."""

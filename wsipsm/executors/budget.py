@@ -18,17 +18,18 @@ _CLIENT_BYTES = 720 * 2**20
 """Memory of this process beside its workers: thumbnail, scheduler, one shard at a time, and the network, with which
 planning checks the pixel size (640 MiB measured 2026-11-29, 365 before that check)."""
 _SERIAL_BYTES = 150 * 2**20
-"""What is left of that when this process works itself."""
+"""Memory that this process needs besides a worker's when it has no workers and does their work itself."""
 _BYTES_PER_BLOCK_PX = 65
-"""Read pixels, score maps, optical densities, label images and their intermediates."""
+"""Bytes per pixel of a block: pixels read, score maps, optical densities, label images and their intermediates."""
 _BYTES_PER_TILE_PX = 340
-"""Feature maps of the network alive at once, a pixel of the tile and its margin."""
+"""Bytes per pixel of a tile and its margin: the network's feature maps that exist at the same time."""
 _BYTES_PER_DECODED_PX = 26
-"""While a plain image is decoded: 14 of RGB, 24 with alpha (measured 2026-11-29 on PNG and JPEG of 49 Mpx)."""
+"""Bytes per pixel of a plain image while it is decoded: 14 were measured of RGB and 24 with alpha (2026-11-29, PNG and
+JPEG of 49 Mpx)."""
 _BYTES_PER_KEPT_PX = 3
-"""Bytes of each pixel of a plain image that is kept after decoding."""
+"""Bytes per pixel of a plain image that is kept after decoding."""
 _NUCLEI_PER_MM2 = 10_000
-"""A dense slide."""
+"""Nuclei per mm² of a dense slide."""
 _BYTES_PER_NUCLEUS = 900
 """Bytes of a nucleus in a shard, in cells.parquet and in cells.geojson.gz together."""
 
@@ -38,8 +39,11 @@ class Budget:
     """The memory and disk that a run will need at most."""
 
     worker_bytes: int
+    """Memory of one worker process, at its peak."""
     client_bytes: int
+    """Memory of this process beside its workers."""
     disk_bytes: int
+    """Disk space for shards and results."""
 
     def total_bytes(self, n_workers: int) -> int:
         """Sum the memory of all processes; with 0 workers this process does their work."""
@@ -80,6 +84,7 @@ def available_bytes() -> int:
 
 
 def _cgroup_bytes(root: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int]:
+    """Read the memory limit of the cgroup, None without one, and the bytes in use that cannot be freed."""
     try:
         limit = (root / "memory.max").read_text().strip()
         used = int((root / "memory.current").read_text())

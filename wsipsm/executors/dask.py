@@ -1,4 +1,8 @@
-"""Tasks as Dask futures. In this package ``task``, ``serial`` and ``budget`` do not import Dask."""
+"""The executor that runs tasks as Dask futures.
+
+A run without workers imports ``task``, ``serial``, ``budget`` and ``scheduler_address`` alone, which do not import
+Dask.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +34,20 @@ from wsipsm.executors.task import ExecutorLostError, Listed, Outcome, R, Source,
 from wsipsm.executors.workers import WorkerRegistry
 
 ALLOWED_FAILURES = 1
-"""Workers of a local cluster that a task may be lost with before it is set aside, to be tried alone at the end."""
+"""How many workers of a local cluster a task may be lost with before it is set aside, to be tried alone at the end."""
 _CONNECT_TIMEOUT_S = 15
 _CLOSE_TIMEOUT_S = 3
 _GRACE_S = 1.0
+"""Seconds that a worker has to end by itself before it is killed."""
 _END_TIMEOUT_S = 10
+"""Seconds within which all workers of a local cluster must have ended."""
 _POLL_S = 5.0
 _JOIN_S = 20.0
 _PATIENCE_S = 120.0
-"""How long a run goes on without any worker: they come back, or more are started."""
+"""Seconds that a run waits without any worker, since lost ones may come back and others may be started."""
 _TIDY_EVERY = 10_000
-"""Tasks after which the scheduler is asked to forget what it keeps of each."""
-_QUIET = (
+"""Number of tasks after which the scheduler removes what it has recorded of each."""
+_QUIET_LOGGERS = (
     "distributed",
     "distributed.client",
     "distributed.nanny",
@@ -50,7 +56,7 @@ _QUIET = (
     "distributed.core",
 )
 _CANCELLED = (CancelledError, TaskCancelledError)
-"""Dask raises the first, in forms of its own; asyncio the second."""
+"""Dask raises subclasses of the first, and asyncio raises the second."""
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
     # Tasks are short and their results small, so workers need no profiler and never spill to disk or pause.
@@ -65,15 +71,15 @@ _SETTINGS = {
     "distributed.comm.timeouts.connect": f"{_CONNECT_TIMEOUT_S}s",
     # A long native call delays a worker's heartbeat, which must not count as the worker's death.
     "distributed.scheduler.worker-ttl": None,
-    # Dask gives a worker up for good when it is away at one moment, this long after it was first lost: a task that
-    # takes its worker down again and again would take the whole cluster down.
+    # Dask never restarts a worker that is absent at the moment when this time has passed since its first loss. So a
+    # task that crashes its worker again and again would end the whole cluster.
     "distributed.deploy.lost-worker-timeout": "1 day",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Flight(Generic[T]):
-    """A submitted task, and the workers that may do it; an empty set allows any."""
+    """A submitted task, and the workers that may run it; an empty set allows any."""
 
     task: T
     workers: frozenset[str]
@@ -89,14 +95,15 @@ class DaskExecutor:
     address
         A running scheduler, e.g. ``tcp://host:8786``.
     fingerprint
-        Function that says what a process runs, its parts between commas; called on every worker of a running
-        scheduler, whose answer must equal this process's. One that joins later with another answer gets no task.
+        Function that names the code and versions that a process runs, separated by commas. It is called on every
+        worker of a running scheduler, and each result must equal this process's. A worker that joins later with
+        another result gets no task.
     patience_s
         Seconds to wait for a worker when none is left.
     join_s
         Seconds to wait for the first worker of a running scheduler, since its workers may be restarting.
     cluster
-        A Dask cluster in place of ``address``; it stays open.
+        A Dask cluster in place of ``address``; :meth:`close` does not close it.
     announce
         Function that is called with what happened and a sentence when a worker is lost or refused later. With None,
         the sentence is logged.
@@ -125,7 +132,7 @@ class DaskExecutor:
         address = address if cluster is None else str(cluster.scheduler_address)
         self._address = address
         self._n_submitted = 0
-        for name in _QUIET:
+        for name in _QUIET_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             self._client: Any = self._start(n_workers) if address is None else _connect(address, cluster)
@@ -151,7 +158,7 @@ class DaskExecutor:
 
     @property
     def dashboard(self) -> str | None:
-        """Address of the page of a running scheduler; a local cluster serves none, since Dask's has no password."""
+        """Address of Dask's page of a running scheduler; None for a local cluster, since that page has no password."""
         return None if self._address is None else str(self._client.dashboard_link or "") or None
 
     @property
@@ -161,11 +168,11 @@ class DaskExecutor:
 
     @property
     def n_workers(self) -> int:
-        """Worker processes."""
+        """Number of worker processes."""
         return self._count_workers()
 
     def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
-        """Yield outcomes as they come; at most twice the workers and two tasks are in flight.
+        """Yield outcomes as they come; at most ``2 * n_workers + 2`` tasks are in flight.
 
         Dask tries a task again when its worker is lost. A task that was lost too often is tried once more alone,
         when no other is ready, since another task on the same worker may have crashed it.
@@ -187,16 +194,16 @@ class DaskExecutor:
                 return
             task = lost.popleft()
             for outcome in self._run_bounded(function, Listed([task]), 1):
-                yield Outcome(task, outcome.result, _in_own_words(outcome.error))
+                yield Outcome(task, outcome.result, _explained(outcome.error))
 
     def _run_bounded(self, function: Callable[[T], R], source: Source[T], limit: int | None) -> Iterator[Outcome[T, R]]:
         """Run tasks with at most ``limit`` in flight; None means as many as keep the present workers busy."""
         flying: dict[Any, _Flight[T]] = {}
-        again: deque[T] = deque()
+        retried: deque[T] = deque()
 
         def launch() -> None:
             most = 2 * self._count_workers() + 2 if limit is None else limit
-            while len(flying) < most and (task := again.popleft() if again else source.take()) is not None:
+            while len(flying) < most and (task := retried.popleft() if retried else source.take()) is not None:
                 workers = self._registry.fit()
                 flying[self._submit(function, task, workers)] = _Flight(task, workers)
 
@@ -211,7 +218,7 @@ class DaskExecutor:
                     del flying[future]
                     future.release()
                     if outcome is None or self._registry.refuse(outcome.error, flight.workers):
-                        again.append(flight.task)
+                        retried.append(flight.task)
                     else:
                         yield outcome
                     launch()
@@ -223,18 +230,18 @@ class DaskExecutor:
                     self._client.cancel(list(flying), force=True)
 
     def _submit(self, function: Callable[[T], R], task: T, workers: frozenset[str]) -> Any:
-        """Send a task to the scheduler as bytes, which it need not decode."""
+        """Send a task to the scheduler as bytes, so that the scheduler does not have to decode it."""
         if self._n_submitted % _TIDY_EVERY == _TIDY_EVERY - 1:
             with suppress(OSError, TimeoutError, RuntimeError, LookupError, AttributeError, TypeError):
                 self._client.run_on_scheduler(_forget_metadata)
         self._n_submitted += 1
-        # The name is for Dask's page.
+        # Dask's page groups tasks by the function's name in the key.
         key = f"{funcname(function)}-{uuid.uuid4()}"
         payload = dumps((self._registry.guarded(function), task))  # type: ignore[no-untyped-call]
         return self._client.submit(_caller(), payload, key=key, pure=False, workers=sorted(workers) or None)
 
     def _is_stranded(self, flight: _Flight[T]) -> bool:
-        """Tell whether all workers that may do a task are gone, while others are there."""
+        """Find out whether all workers that may run a task are gone."""
         return bool(flight.workers) and flight.workers.isdisjoint(self._registry.alive())
 
     def _finished(self, flying: dict[Any, _Flight[T]]) -> list[Any]:
@@ -266,7 +273,7 @@ class DaskExecutor:
                 )
 
     def _count_workers(self) -> int:
-        """Count the workers; the count is renewed now and then, since those of a running scheduler come and go."""
+        """Count the workers, anew every few seconds, since those of a running scheduler come and go."""
         if time.monotonic() - self._counted_s > _POLL_S:
             n_workers = self._registry.count()
             self._counted_s = time.monotonic()
@@ -304,17 +311,17 @@ class DaskExecutor:
 
     def close(self) -> None:
         """End the client and, if it was started here, the cluster, within seconds."""
-        gone = (OSError, TimeoutError, RuntimeError)
+        ignored = (OSError, TimeoutError, RuntimeError)
         client = getattr(self, "_client", None)
         if client is not None:
-            with suppress(*gone):
+            with suppress(*ignored):
                 client.close(timeout=_CLOSE_TIMEOUT_S)
         if self._cluster is not None:
-            # A worker in the middle of a long task does not end when it is asked to.
-            with suppress(*gone):
+            # Dask's own close does not end a worker in the middle of a long task.
+            with suppress(*ignored):
                 workers = list(self._cluster.workers.values())
                 self._cluster.sync(_end_workers, workers, callback_timeout=_END_TIMEOUT_S)
-            with suppress(*gone):
+            with suppress(*ignored):
                 self._cluster.close(timeout=_CLOSE_TIMEOUT_S)
             self._cluster = None
         if self._folder is not None:
@@ -348,10 +355,10 @@ async def _end_workers(nannies: list[Any]) -> None:
 
 
 def _caller() -> Callable[[bytes], Any]:
-    """Make the function that does a task on a worker.
+    """Make the function that runs a task on a worker.
 
-    The function is nested, so pickle sends its code and not its name. A worker that lacks this module can then say so;
-    with a name it would crash.
+    The function is nested, so pickle sends its code and not its name. A worker that lacks this module then raises an
+    error that comes back; if a name were sent, the worker would crash.
     """
 
     def call(payload: bytes) -> Any:
@@ -372,7 +379,8 @@ def _forget_metadata(dask_scheduler: Any) -> None:
             span.metadata["collections"].clear()
 
 
-def _in_own_words(error: Exception | None) -> Exception | None:
+def _explained(error: Exception | None) -> Exception | None:
+    """Replace Dask's error about a dead worker by one that names the likely causes and the remedy."""
     if isinstance(error, KilledWorker):
         return WsipsmError(
             f"its worker died {error.allowed_failures + 1} times with this task alone; native code crashed on the "

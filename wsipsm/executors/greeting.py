@@ -20,7 +20,7 @@ def check_scheduler(address: str, timeout_s: float) -> None:
     address
         Address of the scheduler, as the user gave it.
     timeout_s
-        Seconds that the connection may take, and again the answer.
+        Seconds that opening the connection may take; the exchange that follows may take as long again.
 
     Raises
     ------
@@ -36,8 +36,8 @@ def check_scheduler(address: str, timeout_s: float) -> None:
 
 
 async def _greet(address: str, timeout_s: float) -> None:
-    """Ask the listener for its kind, over a connection such as Dask's client would open."""
-    security: Any = Security()  # type: ignore[no-untyped-call]  # as Dask's configuration has it
+    """Request the listener's identity, over a connection such as Dask's client would open."""
+    security: Any = Security()  # type: ignore[no-untyped-call]  # reads the keys from Dask's configuration
     async with asyncio.timeout(timeout_s):
         comm: Any = await connect(address, timeout=timeout_s, **security.get_connection_args("client"))  # type: ignore[no-untyped-call]
         try:
@@ -46,10 +46,11 @@ async def _greet(address: str, timeout_s: float) -> None:
         finally:
             comm.abort()
     if not isinstance(answer, dict) or answer.get("type") != "Scheduler":
-        raise ValueError("it answers as something else")
+        raise ValueError("its answer is not a scheduler's")
 
 
 def _why(address: str, error: BaseException, timeout_s: float) -> str:
+    """Find the reason in an error's chain of causes that helps the user most."""
     chain: list[BaseException] = []
     at: BaseException | None = error
     while at is not None and at not in chain:

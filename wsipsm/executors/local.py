@@ -1,4 +1,4 @@
-"""A scheduler in this process and workers beside it, which talk over connections that no other user can join."""
+"""A local cluster: a scheduler in this process and worker processes, connected so that no other user can join."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class _SilentWorker(Worker):
         """Serve nothing."""
 
 
-class _DeafNanny(Nanny):
-    """A nanny whose worker ignores a terminal's signals to all processes; only the process that started it ends it."""
+class _SignalBlockingNanny(Nanny):
+    """A nanny whose worker ignores the signals that a terminal sends to all processes; its parent alone ends it."""
 
     async def instantiate(self) -> Any:
         """Start the worker; it inherits the signals that are blocked in this thread, which is not the main one."""
-        _deafen()
+        _block_terminal_signals()
         return await super().instantiate()
 
 
@@ -51,8 +51,9 @@ def open_local_cluster(n_workers: int, folder: str) -> Any:
 
     Returns
     -------
-    A Dask cluster. Every connection is encrypted with keys made for it, and other connections are refused. Without
-    that, every user of the machine could reach the scheduler over the loopback and run code as its user.
+    A Dask cluster. Every connection is encrypted with keys that are made for this cluster, and other connections are
+    refused. Without that, every user of the machine could reach the scheduler over the loopback interface and run
+    code in this user's name.
 
     Raises
     ------
@@ -60,12 +61,12 @@ def open_local_cluster(n_workers: int, folder: str) -> Any:
         When the workers cannot be started; the message says what the machine lacks, and how to work without them.
     """
     # With the first lock Python starts a process that tracks resources; it, too, must ignore the terminal's signals.
-    heard = _deafen()
+    blocked_before = _block_terminal_signals()
     try:
         found = ground_problems(n_workers)  # checked first, since without loopback Dask tries for half a minute
     finally:
-        if heard is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        if blocked_before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
     if found:
         raise _refusal(n_workers, found)
     try:
@@ -75,7 +76,7 @@ def open_local_cluster(n_workers: int, folder: str) -> Any:
 
 
 def not_started(n_workers: int, error: BaseException) -> UsageError:
-    """Say in the user's words why workers could not be started."""
+    """Make the error that says why workers could not be started."""
     found = ground_problems(n_workers) or [process_problem() or one_line(_root_of(error)) or type(error).__name__]
     return _refusal(n_workers, found)
 
@@ -87,8 +88,8 @@ def _refusal(n_workers: int, found: list[str]) -> UsageError:
     )
 
 
-def _deafen() -> set[Any] | None:
-    """Keep signals of a terminal from this thread and the processes it starts; return those blocked before."""
+def _block_terminal_signals() -> set[Any] | None:
+    """Block a terminal's signals in this thread and the processes it starts; return the signals blocked before."""
     if not hasattr(signal, "pthread_sigmask"):
         return None
     return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
@@ -105,8 +106,8 @@ def _start(n_workers: int, folder: str) -> SpecCluster:
         "silence_logs": logging.CRITICAL,
         "worker_class": _SilentWorker,
     }
-    worker = {"cls": _DeafNanny, "options": {**shared, **own}}
-    # Otherwise the scheduler would import from, and leave behind, a folder of the same name for every user.
+    worker = {"cls": _SignalBlockingNanny, "options": {**shared, **own}}
+    # By default the scheduler makes a folder whose name is the same for every user, imports from it and leaves it.
     with dask.config.set({"temporary-directory": folder}):
         return SpecCluster(  # type: ignore[no-untyped-call]
             scheduler=scheduler,

@@ -1,4 +1,4 @@
-"""Keys made for a single run, so that nobody else can join its encrypted connections."""
+"""Keys that are made for a single run, so that nobody else can join its encrypted connections."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from cryptography.x509.oid import NameOID
 from distributed.security import Security
 
 _NAME = "wsipsm-run"
-# Validity reaches far to both sides, since machines' clocks differ and may be set during a run; the keys are
-# dropped with the run anyway.
+# The certificate is valid from far in the past to far in the future, since machines' clocks differ and may be set
+# during a run. The keys are discarded at the end of the run anyway.
 _FROM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _UNTIL = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
 
@@ -20,8 +20,9 @@ _UNTIL = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
 def make_own_keys() -> Security:
     """Make a key and a self-signed certificate; a peer that does not hold both is refused in the handshake.
 
-    They are held in memory and reach the processes of a local cluster through a pipe that only these have open. Each
-    process writes the key once for OpenSSL, into a folder that its user alone can enter and that is gone at once.
+    Both are kept in memory and reach the processes of a local cluster through a pipe that only these have open. Each
+    process writes the key to disk once, since OpenSSL reads files: into a folder that its user alone can enter and
+    that is removed at once.
 
     Returns
     -------

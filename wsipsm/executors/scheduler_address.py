@@ -1,4 +1,4 @@
-"""The check of a running scheduler's address before any work. Dask is not imported."""
+"""The check of a running scheduler's address before any work; it does not import Dask."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_address(address: str, timeout_s: float = _CONNECT_S) -> None:
 
 
 def refusal(address: str, found: str) -> UsageError:
-    """Say that an address cannot be used, and what is needed."""
+    """Make the error that says why an address cannot be used, and what is needed."""
     return UsageError(
         f"--scheduler {address[:200]}: {found}; the address of a running one is needed, e.g. tcp://host:8786. Start "
         "one with 'dask scheduler', or leave the flag out to work on this machine."
@@ -47,7 +47,7 @@ def refusal(address: str, found: str) -> UsageError:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the words of an error, on one line."""
+    """Return the message of an error on one line, at most 200 characters; the name of its class without a message."""
     return one_line(getattr(error, "strerror", None) or error)[:200] or type(error).__name__
 
 
@@ -55,12 +55,12 @@ def _read(address: str) -> tuple[str, int]:
     """Split an address into host and port."""
     scheme = address.partition("://")[0].lower() if "://" in address else "tcp"
     if scheme not in _SCHEMES:
-        raise refusal(address, f"{scheme[:40]}:// is no way to a scheduler")
+        raise refusal(address, f"a scheduler cannot be reached by {scheme[:40]}://")
     try:
-        place = urlsplit(address if "://" in address else f"tcp://{address}")
-        host, port = place.hostname, place.port or _DEFAULT_PORT
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        host, port = parts.hostname, parts.port or _DEFAULT_PORT
     except ValueError as error:
-        raise refusal(address, f"host and port cannot be read in it ({reason_of(error)})") from error
+        raise refusal(address, f"its host and port cannot be read ({reason_of(error)})") from error
     if not host:
         raise refusal(address, "it names no host")
     return host, port

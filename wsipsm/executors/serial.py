@@ -19,7 +19,7 @@ class SerialExecutor:
 
     @property
     def dashboard(self) -> None:
-        """Always None, since nothing serves such a page."""
+        """Always None, since only a Dask scheduler serves such a page."""
         return None
 
     def run(self, function: Callable[[T], R], tasks: Source[T] | Iterable[T]) -> Iterator[Outcome[T, R]]:
@@ -29,12 +29,12 @@ class SerialExecutor:
             outcome: Outcome[T, R]
             try:
                 outcome = Outcome(task, result=function(task))
-            except Exception as error:  # noqa: BLE001  an error of a task is its outcome, and ends no other
+            except Exception as error:  # noqa: BLE001  an error is the outcome of its task, and ends no other task
                 outcome = Outcome(task, error=error)
             yield outcome
 
     def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """Do nothing, since there is nothing to release."""
 
     def __enter__(self) -> Self:
         return self

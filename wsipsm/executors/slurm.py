@@ -28,31 +28,31 @@ _NEEDS = (
 
 
 class SlurmProfile(BaseModel):
-    """Description of the jobs to ask for; the fields are the keys of the TOML file."""
+    """A description of the jobs to submit; the fields are the keys of the TOML file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     jobs: int = Field(ge=1, le=10_000)
-    """Number of jobs that are asked for at once; each is one node's part."""
+    """Number of jobs that are submitted at once; each runs on one node."""
     workers_per_job: int = Field(ge=1, le=1024)
-    """Processes of one thread; as many cores are asked for. One for each GPU of the job."""
+    """Worker processes of a job, of one thread and one core each; with GPUs, one for each GPU of the job."""
     memory: str
-    """Memory of a job, e.g. '32GB'; about 2 GB a worker."""
+    """Memory of a job, e.g. '32GB'; a worker needs about 2 GB."""
     walltime: str = "24:00:00"
     queue: str | None = None
     account: str | None = None
     interface: str | None = None
-    """Network that jobs reach this machine by, e.g. 'ib0'."""
+    """Network interface by which jobs reach this machine, e.g. 'ib0'."""
     shared_temp_directory: str | None = None
-    """Folder that all machines see, for the keys of the encrypted connection; the home folder without it."""
+    """Folder that all machines see, for the keys of the encrypted connection; None stands for the home folder."""
     directives: list[str] = []
     """Further lines of '#SBATCH', e.g. '--gres=gpu:1'."""
     prologue: list[str] = []
-    """Shell lines of a job before the workers, e.g. 'source env/bin/activate'."""
+    """Shell lines that a job runs before its workers, e.g. 'source env/bin/activate'."""
     python: str | None = None
-    """Python interpreter that jobs run; this one where none is given."""
+    """Path of the Python interpreter that jobs run; None stands for this process's."""
     wait_s: float = Field(86_400.0, gt=0)
-    """Seconds to wait for the first worker: jobs wait in a queue."""
+    """Seconds to wait for the first worker, since jobs wait in a queue; the default is a day."""
 
 
 def read_slurm_profile(path: Path) -> SlurmProfile:
@@ -81,21 +81,21 @@ def read_slurm_profile(path: Path) -> SlurmProfile:
 def opened_slurm(
     profile: SlurmProfile, fingerprint: Callable[[], str], announce: Callable[[str, str], None] | None = None
 ) -> Iterator[DaskExecutor]:
-    """Submit the jobs and wait for the first worker; they are cancelled at the end.
+    """Submit jobs and wait for the first worker; the jobs are cancelled at the end.
 
     Parameters
     ----------
     profile
-        Jobs to ask for.
+        Description of the jobs.
     fingerprint
-        Function that says what code a process runs; workers with other code are refused.
+        Function that names the code that a process runs; workers with other code are refused.
     announce
         Function that is called for workers that are lost or refused, see :class:`DaskExecutor`.
 
     Yields
     ------
-    An executor, whose ``address`` is the scheduler's. Connections are encrypted with keys made for it, since
-    whoever reaches an open scheduler can run code as its user.
+    An executor, whose ``address`` is the scheduler's. Its connections are encrypted with keys that are made for it,
+    since whoever reaches an open scheduler can run code in its user's name.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def opened_slurm(
 
 @contextmanager
 def _shared_folder(profile: SlurmProfile) -> Iterator[str]:
-    """Make a folder that all machines see and this user alone can enter, for what jobs print."""
+    """Make a folder for the jobs' logs, which all machines see and this user alone can enter."""
     try:
         folder = TemporaryDirectory(prefix=".wsipsm-slurm-", dir=_shared(profile), ignore_cleanup_errors=True)
     except OSError as error:
@@ -140,23 +140,23 @@ def _shared(profile: SlurmProfile) -> str:
 
 def _close(cluster: Any) -> None:
     cluster.close()
-    # The keys lie in a shared folder as temporary files, which are removed when they are closed.
+    # dask-jobqueue writes the keys as temporary files into the shared folder; closing a file removes it.
     for name in _KEY_FILES:
         getattr(cluster, name).close()
 
 
 def _jobqueue() -> Any:
     """Import dask-jobqueue, and undo its handler of Ctrl-C, which would end the process with exit code 0."""
-    heard = signal.getsignal(signal.SIGINT)
+    handler_before = signal.getsignal(signal.SIGINT)
     try:
         from dask_jobqueue import slurm
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, handler_before)
     return slurm
 
 
 def _recording(submissions: Submissions) -> Any:
-    """Make a class of jobs that records SLURM's answers; Dask only logs a refusal and goes on waiting."""
+    """Make a class of jobs that records SLURM's answers, since Dask only logs a refusal and goes on waiting."""
 
     class RecordedJob(_jobqueue().SLURMJob):  # type: ignore[misc]
         async def start(self) -> None:
@@ -166,7 +166,7 @@ def _recording(submissions: Submissions) -> Any:
                 submissions.refused.append(words_of(error))
                 self.status = Status.failed  # otherwise Dask would not close the cluster
                 raise
-            submissions.taken.append(str(self.job_id))
+            submissions.accepted.append(str(self.job_id))
 
         async def close(self) -> None:
             await super().close()

@@ -1,4 +1,4 @@
-"""The fate of jobs between their submission and the first worker: refused, gone, or waiting in the queue."""
+"""The state of jobs between their submission and the first worker: refused, ended, or waiting in the queue."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ _ASK_EVERY_S = 5.0
 _ASK_TIMEOUT_S = 30.0
 _GONE_POLLS = 2
 """Number of checks in a row without a job in the queue: one that was just submitted may not be listed yet."""
-_WORDS = 400
+_MAX_CHARS = 400
+"""Characters of a message of SLURM or of a job that an error quotes."""
 _WAITING = frozenset({"PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED", "STOPPED", "SIGNALING"})
 
 
 class Submissions:
-    """Jobs of one command: those that SLURM took, and its words about those that it did not."""
+    """Jobs of one command: those that SLURM accepted, and its messages about those that it refused."""
 
     def __init__(self) -> None:
-        self.taken: list[str] = []
+        self.accepted: list[str] = []
+        """Number that SLURM gave to each job."""
         self.refused: list[str] = []
+        """Message of SLURM about each refused job."""
 
 
 def check_commands() -> None:
@@ -38,16 +41,16 @@ def check_commands() -> None:
     """
     if shutil.which("sbatch") is None:
         raise UsageError(
-            "--slurm: there is no sbatch on the PATH; a machine that submits jobs to SLURM is needed. Log in to such a "
-            "one, load SLURM's module, or give --workers or --scheduler."
+            "--slurm: there is no sbatch on the PATH; a machine that submits jobs to SLURM is needed. Log in to such "
+            "a machine, load SLURM's module, or give --workers or --scheduler."
         )
 
 
 def words_of(error: BaseException) -> str:
-    """Extract SLURM's words from dask-jobqueue's error, which repeats the failed command before them."""
-    said = str(error)
-    _, found, after = said.partition("stdout:\n")
-    return _cleaned(after.replace("stderr:\n", "") if found else said) or type(error).__name__
+    """Extract SLURM's message from dask-jobqueue's error, which repeats the failed command before it."""
+    text = str(error)
+    _, found, after = text.partition("stdout:\n")
+    return _cleaned(after.replace("stderr:\n", "") if found else text) or type(error).__name__
 
 
 def wait_for_worker(
@@ -60,18 +63,18 @@ def wait_for_worker(
     submissions
         Submissions so far; the list grows while jobs are submitted.
     n_jobs
-        Number of jobs that are asked for.
+        Number of jobs that the command submits.
     n_workers
-        Function that counts the workers that joined.
+        Function that counts the workers that have joined.
     logs
-        Folder of what jobs print.
+        Folder of the files with what jobs print.
     wait_s
         Longest wait, seconds.
 
     Raises
     ------
     UsageError
-        When every job was refused or is gone, with the words of SLURM or of the job; when none starts in time.
+        When every job was refused or has ended, with the message of SLURM or of the job; when none starts in time.
     """
     deadline, ask_at, n_gone = time.monotonic() + wait_s, time.monotonic() + _ASK_EVERY_S, 0
     while not n_workers():
@@ -81,12 +84,12 @@ def wait_for_worker(
                 "queue, account, memory, walltime and directives of the profile."
             )
         now = time.monotonic()
-        if now >= ask_at and len(submissions.taken) + len(submissions.refused) == n_jobs:
+        if now >= ask_at and len(submissions.accepted) + len(submissions.refused) == n_jobs:
             ask_at = now + _ASK_EVERY_S
-            n_gone = n_gone + 1 if _are_gone(submissions.taken) else 0
+            n_gone = n_gone + 1 if _are_gone(submissions.accepted) else 0
             if n_gone >= _GONE_POLLS and not n_workers():
                 raise UsageError(
-                    f"--slurm: every job ended before it brought a worker ({_last_words(logs)}); a job that runs is "
+                    f"--slurm: every job ended before it started a worker ({_last_lines(logs)}); a job that runs is "
                     "needed. Check prologue, python, memory and interface of the profile."
                 )
         if now >= deadline:
@@ -98,7 +101,7 @@ def wait_for_worker(
 
 
 def _are_gone(jobs: Sequence[str]) -> bool:
-    """Tell whether the queue knows that none of the jobs waits or runs; false when the queue cannot be asked."""
+    """Find out whether none of the jobs waits or runs; false when SLURM does not answer."""
     if not jobs or shutil.which("squeue") is None:
         return False
     command = ["squeue", "--noheader", "--format=%T", f"--jobs={','.join(jobs)}"]
@@ -111,18 +114,18 @@ def _are_gone(jobs: Sequence[str]) -> bool:
     return not _WAITING.intersection(answer.stdout.split())
 
 
-def _last_words(logs: Path) -> str:
-    """Give what the jobs printed last."""
-    words = []
+def _last_lines(logs: Path) -> str:
+    """Read the last lines that the jobs printed."""
+    lines = []
     for path in sorted(logs.glob("*")):
         try:
             with open(path, "rb") as file:
-                file.seek(max(0, path.stat().st_size - 10 * _WORDS))
-                words += [line for line in file.read().decode(errors="replace").splitlines() if line.strip()][-3:]
+                file.seek(max(0, path.stat().st_size - 10 * _MAX_CHARS))
+                lines += [line for line in file.read().decode(errors="replace").splitlines() if line.strip()][-3:]
         except OSError:
             continue
-    return _cleaned(" ".join(words)) or "it printed nothing"
+    return _cleaned(" ".join(lines)) or "it printed nothing"
 
 
-def _cleaned(said: str) -> str:
-    return clean_text(one_line(said), _WORDS)
+def _cleaned(text: str) -> str:
+    return clean_text(one_line(text), _MAX_CHARS)

@@ -21,12 +21,12 @@ _OVER = ("closing", "closed", "failed")
 
 
 def keep_sending(client: Any) -> None:
-    """Have a client and its scheduler send what they hold back, as long as they live.
+    """Make a client and its scheduler send the messages that they hold back, until they are closed.
 
     A scheduler that lacks this module is left as it is.
     """
     client.loop.add_callback(_send_now_and_then, client)
-    with suppress(Exception):  # only a safeguard; a faulty scheduler shows when it is used
+    with suppress(Exception):  # this is only a safeguard; any fault of the scheduler shows when tasks are submitted
         client.run_on_scheduler(_keep_scheduler_sending)
 
 
@@ -51,7 +51,8 @@ def _send_now_and_then(owner: Any) -> None:
     if getattr(owner.status, "name", owner.status) in _OVER:
         return
     for stream in _streams(owner):
-        # Messages are sent even if their time seems near, since a clock that went back and forth leaves a late timer.
+        # Messages are sent even if their time seems near: when the clock was set back and then forward again, the
+        # timer is still late.
         if stream.next_deadline is not None:
             stream.next_deadline = None
             stream.waker.set()
@@ -59,7 +60,7 @@ def _send_now_and_then(owner: Any) -> None:
 
 
 def _streams(owner: Any) -> Iterator[Any]:
-    """Give Dask's ``BatchedSend`` streams, by the names that they have in a client, a worker and a scheduler."""
+    """Find Dask's ``BatchedSend`` streams by their attributes' names in a client, a worker and a scheduler."""
     for name in ("scheduler_comm", "batched_stream"):
         if (stream := getattr(owner, name, None)) is not None:
             yield stream

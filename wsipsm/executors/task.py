@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class ExecutorLostError(WsipsmError):
-    """The error of a pool that went away: no further task can be run."""
+    """An error that says that all workers, or the scheduler, are gone, so that no further task can be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Source(Protocol[T_co]):
     """A source of tasks; an executor takes one whenever it has room. Outcomes may make further tasks ready."""
 
     def take(self) -> T_co | None:
-        """Give the next task; None when none is ready now. It is asked again after every outcome."""
+        """Return the next task, or None when none is ready now; executors call this again after every outcome."""
         ...
 
 
@@ -50,7 +50,7 @@ class Listed(Generic[T]):
         self._tasks = iter(tasks)
 
     def take(self) -> T | None:
-        """Give the next task; None after the last."""
+        """Return the next task, or None after the last."""
         return next(self._tasks, None)
 
 
@@ -59,7 +59,7 @@ class Executor(Protocol):
 
     @property
     def n_workers(self) -> int:
-        """Processes that work beside this one; 0 when the work is done in this process."""
+        """Number of processes that work beside this one; 0 when the work is done in this process."""
         ...
 
     @property
@@ -75,7 +75,7 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Let the workers go, within seconds."""
+        """End the workers that the executor started, within seconds."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -86,14 +86,15 @@ class Executor(Protocol):
 
 
 def as_source(tasks: Source[T] | Iterable[T]) -> Source[T]:
-    """Give tasks the form that executors draw from."""
+    """Wrap tasks that are all known beforehand as a :class:`Source`; a source is returned unchanged."""
     return Listed(tasks) if isinstance(tasks, Iterable) else tasks
 
 
 def granted_cpus() -> int:
     """Count the processors that this process may use.
 
-    The machine's count misleads on shared machines: affinity, the cgroup's quota and SLURM's grant bound it.
+    On shared machines a process may use fewer than the machine has. The count is the smallest of the process's
+    affinity, the cgroup's quota and ``SLURM_CPUS_PER_TASK``.
 
     Returns
     -------

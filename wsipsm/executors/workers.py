@@ -1,4 +1,4 @@
-"""Workers of a running scheduler; those with the same code as this process get tasks, whenever they join."""
+"""The workers of a running scheduler; only those with the same code as this process get tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADVICE = "Install the same versions on every worker and start them again."
 
 
 class OtherCodeError(Exception):
-    """A worker refused a task, since its code is not the sender's. The arguments are its address and its code."""
+    """An error with which a worker refuses a task of a sender with other code; its arguments are address and code."""
 
 
 class WorkerRegistry:
@@ -34,10 +34,10 @@ class WorkerRegistry:
     address
         Address as the user gave it.
     fingerprint
-        Function that says what a process runs, its parts between commas; None accepts whatever workers run.
+        Function that names the code and versions that a process runs, separated by commas; None accepts any.
     announce
-        Function that is called with what happened and a sentence for every worker that is lost, or refused after the
-        start.
+        Function that is called for every worker that is lost, or refused after the start. Its arguments are ``LOST``
+        or ``REFUSED``, and a sentence.
     patience_s
         Seconds to wait for a usable worker when none is left.
     """
@@ -54,7 +54,7 @@ class WorkerRegistry:
         self._announce, self._patience_s = announce or functools.partial(_LOGGER.warning, "%s: %s"), patience_s
         self._own = "" if fingerprint is None else fingerprint()
         self.refused: dict[str, str] = {}
-        """Sentences by worker."""
+        """Reason, as a sentence, by the address of each refused worker."""
         self._asked: frozenset[str] = frozenset()
         self._seen: frozenset[str] = frozenset()
 
@@ -94,15 +94,24 @@ class WorkerRegistry:
         return functools.partial(_do_if_same, self._fingerprint, self._own, function)
 
     def refuse(self, error: Exception | None, workers: frozenset[str]) -> bool:
-        """Find out whether a task, which these workers might do, ended because its worker is unfit.
+        """Find out whether a task ended because its worker is unfit, and give that worker no further task.
 
-        An unfit worker gets no further task.
+        Parameters
+        ----------
+        error
+            Error that the task ended with, if any.
+        workers
+            Addresses of the workers that the task was allowed to run on; an empty set stands for any.
+
+        Returns
+        -------
+        True when the task has to be sent to another worker.
         """
         if isinstance(error, OtherCodeError):
             worker, found = error.args
             unfit = {worker: self._sentence(worker, found)}
         elif error is not None and (isinstance(error, ImportError) or "No module named" in str(error)):
-            unfit = self._ask_all()  # the worker could not even tell which code it has
+            unfit = self._ask_all()  # a worker that lacks a module cannot even send its own fingerprint
         else:
             return False
         self._refuse_all(unfit)
@@ -110,9 +119,9 @@ class WorkerRegistry:
         return bool(unfit) or (bool(self.refused) and (not workers or not workers.isdisjoint(self.refused)))
 
     def count(self) -> int:
-        """Count the workers that may take part; new ones are asked for their code."""
+        """Count the workers that may get tasks; the code of new ones is checked first."""
         alive = self.alive()
-        if alive:  # without an answer the scheduler may only be slow
+        if alive:  # an empty set may only mean that the scheduler is slow
             for worker in sorted(self._seen - alive):
                 self._announce(LOST, f"worker {worker} is gone; others do what it had.")
             self._seen = alive
@@ -155,26 +164,27 @@ class WorkerRegistry:
             return frozenset()
 
     def _ask_all(self) -> dict[str, str]:
-        """Ask all workers, and return sentences about those that are not refused yet and run other code."""
+        """Check the code of all workers that are not refused yet; return a sentence about each that is unfit."""
         if self._fingerprint is None:
             return {}
         self._asked = self.alive()
         asked = sorted(self._asked - self.refused.keys())
-        # A worker that is lost while it is asked gives no answer, which does not disturb the others'.
+        # A worker that is lost during the call returns an OSError, and the others' answers still arrive.
         ask = functools.partial(_answer, self._fingerprint)
         answers: dict[str, Any] = self._client.run(ask, workers=asked, on_error="return") if asked else {}
         unfit = {}
         for worker, answer in answers.items():
             if isinstance(answer, Exception) and not isinstance(answer, OSError):
-                said = one_line(answer)
+                reason = one_line(answer)
                 unfit[worker] = (
-                    f"worker {worker} lacks wsipsm, or has another ({said}); {self._own} is needed. {_ADVICE}"
+                    f"worker {worker} lacks wsipsm, or has another version ({reason}); {self._own} is needed. {_ADVICE}"
                 )
             elif isinstance(answer, str) and answer != self._own:
                 unfit[worker] = self._sentence(worker, answer)
         return unfit
 
     def _sentence(self, worker: str, found: str) -> str:
+        """Write which parts of the fingerprint differ, as a sentence."""
         has, needs = found.split(", "), self._own.split(", ")
         other = ", ".join(part for part in has if part not in needs) or "less"
         needed = ", ".join(part for part in needs if part not in has) or "no more than this process has"
