@@ -140,7 +140,7 @@ def test_manifest(tmp_path: Path) -> None:
         ("slide,image\na.svs,1.5\n", "line 2: image '1.5'"),
         ("slide,image\na.svs,\u0662\n", "line 2: image"),
         ("slide,marker\na.svs,=ER\n", "line 2: marker '=ER'"),
-        ("slide,image,group\na.svs,1,x\na.svs,1,y\n", "say different things"),
+        ("slide,image,group\na.svs,1,x\na.svs,1,y\n", "contradict each other"),
         ("slide,id\na.svs,x\nb.svs,X\n", "id 'x' occurs 2 times"),
         ("slide\n", "no slide found"),
     ],

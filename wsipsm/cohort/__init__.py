@@ -1,1 +1,1 @@
-"""Many slides: what a cohort is made of, its order of work, its table, its page."""
+"""Cohorts of many slides: which slides belong to one, the order of work, the table and the page."""

@@ -1,7 +1,7 @@
 """The check of a whole cohort before work starts: every slide that cannot be used is named at once.
 
 Slides are opened in processes of their own. A file that crashes or hangs the decoder's native code takes down one of
-these processes and nothing else. Since a process opens one slide at a time, the guilty file is known.
+these processes and nothing else. Since a process opens one slide at a time, the damaged file is known.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from wsipsm.remote.cache import SlideCache
 from wsipsm.slide.open import open_slide, require_mpp
 
 N_PROCESSES = 4
-"""Opening waits for the disk more than for the processor."""
+"""Processes that open slides, also where there are fewer processors: opening waits for the disk most of the time."""
 PATIENCE_S = 300.0
-"""Seconds that one slide may take; on a slow share an opening takes seconds."""
+"""Seconds that one slide may take to open; on a slow network share this takes some seconds."""
 _SLIDES_A_PROCESS = 16
-"""Starting one takes as long as opening about as many slides."""
+"""Slides for which one more process is started, which takes about as long as opening that many slides."""
 _N_TRIES = 2
 _JOIN_S = 10.0
 
@@ -54,8 +54,8 @@ def check_slides(
 ) -> list[Problem]:
     """Find out which slides of a cohort cannot be used, without reading their pixels.
 
-    Each slide is opened; its pixel size, region and model are looked at. For a slide that is given by
-    its address, only its size is asked of the server; the run opens it once it was fetched.
+    Each slide is opened, and its pixel size, region and model are checked. Of a slide that is given by its address
+    only the size is requested from the server; the run opens it once it has been fetched.
 
     Parameters
     ----------
@@ -64,17 +64,17 @@ def check_slides(
     options
         Options of the run; a slide's own mpp, image, model and roi take their place.
     cache
-        Cache that is asked about slides by address; None leaves those out.
+        Cache that requests the sizes of slides by address; None leaves these slides unchecked.
     announce
-        Function that is called with the number of slides checked and of all slides, in this thread.
+        Function that is called in this thread with two numbers: the slides checked so far, and all slides.
     n_processes
-        Most slides that are opened at a time.
+        Largest number of slides that are opened at a time.
     patience_s
-        Seconds after which a slide that does not open is given up.
+        Seconds after which a slide that has not opened counts as unusable.
 
     Returns
     -------
-    A problem for every slide and every reason against it, in the order of the slides.
+    One problem for each reason why a slide cannot be used, in the order of the slides.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def check_slides(
 
 
 def _unusable_models(slides: Sequence[CohortSlide]) -> dict[str | None, str]:
-    """Find the reasons against each model of a manifest; each is checked once."""
+    """Check each model that a manifest names once, and return the reasons why some cannot be used."""
     reasons: dict[str | None, str] = {}
     for model in dict.fromkeys(slide.model for slide in slides if slide.model is not None):
         try:
@@ -119,16 +119,16 @@ def _unusable_models(slides: Sequence[CohortSlide]) -> dict[str | None, str]:
 def _each(
     slides: Sequence[CohortSlide], options: RunOptions, cache: SlideCache | None, openers: Sequence[_Opener]
 ) -> Generator[tuple[int, list[str]], None, None]:
-    """Yield places and reasons of all slides as they come; every thread has one opener and takes the next slide."""
+    """Yield position and reasons of each slide as they come; every thread has one opener and takes the next slide."""
     todo = iter(enumerate(slides))
-    drawing = threading.Lock()
+    taking = threading.Lock()
     answers: queue.SimpleQueue[tuple[int, list[str]] | Exception] = queue.SimpleQueue()
     stopped = threading.Event()
 
     def work(opener: _Opener) -> None:
         try:
             while not stopped.is_set():
-                with drawing:
+                with taking:
                     place, slide = next(todo, (-1, None))
                 if slide is None:
                     return
@@ -160,7 +160,7 @@ def _check(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, op
     roi = slide.roi or options.roi
     if slide.url is not None:
         reasons = [] if roi is None or roi.is_file() else [_no_roi(roi)]
-        if cache is not None and _is_read(slide.url):
+        if cache is not None and _is_valid(slide.url):
             try:
                 cache.size_of(slide.url)
             except UsageError:  # a library is missing, which concerns the whole cohort
@@ -174,8 +174,8 @@ def _check(slide: CohortSlide, options: RunOptions, cache: SlideCache | None, op
     return opener.ask(Question(str(slide.path), mpp, own_roi, options.roi_rules(), image, options.qupath_frame))
 
 
-def _is_read(url: str) -> bool:
-    """Tell whether an address is valid; if not, the reading of the manifest has reported it already."""
+def _is_valid(url: str) -> bool:
+    """Find out whether an address is valid; if not, reading the manifest has reported it already."""
     try:
         check_url(url)
     except UsageError:
@@ -184,7 +184,7 @@ def _is_read(url: str) -> bool:
 
 
 class _Opener:
-    """A process that opens slides; it is started anew when a slide has crashed it."""
+    """A process that opens slides; a new one is started when a slide has crashed it."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -193,8 +193,8 @@ class _Opener:
         self._closing = False
 
     def ask(self, question: Question) -> list[str]:
-        """Ask for the reasons why a slide cannot be used; a slide that takes the process down is tried once more."""
-        ends = []
+        """Return the reasons why a slide cannot be used; a slide that crashes the process is tried once more."""
+        exits = []
         for _ in range(_N_TRIES):
             process = self._process or self._start()
             gave_up = threading.Event()
@@ -215,11 +215,11 @@ class _Opener:
             if gave_up.is_set():
                 return [
                     f"{question.path}: it did not open within {self._patience_s:g} s; a slide that opens is needed. "
-                    "Check its disk, or copy it again."
+                    "Check the disk, or copy the slide again."
                 ]
-            ends.append(_exit_text(code))
+            exits.append(_exit_text(code))
         return [
-            f"{question.path}: opening it crashed the decoder ({ends[-1]}), {_N_TRIES} times; a sound file is "
+            f"{question.path}: opening it crashed the decoder ({exits[-1]}), {_N_TRIES} times; an undamaged file is "
             "needed. Copy it again from its source."
         ]
 
@@ -240,16 +240,16 @@ class _Opener:
         )
         if not _exchange(process, "ready?"):
             self._errors.seek(0)
-            said = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()
+            lines = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()
             self.end()
             raise UsageError(
-                f"check: no process that opens slides can be started ({said[-1] if said else 'it says nothing'}); one "
-                "is needed. See 'wsipsm doctor'."
+                f"check: no process that opens slides can be started ({lines[-1] if lines else 'it printed nothing'}); "
+                "one is needed. See 'wsipsm doctor'."
             )
         return process
 
     def end(self) -> int:
-        """End the process and let go of it; gives its exit code."""
+        """End the process, close its files, and return its exit code; 0 when there is none."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -257,7 +257,7 @@ class _Opener:
         try:
             code = process.wait(timeout=_JOIN_S)
         except subprocess.TimeoutExpired:
-            code = -signal.SIGKILL  # the process waits for an absent disk, and ends when the disk is back
+            code = -signal.SIGKILL  # the process hangs on an absent disk, and ends when the disk is back
         for stream in (process.stdin, process.stdout, self._errors):
             if stream is not None:
                 try:
@@ -267,7 +267,7 @@ class _Opener:
         return code
 
     def close(self) -> None:
-        """End the process from another thread; a question that is being asked comes back without an answer."""
+        """End the process from another thread; a call of :meth:`ask` that is waiting then ends."""
         self._closing = True
         process = self._process
         if process is not None:
@@ -275,7 +275,7 @@ class _Opener:
 
 
 def _exchange(process: subprocess.Popen[str], line: str) -> str:
-    """Answer of a process; empty when it ended."""
+    """Send a line to a process and return its answer; an empty text when the process has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -295,20 +295,20 @@ def _exit_text(code: int) -> str:
 
 
 def serve() -> None:
-    """Answer one question a line until there are no more; runs in a process of its own."""
+    """Answer one question per line of standard input until it ends; this runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides when to stop
     # What libraries print goes to standard error, so that standard output holds nothing but answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        reasons = [] if line.startswith("ready?") else look_at_slide(Question.from_json(line))
+        reasons = [] if line.startswith("ready?") else reasons_against(Question.from_json(line))
         answers.write(json.dumps(reasons) + "\n")
         answers.flush()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A slide, and how it is to be used."""
+    """A question to a process that opens slides, whether a slide can be used with these options."""
 
     path: InstanceOf[str]
     """Path of the slide, which need not be UTF-8."""
@@ -317,7 +317,7 @@ class Question:
     roi: InstanceOf[str] | None = None
     """GeoJSON of its region."""
     rules: RoiRules = field(default_factory=RoiRules)
-    """Which annotations of it count."""
+    """Rules on which annotations of that GeoJSON count."""
     image: int | None = None
     """Number of the image in the file, from 1; None stands for the largest pyramid."""
     qupath_frame: QuPathFrame = QuPathFrame.CROPPED
@@ -326,10 +326,10 @@ class Question:
     @classmethod
     def from_json(cls, line: str) -> Question:
         """Read the question from a line that another process wrote."""
-        return TypeAdapter(cls).validate_python(json.loads(line))  # names that are not UTF-8 are JSON of json's alone
+        return TypeAdapter(cls).validate_python(json.loads(line))  # orjson would refuse names that are not UTF-8
 
 
-def look_at_slide(question: Question) -> list[str]:
+def reasons_against(question: Question) -> list[str]:
     """Find the reasons why a slide cannot be used with a pixel size and a region; none when it can."""
     path, roi = question.path, question.roi
     reasons, info = [], None

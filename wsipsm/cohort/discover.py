@@ -1,4 +1,4 @@
-"""The slides of a cohort: from files, folders, patterns and manifests to a list without doubles."""
+"""The list of a cohort's slides, each once, from files, folders, patterns, addresses and manifests."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class CohortSlide:
     """One slide of a cohort, and what its manifest says about it."""
 
     path: Path
-    """Where it lies; of a slide with a ``url``, no file: that must be fetched first."""
+    """Path of the file. For a slide with a ``url`` it is the address as it may be shown, and no file lies there."""
     id: str = ""
-    """Names its folder and its row; given in the manifest or made from the file name."""
+    """Name of its folder and of its row, from the manifest or made from the file name."""
     mpp: float | None = None
+    """Level-0 pixel size in um/px; None stands for the command's, or else the file's."""
     image: int | None = None
-    """Number of the image in the file, from 1; None: that of the command."""
+    """Number of the image in the file, from 1; None stands for the command's."""
     model: str | None = None
     marker: str | None = None
     roi: Path | None = None
@@ -42,7 +43,7 @@ class CohortSlide:
     url: str | None = None
     """Address to fetch it from; None for a slide on a disk."""
     origin: str = ""
-    """Manifest and line that named it; empty for a slide that was found."""
+    """Manifest and line that named the slide; empty for a slide that no manifest names."""
 
     @property
     def source(self) -> str:
@@ -61,7 +62,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Slides of a cohort, each with an id of its own, and the problems found in what manifests say of them."""
+    """Slides of a cohort, each with an id of its own, and the problems found in the manifests' rows."""
 
     slides: tuple[CohortSlide, ...]
     problems: tuple[Problem, ...] = ()
@@ -72,12 +73,12 @@ class Cohort:
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """Names of the columns that manifests carry, in their order."""
+        """Names of the manifests' further columns, which are copied to the results, in their order."""
         return tuple(dict.fromkeys(name for slide in self.slides for name, _ in slide.extra))
 
 
 def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlide]:
-    """List the slides that sources mean, when nothing is wrong with them.
+    """List the slides that sources name, when nothing is wrong with them.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlid
     Raises
     ------
     UsageError
-        When :func:`read_cohort` raises it, and when anything is wrong with what a manifest says of a slide.
+        When :func:`read_cohort` raises it, and when anything is wrong with a row of a manifest.
     """
     cohort = read_cohort(sources, out_dir)
     if cohort.problems:
@@ -98,17 +99,17 @@ def list_slides(sources: Sequence[str | Path], out_dir: Path) -> list[CohortSlid
 def read_cohort(
     sources: Sequence[str | Path], out_dir: Path, table_columns: Collection[str] = (), image: int | None = None
 ) -> Cohort:
-    """List the slides that sources mean, and what is wrong with them as far as their manifests say.
+    """List the slides that sources name, and what is wrong with the manifests' rows; no slide is opened.
 
     Parameters
     ----------
     sources
         Slides, folders (searched with their subfolders), patterns such as ``slides/**/*.svs``, addresses, and
         manifests: CSV files with a column ``slide`` and, where wanted, ``id``, ``mpp``, ``image``, ``model``,
-        ``marker``, ``roi``, ``group``, ``patient`` and others, which are carried. Paths in a manifest count from its
-        folder.
+        ``marker``, ``roi``, ``group``, ``patient`` and others, which are copied to the results. Relative paths in a
+        manifest start at its folder.
     out_dir
-        Folder of the results; nothing in it is taken for a slide.
+        Folder of the results; no file in it counts as a slide.
     table_columns
         Names of the results' columns, which a manifest's other columns may not have.
     image
@@ -116,8 +117,9 @@ def read_cohort(
 
     Returns
     -------
-    Slides in the order of the sources, folders in the order of their names; each slide once, unless a manifest gives
-    it several ids. Where a slide is both found and named in a manifest, the manifest's row is used.
+    Slides in the order of the sources, those of a folder in the order of their names; each slide once, unless a
+    manifest gives it several ids. Where a slide is named in a manifest and also found by another source, the
+    manifest's row is used.
 
     Raises
     ------
@@ -147,15 +149,15 @@ def refusal(problems: Sequence[Problem], n_slides: int) -> UsageError:
     if len(problems) > _N_SHOWN:
         lines.append(f"  and {len(problems) - _N_SHOWN} more")
     return UsageError(
-        f"{n_bad} of {n_slides} slides cannot be used; all must be before work starts. Correct what is told below, or "
-        "pass --skip-bad to go on without them.\n" + "\n".join(lines)
+        f"{n_bad} of {n_slides} slides cannot be used; every slide must be usable before work starts. Correct what is "
+        "listed below, or pass --skip-bad to go on without them.\n" + "\n".join(lines)
     )
 
 
 def _slides_of(
     source: str, out_dir: Path, table_columns: Collection[str], problems: dict[int, str], n_before: int
 ) -> list[CohortSlide]:
-    """Find the slides that one source means, and add their problems to ``problems`` by their place in the list."""
+    """Find the slides that one source names, and add their problems to ``problems`` by their position in the list."""
     if is_url(source):
         if url_name(source).lower().endswith(".csv"):
             raise UsageError(f"{shown_url(source)}: a manifest by address; a file is needed. Copy it to a disk.")
@@ -175,7 +177,7 @@ def _slides_of(
         return [CohortSlide(slide) for slide in match_pattern(source, out_dir)]
     if path.is_dir() and not is_slide_folder(path):
         return [CohortSlide(slide) for slide in find_slides(path, out_dir)]
-    return [CohortSlide(path)]  # a file that does not exist gets a row in the table that says so
+    return [CohortSlide(path)]  # also where no such file exists: the check before work names it
 
 
 def _addressed(url: str) -> CohortSlide:
@@ -184,7 +186,7 @@ def _addressed(url: str) -> CohortSlide:
 
 
 def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSlide, str]:
-    """Make the slide of a manifest's row, and say what is wrong with it; paths count from ``folder``."""
+    """Make the slide of a manifest's row, and say what is wrong with it; relative paths start at ``folder``."""
     origin = f"{manifest}, line {row.line}"
     problems = []
     path, url = None, None
@@ -224,7 +226,7 @@ def _from_row(manifest: Path, folder: Path, row: ManifestRow) -> tuple[CohortSli
 
 
 def _identities(slides: Sequence[CohortSlide]) -> list[str]:
-    """Return the address, or the path without links, of every slide; folders are listed once."""
+    """Return the address, or the path without links, of every slide; the links of a folder are resolved once."""
     folders: dict[str, str] = {}
     found = []
     for slide in slides:
@@ -240,9 +242,9 @@ def _identities(slides: Sequence[CohortSlide]) -> list[str]:
 
 
 def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], problems: dict[int, str]) -> list[int]:
-    """Find the places in the list of the slides that stay when repeated files and repeated rows are left out."""
+    """Return the positions of the slides that stay when repeated files and repeated rows are left out."""
     in_manifest = {identity for slide, identity in zip(slides, identities, strict=True) if slide.origin}
-    said: set[tuple[object, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     first: dict[tuple[str, int | None], int] = {}
     kept = []
     for n, (slide, identity) in enumerate(zip(slides, identities, strict=True)):
@@ -251,13 +253,13 @@ def _without_doubles(slides: Sequence[CohortSlide], identities: Sequence[str], p
         roi = None if slide.roi is None else str(slide.roi)
         own = (slide.id, slide.mpp, slide.image, slide.model, slide.marker, roi)
         row = (identity, *own, slide.group, slide.patient, slide.extra)
-        if row in said:
+        if row in seen:
             continue
-        said.add(row)
+        seen.add(row)
         kept.append(n)
         other = n if slide.id else first.setdefault((identity, slide.image), n)
         if other != n:
-            contradiction = f"{slides[other].origin} and {slide.origin} say different things of {slide.source}"
+            contradiction = f"{slides[other].origin} and {slide.origin} contradict each other about {slide.source}"
             for place in (other, n):
                 problems.setdefault(place, f"{contradiction}; an id of its own for each is needed. Correct the lines.")
     return kept

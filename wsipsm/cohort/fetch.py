@@ -1,4 +1,4 @@
-"""The fetching of slides that are given by address, ahead of their turn, while others are worked on."""
+"""The fetching of slides that are given by address, ahead of time, while other slides are worked on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _N_THREADS = 2
 
 
 class Fetcher:
-    """Local files of slides; fetched ones are marked as in use in the cache until they are released.
+    """Fetches slides and gives their local files; the cache keeps a fetched file until it is released.
 
     Parameters
     ----------
@@ -28,17 +28,17 @@ class Fetcher:
     def __init__(self, cache: SlideCache | None) -> None:
         self._cache = cache
         self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="wsipsm-fetch")
-        self._coming: dict[int, Future[Path]] = {}
+        self._fetching: dict[int, Future[Path]] = {}
         self._stacks: dict[int, ExitStack] = {}
 
     def start(self, number: int, slide: CohortSlide) -> None:
-        """Begin to fetch a slide, unless its fetching has begun or it lies on a disk."""
-        if slide.url is not None and number not in self._coming:
+        """Begin to fetch a slide, unless it has begun already or the slide lies on a disk."""
+        if slide.url is not None and number not in self._fetching:
             self._stacks[number] = ExitStack()
-            self._coming[number] = self._threads.submit(self._fetch, number, slide.url)
+            self._fetching[number] = self._threads.submit(self._fetch, number, slide.url)
 
     def path_of(self, number: int, slide: CohortSlide, wait: bool) -> Path | None:
-        """Give the file of a slide; None while it is still coming and ``wait`` is false.
+        """Return the file of a slide; None while it is still being fetched and ``wait`` is false.
 
         Raises
         ------
@@ -48,24 +48,24 @@ class Fetcher:
         if slide.url is None:
             return slide.path
         self.start(number, slide)
-        coming = self._coming[number]
-        return coming.result() if wait or coming.done() else None
+        future = self._fetching[number]
+        return future.result() if wait or future.done() else None
 
     def release(self, number: int) -> None:
-        """Let a slide's file go; the cache may drop it then."""
-        self._coming.pop(number, None)
+        """Release a slide's file, so that the cache may remove it."""
+        self._fetching.pop(number, None)
         if (stack := self._stacks.pop(number, None)) is not None:
             stack.close()
 
     def _fetch(self, number: int, url: str) -> Path:
         if self._cache is None:
             raise UsageError(
-                f"{shown_url(url)}: a slide by address; a folder to keep it in is needed. Name one with --cache."
+                f"{shown_url(url)}: is an address; a folder to keep the slide in is needed. Name one with --cache."
             )
         return self._stacks[number].enter_context(self._cache.fetch(url))
 
     def close(self) -> None:
-        """Stop the transfers that are under way, and release all files."""
+        """Stop all transfers, and release all files."""
         if self._cache is not None:
             self._cache.stop()
         self._threads.shutdown(cancel_futures=True)

@@ -1,7 +1,7 @@
 """The flow of a cohort's slides through one pool of workers: plans, blocks and results of many slides at once.
 
-Every step of a slide is a task, so that the process that drives them stays small and the last blocks of one slide
-run beside the first of the next. How many slides are open is bounded: memory does not grow with the cohort.
+Every step of a slide is a task, so that the driving process needs little memory and the last blocks of one slide run
+beside the first of the next. The number of open slides is bounded, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from wsipsm.tiling import Block
 
 @dataclass(frozen=True, slots=True)
 class PrepareTask:
-    """Plan a slide."""
+    """A task that plans a slide."""
 
     slide: int
+    """Position of the slide in the cohort."""
     path: str
     out_dir: str
     options: RunOptions
@@ -46,7 +47,7 @@ class PrepareTask:
 
 @dataclass(frozen=True, slots=True)
 class BlockTask:
-    """Find the nuclei of a block."""
+    """A task that finds the nuclei of a block."""
 
     slide: int
     job: SlideJob
@@ -55,7 +56,7 @@ class BlockTask:
 
 @dataclass(frozen=True, slots=True)
 class FinishTask:
-    """Write a slide's results."""
+    """A task that writes a slide's results."""
 
     slide: int
     prepared: PreparedSlide
@@ -68,14 +69,14 @@ Done: TypeAlias = PreparedSlide | RunSummary | BlockReport
 
 
 def do_task(task: Task) -> Done:
-    """Do one step; the function that executors run, here or on a worker."""
+    """Do one step of a slide; executors run this function, here or on a worker."""
     match task:
         case PrepareTask():
             return prepare_slide(task.path, task.out_dir, task.options, task.name, task.address)
         case BlockTask():
             return segment_block(task.job, task.block)
         case FinishTask(prepared=prepared):
-            # A worker that was lost after this step has removed the shards already, so the step cannot be repeated.
+            # A worker that is lost after it has done this step has removed the shards, so the step cannot be repeated.
             finished = finished_before(RunDir(prepared.folder), prepared.request)
             if finished is not None:
                 return finished.replaced(was_done=False)
@@ -95,7 +96,7 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class SlideEnd:
-    """The end of a slide's work: a summary, or the reason why there is none."""
+    """The outcome of a slide: a summary, or the reason why there is none."""
 
     slide: int
     summary: RunSummary | None
@@ -103,22 +104,22 @@ class SlideEnd:
 
 
 class SlideFlow:
-    """Draws the tasks of many slides, as a :class:`~wsipsm.executors.task.Source`, and takes their outcomes.
+    """Makes the tasks of many slides, as a :class:`~wsipsm.executors.task.Source`, and receives their outcomes.
 
     Parameters
     ----------
     slides
-        Positions and slides to do, in this order.
+        Slides to run, each with its position in the cohort, in this order.
     out_dir
         Folder of the cohort.
     options
-        Options of each slide.
+        Function that returns the options of a slide.
     executor
         Executor that runs the tasks.
     listener
         Listener that is called with every event.
     fetcher
-        Fetcher that knows the slides' files.
+        Fetcher of the slides' files.
     """
 
     def __init__(
@@ -140,10 +141,10 @@ class SlideFlow:
         self._opened: dict[int, _Open] = {}
         self._ready: deque[Task] = deque()
         self._n_begun = 0
-        self._n_flying = 0
+        self._n_in_flight = 0
         self._not_begun: list[tuple[int, Exception]] = []
         self._locks: dict[int, ExitStack] = {}
-        """Folders of the slides between their plan and their end."""
+        """Locks of the folders of the slides that are between their plan and their results."""
 
     def run(self) -> Iterator[SlideEnd]:
         """Run all slides and yield the end of each, in the order in which they finish."""
@@ -151,7 +152,7 @@ class SlideFlow:
             source: Source[Task] = self
             while self._waiting:
                 for outcome in self._executor.run(do_task, source):
-                    self._n_flying -= 1
+                    self._n_in_flight -= 1
                     if isinstance(outcome.error, (DiskFullError, ExecutorLostError)):
                         raise outcome.error
                     yield from self._take_outcome(outcome)
@@ -163,26 +164,26 @@ class SlideFlow:
             release_worker()
 
     def take(self) -> Task | None:
-        """Give the next task: a slide's plan before its turn, so that blocks never run out, else a block."""
+        """Return the next task: the plan of a further slide where blocks run low, else a task that is ready."""
         task = self._next_plan() or (self._ready.popleft() if self._ready else None)
-        self._n_flying += task is not None
+        self._n_in_flight += task is not None
         return task
 
     def _next_plan(self) -> PrepareTask | None:
-        """Give the task that plans the next slide, if blocks run low, one more may be open and its file has arrived."""
+        """Make the task that plans the next slide, if blocks run low, one more may be open and its file is there."""
         n_workers = self._executor.n_workers
         # Enough slides are open to keep every worker busy even when each slide has a single block.
         most = 2 * n_workers + 2 if n_workers else 1
-        hungry = len(self._ready) < most and self._n_begun < most
-        while self._waiting and hungry and (n_workers or not self._ready):
+        more_needed = len(self._ready) < most and self._n_begun < most
+        while self._waiting and more_needed and (n_workers or not self._ready):
             number = self._waiting[0]
             slide = self._slides[number]
             try:
                 # Wait for the file only when no other work is left.
-                path = self._fetcher.path_of(number, slide, wait=not self._ready and not self._n_flying)
+                path = self._fetcher.path_of(number, slide, wait=not self._ready and not self._n_in_flight)
                 if path is None:
                     return None
-                self._hold(number)
+                self._lock(number)
             except Exception as error:  # noqa: BLE001  the failure ends this slide, not the cohort
                 self._not_begun.append((self._waiting.popleft(), error))
                 continue
@@ -191,14 +192,14 @@ class SlideFlow:
             if self._waiting:
                 self._fetcher.start(self._waiting[0], self._slides[self._waiting[0]])
             self._announce(StageStarted("plan", slide.source))
-            # Absolute, since workers of a running scheduler work in folders of their own.
+            # The paths must be absolute, since each worker of a running scheduler has another current folder.
             absolute, out_dir = os.path.abspath(path), os.path.abspath(self._out_dir)
             address = "" if slide.url is None else slide.source
             return PrepareTask(number, absolute, out_dir, self._options(slide), slide.id, address)
         return None
 
-    def _hold(self, number: int) -> None:
-        """Hold a slide's folder until its end: no other command may write into it meanwhile."""
+    def _lock(self, number: int) -> None:
+        """Lock a slide's folder until the slide has ended, since no other command may write into it meanwhile."""
         self._locks[number] = ExitStack()
         self._locks[number].enter_context(locked_slide_folder(self._out_dir / self._slides[number].id, in_cohort=True))
 
@@ -207,7 +208,7 @@ class SlideFlow:
             number, error = self._not_begun.pop(0)
             if isinstance(error, DiskFullError):
                 raise error
-            self._n_begun += 1  # every end of a slide decreases it by one
+            self._n_begun += 1  # _end, which every slide comes to, decreases it by one
             yield self._fail(number, error)
 
     def _take_outcome(self, outcome: Outcome[Task, Done]) -> Iterator[SlideEnd]:
@@ -247,7 +248,7 @@ class SlideFlow:
             return
         opened = self._opened.get(task.slide)
         if opened is None:
-            return  # the slide failed meanwhile
+            return  # the slide has failed since this block was started
         if isinstance(error, STOPS_THE_SLIDE):
             yield self._fail(task.slide, error)
             return
@@ -276,7 +277,7 @@ class SlideFlow:
         self._ready.appendleft(FinishTask(number, opened.prepared, opened.segmented, options))
 
     def _fail(self, number: int, error: Exception) -> SlideEnd:
-        # The slide's other blocks would fail too, or be worked out in vain.
+        # The slide's other blocks would fail too, or be computed without use.
         self._ready = deque(task for task in self._ready if task.slide != number)
         known = isinstance(error, WsipsmError)
         text = one_line(error)

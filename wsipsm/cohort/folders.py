@@ -1,4 +1,4 @@
-"""The files and folders of a disk that are slides; a slide of many files counts once."""
+"""The search for files and folders that are slides; a slide of many files counts once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from wsipsm.slide.formats import READ, SLIDE_SUFFIXES
 
 _OTHER_FILES = ".txt .md .csv .tsv .xml .json .geojson .html .pdf .xlsx .docx .zip .gz .log .ini .dat .py"
 _NO_DICOM = frozenset(_OTHER_FILES.split())
-"""Names that are not looked into: opening every file of a share costs time."""
+"""Suffixes of files that are not opened to see whether they are DICOM, since opening all files of a share is slow."""
 
 
 def is_slide_folder(folder: Path) -> bool:
-    """Tell whether a folder is itself a slide: an NGFF image, or one DICOM series and nothing else."""
+    """Find out whether a folder is itself a slide: an NGFF image, or one DICOM series and nothing else."""
     if folder.suffix.lower() == ".zarr":
         return True
     files = [Path(entry.path) for entry in _entries(folder) if not entry.is_dir() and not entry.name.startswith(".")]
@@ -35,9 +35,9 @@ def find_slides(folder: Path, out_dir: Path, above: frozenset[str] = frozenset()
     folder
         Folder that is searched.
     out_dir
-        Resolved; nothing in it is a slide.
+        Folder of the results, without links; no file in it counts as a slide.
     above
-        Resolved folders that are being searched now, so that a link does not lead the search back into one of them.
+        Folders above, without links, that are being searched now: a link back to one of them is not followed.
 
     Raises
     ------
@@ -61,24 +61,24 @@ def find_slides(folder: Path, out_dir: Path, above: frozenset[str] = frozenset()
 
 
 def is_pattern(source: str) -> bool:
-    """Tell whether a source is a pattern of paths, and not the path of something that exists."""
+    """Find out whether a source is a pattern of paths, and not the path of something that exists."""
     return any(char in source for char in "*?[") and not os.path.lexists(source)
 
 
 def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
-    """Find the slides that a pattern such as ``slides/**/*.svs`` means, by the rules of :func:`find_slides`.
+    """Find the slides that match a pattern such as ``slides/**/*.svs``, by the rules of :func:`find_slides`.
 
     Parameters
     ----------
     pattern
-        ``**`` means any folders, also none; it does not follow links.
+        Pattern of paths. ``**`` matches any folders, also none; it does not follow links.
     out_dir
-        Resolved; nothing in it is a slide.
+        Folder of the results, without links; no file in it counts as a slide.
 
     Raises
     ------
     UsageError
-        When the text is no valid pattern, or a folder that it names cannot be listed.
+        When the text is not a valid pattern, or a folder that it names cannot be listed.
     """
     parts = Path(pattern).parts
     n_plain = next(n for n, part in enumerate(parts) if any(char in part for char in "*?["))
@@ -87,7 +87,8 @@ def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
         matches = sorted(base.glob(str(Path(*parts[n_plain:]))))
     except (ValueError, NotImplementedError, OSError) as error:
         raise UsageError(
-            f"{pattern}: no usable pattern ({error}); * in names and ** for any folders are read. Put it in quotes."
+            f"{pattern}: cannot be used as a pattern ({error}); one with * in names and ** for any folders is needed. "
+            "Put it in quotes."
         ) from error
     inside: dict[Path, tuple[bool, frozenset[str]]] = {}
     for match in matches:
@@ -110,7 +111,7 @@ def match_pattern(pattern: str, out_dir: Path) -> Iterator[Path]:
 
 
 def _is_searched(folder: Path, base: Path, out_dir: Path) -> bool:
-    """Tell whether files in a folder below ``base`` may be slides themselves."""
+    """Find out whether files in a folder below ``base`` may be slides themselves."""
     below = [folder, *folder.parents]
     below = below[: below.index(base)] if base in below else []
     return not any(
@@ -119,7 +120,7 @@ def _is_searched(folder: Path, base: Path, out_dir: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """List what a folder holds, by name; entries know whether they are folders, which saves calls on slow shares."""
+    """List a folder by name; an entry says whether it is a folder without a further call, which slow shares need."""
     try:
         with os.scandir(folder) as listing:
             return sorted(listing, key=lambda entry: entry.name)
@@ -128,7 +129,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
-    """List the files of a folder that are slides; of a DICOM series the largest, which holds the full size."""
+    """List the files of a folder that are slides; of a DICOM series only the largest, which holds level 0."""
     suffixes = {entry.name: os.path.splitext(entry.name)[1].lower() for entry in entries}
     # The parts of a Hamamatsu VMS slide are JPEG files beside it.
     has_parts = not {*READ["VMS"], *READ["VMU"]}.isdisjoint(suffixes.values())
@@ -146,13 +147,13 @@ def _slide_files(entries: Sequence[os.DirEntry[str]]) -> Iterator[str]:
 
 
 def _is_named_otherwise(name: str) -> bool:
-    """Tell whether a name says that a file is no DICOM; archives write DICOM under any name."""
+    """Find out whether a name rules out DICOM, which archives write under any name."""
     suffix = os.path.splitext(name)[1].lower()
     return suffix in _NO_DICOM or (suffix in SLIDE_SUFFIXES and suffix != ".dcm")
 
 
 def _is_read_as_dicom(file: Path) -> bool:
-    """Tell whether a file's content is DICOM; a file that is DICOM by name alone is listed as a damaged slide."""
+    """Find out whether a file's content is DICOM; a file that is DICOM by name alone is listed, as a damaged slide."""
     try:
         return read_dicom_head(file) is not None
     except OSError:
@@ -160,7 +161,7 @@ def _is_read_as_dicom(file: Path) -> bool:
 
 
 def _holds_no_slides(folder: Path, out_dir: Path) -> bool:
-    """Tell whether a folder is known to hold something else: the data of an MRXS or VSI slide, or results."""
+    """Find out whether a folder holds no slides of its own, but the data of an MRXS or VSI slide, or results."""
     is_mrxs_data = (folder / "Slidedat.ini").is_file()
     is_vsi_data = folder.name.startswith("_") and folder.name.endswith("_")
     is_results = (folder / Artefact.CELLS.value).exists() or (folder / Artefact.SHARDS.value).is_dir()

@@ -1,7 +1,7 @@
-"""Ids of a cohort's slides: once given, an id stays with its slide, whatever is added, removed, renamed or reordered.
+"""The ids of a cohort's slides: an id stays with its slide, whatever is added, removed, renamed or reordered.
 
-Ids are kept in the cohort's folder. A slide is recognised by its place, or, when it was moved or renamed, by its
-bytes.
+Ids are stored in the cohort's folder. A slide is recognised by its path or address, called its place, or, when it was
+moved or renamed, by its bytes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from wsipsm.slide.fingerprint import fingerprint_slide
 IDS_NAME = "cohort.ids.json"
 _DIGEST_CHARS = (6, 16, 64)
 _COMPARED_BYTES = 256 << 20
-"""Larger slides of one name and size count as the same, and their bytes are not read: a moved cohort begins at once.
+"""Size up to which the bytes of a moved slide are read and compared.
 
-Where they are not the same, the folder of results refuses the other one.
+Larger slides of one name and size count as the same, so that a moved cohort begins at once. Where they are not the
+same, the folder of results refuses the other one.
 """
 
 
@@ -37,7 +38,7 @@ class KnownSlide:
 
     id: str
     place: str
-    """Path without links; of a DICOM slide its folder and series; of an address what may be shown of it, and a hash."""
+    """Path without links; folder and series of a DICOM slide; address without its secrets, and a hash of all of it."""
     n_bytes: int | None
     """Size of its file in bytes; None for a folder and an address."""
     image: int | None = None
@@ -51,12 +52,12 @@ class KnownSlide:
 
 @dataclass(frozen=True, slots=True)
 class SlideToName:
-    """A slide of the present list."""
+    """A slide of the command's list, which needs an id."""
 
     given: str
     """Id that a manifest gives it, or empty."""
     stem: str
-    """What its file's name makes of it, and the number of its image."""
+    """Id made from the name of its file and the number of its image."""
     image: int | None
     """Number of the image that is asked for."""
     path: Path
@@ -64,9 +65,9 @@ class SlideToName:
     identity: str
     """Address, or path without links."""
     origin: str
-    """Manifest and line, or empty."""
+    """Manifest and line that named it, or empty."""
     fault: str
-    """What is wrong with its row, or empty."""
+    """Description of what is wrong with its row, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ class NamedSlides:
 
     ids: tuple[str, ...]
     faults: tuple[str, ...]
-    """What is wrong with each, or empty."""
+    """Description of what is wrong with each slide, or empty."""
     known: tuple[KnownSlide, ...]
-    """All that ever had an id, to be kept."""
+    """Every slide that ever had an id in the cohort, to be stored."""
 
 
 def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_dir: Path) -> NamedSlides:
@@ -86,7 +87,7 @@ def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_
     Parameters
     ----------
     slides
-        Slides of the present list.
+        Slides of the command's list.
     known
         Slides that have an id already; their ids are never given to another slide.
     out_dir
@@ -106,7 +107,7 @@ def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_
 
 
 class _Names:
-    """A giver of ids in the order of the list; it knows which are taken."""
+    """Gives ids in the order of the list, and records which are in use."""
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class _Names:
 
     def _hashed(self, name: str, number: int) -> str:
         slide = self._slides[number]
-        # A row that is at fault shares its slide with another.
+        # A faulty row may name the same slide as another row, so the slide alone would give both the same hash.
         identity = f"{slide.identity} {slide.origin}" if self.faults[number] else slide.identity
         digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()
         blocked = self._taken | self._reserved
@@ -176,7 +177,7 @@ def _ids_they_have(
         if slide.given or slide.fault:
             continue
         own = [one for one in by_place.get(found.where, ()) if not _is_used(one, given, used)]
-        if own:  # the last id that it was given
+        if own:  # of several ids, the slide keeps the one that it was given last
             kept[n] = own[-1].id
             used.add(own[-1].id.casefold())
     used.update(name for _, name in given)
@@ -201,7 +202,7 @@ def _is_used(one: KnownSlide, given: set[tuple[tuple[str, int | None], str]], us
 
 
 def _likeness(one: KnownSlide) -> object:
-    """Give what a moved slide keeps: the size of a file, the name of a folder, an address without its secrets."""
+    """Return what a move leaves unchanged: a file's size, a folder's name, an address without its secrets."""
     if is_url(one.place):
         return one.place.rpartition("#")[0], one.image
     return one.n_bytes or _name_at(one.place), one.image
@@ -218,9 +219,9 @@ def _n_common_parts(one: str, other: str) -> int:
 
 
 def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir: Path) -> bool:
-    """Tell whether a slide at a new place is a known one that has vanished from its old place."""
+    """Find out whether a slide at a new place is a known one that has vanished from its old place."""
     if slide.url is not None:
-        return True  # only the part that is not shown differs: the address was signed anew
+        return True  # only the signature differs
     if not _is_gone(known.place, slide.path):
         return False
     is_named_alike = _name_at(found.place) == _name_at(known.place)
@@ -230,13 +231,13 @@ def _is_moved(slide: SlideToName, found: KnownSlide, known: KnownSlide, out_dir:
         before = SlideOwner.find(RunDir(out_dir / known.id))
         return is_named_alike if before is None else fingerprint_slide(slide.path) == before.fingerprint
     except UsageError:
-        return is_named_alike  # whoever claims the folder says what is wrong with its file
+        return is_named_alike  # claim_slide_folder reports later what is wrong with the folder's slide.json
     except SlideOpenError:
         return False
 
 
 def _is_gone(place: str, now: Path) -> bool:
-    """Tell whether nothing lies at a place any more, or the same file under another spelling of its path."""
+    """Find out whether a place is empty now, or holds the same file under another spelling of its path."""
     try:
         file_place = place if os.path.lexists(place) else place.rpartition("#")[0] or place
         return not os.path.lexists(file_place) or os.path.samefile(file_place, now)
@@ -256,7 +257,7 @@ def _here(slide: SlideToName) -> KnownSlide:
 
 
 def place_of(path: Path, identity: str) -> str:
-    """Tell where a slide lies; for a DICOM slide that is folder and series, whichever of its files stands for it.
+    """Return the place of a slide; for DICOM it is folder and series, so that any file of the series gives the same.
 
     Parameters
     ----------

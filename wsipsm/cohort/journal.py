@@ -1,4 +1,4 @@
-"""The diary of a cohort: a line of JSON for everything that happened to a slide, in every attempt."""
+"""The journal of a cohort: a line of JSON for every event of a slide, in every attempt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._path = folder / JOURNAL_NAME
         try:
-            self._mend()
+            self._end_last_line()
             self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  closed by close()
         except OSError as error:
             raise output_error(self._path, error) from error
@@ -53,7 +53,7 @@ class Journal:
             raise output_error(self._path, error) from error
 
     def __call__(self, event: Event) -> None:
-        """Take an event of a run."""
+        """Write an event of a run, if the journal records its kind."""
         match event:
             case PoolOpened(n_workers, dashboard):
                 self.write("workers", n_workers=n_workers, dashboard=dashboard)
@@ -80,7 +80,7 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _mend(self) -> None:
+    def _end_last_line(self) -> None:
         """Add the line break that is missing after a line that a killed process left unfinished."""
         if self._path.exists() and self._path.stat().st_size:
             with open(self._path, "r+b") as file:
@@ -91,11 +91,11 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """The part of a line that is read again; the rest is for people."""
+    """The values of a line that wsipsm reads again; all others are for people."""
 
     what: str
     time: str
-    """Time in UTC; empty where the line does not say."""
+    """Time in UTC; empty where the line has none."""
     slide: str
     reason: str
     """The reason why something failed; empty where nothing did."""
@@ -104,7 +104,7 @@ class JournalEntry:
 
 
 def read_journal(folder: Path) -> Iterator[JournalEntry]:
-    """Read a cohort's diary, line by line; lines that a killed process left unfinished are skipped."""
+    """Read a cohort's journal line by line; lines that a killed process left unfinished are skipped."""
     path = folder / JOURNAL_NAME
     if not path.is_file():
         return

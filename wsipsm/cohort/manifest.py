@@ -1,6 +1,6 @@
-"""The manifest of a cohort: a CSV file with a row a slide. It may come from anywhere, so nothing in it is trusted.
+"""The manifest of a cohort: a CSV file with one row per slide. It may come from anywhere, so nothing in it is trusted.
 
-Cells are text and stay text: what a spreadsheet would take for a formula is carried as it is.
+Cells are text and stay text: what a spreadsheet would take for a formula is copied unchanged.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from wsipsm.errors import UsageError
 from wsipsm.paths import find_no_file
 
 OWN_COLUMNS = ("slide", "id", "mpp", "image", "model", "marker", "roi", "group", "patient")
-"""Columns that mean something; any other is carried to the results."""
+"""Columns with a meaning for the run; any other is copied to the results."""
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
-"""A hundred thousand rows of two kilobytes fit."""
+"""Largest manifest that is read; a hundred thousand rows of two kilobytes fit."""
 MAX_COLUMNS = 1000
 _N_SHOWN = 20
 _DECLARED = re.compile(r'"?sep=([,;\t|])"?[,;\t ]*(?:\r\n|\n|\r|$)', re.IGNORECASE)
@@ -29,7 +29,7 @@ class ManifestRow:
     """One row, as text without surrounding blanks; absent cells are empty."""
 
     line: int
-    """Where it begins, from 1."""
+    """Number of the line at which the row begins, from 1."""
     slide: str
     id: str = ""
     mpp: str = ""
@@ -49,7 +49,8 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
     Parameters
     ----------
     path
-        CSV in UTF-8, separated by commas, semicolons or tabs, with the names of its columns in the first line.
+        CSV file in UTF-8, separated by commas, semicolons or tabs. Its first line holds the names of the columns; a
+        line such as ``sep=;`` may stand before it.
     table_columns
         Names of the results' own columns; no other column of a manifest may have one of them.
 
@@ -60,8 +61,8 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
     Raises
     ------
     UsageError
-        When the file cannot be read as such a table. Every line that is at fault is named at once, since cells that
-        moved to another column would be taken for something else.
+        When the file cannot be read as such a table. The message names up to 20 faulty lines at once; no such line is
+        guessed at, since cells that moved to another column would get another meaning.
     """
     text = _read_text(path)
     declared, n_skipped = declared_separator(text)
@@ -135,8 +136,8 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _line_of(content: bytes, place: int) -> int:
-    return content.count(b"\n", 0, place) + 1
+def _line_of(content: bytes, position: int) -> int:
+    return content.count(b"\n", 0, position) + 1
 
 
 def _separator(text: str) -> str:
@@ -146,35 +147,35 @@ def _separator(text: str) -> str:
 
 
 def _column_names(path: Path, cells: Sequence[str], table_columns: Collection[str]) -> list[str]:
-    """Read the names of the columns; those that mean something are in lower case."""
+    """Read the names of the columns; those of ``OWN_COLUMNS`` are changed to lower case."""
     stripped = [cell.strip() for cell in cells]
     names = [name.lower() if name.lower() in OWN_COLUMNS else name for name in stripped]
     if len(names) > MAX_COLUMNS:
         raise UsageError(f"{path}: {len(names)} columns; at most {MAX_COLUMNS} are read. Check the separator.")
     if "slide" not in names:
         raise UsageError(
-            f"{path}: columns {', '.join(names) or 'none'}; a column 'slide' is needed, "
-            f"and may be followed by {', '.join(OWN_COLUMNS[1:])} and others. Name it in the first line."
+            f"{path}: columns {', '.join(names) or 'none'}; a column 'slide' is needed; {', '.join(OWN_COLUMNS[1:])} "
+            "and others are optional. Name it in the first line."
         )
     folded = [name.casefold() for name in names]
     twice = [name for position, name in enumerate(names) if name and name.casefold() in folded[:position]]
     if twice:
         raise UsageError(
             f"{path}: more than one column is called {_listed([repr(name) for name in twice])}; names of columns must "
-            "differ, also in other than capital letters. Rename one."
+            "differ in more than upper and lower case. Rename one."
         )
     taken = {name.casefold() for name in table_columns}
     colliding = [repr(name) for name in names if name not in OWN_COLUMNS and name.casefold() in taken]
     if colliding:
         raise UsageError(
-            f"{path}: column {_listed(colliding)} is also a column of the results; every column is carried there, so "
+            f"{path}: column {_listed(colliding)} is also a column of the results; every column is copied there, so "
             "its name must be free. Rename it."
         )
     return names
 
 
 def _fault(names: Sequence[str], slide: int, unnamed: Sequence[int], cells: Sequence[str]) -> str:
-    """Say what makes a row unusable as a whole; an empty text when nothing does."""
+    """Return what makes a row unusable as a whole; an empty text when nothing does."""
     if len(cells) > len(names) and any(map(str.strip, cells[len(names) :])):
         return f"{len(cells)} cells under {len(names)} columns"
     if slide >= len(cells) or not cells[slide].strip():

@@ -1,4 +1,4 @@
-"""The page of a cohort, made from the rows of its table; it shows which slides were stained unlike the rest."""
+"""The page of a cohort, made from the rows of its table; it also shows which slides are stained unlike the rest."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from wsipsm.rundir import RunDir, write_aside
 from wsipsm.scoring.drift import ControlChart, control_chart
 
 _PERIOD_S = 30.0
-"""A page of thousands of slides is written at most so often."""
+"""Seconds between two versions of the page, since writing a page of thousands of slides takes time."""
 _OD_FINEST = 0.002
 """The smallest change of optical density that counts: about the sampling error of a median of some thousand nuclei."""
 _LEVEL_FINEST = 0.5
-"""Half a grey level: levels are whole numbers."""
+"""The smallest change of a grey level that counts, which is half a level, since levels are whole numbers."""
 _STAIN_NAMES = {"ihc": "hematoxylin-DAB", "he": "H&E"}
 _FIRST = {FAILED: 0, INCOMPLETE: 1}
 _GROUP = "group"
@@ -74,7 +74,7 @@ class StainChart:
 
 
 def stain_charts(rows: Sequence[CohortRow]) -> list[StainChart]:
-    """Lay the control charts of a cohort, one for each stain and statistic, with slides in the order of the table."""
+    """Make the control charts of a cohort, one for each stain and statistic, with slides in the order of the table."""
     charts = []
     for stain in sorted({row.stain for row in rows if row.stain}):
         chosen = tuple(n for n, row in enumerate(rows) if row.stain == stain and row.status in (DONE, INCOMPLETE))
@@ -87,7 +87,7 @@ def stain_charts(rows: Sequence[CohortRow]) -> list[StainChart]:
 
 
 def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = None) -> list[CohortRow]:
-    """Say in the column ``drift`` of each slide which of its statistics lie outside their limits.
+    """Fill the column ``drift`` of each slide with those of its statistics that lie outside their limits.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def flag_drift(rows: Sequence[CohortRow], charts: Sequence[StainChart] | None = 
 
 
 class CohortReport:
-    """Keeps ``cohort.html`` up with the rows of a cohort.
+    """Writes ``cohort.html`` again and again while a cohort runs.
 
     Parameters
     ----------
@@ -142,10 +142,10 @@ class CohortReport:
 
     def _picture(self, name: str) -> None:
         # The page and the table show the run's own scoring; the top of the slide's folder may hold a later one.
-        place = own_results(RunDir(self._folder / name)).root
-        # A slide's results without a picture are still results; a full disk ends the table.
-        with suppress(OSError):  # another command may be rewriting the slide's results now
-            if write_thumbnail(place / Artefact.OVERVIEW.value, place / THUMBNAIL_NAME):
+        folder = own_results(RunDir(self._folder / name)).root
+        # A row without a thumbnail is still of use, and another command may be rewriting the slide's results now.
+        with suppress(OSError):
+            if write_thumbnail(folder / Artefact.OVERVIEW.value, folder / THUMBNAIL_NAME):
                 self._pictured.add(name)
 
     def _page(self, rows: Sequence[CohortRow], charts: Sequence[StainChart], ended: bool) -> CohortPage:
@@ -199,6 +199,6 @@ class CohortReport:
 
 
 def _groupings(rows: Sequence[CohortRow]) -> list[str]:
-    """List the columns of the manifest that say something of a slide, its group first."""
+    """List the columns by which the page can group slides: ``group`` where it is filled, then the manifest's others."""
     named = dict.fromkeys(name for row in rows for name in row.extra)
     return [*([_GROUP] if any(row.group for row in rows) else []), *named]

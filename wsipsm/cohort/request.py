@@ -1,4 +1,4 @@
-"""The request of a cohort, kept in its folder, so that it can be resumed by naming the folder alone."""
+"""The request of a cohort, stored in its folder, so that it can be resumed by naming the folder alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from wsipsm.stages.fixed_stain import BATCH
 REQUEST_NAME = "cohort.request.json"
 _LEFT_OUT = "?..."
 PAUSES_S = (5.0, 60.0)
-"""Seconds before the second try of what failed and before each further one: a share may be away for a minute."""
+"""Seconds before the second try of failed slides and before each further try; a network share may be absent for a
+minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +30,21 @@ class CohortOptions:
     retry: int = 1
     """Further tries of a slide that failed or is incomplete, after all others."""
     max_failures: int | None = None
-    """The cohort stops when more slides than that failed; None: it never does."""
+    """The cohort stops when more slides than this have failed; None means that it never stops for failures."""
     pauses_s: tuple[float, ...] = PAUSES_S
     """Seconds before each further try; the last value holds for all that follow."""
     skip_bad: bool = False
-    """Go on without slides that cannot be used; they are rows that say why."""
+    """Whether the cohort goes on without slides that cannot be used; the table then has the reasons."""
     cache: Path | None = None
-    """Folder for slides by address; None: one in the cohort's folder."""
+    """Folder for slides by address; None stands for one in the cohort's folder."""
     cache_bytes: int = DEFAULT_CACHE_BYTES
     """Largest size of the cache, bytes."""
     stain_from: str | None = None
-    """Slide whose stains and DAB cut hold for all, or 'batch'; None: each slide has its own."""
+    """Slide whose stains and DAB cut hold for all, or 'batch'; None means that each slide has its own."""
     slurm: Path | None = None
-    """TOML file that says what jobs to ask SLURM for; None: no jobs."""
+    """TOML file that describes the SLURM jobs; None means that there are none."""
     allow_private_addresses: bool = False
-    """Fetch slides also from this machine and from private networks."""
+    """Whether slides are also fetched from this machine and from private networks."""
 
 
 class CohortRequest(BaseModel):
@@ -78,7 +79,7 @@ def keep_request(folder: Path, sources: Sequence[str], options: RunOptions, how:
 
 
 def read_request(folder: Path) -> CohortRequest:
-    """Read what an earlier command on a folder asked for.
+    """Read the request of an earlier command on a folder.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def read_request(folder: Path) -> CohortRequest:
 
 
 def _kept_url(url: str) -> str:
-    """Return an address as it may be written, without a token or signature, and whether one was left out."""
+    """Return an address as it may be written: a query, which may hold a token or signature, becomes ``?...``."""
     shown = shown_url(url)
     return url if shown == url else shown + _LEFT_OUT
 

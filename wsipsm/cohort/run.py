@@ -1,4 +1,4 @@
-"""The run of a cohort: every slide goes through one pool of workers, and a table gets a row for each."""
+"""The run of a cohort: all slides go through one pool of workers, and a table gets a row for each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from wsipsm.stages.segment import opened_executor
 
 _USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160
 _TABLE_PERIOD_S = 2.0
-"""A table of ten thousand rows is not written after each of them."""
+"""Seconds between two versions of the table, since writing ten thousand rows after each slide would take too long."""
 CACHE_NAME = "slides-by-address"
 
 
@@ -64,9 +64,9 @@ def run_cohort(
 ) -> CohortSummary:
     """Run every slide of a cohort.
 
-    All slides are looked at before work starts. A slide that fails later becomes a row that says why. ``cohort.csv``
-    and ``cohort.parquet`` show slides as they finish, and so does the page ``cohort.html``. When the
-    cohort is started again, finished slides are not analysed anew.
+    All slides are checked before work starts. For a slide that fails later the table has the reason. ``cohort.csv``,
+    ``cohort.parquet`` and the page ``cohort.html`` show slides as they finish. When the cohort is started again,
+    finished slides are not analysed anew.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def run_cohort(
     listener
         Listener that is called with every event.
     cohort_options
-        How failures are dealt with.
+        Options on failures and on what slides share; None stands for the defaults.
 
     Raises
     ------
@@ -99,18 +99,18 @@ def run_cohort(
     ['done']
     """
     out, how = Path(out_dir), cohort_options or CohortOptions()
-    # A class that only some of the slides lack is no typing error.
+    # A class that is absent from some slides' annotations only is hardly a typing error.
     options = options.model_copy(update={"absent_class_is_error": False})
     found = read_cohort([str(source) for source in sources], out, tuple(COLUMNS), options.image)
     _require_annotations(options, found.slides)
     with hold_folder(out) as lock, Journal(out) as journal:
         cache = _open_cache(found.slides, out, how, journal)
-        looked = check_slides(found.slides, options, cache, lambda n, of: listener(SlidesChecked(n, of)))
-        problems = [*found.problems, *looked]
+        unusable = check_slides(found.slides, options, cache, lambda n, of: listener(SlidesChecked(n, of)))
+        problems = [*found.problems, *unusable]
         if problems and not how.skip_bad:
             raise refusal(problems, len(found.slides))
         if read_known(out) != found.known_before:
-            raise UsageError(f"{out}: another command changed its list of slides meanwhile. Run the command again.")
+            raise UsageError(f"{out}: another command has changed its list of slides. Run the command again.")
         keep_known(out, found.known)
         keep_request(out, [str(source) for source in sources], options, how)
         with Fetcher(cache) as fetcher:
@@ -146,7 +146,7 @@ def _open_cache(slides: Sequence[CohortSlide], out: Path, how: CohortOptions, jo
 
 
 class RunningCohort:
-    """The rows of a cohort, and what is still to be done for them.
+    """A cohort while it runs: its rows, and the attempts to fill them.
 
     Parameters
     ----------
@@ -175,7 +175,13 @@ class RunningCohort:
         self.rows = [_row_of(slide) for slide in slides]
 
     def run(self, problems: Sequence[Problem] = ()) -> None:
-        """Do all slides without a problem, then those that failed again."""
+        """Run all slides without a problem, then try again those that failed.
+
+        Parameters
+        ----------
+        problems
+            Problems of slides that are left out; their rows get the first reason.
+        """
         bad = {problem.slide_id: problem.reason for problem in reversed(problems)}
         self.rows = [replace(row, status=FAILED, reason=bad[row.id]) if row.id in bad else row for row in self.rows]
         write_table(self._out, self.rows)
@@ -200,7 +206,7 @@ class RunningCohort:
 
     @contextmanager
     def _journalled_when_stopped(self) -> Iterator[None]:
-        """Write the table, and the reason to the journal, whatever stops the cohort, if the disk has room."""
+        """Write the reason to the journal and the last table when an error stops the cohort, if the disk has room."""
         try:
             yield
         except BaseException as error:
@@ -225,7 +231,7 @@ class RunningCohort:
                 self._options = options.model_copy(update={"scheduler": jobs.address})
                 yield jobs
             return
-        # Without large blocks, which a slide takes only where the memory for all workers is there.
+        # The budget is of blocks of usual size: a slide gets large ones only where memory suffices for all workers.
         sides = wanted_sides(options)[-1]
         budget = project_budget(sides.block_px, _USUAL_HALO_PX, sides.tile_px * 5 // 4, _USUAL_MARGIN_PX, 0.0)
         with opened_executor(options, budget=budget, apart=True, announce=self._announce_worker) as executor:
@@ -256,7 +262,7 @@ class RunningCohort:
         return fixed
 
     def _sample(self, todo: Sequence[int], executor: Executor) -> list[StainSample]:
-        """Take pixels of some slides, evenly spaced; one that cannot be read is left out."""
+        """Sample the pixels of some slides, evenly spaced in the list; one that cannot be read is left out."""
         tasks, options = [], self._options
         chosen = todo[:: max(1, -(-len(todo) // MAX_SLIDES))]
         for number in chosen:
@@ -274,7 +280,7 @@ class RunningCohort:
         samples = {outcome.task: outcome.result for outcome in executor.run(sample_stain, tasks)}
         for number in chosen:
             self._fetcher.release(number)
-        # Samples are sorted by slide, so that the order of arrival does not matter.
+        # Samples are in the order of the slides, so that the order in which they arrive does not matter.
         return [sample for task in tasks if (sample := samples[task]) is not None]
 
     def _attempt(self, todo: Sequence[int], executor: Executor) -> list[int]:
@@ -298,18 +304,19 @@ class RunningCohort:
         return sorted(again)
 
     def _vanished(self, tried: Sequence[int]) -> list[int]:
-        """Find the slides whose results are missing, since the disk was absent when they were written."""
-        gone = []
+        """Find the slides that finished but whose results are missing now, and mark them as failed.
+
+        A network disk that is absent for a moment can lose files that were written to it.
+        """
+        missing = []
         for number in tried:
             row = self.rows[number]
             if row.status == DONE and not _has_results(self._out / row.folder):
-                reason = (
-                    f"{self._out / row.folder}: its results are not there any more; was the folder away for a while?"
-                )
+                reason = f"{self._out / row.folder}: its results are missing; was the folder's disk absent for a while?"
                 self.rows[number] = replace(row, status=FAILED, reason=reason)
                 self._announce(SlideFailed(row.slide, reason))
-                gone.append(number)
-        return gone
+                missing.append(number)
+        return missing
 
     def _take_end(self, end: SlideEnd) -> CohortRow:
         row = self.rows[end.slide]
@@ -372,6 +379,6 @@ def _row_of(slide: CohortSlide) -> CohortRow:
 
 def _has_results(folder: Path) -> bool:
     try:
-        return Artefact.SUMMARY.value in os.listdir(folder)  # a listing makes a network file system ask its server anew
+        return Artefact.SUMMARY.value in os.listdir(folder)  # a listing renews what a network file system has cached
     except OSError:
         return False

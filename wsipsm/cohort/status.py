@@ -23,7 +23,7 @@ class RunningSlide:
     id: str
     n_blocks_done: int
     n_blocks: int | None
-    """None when it is not known yet."""
+    """Number of the slide's blocks; None while it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,20 @@ class CohortStatus:
 
     folder: str
     holder: str
-    """Process and host that work on it, and its last sign of life; empty when none does."""
+    """Process and host that work on the cohort, and when that process last renewed its lock; empty when none does."""
     n_slides: int
     n_by_status: dict[str, int]
     running: tuple[RunningSlide, ...]
     failures: tuple[tuple[str, str], ...]
-    """Slide and reason."""
+    """Each failed slide and the reason."""
     n_starts: int
-    """How often a command was started on it."""
+    """Number of commands that were started on the cohort."""
     last: str
-    """Time when something last happened."""
+    """Time of the journal's last line, UTC; empty without lines."""
 
 
 def read_status(folder: Path) -> CohortStatus:
-    """Look at a cohort's folder.
+    """Read the state of a cohort from its folder.
 
     Parameters
     ----------

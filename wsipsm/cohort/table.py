@@ -1,4 +1,4 @@
-"""The table of a cohort: a row a slide, as cohort.csv and cohort.parquet."""
+"""The table of a cohort, with one row per slide, as cohort.csv and cohort.parquet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAITING, DONE, INCOMPLETE, FAILED = "waiting", "done", "incomplete", "failed"
 
 @dataclass(frozen=True, slots=True)
 class CohortRow:
-    """A slide in the table; columns in this order, then those that the manifest carried."""
+    """A slide's row in the table; the columns stand in this order, then come the manifest's other columns."""
 
     id: str
     """Id of the slide in the cohort, and its folder's name."""
@@ -33,9 +33,9 @@ class CohortRow:
     status: str = WAITING
     """'waiting', 'done', 'incomplete' (part of the slide was not scored) or 'failed'."""
     reason: str = ""
-    """Why it failed or is incomplete."""
+    """Why the slide failed or is incomplete."""
     attempts: int = 0
-    """How often it was tried in this command."""
+    """Number of times that this command tried the slide."""
     model: str = ""
     stain: str = ""
     marker: str = ""
@@ -46,17 +46,17 @@ class CohortRow:
     n_positive: int | None = None
     n_negative: int | None = None
     labelling_index: float | None = None
-    """Share of positive nuclei, 0..1; none on H&E."""
+    """Share of positive nuclei, 0..1; None on H&E and where the index is withheld."""
     low: float | None = None
     high: float | None = None
-    """95 % Wilson interval of the index: counting alone."""
+    """95 % Wilson interval of the index, as if nuclei were independent."""
     spatial_low: float | None = None
     spatial_high: float | None = None
-    """95 % interval of the index that allows for clusters: spatial-block bootstrap."""
+    """95 % interval of the index by a spatial-block bootstrap, which allows for clusters of like nuclei."""
     field_mean: float | None = None
     """Mean index over fields of 500 um, each counting once; none where no field holds enough nuclei."""
     field_mean_by_area: float | None = None
-    """The same, each by its area in the region."""
+    """Mean index over the same fields, each weighted by its area in the region."""
     n_fields: int | None = None
     """Number of fields that were averaged."""
     hot_spot_index: float | None = None
@@ -64,7 +64,7 @@ class CohortRow:
     hot_spot_n: int | None = None
     hot_spot_low: float | None = None
     hot_spot_high: float | None = None
-    """95 % interval, the search allowed for."""
+    """95 % interval of the hot spot's index, corrected for the search for the highest."""
     dab_cut_od: float | None = None
     """DAB optical density from which a nucleus is positive."""
     dab_cut_from: str = ""
@@ -83,11 +83,11 @@ class CohortRow:
     background_level: float | None = None
     """Grey level of empty glass, 0..255."""
     seconds: float | None = None
-    """Seconds from plan to results, other slides' blocks in between."""
+    """Seconds that the slide's steps took, including the blocks of other slides that ran in between."""
     flags: str = ""
-    """What the checks of the picture say beside the number; a withheld index leaves the index empty."""
+    """Sentences of the picture's checks that are not ok; where one withholds the index, the index is empty."""
     warnings: str = ""
-    """What limits the index, and what was noted about the slide."""
+    """Sentences on what limits the index, and notes about the slide."""
     drift: str = ""
     """Which stain statistics lie outside the limits of the cohort's control charts."""
     version: str = ""
@@ -133,7 +133,7 @@ class CohortRow:
         cut_od = summary.scoring.dab_cut_od
         if cut_od is None:
             return self
-        # Where no cut was plausible a fixed one stands in its place, and the note says so.
+        # Where no fitted cut is plausible, a fixed one is used, and a note says so.
         not_fitted = next((note for note in summary.notes if note.startswith("DAB cut: ")), None)
         cut_from = not_fitted.removeprefix("DAB cut: ") if not_fitted else summary.scoring.cut_from
         return replace(self, dab_cut_od=cut_od, dab_cut_from=cut_from)
@@ -174,17 +174,17 @@ class CohortSummary:
 
     @property
     def n_slides(self) -> int:
-        """All slides."""
+        """Number of all slides."""
         return len(self.rows)
 
     @property
     def n_done(self) -> int:
-        """Slides with results, complete or not."""
+        """Number of slides with results, complete or not."""
         return sum(row.status in (DONE, INCOMPLETE) for row in self.rows)
 
     @property
     def n_failed(self) -> int:
-        """Slides without results."""
+        """Number of slides without results."""
         return sum(row.status == FAILED for row in self.rows)
 
     @property
@@ -194,7 +194,7 @@ class CohortSummary:
 
     @property
     def exit_code(self) -> int:
-        """0; 5 when some slides failed; 7 when none did but some are incomplete."""
+        """Exit code: 5 when some slides failed, 7 when none failed but some are incomplete, else 0."""
         if self.n_failed:
             return EXIT_COHORT_PARTIAL
         return EXIT_INCOMPLETE if any(row.status == INCOMPLETE for row in self.rows) else EXIT_OK
@@ -204,11 +204,11 @@ _KINDS = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64(), "floa
 COLUMNS: dict[str, pa.DataType] = {
     column.name: _KINDS[str(column.type)] for column in fields(CohortRow) if column.name != "extra"
 }
-"""Name and type of each column; the manifest's own follow as text."""
+"""Name and type of each column; the manifest's other columns follow as text."""
 
 
 def write_table(folder: Path, rows: Sequence[CohortRow]) -> None:
-    """Write both files, each under another name and then renamed; a missing value is an empty cell.
+    """Write ``cohort.csv`` and ``cohort.parquet``; in the CSV file a missing value is an empty cell.
 
     Raises
     ------
