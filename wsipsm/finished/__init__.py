@@ -1,1 +1,1 @@
-"""Work on a finished result: scoring it again, checking it."""
+"""Work on a finished result: it is scored again, or checked."""

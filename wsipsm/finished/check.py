@@ -1,4 +1,4 @@
-"""Does everything in a slide's folder agree? Files are read one by one and compared with each other."""
+"""The check whether all files in a slide's folder agree; each is read and compared with the others."""
 
 from __future__ import annotations
 
@@ -38,21 +38,22 @@ _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, p
 
 @dataclass(frozen=True)
 class _Nuclei:
-    """Nuclei of a file in its order."""
+    """Ids and classes of the nuclei of a file, in the file's order."""
 
     ids: list[str]
     classes: list[str]
 
     @classmethod
     def of(cls, table: pa.Table) -> _Nuclei:
-        """Take them from a table."""
+        """Read them from a table of nuclei."""
         return cls(table.column(Column.NUCLEUS_ID.value).to_pylist(), table.column(Column.CLASS.value).to_pylist())
 
 
 def check_result(folder: Path) -> list[str]:
-    """Check that a slide's folder is finished and that every file in it is of one scoring.
+    """Check that a slide's folder is finished and that every file in it belongs to one scoring.
 
-    Nuclei, classes and counts are made again from the run's own nuclei, the region and the cut, and compared.
+    Nuclei, classes and counts are computed again from the run's own nuclei, the region and the cut, and compared with
+    those in the files.
 
     Parameters
     ----------
@@ -61,19 +62,19 @@ def check_result(folder: Path) -> list[str]:
 
     Returns
     -------
-    Sentences about what contradicts what, each with its file; none when all agrees.
+    One text for each contradiction, which begins with the name of the file; none when all files agree.
 
     Raises
     ------
     UsageError
-        When the folder is no slide's.
+        When the folder holds no run of a slide.
     """
     run_dir = RunDir(folder)
     if not run_dir.path(Artefact.RUN).exists():
         raise no_run(folder)
     values = run_dir.read_json(Artefact.SUMMARY)
     if values is None:
-        return [f"{Artefact.SUMMARY}: absent or torn: the folder is not finished. Run the slide or score it again."]
+        return [f"{Artefact.SUMMARY}: absent or damaged, so the folder is not finished. Run the slide or score again."]
     try:
         summary, run = RunSummary.from_dict(values, folder), RunRecord.read(folder)
         score, owner = ScoreRecord.find(run_dir), SlideOwner.find(run_dir)
@@ -81,7 +82,7 @@ def check_result(folder: Path) -> list[str]:
         return [one_line(error)]
     problems = [
         *_check_files(run_dir, summary, run, owner),
-        *_check_carried(run_dir, summary.scoring, score),
+        *_check_named_scorings(run_dir, summary.scoring, score),
         *_check_kept(run_dir, summary),
     ]
     try:
@@ -89,32 +90,33 @@ def check_result(folder: Path) -> list[str]:
         problems += _check_region(run_dir, summary, score, region)
         problems += _check_nuclei(run_dir, (summary, score, run.slide.mpp or 1.0), region)
     except _UNREADABLE as error:
-        problems.append(f"not readable: {one_line(error)}")
+        problems.append(f"a file cannot be read: {one_line(error)}")
     return problems
 
 
 def _check_files(run_dir: RunDir, summary: RunSummary, run: RunRecord, owner: SlideOwner | None) -> Iterator[str]:
-    """Check which files there are, and whether those about the run are of one run."""
+    """Check which files exist, and whether those about the run belong to one run."""
     is_scored = summary.scoring.dab_cut_od is not None
     for name in summary.files.values():
         if not (run_dir.root / name).is_file():
             yield f"{name}: absent"
     for artefact in (Artefact.SCORE, Artefact.SCORE_AREAS):
         if run_dir.path(artefact).exists() != is_scored:
-            yield f"{artefact}: {'absent' if is_scored else 'there without a cut'}"
+            yield f"{artefact}: {'absent' if is_scored else f'exists, but {Artefact.SUMMARY} has no cut'}"
     if run.keys.request != summary.request_key:
-        yield f"{Artefact.RUN}: of another run than {Artefact.SUMMARY}"
+        yield f"{Artefact.RUN}: belongs to another run than {Artefact.SUMMARY}"
     if owner is None or owner.fingerprint != run.slide.fingerprint:
-        yield f"{Artefact.SLIDE}: of another slide than {Artefact.RUN}"
+        yield f"{Artefact.SLIDE}: names another slide than {Artefact.RUN}"
 
 
-def _check_carried(run_dir: RunDir, scoring: Scoring, score: ScoreRecord | None) -> Iterator[str]:
-    """Check whether every file says that it is of the scoring."""
+def _check_named_scorings(run_dir: RunDir, scoring: Scoring, score: ScoreRecord | None) -> Iterator[str]:
+    """Check whether every file names the scoring of the summary."""
+    expected = f"that of {Artefact.SUMMARY} is {scoring.key}"
     for artefact, read in (
-        (Artefact.CELLS, _carried_by_table),
-        (Artefact.GEOJSON, _carried_by_geojson),
-        (Artefact.SCORE_AREAS, _carried_by_geojson),
-        (Artefact.REGION, _carried_by_geojson),
+        (Artefact.CELLS, _scoring_in_table),
+        (Artefact.GEOJSON, _scoring_in_geojson),
+        (Artefact.SCORE_AREAS, _scoring_in_geojson),
+        (Artefact.REGION, _scoring_in_geojson),
     ):
         path = run_dir.path(artefact)
         if not path.exists():
@@ -122,38 +124,39 @@ def _check_carried(run_dir: RunDir, scoring: Scoring, score: ScoreRecord | None)
         try:
             found = TypeAdapter(Scoring).validate_python(read(path))
         except _UNREADABLE as error:
-            yield f"{artefact}: of no scoring ({one_line(error)}), where {Artefact.SUMMARY} is of {scoring.key}"
+            yield f"{artefact}: names no scoring ({one_line(error)}); {expected}"
             continue
         if found != scoring:
-            yield f"{artefact}: of scoring {found.key}, where {Artefact.SUMMARY} is of {scoring.key}"
+            yield f"{artefact}: names scoring {found.key}; {expected}"
     if score is not None and score.scoring != scoring:
-        yield f"{Artefact.SCORE}: of scoring {score.scoring.key}, where {Artefact.SUMMARY} is of {scoring.key}"
+        yield f"{Artefact.SCORE}: names scoring {score.scoring.key}; {expected}"
     try:
         with Image.open(run_dir.path(Artefact.OVERVIEW)) as image:
             key = image.info.get("wsipsm scoring")
     except _UNREADABLE as error:
         key = f"none ({one_line(error)})"
     if key != scoring.key:
-        yield f"{Artefact.OVERVIEW}: of scoring {key}, where {Artefact.SUMMARY} is of {scoring.key}"
+        yield f"{Artefact.OVERVIEW}: names scoring {key}; {expected}"
 
 
-def _carried_by_table(path: Path) -> Any:
+def _scoring_in_table(path: Path) -> Any:
     with open_cells(path) as cells:
         return cells.facts["scoring"]
 
 
-def _carried_by_geojson(path: Path) -> Any:
+def _scoring_in_geojson(path: Path) -> Any:
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         opening = file.readline().rstrip(b"\n")
+    # The first line holds everything before the features; closing it by hand saves reading all of them.
     return orjson.loads(opening + (b"" if opening.endswith(b"]}") else b"]}"))["wsipsm"]["scoring"]
 
 
 def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
-    """Check whether the kept scorings are what their folders are called."""
+    """Check whether each kept scoring is the one that its folder is named after."""
     own = own_results(run_dir)
     scores = run_dir.path(Artefact.SCORES)
     if (own.read_json(Artefact.SUMMARY) or {}).get("request_key") != summary.request_key:
-        yield f"{Artefact.SCORES}/{OWN}: no scoring of this run in it"
+        yield f"{Artefact.SCORES}/{OWN}: holds no scoring of this run"
     for folder in sorted(scores.iterdir()) if scores.is_dir() else ():
         if not folder.is_dir() or folder.name.startswith("."):
             continue
@@ -164,21 +167,21 @@ def _check_kept(run_dir: RunDir, summary: RunSummary) -> Iterator[str]:
             yield one_line(error)
             continue
         if summed is None or (scored is None and summed.scoring.dab_cut_od is not None):
-            yield f"{Artefact.SCORES}/{folder.name}: not whole"
+            yield f"{Artefact.SCORES}/{folder.name}: is incomplete"
             continue
         is_alike = scored is None or scored.scoring == summed.scoring
         if not is_alike or folder.name not in (OWN, summed.scoring.key):
-            yield f"{Artefact.SCORES}/{folder.name}: of scoring {summed.scoring.key}"
+            yield f"{Artefact.SCORES}/{folder.name}: holds scoring {summed.scoring.key}"
 
 
 def _check_region(run_dir: RunDir, summary: RunSummary, score: ScoreRecord | None, region: Region) -> Iterator[str]:
     if run_dir.path(Artefact.REGION).exists() and run_dir.path(Artefact.TISSUE).exists():
-        yield f"{Artefact.REGION}: there beside {Artefact.TISSUE}; the region is one of them"
+        yield f"{Artefact.REGION}: exists beside {Artefact.TISSUE}; the region can be only one of them"
     hashes = {region.facts().hash, summary.region.hash, summary.scoring.region_hash}
     if score is not None:
         hashes.add(score.region.hash)
     if len(hashes) > 1:
-        yield f"regions differ: {', '.join(sorted(hashes))}"
+        yield f"the files name different regions: {', '.join(sorted(hashes))}"
 
 
 def _check_nuclei(
@@ -200,29 +203,31 @@ def _check_nuclei(
     for name in ("n_nuclei", "n_positive", "n_negative", "region_area_mm2", "mean_area_um2", "nuclei_per_mm2"):
         stored, counted = getattr(summary, name), getattr(counts, name)
         if not _is_close(counted, stored):
-            yield f"{Artefact.SUMMARY}: {name} is {stored}; from the nuclei it is {counted}"
+            yield f"{Artefact.SUMMARY}: {name} is {stored}; counted from the nuclei it is {counted}"
     if score is not None:
         yield from _check_score(run_dir, summary, score, totals)
 
 
 def _check_score(run_dir: RunDir, summary: RunSummary, score: ScoreRecord, totals: Totals) -> Iterator[str]:
     if score.index != summary.labelling_index:
-        yield f"{Artefact.SCORE}: another index than {Artefact.SUMMARY}"
+        yield f"{Artefact.SCORE}: its index differs from that of {Artefact.SUMMARY}"
     index = score.index
     if index is not None and (index.n_positive, index.n_scored) != (totals.n_positive, totals.n_nuclei):
         counted = f"{totals.n_positive} of {totals.n_nuclei}"
-        yield f"{Artefact.SCORE}: {index.n_positive} of {index.n_scored} are positive where {counted} lie"
+        yield f"{Artefact.SCORE}: {index.n_positive} of {index.n_scored} nuclei are positive; counted it is {counted}"
     if score.cut.dab_od != summary.scoring.dab_cut_od:
-        yield f"{Artefact.SCORE}: a cut of {score.cut.dab_od} where it is {summary.scoring.dab_cut_od}"
+        expected_od = summary.scoring.dab_cut_od
+        yield f"{Artefact.SCORE}: its cut is {score.cut.dab_od}; that of {Artefact.SUMMARY} is {expected_od}"
     fields = orjson.loads(run_dir.path(Artefact.SCORE_AREAS).read_bytes())["features"]
     fields = [one["properties"] for one in fields if one["properties"]["classification"]["name"] == "Field"]
     n = sum(int(one["measurements"]["Nuclei"]) for one in fields)
     if n > totals.n_nuclei:
-        yield f"{Artefact.SCORE_AREAS}: {n} nuclei in its fields, of {totals.n_nuclei}"
+        yield f"{Artefact.SCORE_AREAS}: its fields hold {n} nuclei, but there are {totals.n_nuclei}"
     yield from (f"{Artefact.SCORE_AREAS}: {problem}" for problem in check_geojson(run_dir.path(Artefact.SCORE_AREAS)))
 
 
 def _expected(path: Path, region: Region, cut_od: float | None) -> _Nuclei:
+    """Choose the run's own nuclei that lie in the region, and class them by the cut."""
     names = [Column.NUCLEUS_ID, Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0, Column.DAB_OD]
     with open_cells(path) as cells:
         table = cells.table([name.value for name in names])
@@ -249,10 +254,11 @@ def _read_features(path: Path) -> _Nuclei:
 def _differences(name: str, found: _Nuclei, other: _Nuclei, source: str) -> Iterator[str]:
     if found.ids != other.ids:
         n_more, n_less = len(set(found.ids) - set(other.ids)), len(set(other.ids) - set(found.ids))
-        yield f"{name}: {len(found.ids)} nuclei, {len(other.ids)} by {source}: {n_more} too many, {n_less} missing"
+        counts = f"{len(found.ids)} nuclei, but {len(other.ids)} by {source}"
+        yield f"{name}: {counts}; {n_more} are too many, {n_less} are missing"
     elif found.classes != other.classes:
         n = sum(one != two for one, two in zip(found.classes, other.classes, strict=True))
-        yield f"{name}: {n} nuclei of another class than by {source}"
+        yield f"{name}: the class of {n} nuclei differs from that by {source}"
 
 
 def _is_close(one: float | None, two: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""The origin that the files of a scoring tell; it is the same for the same input."""
+"""The facts on their origin that the files of a scoring hold; the same input gives the same facts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from wsipsm.slide.frame import SlideFrame
 
 @dataclass(frozen=True)
 class ScoringFileFacts(FileFacts):
-    """The origin of a file of areas."""
+    """The origin of a file of areas, such as region or fields."""
 
     scoring: Scoring
 
     @classmethod
     def of(cls, info: SlideInfo, frame: SlideFrame, scoring: Scoring) -> ScoringFileFacts:
-        """Take them from a slide and its scoring."""
+        """Collect the facts from a slide and its scoring."""
         return cls(f"wsipsm {package_version()}", info.fingerprint, frame.qupath, scoring)
 
 
@@ -43,7 +43,7 @@ def nuclei_facts(info: SlideInfo, frame: SlideFrame, model: tuple[str, str], sco
     model
         Name, and SHA-256 of the weights.
     scoring
-        Scoring that the files are of.
+        Scoring that the files belong to.
     """
     own = ScoringFileFacts.of(info, frame, scoring)
     return NucleiFileFacts(own.software, own.slide_fingerprint, own.qupath_frame, scoring, *model, scoring.region)

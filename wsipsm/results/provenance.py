@@ -1,4 +1,4 @@
-"""The makers of a result: code, libraries, machine."""
+"""The code, the libraries and the machine that made a result."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from types import MappingProxyType
 from wsipsm.results.closure import import_closure
 
 SHARD_ROOTS = ("wsipsm.stages.block",)
-"""What a worker runs on a block: this and all that it imports decide what a shard holds."""
+"""Module that a worker runs on a block; it and all that it imports decide what a shard holds."""
 RESULT_ROOTS = ("wsipsm.stages.prepare", "wsipsm.stages.block", "wsipsm.stages.finish")
-"""The steps of a slide, likewise, decide what its results hold."""
+"""Modules of a slide's steps; they and all that they import decide what its results hold."""
 WORKER_ROOTS = ("wsipsm.cohort.flow",)
-"""What a process of a running scheduler is given to do."""
+"""Module whose tasks the workers of a running scheduler run."""
 WITHOUT_INFLUENCE = MappingProxyType(
     {
-        "cryptography": "keys of connections",
-        "dask": "where tasks run",
-        "distributed": "where tasks run",
-        "filelock": "who may write",
-        "fsspec": "a slide's bytes are named by themselves",
-        "aiohttp": "a slide's bytes are named by themselves",
-        "isal": "packs the bytes it is given",
-        "orjson": "writes the numbers it is given",
-        "psutil": "how many workers fit",
-        "pydantic": "checks options and cards",
-        "threadpoolctl": "how many threads work",
+        "cryptography": "it makes the keys of connections",
+        "dask": "it decides where tasks run",
+        "distributed": "it decides where tasks run",
+        "filelock": "it decides which process may write",
+        "fsspec": "it fetches a slide, whose bytes are checked by the fingerprint",
+        "aiohttp": "it fetches a slide, whose bytes are checked by the fingerprint",
+        "isal": "it compresses bytes, which come out the same when they are unpacked",
+        "orjson": "it writes the numbers that it is given",
+        "psutil": "it says how many workers fit into memory",
+        "pydantic": "it checks options and cards",
+        "threadpoolctl": "it sets the number of threads",
     }
 )
-"""Libraries whose version leaves results as they are, and why; every other that is imported makes them stale."""
+"""Libraries whose version leaves results as they are, and why; another version of any other makes results stale."""
 DISTRIBUTIONS = MappingProxyType(
     {
         "PIL": ("pillow",),
@@ -44,9 +44,9 @@ DISTRIBUTIONS = MappingProxyType(
         "sklearn": ("scikit-learn",),
     }
 )
-"""Distributions of modules that are called otherwise."""
+"""Names of the distributions of modules whose own name is another."""
 _NO_DATA = frozenset((".py", ".pyc", ".typed", ".safetensors"))
-"""Endings of what is no data of the package; weights are named by the checksum in their card."""
+"""Suffixes of files that do not count as data of the package; the checksum in a model's card stands for its weights."""
 
 
 def package_version() -> str:
@@ -64,14 +64,18 @@ def installed_version(distribution: str) -> str | None:
 
 @lru_cache(maxsize=8)
 def code_digest(roots: tuple[str, ...], package: Path | None = None) -> str:
-    """Name the code that modules run, and the data of the package, its models' cards included: 16 hex digits.
+    """Compute a digest of the code that modules run and of the package's data, models' cards included.
 
     Parameters
     ----------
     roots
-        Modules; all that they import counts, whether at their top or in a function.
+        Names of modules; all that they import counts, whether at their top or in a function.
     package
         Folder of wsipsm; None stands for the package that is running.
+
+    Returns
+    -------
+    16 hexadecimal digits.
     """
     folder = package or _own_folder()
     data = (file for file in folder.rglob("*") if file.is_file() and file.suffix not in _NO_DATA)
@@ -101,7 +105,7 @@ def _name_code(roots: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=8)
 def libraries_of(roots: tuple[str, ...]) -> tuple[str, ...]:
-    """List the distributions that modules import and whose version may change what they make, installed or not."""
+    """List the distributions that modules import and whose version may change results, installed or not."""
     imported = import_closure(roots, _own_folder()).libraries - sys.stdlib_module_names - set(WITHOUT_INFLUENCE)
     return tuple(sorted(name for module in imported for name in DISTRIBUTIONS.get(module, (module,))))
 
@@ -111,7 +115,10 @@ def _own_folder() -> Path:
 
 
 def worker_code() -> str:
-    """Say what a process runs, shipped models included, with commas between; asked of a running scheduler's workers."""
+    """Name the code, shipped models and libraries that a process runs, separated by commas.
+
+    The command compares this text with that of each worker of a running scheduler.
+    """
     parts = [f"wsipsm {package_version()} ({code_digest(WORKER_ROOTS)})"]
     return ", ".join([*parts, *(f"{name} {number}" for name, number in library_versions().items())])
 

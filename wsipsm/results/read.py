@@ -1,4 +1,4 @@
-"""Results of a slide, read for work in Python: nuclei as polygons, what is said of the slide, and its score."""
+"""The results of a slide, read for work in Python: nuclei as polygons, the summary and the score."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def read_cells(path: str | Path, unit: Literal["px0", "um"] = "px0") -> GeoDataF
 
     Returns
     -------
-    One row a nucleus, with the columns of `Column` and an outline as polygon in ``geometry``; with ``"um"`` the
-    centroids are called ``centroid_x_um`` and ``centroid_y_um``. There is no reference system (``crs``): a slide lies
-    in no place on earth.
+    One row per nucleus, with the columns of `Column` and the outline as a polygon in ``geometry``; with ``"um"`` the
+    centroids are called ``centroid_x_um`` and ``centroid_y_um``. There is no coordinate reference system (``crs``),
+    since that would be a place on earth.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def read_cells(path: str | Path, unit: Literal["px0", "um"] = "px0") -> GeoDataF
 
 
 def read_summary(path: str | Path) -> RunSummary:
-    """Read what a finished slide says about itself: counts, index with interval, checks and flags.
+    """Read the summary of a finished slide: counts, index with interval, checks and flags.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def read_summary(path: str | Path) -> RunSummary:
 
 
 def read_score(path: str | Path) -> ScoreRecord:
-    """Read the Ki-67 score that a folder shows: index, intervals, fields, hot spot, bands and threshold curve.
+    """Read the marker's score that a folder shows: index, intervals, fields, hot spot, bands and threshold curve.
 
     Parameters
     ----------
@@ -120,6 +120,6 @@ def read_score(path: str | Path) -> ScoreRecord:
 
 
 def _folder_of_run(file: Path) -> Path:
-    """Return the folder with the run.json of a file of nuclei: its own, or that of the scoring it is kept in."""
+    """Return the folder with the run.json for a file of nuclei, which may lie in it or in one of its ``scores``."""
     folder = file.absolute().parent
     return folder.parent.parent if folder.parent.name == Artefact.SCORES.value else folder

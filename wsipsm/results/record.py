@@ -15,7 +15,7 @@ from wsipsm.text import JsonObject
 
 
 def first_problem(error: ValidationError) -> str:
-    """Say which field of a file is wrong first, and why."""
+    """Return the first wrong field of a file, and why it is wrong."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(step) for step in first["loc"]) or "the whole"
     return f"{place}: {one_line(first['msg'])}"
@@ -25,9 +25,9 @@ class Record(Facts):
     """A JSON file of a slide's folder, as a whole."""
 
     remedy: ClassVar[str] = "Run the slide again."
-    """Advice for a reader whose file lacks something."""
+    """Advice in the error about a file that lacks something."""
     artefact: ClassVar[Artefact]
-    """Which file it is."""
+    """The file that the model reads and writes."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -36,18 +36,18 @@ class Record(Facts):
         Raises
         ------
         UsageError
-            When it is absent, no JSON object, or lacks what this version writes; the message names the file.
+            When it is absent, is not a JSON object, or lacks what this version writes; the message names the file.
         """
         path = path if path.name == cls.artefact.value else path / cls.artefact.value
         values = read_json_object(path)
         if values is None:
-            what = "cannot be read as a JSON object" if path.exists() else "absent"
+            what = "cannot be read as a JSON object" if path.exists() else "no such file"
             raise UsageError(f"{path}: {what}; the folder of a finished run is needed. Check the path.")
         return cls.parse(values, path)
 
     @classmethod
     def find(cls, run_dir: RunDir) -> Self | None:
-        """Read the file of a folder; None where there is none, or one that is torn.
+        """Read the file of a folder; None where it is absent or is not a JSON object.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class Record(Facts):
         Raises
         ------
         UsageError
-            When they lack what this version writes; the message names the file and the first that is wrong.
+            When they lack what this version writes; the message names the file and the first field that is wrong.
         """
         try:
             return cls.model_validate(values)

@@ -26,7 +26,7 @@ class MachineFacts(Facts):
 
 
 class StainFacts(Facts):
-    """The stain that the slide was taken for, and how it absorbs."""
+    """The stain that was found on the slide, and how it absorbs light."""
 
     decision: StainDecision
     profile: StainProfile
@@ -36,19 +36,19 @@ class ModelFacts(Facts):
     """The model that found the nuclei."""
 
     reason: str
-    """Why it was this one."""
+    """Why this model was taken."""
     weights: str
     """Path of its weights."""
     card: ModelCard
     backends: tuple[str, ...]
-    """What computed it, over all workers."""
+    """Names of the libraries that computed the network, over all workers."""
 
 
 class PictureFacts(Facts):
     """The picture of the slide that is kept for later overviews."""
 
     px0_per_pixel: Number
-    """Level-0 pixels of a pixel of it."""
+    """Level-0 pixels per pixel of the picture."""
 
 
 class GridFacts(Facts):
@@ -63,7 +63,7 @@ class GridFacts(Facts):
     margin_px: int
     strip_px: int
     blocks: tuple[int, ...]
-    """Numbers of the blocks that were to be scored."""
+    """Indices of the blocks that the region touches, which the run had to score."""
 
 
 class Keys(Facts):
@@ -102,9 +102,9 @@ class RunRecord(Record):
 
     options: RunOptions
     code: str
-    """Version and digest of all code that shapes results, and its libraries."""
+    """Version and digest of all code that decides results, and the versions of its libraries."""
     libraries: dict[str, str]
-    """Versions by distribution."""
+    """Version of each library, by the name of its distribution."""
     machine: MachineFacts
     slide: SlideInfo
     frame: FrameFacts
@@ -115,13 +115,13 @@ class RunRecord(Record):
     grid: GridFacts
     keys: Keys
     failures: dict[str, str]
-    """Reason by number of the block."""
+    """Reason why a block failed, by the block's index."""
     seam: SeamFacts
     areas: AreaFacts
     seconds: SecondsFacts
 
     def slide_frame(self, qupath_frame: QuPathFrame | None = None) -> SlideFrame:
-        """Return the frame of the slide; None where QuPath showed the slide as it did for the run."""
+        """Return the slide's frame; ``qupath_frame`` is what QuPath shows, and None stands for the run's own choice."""
         return SlideFrame.of(self.slide, qupath_frame or self.frame.qupath_frame)
 
 

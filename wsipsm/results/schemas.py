@@ -18,7 +18,7 @@ _NEVER_STORED = ("was_done",)
 
 
 def schema_of(kind: type[Record]) -> JsonObject:
-    """Give the schema of a file (JSON Schema 2020-12)."""
+    """Make the schema of a file (JSON Schema 2020-12)."""
     schema = kind.model_json_schema()
     for name in _NEVER_STORED:
         schema["properties"].pop(name, None)

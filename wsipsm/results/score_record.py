@@ -32,12 +32,12 @@ class CutFacts(Facts):
 
     @classmethod
     def of(cls, score: MarkerScore) -> CutFacts:
-        """Take them from a score."""
+        """Collect the facts from a score."""
         return cls(dab_od=score.cut_od, cut_from=score.cut_from, share_near=score.share_near_cut)
 
 
 class CurveFacts(Facts):
-    """The index at each of some cuts; empty without nuclei."""
+    """The index at each cut from 0 to 1; empty without nuclei."""
 
     dab_od: tuple[Number, ...]
     index: tuple[Number, ...]
@@ -53,22 +53,22 @@ class ScoreRecord(Record):
     only_if_any: ClassVar[frozenset[str]] = frozenset({"figures"})
 
     slide: str
-    """Name of its file."""
+    """Name of the slide's file."""
     fingerprint: str
     frame: FrameFacts
     region: RegionRecord
     version: str
     scoring: Scoring
-    """Which nuclei count and from which cut."""
+    """The nuclei that count, and the cut from which they are positive."""
     index_withheld: str | None
-    """Why no index may be given."""
+    """Why the index is withheld; None where it is not."""
     notes: tuple[str, ...]
     """Notes on the region."""
     annotations: tuple[AnnotationFacts, ...]
     index: LabellingIndex | None
-    """The headline; None where it is withheld."""
+    """The main figure, the labelling index; None where it is withheld."""
     interval: SpatialInterval | None
-    """Interval of the same index, with neighbours allowed to be alike; None without nuclei too."""
+    """Interval of the index that allows for neighbours being alike; None where it is withheld or without nuclei."""
     unweighted_mean: FieldMean | None
     area_weighted_mean: FieldMean | None
     hot_spot: HotSpotSearch | None
@@ -78,9 +78,9 @@ class ScoreRecord(Record):
     figures: tuple[Figure, ...] | None = ()
     """Figures beside the share of positive nuclei, for markers that have such; None where they are withheld."""
     flags: tuple[str, ...]
-    """What the checks of the picture say, and what limits the figures."""
+    """Sentences of the picture's checks that are not ok, and on what limits the figures."""
 
     def figures_only(self) -> dict[str, object]:
-        """Return plain values for ``--json``: all but where they come from."""
+        """Return plain values for ``--json``: all but slide, frame, region and version."""
         origin = {"slide", "fingerprint", "frame", "region", "version"}
         return self.model_dump(mode="json", by_alias=True, exclude=origin)

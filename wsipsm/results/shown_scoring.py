@@ -1,9 +1,9 @@
-"""The scoring that the top of a slide's folder shows, and how all its files become those of another one.
+"""The scoring that the top of a slide's folder shows, and how its files are replaced by those of another scoring.
 
-``scores/run`` keeps the run's own scoring whole. ``scores/<key>`` keeps of every later one what names it and makes it
-again, which are not the nuclei. The top shows one of them: its ``summary.json`` goes first and comes last, so that a
-command that ends in between, however it does, leaves a folder that is not called finished; the next ``run`` or
-``score`` puts it right from ``scores/run``.
+``scores/run`` keeps all files of the run's own scoring. ``scores/<key>`` keeps the files of a later scoring but the
+nuclei, which can be made again from the others. The top shows one of these scorings. ``summary.json`` is removed
+first and written last, so that a command that ends in between, for whatever reason, leaves a folder that does not
+count as finished; the next ``run`` or ``score`` repairs it from ``scores/run``.
 """
 
 from __future__ import annotations
@@ -51,15 +51,16 @@ class Scoring:
     """The nuclei that count and the cut from which they are positive; every file of a scoring carries it."""
 
     key: str
-    """Names slide, model, region and cut."""
+    """Digest of slide, model, region, cut, marker and version."""
     made_by: str
-    """'run' or 'score'."""
+    """Command that made the scoring, 'run' or 'score'."""
     region: str
     """Name of the region."""
     region_hash: str
     dab_cut_od: float | None
-    """None on H&E."""
+    """DAB optical density from which a nucleus is positive; None on H&E."""
     cut_from: str
+    """How the cut was found."""
     marker: str = DEFAULT_MARKER.name
     """Name of the marker, as reports spell it."""
 
@@ -73,7 +74,23 @@ class Scoring:
         cut: tuple[float | None, str],
         marker: str = DEFAULT_MARKER.name,
     ) -> Scoring:
-        """Name a scoring by what decides it."""
+        """Make a scoring, with a key from everything that decides it.
+
+        Parameters
+        ----------
+        made_by
+            ``"run"`` or ``"score"``.
+        slide
+            Facts and frame of the slide.
+        weights_sha256
+            SHA-256 of the model's weights.
+        region
+            Region that is scored.
+        cut
+            DAB optical density from which a nucleus is positive, None on H&E, and how it was found.
+        marker
+            Name of the marker, as reports spell it.
+        """
         info, frame = slide
         outline = region.facts().hash
         place = frame.facts().to_dict()
@@ -82,7 +99,7 @@ class Scoring:
 
     @property
     def text(self) -> str:
-        """Region and cut, for a person."""
+        """Region and cut, in words for the user."""
         cut = "" if self.dab_cut_od is None else f", DAB cut {self.dab_cut_od:.3f} OD"
         return f"{self.region}{cut}"
 
@@ -93,7 +110,7 @@ def own_results(run_dir: RunDir) -> RunDir:
 
 
 def forget_results(run_dir: RunDir) -> None:
-    """Call a folder unfinished before results of another run are put into it; later scorings stay.
+    """Mark a folder as unfinished before results of another run are put into it; later scorings stay.
 
     Raises
     ------
@@ -111,7 +128,7 @@ def forget_results(run_dir: RunDir) -> None:
 
 
 def finish_own(run_dir: RunDir, summary: RunSummary) -> None:
-    """Keep what lies at the top as the run's own scoring, then call the folder finished.
+    """Keep the files at the top as the run's own scoring, then mark the folder as finished.
 
     Raises
     ------
@@ -129,20 +146,21 @@ def finish_own(run_dir: RunDir, summary: RunSummary) -> None:
 
 
 def _sizes(run_dir: RunDir) -> dict[str, int]:
-    """Read the size of each file of the run's own scoring, so that one that was cut off is not taken for whole."""
-    places = {artefact: run_dir.path(artefact) for artefact in (*SHOWN, *_BESIDE)}
-    return {artefact.value: place.stat().st_size for artefact, place in places.items() if place.exists()}
+    """Read the size of each file of the run's own scoring, by which a file that was cut off is recognised."""
+    paths = {artefact: run_dir.path(artefact) for artefact in (*SHOWN, *_BESIDE)}
+    return {artefact.value: path.stat().st_size for artefact, path in paths.items() if path.exists()}
 
 
 def is_whole(run_dir: RunDir, file_bytes: Mapping[str, int]) -> bool:
-    """Tell whether every file of the run's own scoring is there at its full size.
+    """Find out whether every file of the run's own scoring exists and has its full size.
 
     Parameters
     ----------
     run_dir
         Folder of the slide's run.
     file_bytes
-        Sizes in bytes by name, as the summary of the run's own scoring holds them; a run of this version has some.
+        Sizes in bytes by name, from the summary of the run's own scoring; empty where an earlier version made it, and
+        then the answer is False.
     """
     own = own_results(run_dir)
     try:
@@ -155,7 +173,7 @@ def is_whole(run_dir: RunDir, file_bytes: Mapping[str, int]) -> bool:
 
 
 def clear_aside(run_dir: RunDir) -> None:
-    """Remove what killed commands prepared; the caller holds the folder."""
+    """Remove the files that killed commands prepared; the caller must hold the folder's lock."""
     scores = run_dir.path(Artefact.SCORES)
     for entry in scores.iterdir() if scores.is_dir() else ():
         if entry.name.startswith(TEMPORARY_PREFIX):
@@ -164,7 +182,7 @@ def clear_aside(run_dir: RunDir) -> None:
 
 @contextmanager
 def staged(run_dir: RunDir) -> Iterator[RunDir]:
-    """Make a folder beside the kept scorings in which a new one is prepared; it is removed in the end.
+    """Make a folder beside the kept scorings in which a new one is prepared; it is removed at the end.
 
     Raises
     ------
@@ -184,14 +202,14 @@ def staged(run_dir: RunDir) -> Iterator[RunDir]:
 
 
 def publish(run_dir: RunDir, aside: RunDir, key: str) -> None:
-    """Keep what was prepared aside as a scoring of its own, and show it.
+    """Keep prepared files as a scoring of its own, and show it at the top of the folder.
 
     Parameters
     ----------
     run_dir, aside
-        Folder of the slide, and the prepared files; those are moved.
+        Folder of the slide, and folder of the prepared files, which are moved.
     key
-        Names the scoring.
+        Key of the scoring, which names its folder.
 
     Raises
     ------
@@ -220,7 +238,7 @@ def show_own(run_dir: RunDir) -> None:
 
 
 def shows_own(run_dir: RunDir) -> bool:
-    """Tell whether every file at the top is of the run's own scoring."""
+    """Find out whether every file at the top belongs to the run's own scoring."""
     own = own_results(run_dir)
     for artefact in (*SHOWN, Artefact.SUMMARY):
         with suppress(OSError):

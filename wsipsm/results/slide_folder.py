@@ -20,13 +20,13 @@ from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.fingerprint import fingerprint_slide
 
 _TRACES = frozenset({LOCK_NAME, Artefact.SLIDE.value, Artefact.SHARDS.value})
-"""What a command that made no result may leave in a folder."""
+"""Files that a command that made no result may leave in a folder."""
 _MARK_CHARS = 6
 """Number of characters of a fingerprint in a folder's name, where two slides have one name."""
 
 
 class SlideOwner(Record):
-    """The slide that a folder is of; ``slide.json`` holds it."""
+    """The slide that a folder belongs to; ``slide.json`` holds it."""
 
     artefact: ClassVar[Artefact] = Artefact.SLIDE
     remedy: ClassVar[str] = "Remove the file where the folder is this slide's, or choose another --out."
@@ -36,29 +36,29 @@ class SlideOwner(Record):
     """The absolute path without links, or the address."""
     fingerprint: str
     image: int | None = None
-    """Number of the image in the file; None where none was asked for."""
+    """Number of the image that the command named, from 1; None where it named none."""
 
     @classmethod
     def find(cls, run_dir: RunDir) -> Self | None:
-        """Read the file of a folder, else what its ``run.json`` says, which an earlier version left alone."""
+        """Read ``slide.json`` of a folder, or else the slide in its ``run.json``: early versions wrote only that."""
         slide = slide_of_run(run_dir) if (found := super().find(run_dir)) is None else None
         return found if slide is None else cls(source=_place_of(slide[0]), fingerprint=slide[1])
 
     def has(self, source: str, fingerprint: str) -> bool:
-        """Tell whether a slide is this one: by its place, or by its content."""
+        """Find out whether a slide is this one, by its path or address, or by its content."""
         return self.source == source or self.fingerprint == fingerprint
 
 
 @contextmanager
 def locked_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[FolderLock]:
-    """Hold the folder of a slide for one command; a new folder that stayed empty is removed.
+    """Lock the folder of a slide for one command; a new folder that stayed empty is removed.
 
     Parameters
     ----------
     folder
-        Folder that is held; made where it is absent.
+        Folder that is locked; it is made where it is absent.
     in_cohort
-        Whether the command already holds the folder above, as a cohort does.
+        Whether the command has already locked the folder above, as a cohort does.
 
     Raises
     ------
@@ -82,14 +82,14 @@ def locked_slide_folder(folder: Path, in_cohort: bool = False) -> Iterator[Folde
 def locked_own_folder(
     slide_path: Path, out_dir: Path, name: str | None, image: int | None
 ) -> Iterator[tuple[str, FolderLock]]:
-    """Find the folder of a slide among the results, and hold it for one command.
+    """Find the folder of a slide among the results, and lock it for one command.
 
     Parameters
     ----------
     slide_path, out_dir, image
         The same as in :func:`choose_folder_name`.
     name
-        Name of the folder; None lets one be chosen.
+        Name of the folder; with None :func:`choose_folder_name` chooses one.
 
     Yields
     ------
@@ -102,23 +102,24 @@ def locked_own_folder(
 
 
 def choose_folder_name(slide_path: Path, stem: str, out_dir: Path, image: int | None = None) -> str:
-    """Name the folder of a slide that no name was given for.
+    """Choose the name of a slide's folder where the user has given none.
 
     Parameters
     ----------
     slide_path
         Slide or image file.
     stem
-        Stem of the slide's file name: the folder's name, unless that is another slide's.
+        Stem of the slide's file name, which becomes the folder's name unless that folder is another slide's.
     out_dir
         Folder of results.
     image
-        Number of the image that was asked for; another image of the file is another slide.
+        Number of the image that the command names; another image of the file is another slide.
 
     Returns
     -------
-    The folder that has the slide's results already, found by its place, or by its bytes where it was moved or renamed
-    since; else the stem; where that is of another slide, with a part of this one's fingerprint behind it.
+    The name of the folder that has the slide's results already, which is found by the slide's path, or by its bytes
+    where it was moved or renamed. Without such a folder it is the stem, followed by a part of the fingerprint where a
+    folder of that name belongs to another slide.
     """
     own_name = re.compile(rf"{re.escape(stem)}(-[0-9a-f]{{{_MARK_CHARS}}})?")
     place = _place_of(str(slide_path))
@@ -149,19 +150,19 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _owner_of(run_dir: RunDir) -> SlideOwner | None:
-    """Find the slide that a folder is of; None where it is of none yet, or where its file is no such note."""
+    """Find the slide that a folder belongs to; None where it belongs to none yet, or its file cannot be read."""
     try:
         known = SlideOwner.find(run_dir)
     except UsageError:
-        return None  # whoever claims the folder says why
+        return None  # claim_slide_folder reports the unreadable file
     return None if known is None or _is_unused(run_dir) else known
 
 
 def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image: int | None = None) -> None:
-    """Make sure that a folder belongs to this slide, and record that; the caller holds the folder.
+    """Make sure that a folder belongs to this slide, and record that; the caller must hold the folder's lock.
 
-    A slide is the same when its content is, wherever it lies, and when its place is, whatever it holds by now. Another
-    image of the file is another slide.
+    A slide is the same when its content is the same, wherever it lies, or when its path is the same, whatever the
+    file holds now. Another image of the file is another slide.
 
     Parameters
     ----------
@@ -172,12 +173,12 @@ def claim_slide_folder(run_dir: RunDir, info: SlideInfo, source: str = "", image
     source
         Address that the slide was fetched from, in place of its path.
     image
-        Number of the image that was asked for.
+        Number of the image that the command names.
 
     Raises
     ------
     UsageError
-        When the folder is of another slide, or its ``slide.json`` does not say of which.
+        When the folder belongs to another slide, or its ``slide.json`` does not say to which.
     OutputError
         When it cannot be written.
     """
@@ -209,7 +210,7 @@ def _place_of(path: str) -> str:
 
 
 def _is_unused(run_dir: RunDir) -> bool:
-    """Tell whether neither a result nor a finished block lies in a folder."""
+    """Find out whether a folder holds neither a result nor a finished block."""
     shards = run_dir.path(Artefact.SHARDS)
     try:
         if any(name not in _TRACES for name in os.listdir(run_dir.root)):

@@ -27,7 +27,7 @@ from wsipsm.tissue import TissueMask
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The parts of a finished run that scoring needs."""
+    """The parts of a finished run that are needed to score it again."""
 
     run_dir: RunDir
     summary: RunSummary
@@ -40,30 +40,31 @@ class StoredRun:
     cut_from: str
     region: Region
     annotations: tuple[AnnotationFacts, ...]
-    """What each annotation of the run's region was taken for."""
+    """How each annotation of the run's region was used."""
     picture_px0: float
-    """Level-0 pixels of a pixel of the picture that overviews are drawn on."""
+    """Level-0 pixels per pixel of the picture that overviews are drawn on."""
     lost_px0: tuple[Box, ...]
+    """Level-0 boxes that were not read or not scored."""
     findings: tuple[Finding, ...]
-    """What was checked of the picture."""
+    """Findings of the picture's checks."""
     marker: str = DEFAULT_MARKER.name
     """Name of the marker, as reports spell it."""
 
 
 def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun:
-    """Open what a finished run left.
+    """Open a finished run.
 
     Parameters
     ----------
     folder
         Folder of the slide's results.
     qupath_frame
-        What QuPath shows of the slide; None stands for what it showed for the run.
+        Frame that QuPath shows of the slide; None stands for that of the run.
 
     Raises
     ------
     UsageError
-        When there is no finished run of a DAB stain in it, or one of a version that left something else.
+        When the folder holds no finished run of a DAB stain, or one of an earlier version with other files.
     """
     run_dir = RunDir(folder)
     own = own_results(run_dir)
@@ -71,15 +72,15 @@ def open_run(folder: Path, qupath_frame: QuPathFrame | None = None) -> StoredRun
     stored = run_dir.read_json(Artefact.RUN)
     if stored is not None and values is None and run_dir.path(Artefact.SUMMARY).is_file():
         raise UsageError(
-            f"{folder}: results of an earlier version, whose files may be of several scorings; results of this version "
-            "are needed. Run the slide again."
+            f"{folder}: results of an earlier version, whose files may belong to several scorings; results of this "
+            "version are needed. Run the slide again."
         )
     if stored is None or values is None or not own.path(Artefact.CELLS).is_file():
         raise no_run(folder)
     run = RunRecord.parse(stored, run_dir.path(Artefact.RUN))
     profile = run.stain.profile
     if profile.dab_cut_od is None:
-        raise UsageError(f"{folder}: an H&E run; a stain with DAB is needed to score. Check the path.")
+        raise UsageError(f"{folder}: holds an H&E run; a run of a DAB stain is needed to score. Check the path.")
     try:
         summary = RunSummary.from_dict(values, folder)
         return StoredRun(

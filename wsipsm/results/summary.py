@@ -36,7 +36,7 @@ RESULTS = (
 )
 """Files of a finished slide."""
 RESEARCH_USE = "Research use, not for diagnosis"
-"""The notice that stands on everything that a person reads."""
+"""The notice on every page, picture and report that a person reads."""
 
 
 class ScoreFacts(Facts):
@@ -45,7 +45,7 @@ class ScoreFacts(Facts):
     only_if_any: ClassVar[frozenset[str]] = frozenset({"figures"})
 
     interval: SpatialInterval | None
-    """Interval of the index, with neighbours allowed to be alike; None without nuclei."""
+    """Interval of the index that allows for neighbours being alike; None without nuclei."""
     unweighted_mean: FieldMean
     area_weighted_mean: FieldMean
     hot_spot: HotSpotSearch
@@ -57,7 +57,7 @@ class ScoreFacts(Facts):
 
     @classmethod
     def of(cls, score: MarkerScore) -> ScoreFacts:
-        """Take them from a score."""
+        """Collect the facts from a score."""
         return cls(
             interval=score.interval,
             unweighted_mean=score.unweighted,
@@ -71,10 +71,10 @@ class ScoreFacts(Facts):
 
 
 class _NameFirst(Facts):
-    """The name stands first in ``summary.json``, before the kind."""
+    """A region in ``summary.json``, where its name stands before its kind."""
 
     annotations: tuple[AnnotationFacts, ...]
-    """What each drawn annotation was taken for."""
+    """How each drawn annotation was used."""
 
     @model_serializer(mode="wrap")
     def _name_first(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -92,27 +92,27 @@ class ScoredPolygon(PolygonFacts, _NameFirst):
 
 
 def scored_region(region: Region, annotations: Sequence[AnnotationFacts]) -> ScoredTissue | ScoredPolygon:
-    """Say what was scored, and what each drawn annotation was taken for."""
+    """Describe the region that was scored, and how each drawn annotation was used."""
     facts = region.facts()
     kind = ScoredTissue if isinstance(facts, TissueFacts) else ScoredPolygon
     return kind.model_validate({**dict(facts), "annotations": annotations})
 
 
 class RunSummary(Record):
-    """Result of one slide; ``summary.json`` holds the same, and the sizes of the run's files."""
+    """The result of one slide; ``summary.json`` holds the same, and the sizes of the run's files."""
 
     artefact: ClassVar[Artefact] = Artefact.SUMMARY
     only_if_any: ClassVar[frozenset[str]] = frozenset({"restored"})
     as_they_are: ClassVar[frozenset[str]] = frozenset({"slide", "folder"})
 
     slide: InstanceOf[str]
-    """Path it was opened from."""
+    """Path that the slide was opened from."""
     folder: InstanceOf[str]
-    """Where the results lie."""
+    """Path of the folder with the results."""
     model: str
     model_reason: str
     stain: str
-    """What was scored: 'he' or 'ihc'."""
+    """Stain that was scored, 'he' or 'ihc'."""
     stain_reason: str
     n_nuclei: int
     n_positive: int
@@ -124,11 +124,11 @@ class RunSummary(Record):
     scores: ScoreFacts | None
     """Spatial interval, means over fields, hot spot, bands and cut, as in ``score.json``; None without an index."""
     stain_statistics: StainStatistics
-    """Medians over nuclei and the glass, by which slides of a cohort are compared."""
+    """Medians of the nuclei's densities, and the grey level of glass, by which slides of a cohort are compared."""
     region: Annotated[ScoredTissue | ScoredPolygon, Field(discriminator="kind")]
-    """Name, kind and area of what was scored, and what each drawn annotation was taken for."""
+    """Name, kind and area of the region that was scored, and how each drawn annotation was used."""
     scoring: Scoring
-    """Which nuclei count and from which cut; every file of the folder says the same."""
+    """The nuclei that count, and the cut from which they are positive; every file of the folder names the same."""
     region_area_mm2: Number
     coverage: Number
     """Share of the region whose pixels were read and scored, 0..1."""
@@ -136,50 +136,51 @@ class RunSummary(Record):
     n_failed_blocks: int
     n_tiles: int
     failed_boxes_px0: list[list[int]]
-    """x, y, width, height of what could not be read, level-0 pixels."""
+    """x, y, width, height of each box that was not read or not scored, level-0 pixels."""
     n_too_large: int
-    """Instances refused because they were above the model's largest area."""
+    """Number of instances that were left out because they exceed the model's largest area."""
     mean_area_um2: Number | None
     nuclei_per_mm2: Number | None
     tissue_fraction: Number
     checks: list[Finding]
-    """Figures that were checked of the picture, each with its bound."""
+    """Figures of the picture's checks, each with its bound."""
     flags: list[str]
-    """Sentences of the checks that are not ok, the gravest first: they stand beside the number."""
+    """Sentences of the checks that are not ok, the most serious first; reports show them beside the index."""
     notes: list[str]
     seconds: dict[str, Number]
     files: dict[str, str]
-    """Artefact to file name in the folder."""
+    """Name of each file in the folder, by artefact."""
     request_key: str
-    """Names slide, options and code; a run with the same one has nothing to do."""
+    """Digest of slide, options and code; a run with the same one has nothing to do."""
     result_key: str
     version: str
     n_unread_in_plan: int = 0
-    """Parts of the overview and patches of the stain sample that could not be read; such a result is not finished."""
+    """Number of parts of the overview and patches of the stain sample that could not be read; where there are some,
+    the result is not finished."""
     file_bytes: dict[str, int] = Field(default_factory=dict, exclude=True)
-    """Size of each file of the run's own scoring; in the file alone, and of a later scoring empty."""
+    """Size in bytes of each file of the run's own scoring; empty for a later scoring, and not part of ``--json``."""
     was_done: bool = Field(default=False, exclude=True)
-    """An earlier run made these results; never stored."""
+    """Whether an earlier run made these results; never stored."""
     restored: str = ""
-    """The scoring that the folder showed before it showed the run's own again; empty where it did so all along."""
+    """The other scoring that the folder showed until this run restored its own; empty where it showed its own."""
 
     @property
     def exit_code(self) -> int:
-        """0, or 7 when part of the region was not scored."""
+        """Exit code: 7 when part of the region was not scored, else 0."""
         return EXIT_OK if self.is_complete else EXIT_INCOMPLETE
 
     @property
     def is_complete(self) -> bool:
-        """Whether every block was scored and every pixel read."""
+        """Whether every block was scored and every pixel of it read."""
         return not self.failed_boxes_px0 and not self.n_failed_blocks
 
     @property
     def is_finished(self) -> bool:
-        """Whether no part must be read again; a part that could not be read may have been absent for a moment only."""
+        """Whether no part must be read again, since a part that could not be read may be readable in the next run."""
         return self.is_complete and self.coverage == 1 and not self.n_unread_in_plan
 
     def path(self, artefact: str) -> Path:
-        """Tell where an artefact lies."""
+        """Return the path of an artefact, which is named as in ``files``."""
         return Path(self.folder) / self.files[artefact]
 
     def to_dict(self) -> dict[str, Any]:
@@ -187,17 +188,23 @@ class RunSummary(Record):
         return {**super().to_dict(), "exit_code": self.exit_code}
 
     def write(self, run_dir: RunDir) -> None:
-        """Write the file into a folder, with the sizes where there are some; OutputError when it cannot be written."""
+        """Write the file into a folder, with the sizes of the run's files where there are some.
+
+        Raises
+        ------
+        OutputError
+            When it cannot be written.
+        """
         sizes = {"file_bytes": self.file_bytes} if self.file_bytes else {}
         run_dir.write_json(self.artefact, {**self.to_dict(), **sizes})
 
     def replaced(self, **values: Any) -> Self:
-        """Make the same summary with other values, which are checked like any."""
+        """Make a copy of the summary with other values, which are checked as in a new one."""
         return type(self).model_validate({**{name: getattr(self, name) for name in type(self).model_fields}, **values})
 
     @classmethod
     def from_dict(cls, values: JsonObject, folder: Path | str) -> Self:
-        """Read the summary from a file that lies in ``folder``, perhaps moved there.
+        """Read the summary from values of a file; ``folder`` is where the results lie now.
 
         Raises
         ------
