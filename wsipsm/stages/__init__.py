@@ -1,1 +1,1 @@
-"""The steps of a run, one a module; each joins functions of the other packages and computes little itself."""
+"""The steps of a slide's run, one per module; each calls functions of the other rooms and computes little itself."""

@@ -39,28 +39,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SlideJob:
-    """The facts of a slide's run that a worker needs; plain and small, since every task carries them."""
+    """The facts about a slide's run that a worker needs; they are plain and small, since every task carries them."""
 
     slide_path: str
     mpp: float | None
-    """The user's pixel size, in place of the file's."""
+    """Level-0 pixel size in um/px that the user gave in place of the file's; None stands for the file's."""
     image: int
     """Number of the image in the file, from 1."""
     fingerprint: str
     geometry: BlockGeometry
-    """Where blocks lie and what is read around them."""
+    """Positions of the blocks, and the margins that are read around them."""
     weights: str
+    """Path of the network's weights."""
     card: ModelCard
     profile: StainProfile
     backend: str
     threads: int
     key: str
-    """Names all that shapes a shard."""
+    """Digest of everything that decides the content of a shard."""
     folder: str
     """Folder of the slide's results."""
 
     def place_of(self, block: Block) -> ShardPlace:
-        """Describe the shard of a block, so that it can be told from those of other slides, settings and blocks."""
+        """Describe the shard of a block, which distinguishes it from those of other slides, settings and blocks."""
         return ShardPlace(self.key, self.fingerprint, block.row, block.column, block.core)
 
 
@@ -80,7 +81,7 @@ class _Steps:
 
 
 def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) -> Predictor:
-    """Open a network. Only here does a run load torch or OpenVINO."""
+    """Open a network; this is the only place at which a run loads torch or OpenVINO."""
     from wsipsm.models.predict import open_predictor
 
     return open_predictor(Path(weights), card, backend=backend, threads=threads)
@@ -97,21 +98,21 @@ def _opened_slide(path: str, mpp: float | None, image: int, fingerprint: str) ->
 
 @lru_cache(maxsize=1)
 def opened_predictor(weights: str, card_json: str, backend: str, threads: int) -> Predictor:
-    """Give the network of a card; the last opened one is used again if it is the same."""
+    """Open the network of a card, or return the one that was opened last if it is the same."""
     return load_predictor(weights, ModelCard.model_validate_json(card_json), backend, threads)
 
 
 def release_worker() -> None:
-    """Let go of the slide and the network that this process keeps open between blocks."""
+    """Close the slide and release the network that this process keeps between blocks."""
     _opened_slide.cache_clear()
     opened_predictor.cache_clear()
 
 
 @contextmanager
 def _limited_threads(n_threads: int) -> Iterator[None]:
-    """Limit native libraries to the threads that the job was given, so that workers do not compete for processors.
+    """Limit OpenCV to the job's threads, so that workers do not compete for processors, and BLAS to one thread.
 
-    BLAS gets one thread, since the products are small and their last bits must not depend on the number of cores.
+    BLAS gets one, since its products are small and their last bits must not depend on the number of cores.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(n_threads)
@@ -132,12 +133,16 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     block
         Block to work on.
 
+    Returns
+    -------
+    Counts, times and unreadable boxes of the block.
+
     Raises
     ------
     SlideOpenError, ModelError
         When slide or network cannot be opened.
     OutputError
-        When the shard cannot be written. Unreadable pixels raise nothing, but the report lists them.
+        When the shard cannot be written. Unreadable pixels raise no error; the report lists them.
     """
     steps = _Steps()
     with _limited_threads(job.threads):
@@ -150,7 +155,10 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
 
 
 def _read_pixels(job: SlideJob, block: Block) -> tuple[NDArray[np.uint8] | None, list[Box]]:
-    """Read what the network sees for a block, the slide mirrored at its edges; and which boxes could not be read."""
+    """Read the pixels that the network sees for a block, and list the boxes that could not be read.
+
+    The pixels have shape (height, width, 3), with the slide mirrored at its edges; None when no pixel could be read.
+    """
     opened = _opened_slide(job.slide_path, job.mpp, job.image, job.fingerprint)
     box, grid = job.geometry.read_box(block.core), job.geometry.grid
     rgb, failed = read_what_can_be_read(opened.slide, box, grid.scale, grid.size_px, RETRY_BOXES_PX, grid.origin_px0)
@@ -181,7 +189,7 @@ def _fill_shard(
 
 
 def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None = None) -> BlockReport:
-    """Report a block from what its shard says, as events do."""
+    """Make the report of a block, which events carry, from the facts of its shard."""
     return BlockReport(
         index=block.index,
         n_nuclei=facts.n_owned,
@@ -194,15 +202,20 @@ def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None 
 
 
 def mirrored_outside(rgb: NDArray[np.uint8], box: Box, slide: Box) -> NDArray[np.uint8]:
-    """Mirror the slide at its edges, as the training does; a reader would give white there.
+    """Mirror the slide at its edges, as the training does, since readers return white pixels outside the slide.
 
     Parameters
     ----------
     rgb
         Pixels of a box, shape (box.height, box.width, 3).
     box, slide
-        Working pixels; they overlap. A box that ends outside reaches as far into the slide as a network sees out of
-        it, or holds all of the slide, so that how blocks are cut changes nothing.
+        The box and the whole slide, working pixels; they overlap. A box that ends outside the slide reaches at least
+        as far into the slide as the network sees beyond its edge, or holds all of the slide. So the mirrored pixels do
+        not depend on how blocks are cut.
+
+    Returns
+    -------
+    Pixels of the same shape; the same array where the box lies on the slide.
     """
     on_slide = slide.intersect(box)
     rims = (on_slide.y - box.y, box.bottom - on_slide.bottom), (on_slide.x - box.x, box.right - on_slide.right)
@@ -212,6 +225,7 @@ def mirrored_outside(rgb: NDArray[np.uint8], box: Box, slide: Box) -> NDArray[np
 
 
 def _lost_px0(job: SlideJob, core: Box, failed: list[Box]) -> tuple[Box, ...]:
+    """Convert the parts of unreadable boxes that lie in the core to level-0 boxes."""
     parts = (core.intersect(box) for box in failed)
     return tuple(job.geometry.grid.box_px0(part) for part in parts if part.area)
 
@@ -228,7 +242,7 @@ def _predict(job: SlideJob, block: Block, rgb: NDArray[np.uint8]) -> tuple[NDArr
 def find_nuclei(
     job: SlideJob, block: Block, rgb: NDArray[np.uint8], maps: NDArray[np.float32], failed: list[Box]
 ) -> tuple[pa.Table, int]:
-    """Decode, trace and measure the nuclei that a block owns or offers to the seam step.
+    """Decode, trace and measure the nuclei that a block owns, and those near its core, which the seam step compares.
 
     Parameters
     ----------
@@ -237,14 +251,14 @@ def find_nuclei(
     rgb
         Pixels of the decoded box and the network's margin, shape (height, width, 3).
     maps
-        Scores of the decoded box, shape (outputs, height, width).
+        Scores of the decoded box, shape (outputs, height, width), float32.
     failed
         Working-pixel boxes that could not be read.
 
     Returns
     -------
-    Table of ``shard_schema()``, sorted by centroid; and the number of instances in the core that were refused for
-    their size.
+    Table of ``shard_schema()``, sorted by centroid, and the number of instances in the core that were left out as too
+    large.
     """
     box, card = job.geometry.decoded_box(block.core), job.card
     maps = _without_unreadable(job, maps, box, failed)
@@ -267,7 +281,7 @@ def _crop(rgb: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
 
 
 def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, failed: list[Box]) -> NDArray[np.float32]:
-    """Set the score to 0 outside the slide and where no pixel was read, since no nucleus can be found there."""
+    """Set the scores to 0 outside the slide and where no pixel was read, since no nucleus may be found there."""
     if job.geometry.slide_box.intersect(box) == box and not failed:
         return maps
     masked = np.zeros_like(maps)
@@ -279,7 +293,7 @@ def _without_unreadable(job: SlideJob, maps: NDArray[np.float32], box: Box, fail
 
 
 def _drop_cut(job: SlideJob, labels: NDArray[np.int32], box: Box, failed: list[Box]) -> NDArray[np.int32]:
-    """Drop instances that the decoded box or an unreadable box may have cut; the slide's own edge cuts none."""
+    """Drop instances that the decoded box or an unreadable box may have cut; those at the slide's own edge stay."""
     slide = job.geometry.slide_box
     touching = [
         labels[:, :1] if box.x > slide.x else labels[:0],
@@ -305,7 +319,7 @@ def _working(job: SlideJob, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _depth_px(job: SlideJob, core: Box, xy_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute how deep inside the core points lie, working pixels; negative outside."""
+    """Compute the distance of level-0 points from the core's edge, working pixels; it is negative outside the core."""
     x, y = _working(job, xy_px0).T
     depth: NDArray[np.float64] = np.min([x - core.x, core.right - x, y - core.y, core.bottom - y], axis=0)
     return depth
@@ -319,7 +333,7 @@ def _measured_table(
     maps: NDArray[np.float32],
 ) -> pa.Table:
     is_ihc = job.profile.stain == Stain.IHC
-    # Most pixels belong to no nucleus and need no result.
+    # Stains are separated inside nuclei alone, since most pixels belong to none.
     inside = np.flatnonzero(labels > 0)
     rows, columns = np.divmod(inside, labels.shape[1])
     hematoxylin, counterstain = separate(rgb[rows, columns][None], job.profile)
@@ -336,10 +350,10 @@ def _measured_table(
 
 
 def _with_seam_columns(job: SlideJob, core: Box, table: pa.Table, polygons: NDArray[np.object_]) -> pa.Table:
-    """Add what the seam step needs to know."""
+    """Add the columns of the seam step: is a nucleus owned, does it lie at a seam, how deep in the core does it lie."""
     centroids = centroids_px0(table)
     owned = _inside(core, _working(job, centroids))
-    # Other blocks decode only this far into the core, so their nuclei cannot meet one that lies deeper.
+    # Other blocks decode only this far into the core, so their nuclei cannot overlap one that lies deeper.
     left, top, right, bottom = _working(job, shapely.bounds(polygons).reshape(-1, 2)).reshape(-1, 4).T
     margin = job.geometry.context_px
     deep = (left >= core.x + margin) & (top >= core.y + margin)

@@ -1,7 +1,7 @@
-"""The choice of how large the blocks of a slide are, where the user leaves it open.
+"""The choice of the size of a slide's blocks, where the user has given none.
 
-Around each block the network sees pixels that its neighbours' network sees, too. Large blocks have fewer of them; small
-ones need less memory, and keep all workers busy on a slide of few blocks. Nuclei do not depend on it.
+Around each block the network sees pixels that it also sees for the neighbouring blocks. Large blocks have fewer such
+pixels. Small blocks need less memory, and keep all workers busy on a small slide. Nuclei do not depend on the size.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from wsipsm.stages.block import SlideJob
 from wsipsm.tiling import LARGE_SIDES, USUAL_SIDES, BlockSides
 
 _BLOCKS_A_WORKER = 8
-"""The fewest large blocks for each of several workers: while the last block is worked on, the other workers idle."""
+"""The fewest large blocks per worker, where there are several: during the last block the other workers wait."""
 _SPARE = 1.25
-"""Memory that must be free, as a multiple of what large blocks need: by the time they run it may be less."""
+"""Memory that must be free, as a multiple of what large blocks need, since less may be free by the time they run."""
 
 
 def wanted_sides(options: RunOptions) -> tuple[BlockSides, ...]:
     """List the sizes of blocks that a run may choose from, the preferred one first.
 
-    Workers of a running scheduler work on machines whose memory is not known here, so their blocks are of usual size.
+    The memory of the machines of a running scheduler is not known here, so their blocks are of usual size.
     """
     if options.block_px is None and options.tile_px is None and options.scheduler is None:
         return LARGE_SIDES, USUAL_SIDES
@@ -44,10 +44,10 @@ def choose_job(
     jobs
         The possible jobs, in the order of :func:`wanted_sides`, with their keys.
     options, info, region
-        Options of the run, facts of the slide, and where it is searched.
+        Options of the run, facts about the slide, and the region that is searched.
     run_dir
-        Folder of the results. Whatever memory there is now, a run that was stopped continues with the blocks that it
-        began with.
+        Folder of the results. A run that was stopped continues with blocks of the size with which it began, whatever
+        memory is free now.
     """
     for job in jobs:
         if run_dir.has_shards(job.key):
@@ -65,7 +65,7 @@ def job_budget(job: SlideJob, info: SlideInfo, area_px: int) -> Budget:
 
 
 def _is_worth_it(job: SlideJob, options: RunOptions, info: SlideInfo, region: Region) -> bool:
-    """Tell whether blocks of this size keep all workers busy and leave memory free."""
+    """Find out whether blocks of this size keep all workers busy and leave memory free."""
     n_workers = granted_cpus() if options.workers is None else options.workers
     if n_workers > 1 and sum(1 for _ in job.geometry.blocks_in(region)) < _BLOCKS_A_WORKER * n_workers:
         return False

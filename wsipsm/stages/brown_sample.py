@@ -57,7 +57,7 @@ def check_nuclei(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple
 
 
 def _sampled_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
-    """Sample rows of nuclei of both classes, ascending."""
+    """Choose up to 200 positive and 100 negative nuclei at random, as row numbers in ascending order."""
     rng = np.random.default_rng(seed)
     chosen = [
         rng.permutation(np.flatnonzero(kind))[:n] for kind, n in ((positive, _N_POSITIVE), (~positive, _N_NEGATIVE))
@@ -78,6 +78,7 @@ def _outlines(run_dir: RunDir, rows: NDArray[np.intp]) -> Iterator[shapely.Polyg
 def _places(
     slide: Slide, profile: StainProfile, cut_od: float, outlines: Iterator[shapely.Polygon], slide_mpp: float
 ) -> Iterator[BrownPlace]:
+    """Read the pixels around each outline, and measure where the brown lies in them."""
     scale = max(1.0, _FINEST_MPP / slide_mpp)
     margin_px = math.ceil(RING_UM[1] / (slide_mpp * scale)) + 1
     for outline in outlines:

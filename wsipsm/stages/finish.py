@@ -1,4 +1,4 @@
-"""The last step of a slide: shards to results under their final names."""
+"""The last step of a slide, which makes the results from the shards."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:  # executors do not change results, so they must not count as 
     from wsipsm.stages.segment import Segmented
 
 _PICTURE_PX = 3000
-_PICTURE_FROM_PX0 = 8192
-"""Slides up to this size are small enough to show single nuclei in a picture, and cheap to read."""
+_LARGE_PICTURE_UP_TO_PX0 = 8192
+"""Longest side of a slide whose picture has up to ``_PICTURE_PX``: this is quickly read and shows single nuclei."""
 _PICTURE_QUALITY = 92
 _SHARED_DISK_TIMEOUT_S = 60.0
 
@@ -54,14 +54,21 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     options
         Options of the run.
 
+    Returns
+    -------
+    The summary, which is also written into the slide's folder.
+
     Raises
     ------
     SlideReadError
         When no pixel of the region could be read.
     SlideOpenError
-        When the file now holds another slide.
+        When the file's content has changed since the slide was planned.
     OutputError
-        When results cannot be written; older results stay as they were.
+        When results cannot be written. Older results stay as they were until the new nuclei are complete; after that
+        the folder counts as unfinished.
+    UsageError
+        When shards that workers of a scheduler wrote are not seen on this machine.
     """
     started = time.perf_counter()
     plan, run_dir = prepared.plan, RunDir(prepared.folder)
@@ -75,7 +82,7 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     scored = _score(result, run_dir)
     summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
     provenance(result, options, summary).write(run_dir)
-    # The mark that all is done comes last. Shards are not needed then, unless a part must be read again.
+    # The folder is marked as finished last. Then shards are not needed, unless a part must be read again.
     finish_own(run_dir, summary)
     kept = [] if summary.is_finished else made
     run_dir.remove_shards([run_dir.shard_path(plan.job.key, block) for block in kept])
@@ -135,7 +142,7 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
     plan, scoring = result.plan, result.scoring
     write_region(run_dir, plan.info, plan.frame, plan.region, scoring)
     if scoring.dab_cut_od is None:
-        run_dir.remove(Artefact.SCORE, Artefact.SCORE_AREAS)  # left by an earlier run with another model
+        run_dir.remove(Artefact.SCORE, Artefact.SCORE_AREAS)  # an earlier run with another model may have left them
         return None
     notes = plan.region.notes if isinstance(plan.region, PolygonRegion) else ()
     facts = RegionFacts(result.coverage, notes, result.annotations)
@@ -143,17 +150,17 @@ def _score(result: SlideResult, run_dir: RunDir) -> Scored | None:
 
 
 def _read_picture(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple[NDArray[np.uint8], float]:
-    """Read a small picture of the slide, shape (h, w, 3), and how many level-0 pixels its pixels are wide."""
+    """Read a small picture of the slide, shape (height, width, 3), and the level-0 pixels per pixel of it."""
     content = plan.frame.content
     with open_slide(plan.info.path, options.mpp, plan.info.image) as slide:
         if slide.info.fingerprint != plan.info.fingerprint:
-            # Blocks may hold pixels of either.
+            # Some blocks may hold pixels of the earlier content and some of the present one.
             run_dir.remove_shards()
             raise SlideOpenError(
                 f"{plan.info.path}: its content changed during the run; the same file is needed until the run ends. "
                 "Run the command again."
             )
-        if max(content.width, content.height) <= _PICTURE_FROM_PX0:
+        if max(content.width, content.height) <= _LARGE_PICTURE_UP_TO_PX0:
             picture, px0_per_pixel, _ = read_partial_thumbnail(slide, _PICTURE_PX)
         else:
             picture, px0_per_pixel, _ = read_partial_thumbnail(slide)
@@ -177,5 +184,5 @@ def _wait_for_shards(paths: Sequence[Path], address: str, timeout_s: float = _SH
                     f"--scheduler {address}: {path} was written by a worker and is not seen here; a folder that all "
                     "machines share is needed. Choose one with --out."
                 )
-            os.listdir(path.parent)  # makes the client of a network file system ask again
+            os.listdir(path.parent)  # a listing renews what a network file system has cached
             time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Stains and DAB cut fitted once, on a reference slide or on the slides of a cohort, and applied to all.
+"""Stains and DAB cut that are fitted once, on a reference slide or on the slides of a cohort, and applied to all.
 
 A cut fitted on each slide follows the slide's stain, which differs between runs of the stainer. One cut for a batch
 makes indices comparable, as long as the batch was stained alike. The laboratory decides which of them is right.
@@ -24,7 +24,7 @@ from wsipsm.stain import FALLBACK_BACKGROUND, StainProfile, detect_stain, estima
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 
 BATCH = "batch"
-"""The word that stands for all slides of a cohort in place of one slide."""
+"""Value of ``--stain-from`` that stands for the slides of the cohort in place of one reference slide."""
 STAIN_NAME = "cohort.stain.json"
 MAX_SLIDES = 24
 """The largest number of slides of a cohort, evenly spaced, that are sampled."""
@@ -43,17 +43,17 @@ class SampleTask:
 
 @dataclass(frozen=True, slots=True)
 class StainSample:
-    """Pixels of one slide."""
+    """A sample of the tissue pixels of one slide."""
 
     stain: Stain
     rgb: NDArray[np.uint8]
-    """Shape (n, 3); glass brought to ``FALLBACK_BACKGROUND``."""
+    """Pixels, shape (n, 3), rescaled so that glass has the colour ``FALLBACK_BACKGROUND``."""
     reason: str
-    """Reason why the slide was taken for this stain."""
+    """Reason why the slide counts as of this stain."""
 
 
 def sample_stain(task: SampleTask) -> StainSample:
-    """Take tissue pixels of a slide, rescaled to a common grey level of empty glass.
+    """Sample up to 20,000 tissue pixels of a slide, rescaled to a common colour of empty glass.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def sample_stain(task: SampleTask) -> StainSample:
 
 
 def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> FixedStain:
-    """Fit stains and cut to samples, each slide weighing by its pixels.
+    """Fit stains and cut to the pixels of all samples together.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def fixed_stain_of(path: Path, mpp: float | None, seed: int) -> FixedStain:
 
 
 def apply_fixed_stain(profile: StainProfile, fixed: FixedStain) -> StainProfile:
-    """Put a reference's stains and cut in place of a slide's own; its glass stays, and H&E is left as it is."""
+    """Replace a slide's stains and cut by fixed ones; its glass stays, and a profile of H&E is returned unchanged."""
     if profile.stain is not Stain.IHC:
         return profile
     return replace(

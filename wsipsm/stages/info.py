@@ -18,17 +18,18 @@ from wsipsm.stages.preview import preview_slide
 
 @dataclass(frozen=True, slots=True)
 class SlideReport:
-    """Facts from the file, and what a run would see before it looks for nuclei."""
+    """Facts from the file, and what a run would find before it searches nuclei."""
 
     info: SlideInfo
     tissue_fraction: float | None
-    """Part of the thumbnail that is tissue; None when the pixels cannot be read."""
+    """Share of the thumbnail that is tissue, 0..1; None when the pixels cannot be read."""
     stain: str | None
+    """Stain, 'he' or 'ihc'; None when the pixels cannot be read or there is no tissue."""
     model: str | None
-    """Model that a run takes when none is named."""
+    """Name of the model that a run takes when the user names none; None without a stain."""
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    """What was checked of the picture."""
+    """Findings of the picture's checks."""
 
     @property
     def mpp_is_plausible(self) -> bool:
@@ -36,7 +37,7 @@ class SlideReport:
         return self.info.mpp_is_plausible
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON takes them."""
+        """Return plain values for JSON."""
         info = self.info
         bounds = info.bounds
         return {
@@ -104,7 +105,7 @@ def _preview_pixels(slide: Slide) -> SlideReport:
     tissue = preview.tissue
     notes = (*slide.info.notes, *(() if tissue.note is None else (tissue.note,)))
     if len(preview.pixels) == 0:
-        return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels to tell the stain from"))
+        return SlideReport(slide.info, tissue.fraction, None, None, (*notes, "no tissue pixels that show the stain"))
     decision = preview.decision
     model = DEFAULT_MODELS[decision.stain]
     findings = (*preview.sizes, *check_stain(preview.pixels, decision, resolve_model(model)[1]), *preview.quality)

@@ -1,4 +1,4 @@
-"""The first step of a slide: it finds what an earlier run has done, and which blocks are left."""
+"""The first step of a slide: it plans the run, and finds out what an earlier run has done and which blocks are left."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from wsipsm.tiling import Block
 
 NOT_IN_REQUEST = MappingProxyType(
     {
-        "workers": "results do not depend on how many work",
-        "scheduler": "nor on where they do",
-        "overwrite": "asks for the same once more",
-        "on_pixel_size": "refuses a slide, and changes no result",
-        "absent_class_is_error": "decides whether a region is refused, never what it holds",
-        "model": "its card, with the checksum of its weights, stands in its place",
+        "workers": "results do not depend on the number of workers",
+        "scheduler": "results do not depend on the machines of the workers",
+        "overwrite": "it only says that the same results are made again",
+        "on_pixel_size": "it decides whether a slide is refused, and changes no result",
+        "absent_class_is_error": "it decides whether a region is refused, never what it holds",
+        "model": "the request holds the model's card, with the checksum of its weights, in its place",
     }
 )
-"""Options that another request need not differ in, and why; every other makes another request."""
+"""Options that are no part of a request's key, and why; a change of any other option makes another request."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class PreparedSlide:
     """A slide whose blocks can be run, here or on another machine."""
 
     slide: str
-    """Path, as the user gave it."""
+    """Path of the slide, as the user gave it."""
     folder: str
     """Folder of the slide's results."""
     plan: SlidePlan
     before: dict[int, BlockReport]
-    """Blocks whose shards an earlier run left."""
+    """Reports of the blocks whose shards an earlier run left, by index."""
     request: str
-    """Names what was asked for."""
+    """Key of the request, see :func:`request_key`."""
     notes: tuple[str, ...]
-    """What happened to earlier results."""
+    """Sentences on what happened to earlier results."""
     seconds: float
     """Seconds that planning took."""
 
@@ -74,7 +74,7 @@ class PreparedSlide:
         return tuple(block for block in self.plan.blocks if block.index not in self.before)
 
     def announcement(self, n_workers: int) -> RunPlanned:
-        """Say what will be done."""
+        """Make the event that says what the run will do."""
         before = self.before.values()
         reason = f"model {self.plan.job.card.name}: {self.plan.model_reason}"
         return RunPlanned(
@@ -98,7 +98,7 @@ def prepare_slide(
     address: str = "",
     listener: Listener = ignore_events,
 ) -> PreparedSlide | RunSummary:
-    """Plan a slide's run and make its folder, or find that all was done before.
+    """Plan a slide's run and make its folder, or return the results of a finished run of the same request.
 
     Parameters
     ----------
@@ -109,11 +109,15 @@ def prepare_slide(
     options
         Options of the run.
     name
-        Name of the slide's folder, which the caller holds.
+        Name of the slide's folder, whose lock the caller must hold.
     address
-        Address that the slide was fetched from, by which its folder knows it; empty for one on a disk.
+        Address that the slide was fetched from, which its folder records; empty for a slide on a disk.
     listener
         Listener that is called when planning begins.
+
+    Returns
+    -------
+    The plan and what is left to do, or the summary of a finished run.
 
     Raises
     ------
@@ -137,7 +141,7 @@ def prepare_slide(
     before = {}
     for block in plan.blocks:
         facts = check_shard(run_dir.shard_path(plan.job.key, block), plan.job.place_of(block))
-        # A part that could not be read may have been absent for a moment only, so it is read again.
+        # A block with an unreadable part is done again, since the part may be readable now.
         if facts is not None and not facts.failed:
             before[block.index] = report_of(block, facts)
     return PreparedSlide(
@@ -152,7 +156,22 @@ def prepare_slide(
 
 
 def request_key(info: SlideInfo, options: RunOptions) -> str:
-    """Name what was asked for, cheaply: slide, options, files they name, and code."""
+    """Compute the key of a request: a digest of slide, options, the files that options name, and code.
+
+    Parameters
+    ----------
+    info
+        Facts about the slide, with its fingerprint.
+    options
+        Options of the run; those in ``NOT_IN_REQUEST`` do not count.
+
+    Raises
+    ------
+    RoiError, UsageError, ModelError
+        When a file that an option names, or the model, cannot be read.
+    ValueError
+        When the slide was opened without a fingerprint.
+    """
     if not info.fingerprint:
         raise ValueError(f"{info.path}: opened without a fingerprint; a request needs one.")
     chosen = options.model_dump(mode="json", exclude=set(NOT_IN_REQUEST))
@@ -181,7 +200,7 @@ def _content_digest(path: Path, option: str) -> str:
 
 
 def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
-    """Read the summary of an earlier run of the same request, when all its results are there and all was read."""
+    """Read the summary of an earlier run of the same request; None unless it is finished and all its files exist."""
     own = own_results(run_dir)
     values = own.read_json(Artefact.SUMMARY)
     if values is None or values.get("request_key") != request:
@@ -194,13 +213,13 @@ def finished_before(run_dir: RunDir, request: str) -> RunSummary | None:
 
 
 def _shown(run_dir: RunDir, finished: RunSummary) -> RunSummary:
-    """Make a finished folder show the run's own scoring, and say what it showed instead."""
+    """Make a finished folder show the run's own scoring, and record in the summary what it showed instead."""
     run_dir.remove_shards()
     clear_aside(run_dir)
     if shows_own(run_dir):
         return finished
     before = None
-    with suppress(UsageError):  # of another version, or torn: there is no telling what was shown
+    with suppress(UsageError):  # a summary of another version does not say which scoring was shown
         before = RunSummary.find(run_dir)
     show_own(run_dir)
     if before is None or before.scoring.key == finished.scoring.key:

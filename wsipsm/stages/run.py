@@ -24,9 +24,9 @@ def run_slide(
 ) -> RunSummary:
     """Find and score the nuclei of one slide.
 
-    A run that was stopped is continued; a finished one is left alone unless ``options.overwrite``; results of other
-    options or another version are replaced, each file in one step, once the new ones are whole. The slide's folder is
-    held, so that another command cannot write into it meanwhile.
+    A run that was stopped is continued, and a finished one is left as it is unless ``options.overwrite``. Results of
+    other options or another version are replaced once the new nuclei are complete, each file in one step. The slide's
+    folder is locked, so that no other command can write into it meanwhile.
 
     Parameters
     ----------
@@ -41,8 +41,12 @@ def run_slide(
     executor
         Executor of the blocks, which stays open; None opens one by ``options`` and closes it.
     name
-        Name of the slide's folder. With None it is the folder that has the slide already, or else is named by the
-        file's stem, with an addition where another slide has that name (see ``choose_folder_name``).
+        Name of the slide's folder. With None it is the folder that has the slide's results already, or else a folder
+        named after the file, with an addition where that belongs to another slide (see ``choose_folder_name``).
+
+    Returns
+    -------
+    The summary of the slide's results.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The work on a slide's blocks by an executor; blocks that have a shard are left out."""
+"""The step that runs a slide's blocks on an executor; blocks that have a shard are left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wsipsm.stages.prepare import PreparedSlide
 from wsipsm.tiling import Block
 
 STOPS_THE_SLIDE = (OutputError, UsageError, SlideOpenError, BudgetError)
-"""What one block meets, every other would meet too."""
+"""Errors of a block that every other block of the slide would raise too, so that the slide stops at the first."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def opened_executor(
     apart: bool = False,
     announce: Callable[[str, str], None] | None = None,
 ) -> Iterator[Executor]:
-    """Open what the options ask for: this process, a local cluster or a running scheduler.
+    """Open the executor that the options choose: this process, a local cluster or a running scheduler.
 
     Parameters
     ----------
@@ -42,13 +42,22 @@ def opened_executor(
     n_tasks
         Number of tasks; no more workers than tasks are started.
     budget
-        Budget of one run; when the number of workers is left to wsipsm, it starts no more than memory holds.
+        Budget of one run; where the user gives no number of workers, no more are started than fit into memory.
     apart
-        Whether at least one worker is started when the number is left to wsipsm, so that a slide whose native code
-        crashes ends a worker and not this process.
+        Whether at least one worker is started where the user gives no number, so that a slide that crashes native
+        code ends a worker and not this process.
     announce
-        Function that is called with what happened and a sentence for a worker that is lost, or that joined a running
-        scheduler later and is refused.
+        Function that is called for a worker that is lost, or that joined a running scheduler later and is refused;
+        its arguments are what happened and a sentence.
+
+    Yields
+    ------
+    The executor, which is closed at the end.
+
+    Raises
+    ------
+    UsageError
+        When workers cannot be started, or the scheduler cannot be used.
     """
     if options.scheduler is not None:
         from wsipsm.executors.dask import DaskExecutor
@@ -61,7 +70,7 @@ def opened_executor(
         n_workers = min(n_workers, n_tasks)
     if budget is not None and options.workers is None:
         n_workers = min(n_workers, workers_that_fit(budget, max(1, n_workers), available_bytes()))
-    # With one worker process this process would only wait for it.
+    # With a single worker this process would only wait, so it does the work itself.
     if n_workers == 0 or (options.workers is None and n_workers == 1 and not apart):
         with SerialExecutor() as serial:
             yield serial
@@ -77,18 +86,30 @@ class Segmented:
     """The outcome of the planned blocks."""
 
     reports: dict[int, BlockReport] = field(default_factory=dict)
+    """Reports of the blocks that have a shard, by index."""
     failures: dict[int, str] = field(default_factory=dict)
-    """Why there is no shard: the error's type and message."""
+    """Type and message of the error of each block that has no shard, by index."""
     seconds: float = 0.0
 
 
 def fitted_plan(prepared: PreparedSlide, options: RunOptions, n_workers: int) -> SlidePlan:
-    """Give a slide's plan the threads that each of so many workers of this machine has.
+    """Check that a slide's plan fits this machine, and set the number of threads that each worker gets.
+
+    Parameters
+    ----------
+    prepared, options
+        The slide and the options of its run.
+    n_workers
+        Worker processes on this machine; 0 when this process does the work.
+
+    Returns
+    -------
+    The plan with its threads; with a running scheduler the plan as it is, since its machines are not known here.
 
     Raises
     ------
     BudgetError
-        When the plan does not fit memory or disk with so many. A running scheduler's machines are not checked.
+        When memory or disk do not suffice for so many workers.
     """
     plan = prepared.plan
     if options.scheduler is not None:
@@ -100,7 +121,7 @@ def fitted_plan(prepared: PreparedSlide, options: RunOptions, n_workers: int) ->
 def segment_slide(
     prepared: PreparedSlide, options: RunOptions, listener: Listener, executor: Executor | None
 ) -> Segmented:
-    """Make the shards that are missing.
+    """Make the missing shards of a slide.
 
     Parameters
     ----------
@@ -109,10 +130,15 @@ def segment_slide(
     executor
         Executor, which stays open; None opens one by ``options`` where there is work left, and closes it.
 
+    Returns
+    -------
+    Reports and failures of all blocks, those of an earlier run included.
+
     Raises
     ------
     WsipsmError
-        When the cause that stopped one block would stop all, or when every block failed.
+        When a block raises one of ``STOPS_THE_SLIDE``. When every block failed, the first error is raised, of
+        whatever type.
     """
     started = time.perf_counter()
     segmented = Segmented(dict(prepared.before))

@@ -1,4 +1,4 @@
-"""The statements about a finished slide: its summary and its provenance."""
+"""The summary and the provenance of a finished slide."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # executors do not change results, so they must not count as 
 
 @dataclass(frozen=True)
 class Counts:
-    """Values of a summary that follow from the nuclei that count and their region; fields are called as there."""
+    """Values of a summary that follow from the nuclei that count and their region; the fields have the same names."""
 
     n_nuclei: int
     n_positive: int
@@ -63,14 +63,14 @@ class Counts:
 
     @classmethod
     def of(cls, totals: Totals, facts: tuple[Region, Sequence[AnnotationFacts], float], mpp: float) -> Counts:
-        """Count.
+        """Compute the values from the totals and the region.
 
         Parameters
         ----------
         totals
             Numbers and areas of the nuclei.
         facts
-            The region, what each of its annotations was taken for, and the share of it that was read, 0..1.
+            The region, how each of its annotations was used, and the share of the region that was read, 0..1.
         mpp
             Pixel size of level 0, um/px.
         """
@@ -108,15 +108,15 @@ class SlideResult:
     lost_px0: tuple[Box, ...]
     """Level-0 boxes that were not read or not scored."""
     coverage: float
-    """Share of the region that was, 0..1."""
+    """Share of the region that was read and scored, 0..1."""
     scoring: Scoring
     stains: StainStatistics
     picture_px0: float
-    """Level-0 pixels of a pixel of the picture that is kept."""
+    """Level-0 pixels per pixel of the picture that is kept."""
     findings: tuple[Finding, ...] = ()
-    """Everything that was checked of the picture, before and after its nuclei were found."""
+    """Findings of the picture's checks, before and after its nuclei were found."""
     annotations: tuple[AnnotationFacts, ...] = ()
-    """What each drawn annotation was taken for."""
+    """How each drawn annotation was used."""
 
 
 def summarise(
@@ -138,7 +138,7 @@ def summarise(
     seconds
         Seconds by stage.
     request
-        Key of what was asked for.
+        Key of the request.
     notes
         Notes beside those of the plan.
     scored
@@ -180,7 +180,10 @@ def summarise(
 
 
 def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequence[Finding]) -> str:
-    """Write the lines of an overview: figures before names, which may be cut, then the gravest flag and the use."""
+    """Write the caption of an overview: figures, then names, which may be cut off, the most serious flag and the use.
+
+    Each stands on a line of its own but figures and names, which share the first.
+    """
     n_scored = totals.n_positive + totals.n_negative
     withheld = reason_to_withhold(findings) is not None
     index = f", {scoring.marker} {totals.n_positive / n_scored:.1%}" if n_scored and not withheld else ""
@@ -194,7 +197,7 @@ def round_down(share: float) -> float:
 
 
 def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) -> RunRecord:
-    """Collect everything that is needed to say how the results came about."""
+    """Make the record of how the results came about."""
     plan, segmented, totals = result.plan, result.segmented, result.totals
     job: SlideJob = plan.job
     steps: dict[str, Number] = {}
