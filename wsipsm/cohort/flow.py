@@ -104,7 +104,7 @@ class SlideEnd:
 
 
 class SlideFlow:
-    """Makes the tasks of many slides, as a :class:`~wsipsm.executors.task.Source`, and receives their outcomes.
+    """A :class:`~wsipsm.executors.task.Source` of the tasks of many slides, which also receives their outcomes.
 
     Parameters
     ----------

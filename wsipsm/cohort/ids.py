@@ -107,7 +107,7 @@ def name_slides(slides: Sequence[SlideToName], known: Sequence[KnownSlide], out_
 
 
 class _Names:
-    """Gives ids in the order of the list, and records which are in use."""
+    """The giving of ids to slides in the order of the list; ids in use are recorded."""
 
     def __init__(
         self,

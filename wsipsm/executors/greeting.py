@@ -36,7 +36,7 @@ def check_scheduler(address: str, timeout_s: float) -> None:
 
 
 async def _greet(address: str, timeout_s: float) -> None:
-    """Request the listener's identity, over a connection such as Dask's client would open."""
+    """Check the listener's identity, over a connection such as Dask's client would open."""
     security: Any = Security()  # type: ignore[no-untyped-call]  # reads the keys from Dask's configuration
     async with asyncio.timeout(timeout_s):
         comm: Any = await connect(address, timeout=timeout_s, **security.get_connection_args("client"))  # type: ignore[no-untyped-call]
