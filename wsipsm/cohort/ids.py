@@ -42,7 +42,7 @@ class KnownSlide:
     n_bytes: int | None
     """Size of its file in bytes; None for a folder and an address."""
     image: int | None = None
-    """Number of the image that was asked for; another image of the file is another slide."""
+    """Number of the image that a command or manifest named; another image of the file is another slide."""
 
     @property
     def where(self) -> tuple[str, int | None]:
@@ -59,7 +59,7 @@ class SlideToName:
     stem: str
     """Id made from the name of its file and the number of its image."""
     image: int | None
-    """Number of the image that is asked for."""
+    """Number of the image that the command or manifest names."""
     path: Path
     url: str | None
     identity: str

@@ -61,7 +61,7 @@ def read_manifest(path: Path, table_columns: Collection[str] = ()) -> list[Manif
     Raises
     ------
     UsageError
-        When the file cannot be read as such a table. The message names up to 20 faulty lines at once; no such line is
+        When the file cannot be read as such a table. The message names the first faulty lines at once; no such line is
         guessed at, since cells that moved to another column would get another meaning.
     """
     text = _read_text(path)

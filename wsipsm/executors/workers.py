@@ -123,7 +123,7 @@ class WorkerRegistry:
         alive = self.alive()
         if alive:  # an empty set may only mean that the scheduler is slow
             for worker in sorted(self._seen - alive):
-                self._announce(LOST, f"worker {worker} is gone; others do what it had.")
+                self._announce(LOST, f"worker {worker} is gone; others do its tasks.")
             self._seen = alive
         if alive - self._asked:
             self._refuse_all(self._ask_all())

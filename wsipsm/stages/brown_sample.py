@@ -57,7 +57,7 @@ def check_nuclei(plan: SlidePlan, run_dir: RunDir, options: RunOptions) -> tuple
 
 
 def _sampled_rows(positive: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
-    """Choose up to 200 positive and 100 negative nuclei at random, as row numbers in ascending order."""
+    """Choose ``_N_POSITIVE`` and ``_N_NEGATIVE`` nuclei at random, or all if fewer; return rows in ascending order."""
     rng = np.random.default_rng(seed)
     chosen = [
         rng.permutation(np.flatnonzero(kind))[:n] for kind, n in ((positive, _N_POSITIVE), (~positive, _N_NEGATIVE))

@@ -53,7 +53,7 @@ class StainSample:
 
 
 def sample_stain(task: SampleTask) -> StainSample:
-    """Sample up to 20,000 tissue pixels of a slide, rescaled to a common colour of empty glass.
+    """Sample tissue pixels of a slide, at most ``_MAX_PIXELS``, rescaled to a common colour of empty glass.
 
     Raises
     ------
