@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsipsm.cli.options import split_classes
+from wsipsm.cli.run_options import split_classes
 
 
 @pytest.mark.parametrize(

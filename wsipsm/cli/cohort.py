@@ -8,33 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import (
-    AsJson,
-    Backend,
-    BlockPx,
-    ExcludeClass,
-    ImageNumber,
-    Marker,
-    Model,
-    Mpp,
-    OnPixelSize,
-    Overwrite,
-    Quiet,
-    QuPathFrameOption,
-    Roi,
-    RoiClass,
-    Scheduler,
-    Seed,
-    TilePx,
-    TmaCores,
-    Workers,
-    read_run_options,
-    says_how_to_continue,
-)
+from wsipsm.cli.options import AsJson, Quiet, says_how_to_continue
+from wsipsm.cli.run_options import read_run_options, takes_run_options
 from wsipsm.cli.terminal import show_json, show_lines
 from wsipsm.errors import UsageError
-from wsipsm.keys import QuPathFrame
-from wsipsm.markers.registry import DEFAULT_MARKER
 
 if TYPE_CHECKING:
     from wsipsm.cohort.request import CohortRequest
@@ -105,23 +82,12 @@ OutDir = Annotated[
 ]
 
 
+@takes_run_options
 def cohort(
     context: typer.Context,
     sources: Sources = None,
     out: OutDir = None,
     resume: Resume = None,
-    model: Model = None,
-    marker: Marker = DEFAULT_MARKER.key,
-    mpp: Mpp = None,
-    on_pixel_size: OnPixelSize = "flag",
-    image: ImageNumber = None,
-    roi: Roi = None,
-    roi_class: RoiClass = None,
-    exclude_class: ExcludeClass = None,
-    tma_cores: TmaCores = False,
-    qupath_frame: QuPathFrameOption = QuPathFrame.CROPPED,
-    workers: Workers = None,
-    scheduler: Scheduler = None,
     slurm: Slurm = None,
     stain_from: StainFrom = None,
     retry: Retry = 1,
@@ -130,11 +96,6 @@ def cohort(
     cache: Cache = None,
     cache_bytes: CacheBytes = 100 * 2**30,
     allow_private_addresses: AllowPrivate = False,
-    overwrite: Overwrite = False,
-    block_px: BlockPx = None,
-    tile_px: TilePx = None,
-    seed: Seed = 0,
-    backend: Backend = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

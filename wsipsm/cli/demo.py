@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import AsJson, Quiet, Workers, build_run_options, says_how_to_continue
+from wsipsm.cli.options import AsJson, Quiet, Workers, says_how_to_continue
+from wsipsm.cli.run_options import build_run_options
 from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_UNEXPECTED
 from wsipsm.keys import Artefact, Stain

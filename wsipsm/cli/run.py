@@ -7,33 +7,9 @@ from typing import Annotated
 
 import typer
 
-from wsipsm.cli.options import (
-    AsJson,
-    Backend,
-    BlockPx,
-    ExcludeClass,
-    ImageNumber,
-    Marker,
-    Model,
-    Mpp,
-    OnPixelSize,
-    Overwrite,
-    Quiet,
-    QuPathFrameOption,
-    Roi,
-    RoiClass,
-    Scheduler,
-    Seed,
-    SlidePath,
-    TilePx,
-    TmaCores,
-    Workers,
-    read_run_options,
-    says_how_to_continue,
-)
+from wsipsm.cli.options import AsJson, Quiet, SlidePath, says_how_to_continue
+from wsipsm.cli.run_options import read_run_options, takes_run_options
 from wsipsm.cli.terminal import show_json, show_lines
-from wsipsm.keys import QuPathFrame
-from wsipsm.markers.registry import DEFAULT_MARKER
 
 StainFrom = Annotated[
     Path | None,
@@ -59,29 +35,13 @@ OutDir = Annotated[
 ]
 
 
+@takes_run_options
 def run(
     context: typer.Context,
     slide: SlidePath,
     out: OutDir = Path("wsipsm-out"),
     name: Name = None,
-    model: Model = None,
-    marker: Marker = DEFAULT_MARKER.key,
-    mpp: Mpp = None,
-    on_pixel_size: OnPixelSize = "flag",
-    image: ImageNumber = None,
-    roi: Roi = None,
-    roi_class: RoiClass = None,
-    exclude_class: ExcludeClass = None,
-    tma_cores: TmaCores = False,
-    qupath_frame: QuPathFrameOption = QuPathFrame.CROPPED,
-    workers: Workers = None,
-    scheduler: Scheduler = None,
     stain_from: StainFrom = None,
-    overwrite: Overwrite = False,
-    block_px: BlockPx = None,
-    tile_px: TilePx = None,
-    seed: Seed = 0,
-    backend: Backend = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +62,7 @@ def run(
     if name is not None:
         check_folder_name(name, "--name")
     if stain_from is not None:
-        options = options.model_copy(update={"stain": fixed_stain_of(stain_from, mpp, seed)})
+        options = options.model_copy(update={"stain": fixed_stain_of(stain_from, options.mpp, options.seed)})
     with says_how_to_continue(), open_listener(silent=quiet or as_json) as listener:
         summary = run_slide(slide, out, options, listener, name=name)
     if as_json:

@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsipsm.cli.options import (
-    ABOUT_BANDS,
-    FRAME_HELP,
-    AsJson,
-    ExcludeClass,
-    RoiClass,
-    TmaCores,
-    check_roi_options,
-    split_classes,
-)
+from wsipsm.cli.options import ABOUT_BANDS, FRAME_HELP, AsJson
 from wsipsm.cli.region_table import lines_about_annotations
+from wsipsm.cli.run_options import ExcludeClass, RoiClass, TmaCores, check_roi_options, split_classes
 from wsipsm.cli.score_text import lines_about_index
 from wsipsm.cli.terminal import show, show_json, show_lines
 from wsipsm.errors import EXIT_COHORT_PARTIAL, DiskFullError, WsipsmError, one_line

@@ -1,0 +1,205 @@
+"""The options of a run, which ``wsipsm run`` and ``wsipsm cohort`` share, and the ``RunOptions`` made from them.
+
+An option more is a field of ``RunOptions`` and a line of `_RUN_OPTIONS`: no command names it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from wsipsm.cli.options import ImageNumber, Marker, Model, Mpp, QuPathFrameOption, Roi, Workers, check_mpp
+from wsipsm.errors import UsageError
+from wsipsm.keys import BACKENDS, QuPathFrame
+from wsipsm.markers.registry import DEFAULT_MARKER
+
+if TYPE_CHECKING:
+    from wsipsm.config import RunOptions
+
+OnPixelSize = Annotated[
+    Literal["flag", "refuse"],
+    typer.Option("--on-pixel-size", help="What becomes of a slide whose picture does not fit its pixel size."),
+]
+RoiClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--roi-class",
+        metavar="CLASS",
+        help="Annotations of this class count. Several: repeat it, or use commas; '*' is every class, 'none' no class.",
+        show_default="Tumor, Tumour; all where there is none",
+    ),
+]
+ExcludeClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude-class",
+        metavar="CLASS",
+        help="Annotations of this class are cut out. Several: repeat it, or use commas.",
+        show_default="Ignore, Necrosis, Artefact, Artifact, Exclude",
+    ),
+]
+TmaCores = Annotated[
+    bool, typer.Option("--tma-cores", help="TMA cores are areas like annotations.", show_default="left out")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Use a running Dask scheduler, e.g. tcp://host:8786.",
+        show_default="none",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute again what is already done.", show_default="no")]
+BlockPx = Annotated[
+    int | None,
+    typer.Option(
+        "--block-px",
+        metavar="PX",
+        help="Side of a block, the unit of work and of continuing.",
+        show_default="by slide and memory",
+    ),
+]
+TilePx = Annotated[
+    int | None,
+    typer.Option(
+        "--tile-px", metavar="PX", help="Side of a tile given to the network.", show_default="by slide and memory"
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is sampled.")]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", metavar="|".join(BACKENDS), help="What runs the network; auto takes OpenVINO on CPU."),
+]
+
+_RUN_OPTIONS: Mapping[str, tuple[Any, object]] = MappingProxyType(
+    {
+        "model": (Model, None),
+        "marker": (Marker, DEFAULT_MARKER.key),
+        "mpp": (Mpp, None),
+        "on_pixel_size": (OnPixelSize, "flag"),
+        "image": (ImageNumber, None),
+        "roi": (Roi, None),
+        "roi_class": (RoiClass, None),
+        "exclude_class": (ExcludeClass, None),
+        "tma_cores": (TmaCores, False),
+        "qupath_frame": (QuPathFrameOption, QuPathFrame.CROPPED),
+        "workers": (Workers, None),
+        "scheduler": (Scheduler, None),
+        "overwrite": (Overwrite, False),
+        "block_px": (BlockPx, None),
+        "tile_px": (TilePx, None),
+        "seed": (Seed, 0),
+        "backend": (Backend, "auto"),
+    }
+)
+"""Flag and default of each field of ``RunOptions`` that a command line can give, in the order of ``--help``."""
+
+
+def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a run to a command, before its ``--quiet``.
+
+    The command itself does not get them: `read_run_options` takes them from its context.
+    """
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    at = [parameter.name for parameter in own].index("quiet")
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=flag)
+        for name, (flag, default) in _RUN_OPTIONS.items()
+    ]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own[:at], *shared, *own[at:])]
+
+    @wraps(command)
+    def with_run_options(**given: Any) -> None:
+        command(**{name: value for name, value in given.items() if name not in _RUN_OPTIONS})
+
+    # typer asks for the signature first and then for the type hints.
+    with_run_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_run_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_run_options
+
+
+def read_run_options(context: typer.Context, needs_roi: bool = True) -> RunOptions:
+    """Take what a command line says of a run.
+
+    Parameters
+    ----------
+    context
+        Context of a command that `takes_run_options`.
+    needs_roi
+        Choices about annotations are refused without ``--roi``; the slides of a cohort may name files of their own.
+
+    Raises
+    ------
+    UsageError
+        As :func:`build_run_options`.
+    """
+    given = {name: context.params[name] for name in _RUN_OPTIONS}
+    if needs_roi:
+        check_roi_options(given["roi"], given["roi_class"] or None, given["exclude_class"] or None, given["tma_cores"])
+    classes = {name: split_classes(given[name]) for name in ("roi_class", "exclude_class")}
+    return build_run_options(**{**given, **classes})
+
+
+def build_run_options(**values: Any) -> RunOptions:
+    """Validate command-line values as ``RunOptions``.
+
+    Raises
+    ------
+    UsageError
+        Naming the flag and the value that was refused.
+    """
+    if values.get("scheduler") is not None and values.get("workers") is None:
+        from wsipsm.executors.scheduler_address import check_address
+
+        check_address(values["scheduler"])
+    from pydantic import ValidationError
+
+    from wsipsm.config import RunOptions
+
+    check_mpp(values.get("mpp"))
+    if values.get("workers") is not None and values.get("scheduler") is not None:
+        raise UsageError(
+            f"--scheduler {values['scheduler']}: given together with --workers {values['workers']}; "
+            "a running scheduler brings its own workers. Leave one of the two out."
+        )
+    if values.get("backend", "auto") not in BACKENDS:
+        # Here and not in a worker, so that it ends before any work.
+        raise UsageError(f"--backend {values['backend']}: unknown; one of {', '.join(BACKENDS)} is needed. See --help.")
+    try:
+        return RunOptions(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UsageError(f"{flag} {first['input']}: refused; {first['msg'].lower()}. See --help.") from error
+
+
+def split_classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Split an option that may be repeated into classes, at commas; quotes keep a comma."""
+    if not given:  # an option that was not given is None in a command and an empty list in its context
+        return None
+    import csv
+
+    return tuple(name.strip() for row in csv.reader(given, skipinitialspace=True) for name in row if name.strip())
+
+
+def check_roi_options(
+    roi: Path | None, roi_class: Sequence[str] | None, exclude_class: Sequence[str] | None, tma_cores: bool
+) -> None:
+    """Refuse choices about annotations where no file with annotations is given.
+
+    Raises
+    ------
+    UsageError
+        Naming the flag.
+    """
+    given = {"--roi-class": roi_class, "--exclude-class": exclude_class, "--tma-cores": tma_cores or None}
+    for flag, value in given.items():
+        if value is not None and roi is None:
+            raise UsageError(f"{flag}: given without --roi; a GeoJSON with annotations is needed. Add --roi.")
