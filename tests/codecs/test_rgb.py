@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from wsipsm.codecs.rgb import compose_over_white, lay_over_white, ycbcr_to_rgb
+from wsipsm.codecs.rgb import compose_over_white, compose_premultiplied_over_white, ycbcr_to_rgb
 
 RGBA = np.random.default_rng(3).integers(0, 256, (40, 50, 4), np.uint8)
 
@@ -27,12 +27,12 @@ def test_straight_alpha_weighs_the_colour_against_white() -> None:
 def test_premultiplied_colours_are_laid_over_white() -> None:
     alpha = RGBA[..., 3:].astype(np.int16)
     colour = np.minimum(RGBA[..., :3].astype(np.int16), alpha)
-    laid = lay_over_white(np.dstack((colour, alpha)).astype(np.uint8))
+    laid = compose_premultiplied_over_white(np.dstack((colour, alpha)).astype(np.uint8))
     assert (laid == colour + 255 - alpha).all()
 
 
 def test_a_colour_above_its_alpha_ends_at_white() -> None:
-    assert (lay_over_white(np.array([[[200, 10, 0, 100]]], np.uint8)) == (255, 165, 155)).all()
+    assert (compose_premultiplied_over_white(np.array([[[200, 10, 0, 100]]], np.uint8)) == (255, 165, 155)).all()
 
 
 def test_transparent_is_white() -> None:

@@ -92,6 +92,21 @@ def test_grey_inverted_palette_and_alpha(tmp_path: Path) -> None:
             assert np.abs(whole(slide).astype(int) - pixels).max() <= (1 if name == "rgba" else 0), name
 
 
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite", "palette", "rgb"])
+def test_a_tile_that_the_file_leaves_out_is_white(tmp_path: Path, photometric: str) -> None:
+    pixels, path = noise(64, 128, 3 if photometric == "rgb" else 1).squeeze(), tmp_path / "a.tif"
+    colours = np.zeros((3, 256), np.uint16) if photometric == "palette" else None
+    tifffile.imwrite(
+        path, pixels, tile=(64, 64), metadata=None, compression="deflate", photometric=photometric, colormap=colours
+    )
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages.first.tags["TileByteCounts"].overwrite((0, tif.pages.first.databytecounts[1]))
+    with TiffSlide(path) as slide:
+        shown = whole(slide)
+    assert (shown[:, :64] == 255).all()
+    assert not (shown[:, 64:] == 255).all()
+
+
 @pytest.mark.parametrize(("tag", "stream"), [("rgb", "ycbcr"), ("ycbcr", "ycbcr"), ("rgb", "rgb"), ("ycbcr", "rgb")])
 def test_colours_are_right_whatever_the_tag_says(tmp_path: Path, tag: str, stream: str) -> None:
     """A JPEG file that states its own colours, put into a TIFF whose tag agrees or lies."""

@@ -1,8 +1,8 @@
-"""The facts of a compressed tile in its header, read before it is decoded.
+"""The headers of compressed tiles, read before the tiles are decoded.
 
-The photometric tag of a TIFF or DICOM file lies in both directions: Bio-Formats 6.7 writes RGB on YCbCr tiles, other
-writers the reverse. The JPEG stream itself usually knows. Its size is checked as well, so that a hostile tile cannot
-ask the decoder for gigabytes.
+The photometric tag of a TIFF or DICOM file can be wrong in both directions: Bio-Formats 6.7 writes RGB on YCbCr tiles,
+and other writers do the reverse. The JPEG stream itself usually states the right one. Its size is checked as well, so
+that a damaged or malicious tile cannot make the decoder allocate gigabytes.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class JpegHeader:
     height: int
     n_components: int
     colour: Literal["rgb", "ycbcr"] | None
-    """How three components are to be understood, when the stream says so; None when only the container can."""
+    """Colour space of three components as the stream states it; None where only the container states one."""
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader:
-    """Read size and colour of a JPEG stream.
+    """Read the size and the colour space of a JPEG stream.
 
     Raises
     ------
     ValueError
-        When the stream is no JPEG, is cut short, or is of a kind that is not decoded here.
+        When the stream is no JPEG, is cut short, or is of a kind that wsipsm does not decode.
     """
     has_jfif, adobe = False, None
     for marker, _, segment in _segments(data):
@@ -54,7 +54,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Walk the segments of a JPEG stream: marker, place of the content, content, which may be cut short."""
+    """Yield the segments of a JPEG stream: marker, byte offset of the content, and content, which may be cut short."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("no JPEG stream")
     at = 2
@@ -87,7 +87,7 @@ def _frame_header(marker: int, segment: bytes, has_jfif: bool, adobe: int | None
     sampling = [segment[7 + 3 * i] for i in range(n_components)]
     colour: Literal["rgb", "ycbcr"] | None = None
     if n_components == 3:
-        # In libjpeg's order of trust, but subsampled chroma first: nobody subsamples green and blue.
+        # The order is libjpeg's, except that subsampled chroma comes first: no writer subsamples green and blue.
         if sampling[0] != sampling[1]:
             colour = "ycbcr"
         elif ids == b"RGB" or adobe == 0:
@@ -109,12 +109,12 @@ class Jpeg2000Header:
 
 
 def read_jpeg2000_header(data: bytes) -> Jpeg2000Header:
-    """Read size and component layout of a JPEG 2000 codestream (ISO 15444-1 A.5, A.6).
+    """Read the size and the component layout of a JPEG 2000 codestream (ISO 15444-1 A.5, A.6).
 
     Raises
     ------
     ValueError
-        When there is no codestream, or not of 8 bits.
+        When the data hold no codestream, or its components do not have 8 bits.
     """
     start = data.find(b"\xff\x4f\xff\x51")
     if start < 0 or len(data) < start + 42:
@@ -132,18 +132,18 @@ def read_jpeg2000_header(data: bytes) -> Jpeg2000Header:
 
 @dataclass(frozen=True, slots=True)
 class ScanHeader:
-    """Everything before the compressed pixels of a JPEG, which may stand before any of its restart intervals."""
+    """Everything before the compressed pixels of a JPEG; with it, each restart interval can be decoded alone."""
 
     data: bytes
     size_at: int
-    """Byte at which the frame states height and width."""
+    """Offset of the bytes in which the frame states height and width."""
     interval: Size | None
-    """Pixels of a restart interval, one row of blocks high; None where there is none."""
+    """Size of a restart interval in pixels, one row of blocks high; None where there are no intervals."""
     halves_rows: bool
-    """Whether colour has fewer rows than brightness."""
+    """Whether the chroma components have fewer rows than luma."""
 
     def with_size(self, size: Size) -> bytes:
-        """Give the header of a JPEG of another size."""
+        """Return the same header with another height and width."""
         return self.data[: self.size_at] + struct.pack(">HH", size.height, size.width) + self.data[self.size_at + 4 :]
 
 
@@ -153,7 +153,7 @@ def read_scan_header(data: bytes) -> ScanHeader:
     Raises
     ------
     ValueError
-        When the stream is no JPEG of one scan of YCbCr, or is cut short.
+        When the stream is no sequential JPEG with its three YCbCr components in one scan, or is cut short.
     """
     if read_jpeg_header(data).colour == "rgb":
         raise ValueError("a JPEG of RGB; YCbCr is needed")

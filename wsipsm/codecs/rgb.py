@@ -1,4 +1,4 @@
-"""Pixels of other layouts, turned into RGB."""
+"""Conversion of YCbCr and RGBA pixels to RGB."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 
 def ycbcr_to_rgb(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert full-range YCbCr of JFIF (ITU-R BT.601), shape (h, w, 3), to RGB."""
+    """Convert full-range YCbCr of JFIF (ITU-R BT.601), shape (h, w, 3), to RGB of the same shape, uint8."""
     swapped = np.ascontiguousarray(ycbcr[..., [0, 2, 1]])
     return np.asarray(cv2.cvtColor(swapped, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
 def compose_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay straight (not premultiplied) RGBA, shape (h, w, 4), over white.
+    """Compose straight (not premultiplied) RGBA, shape (h, w, 4), over white.
 
     Returns
     -------
@@ -28,13 +28,13 @@ def compose_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return mixed.astype(np.uint8)
 
 
-def lay_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay premultiplied RGBA, shape (h, w, 4), over white.
+def compose_premultiplied_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Compose premultiplied RGBA, shape (h, w, 4), over white.
 
     Returns
     -------
     RGB of shape (h, w, 3), uint8.
     """
-    glass = 255 - rgba[..., 3:]
-    # Colours above their alpha are no premultiplied ones; they end at white.
-    return np.where(rgba[..., :3] > 255 - glass, 255, rgba[..., :3] + glass).astype(np.uint8)
+    transparency = 255 - rgba[..., 3:]
+    # A premultiplied colour cannot exceed its alpha; where it does, the sum would overflow, so the pixel becomes white.
+    return np.where(rgba[..., :3] > 255 - transparency, 255, rgba[..., :3] + transparency).astype(np.uint8)

@@ -1,6 +1,6 @@
 """A check that a TIFF is whole: every directory and every value that its directories point to must lie in the file.
 
-tifffile logs such faults and goes on with what is left, which is a level or a pixel size less than the slide has.
+tifffile only logs such faults and goes on without the damaged part, so that a level or the pixel size would be missing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ TIFF_PARSE_ERRORS = (
     SyntaxError,
     struct.error,
 )
-"""What tifffile and imagecodecs were seen to raise on damaged files; ElementTree's ParseError is a SyntaxError."""
+"""Errors that tifffile and imagecodecs raised on damaged files; ElementTree's ParseError is a SyntaxError."""
 
 MAX_DIRECTORIES = 4096
-"""A chain that is longer goes in a circle, or is a stack and no slide."""
+"""Most directories that a slide may have; a longer chain is circular, or belongs to an image stack."""
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 def find_cut(path: Path) -> str | None:
-    """Say what lies beyond the end of a TIFF or BigTIFF; None when its chain of directories is whole.
+    """Describe what lies beyond the end of a TIFF or BigTIFF; None when its chain of directories is whole.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One tile or strip of a TIFF, decoded to RGB in the colours it was written in."""
+"""One tile or strip of a TIFF, decoded to RGB in the colours in which it was written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from wsipsm.codecs.jpeg_header import read_jpeg2000_header, read_jpeg_header
-from wsipsm.codecs.rgb import compose_over_white, lay_over_white, ycbcr_to_rgb
+from wsipsm.codecs.rgb import compose_over_white, compose_premultiplied_over_white, ycbcr_to_rgb
 
 _JPEG = 7
 _JPEG2000_YCBCR, _JPEG2000_RGB, _JPEG2000 = 33003, 33005, 34712
@@ -16,15 +16,15 @@ _LOSSLESS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, old 
 SUPPORTED_COMPRESSIONS = (_JPEG, _JPEG2000_YCBCR, _JPEG2000_RGB, _JPEG2000, *_LOSSLESS)
 
 VIRTUAL_STRIP_ROWS = 256
-"""Uncompressed images are read in strips of so many rows, however the file cuts them."""
+"""Rows of a strip in which uncompressed images are read, however the file divides them."""
 
 MAX_SEGMENT_PX = 1 << 26
-"""Largest tile or strip that is decoded, 200 MB as RGB."""
+"""Pixels of the largest tile or strip that is decoded; as RGB they take 200 MB."""
 
 _END_OF_IMAGE = b"\xff\xd9"
 """The marker that ends a JPEG stream and a JPEG 2000 codestream."""
 _PADDING_BYTES = 14
-"""What writers append to a tile at most."""
+"""Most bytes that writers append after the end marker of a tile."""
 
 _INVERTED_GREY, _RGB, _PALETTE = 0, 2, 3
 _PREMULTIPLIED, _STRAIGHT = 1, 2
@@ -50,20 +50,21 @@ def decode_segment(
     tif
         The open file.
     page
-        A page that `tiff_layout.find_levels` found sound.
+        A page that passed the checks of `tiff_layout.require_readable_page`.
     index
-        Number of the unit of `segment_size`, row by row.
+        Number of the tile or strip, counted row by row in units of `segment_size`.
     must_end
-        Refuse compressed data without its end, where JPEG's decoder fills up with grey, silently.
+        Whether compressed data without its end marker is refused; JPEG decoders fill the rest with grey.
 
     Returns
     -------
-    RGB of shape (h, w, 3), uint8: a whole tile, or the rows of a strip that exist. White where the file leaves it out.
+    RGB of shape (h, w, 3), uint8: a whole tile, or the rows of a strip that exist. A tile that the file leaves out is
+    white.
 
     Raises
     ------
     ValueError, RuntimeError
-        When it does not decode, or decodes to another size than the header said.
+        When the data do not decode, or decode to another size than the page states.
     """
     if not page.is_tiled and page.is_final:
         samples = _read_rows(tif, page, index)
@@ -71,6 +72,9 @@ def decode_segment(
         n_segments = len(page.dataoffsets) // page.samplesperpixel
         planes = [_decode_one(tif, page, index + plane * n_segments, must_end) for plane in range(page.samplesperpixel)]
         samples = np.concatenate(planes, axis=2)
+    elif int(page.databytecounts[index]) == 0:
+        height, width, _ = _expected_shape(page, index)
+        return np.full((height, width, 3), 255, np.uint8)
     else:
         samples = _decode_one(tif, page, index, must_end)
     return _to_rgb(samples, page)
@@ -86,7 +90,7 @@ def _expected_shape(page: tifffile.TiffPage, index: int) -> tuple[int, int, int]
 
 
 def _read_rows(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8]:
-    """Read rows of an uncompressed image; the strips that the file cuts it into may be of any height."""
+    """Read rows of an uncompressed image, whose strips may have any height in the file."""
     from_row = index * VIRTUAL_STRIP_ROWS
     n_rows = min(VIRTUAL_STRIP_ROWS, page.imagelength - from_row)
     n_samples = int(page.samplesperpixel)
@@ -107,8 +111,7 @@ def _decode_one(tif: tifffile.TiffFile, page: tifffile.TiffPage, index: int, mus
     height, width, n_samples = _expected_shape(page, index)
     count = int(page.databytecounts[index])
     if count == 0:
-        background = 0 if page.photometric == _INVERTED_GREY else 255
-        return np.full((height, width, n_samples), background, np.uint8)
+        return np.full((height, width, n_samples), 255, np.uint8)
     tif.filehandle.seek(int(page.dataoffsets[index]))
     data = tif.filehandle.read(count)
     if must_end and _END_OF_IMAGE not in data[-_PADDING_BYTES - len(_END_OF_IMAGE) :]:
@@ -134,7 +137,7 @@ def _decode_jpeg(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int, in
     _require_size(header.width, header.height, header.n_components, shape)
     if header.n_components != 3:
         return np.asarray(imagecodecs.jpeg8_decode(data, tables=page.jpegtables))
-    # Aperio writes RGB without any marker, which libjpeg would take for YCbCr: then the tag decides.
+    # Aperio writes RGB without any marker, which libjpeg would take for YCbCr, so there the photometric tag decides.
     is_rgb = header.colour == "rgb" or (header.colour is None and page.photometric == _RGB)
     return np.asarray(
         imagecodecs.jpeg8_decode(
@@ -147,13 +150,13 @@ def _decode_jpeg2000(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int
     header = read_jpeg2000_header(data)
     _require_size(header.width, header.height, header.n_components, shape)
     pixels = np.asarray(imagecodecs.jpeg2k_decode(data))
-    # imagecodecs converts subsampled YCbCr by itself, and a component transform is undone by the codec.
+    # imagecodecs converts subsampled YCbCr itself, and the codec undoes a component transform.
     is_ycbcr = page.compression == _JPEG2000_YCBCR and not header.is_subsampled and not header.has_component_transform
     return ycbcr_to_rgb(pixels) if is_ycbcr else pixels
 
 
 def _require_size(width: int, height: int, n_components: int, shape: tuple[int, int, int]) -> None:
-    """Check the size before anything is allocated; some writers give edge strips the full height, none gives more."""
+    """Check the size before anything is allocated; some writers give edge tiles and strips the full height."""
     if width < shape[1] or height < shape[0] or width > shape[1] + 64 or height > max(shape[0] + 64, 4096):
         raise ValueError(f"a compressed tile of {width} x {height} px where {shape[1]} x {shape[0]} belong")
     if n_components != shape[2]:
@@ -174,6 +177,6 @@ def _to_rgb(samples: NDArray[np.uint8], page: tifffile.TiffPage) -> NDArray[np.u
     if samples.shape[2] == 4:
         kind = int(page.extrasamples[0]) if page.extrasamples else 0
         if kind == _PREMULTIPLIED:
-            return lay_over_white(samples)
+            return compose_premultiplied_over_white(samples)
         return compose_over_white(samples) if kind == _STRAIGHT else np.ascontiguousarray(samples[..., :3])
     return np.ascontiguousarray(samples)

@@ -13,23 +13,24 @@ from wsipsm.codecs.tiff_directory import TIFF_PARSE_ERRORS
 from wsipsm.geometry import Box, Size
 
 CACHE_BYTES = 48 << 20
-"""Decoded tiles kept: enough for the seam between two reads of one block row, small beside a block."""
+"""Size of the decoded tiles that are kept: enough for the seam between two reads of one row of blocks, and little
+compared with the memory of a block."""
 
 SEAM_PART = 5
-"""Tiles of the right and lower fifth of a box are kept: the next boxes overlap it there, by a sixth. All the others
-would push them out."""
+"""Part of a box, on its right and at its bottom, whose tiles are kept: one fifth. The next boxes overlap the box there,
+by a sixth of its side. The tiles inside the rest are not kept, because they would displace these."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """Tiles that lie side by side from the corner of a level."""
+    """One level of a slide as a grid of tiles that begins at the corner of the level."""
 
     across: int
     """Tiles in a row."""
     tile: Size
     decode: Callable[[int], NDArray[np.uint8]]
-    """Function that decodes the tile of a number, row by row: RGB of shape (h, w, 3), no smaller than its part of the
-    level."""
+    """Function that decodes the tile with a number, counted row by row, to RGB of shape (h, w, 3), uint8. The tile is
+    at least as large as its part of the level."""
 
 
 class TileError(Exception):
@@ -38,13 +39,13 @@ class TileError(Exception):
     Parameters
     ----------
     column, row
-        Where it lies in its grid.
+        Position of the tile in its grid.
     why
-        Words of the decoder.
+        Message of the decoder.
     """
 
     def __init__(self, column: int, row: int, why: str) -> None:
-        super().__init__(column, row, why)  # pickle makes the error anew from these
+        super().__init__(column, row, why)  # pickle rebuilds the error from these
         self.column, self.row, self.why = column, row, why
 
     def __str__(self) -> str:
@@ -52,12 +53,12 @@ class TileError(Exception):
 
 
 class TileReader:
-    """Reads boxes of levels, and keeps the tiles that it decoded last.
+    """Reader of boxes of levels, which keeps the tiles that it decoded last.
 
     Parameters
     ----------
     grids
-        Grids of the levels that can be read, by the levels' numbers.
+        Grids of the levels that can be read, keyed by the number of the level.
     """
 
     def __init__(self, grids: Mapping[int, TileGrid]) -> None:
@@ -67,7 +68,7 @@ class TileReader:
         """Size of the decoded tiles that are kept, bytes."""
 
     def read(self, level: int, box: Box) -> NDArray[np.uint8]:
-        """Read a box that lies inside a level.
+        """Read a box, in pixels of a level, that lies inside the level.
 
         Returns
         -------
@@ -84,7 +85,7 @@ class TileReader:
         seam_x, seam_y = box.right - box.width // SEAM_PART, box.bottom - box.height // SEAM_PART
         for row in range(box.y // height, -(-box.bottom // height)):
             for column in range(box.x // width, -(-box.right // width)):
-                # In numbers, not boxes: there are thousands of tiles a second.
+                # Plain numbers instead of Box, because thousands of tiles pass here each second.
                 top, left = row * height, column * width
                 is_inside = left >= box.x and top >= box.y and left + width <= seam_x and top + height <= seam_y
                 pixels = self._tile(level, row * grid.across + column, keep=not is_inside)
@@ -96,7 +97,7 @@ class TileReader:
         return out
 
     def forget(self) -> None:
-        """Let go of the tiles that are kept."""
+        """Drop the tiles that are kept."""
         self._kept.clear()
         self.kept_bytes = 0
 
@@ -120,5 +121,5 @@ class TileReader:
             return grid.decode(index)
         except TIFF_PARSE_ERRORS as error:
             why = str(error)
-        # Raised here, so that the codec's own error, which pickle may not bring back, does not travel with it.
+        # Raised outside the except clause: the codec's own error, which may not unpickle, must not become its context.
         raise TileError(index % grid.across, index // grid.across, why)
