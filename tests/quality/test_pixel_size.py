@@ -16,7 +16,7 @@ from wsipsm.quality.pixel_size import (
     unchecked_pixel_size,
 )
 from wsipsm.quality.ruler import Ruler
-from wsipsm.slide.pixel_size import StatedMpp, judge_statements
+from wsipsm.slide.pixel_size import StatedMpp, choose_mpp
 
 LINEAR = Ruler("0" * 64, np.zeros(6), np.ones(6), np.array([1.0, 0, 0, 0, 0, 0]), 0.0)
 """Reads the octaves off the first figure."""
@@ -71,12 +71,12 @@ def test_a_wrong_pixel_size_is_flagged_with_the_size_that_fits(octaves: float, v
 
 def test_contradicting_statements_are_flagged_where_the_picture_does_not_decide() -> None:
     stated = [StatedMpp("Aperio metadata", 0.5), StatedMpp("TIFF resolution tags", 0.25)]
-    _, statements = judge_statements(stated, given=None)
+    _, statements = choose_mpp(stated, given=None)
     flagged = check_statements(statements, unchecked_pixel_size(0.5, "too few nuclei"))
     assert flagged is not None
     assert flagged.verdict == Verdict.FLAG
     assert "0.5 um/px" in flagged.text
     assert "0.25 um/px" in flagged.text
     assert check_statements(statements, check_pixel_size(0.1, 0.5, "Aperio metadata")) is None
-    _, given = judge_statements(stated, given=0.25)
+    _, given = choose_mpp(stated, given=0.25)
     assert check_statements(given, unchecked_pixel_size(0.25, "too few nuclei")) is None

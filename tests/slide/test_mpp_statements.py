@@ -12,7 +12,7 @@ from PIL import Image
 from wsipsm.errors import MissingMppError
 from wsipsm.slide.base import MppVerdict, SlideInfo
 from wsipsm.slide.open import open_slide, require_mpp
-from wsipsm.slide.pixel_size import OBJECTIVE, StatedMpp, describe_statement, judge_statements, notes_on_mpp
+from wsipsm.slide.pixel_size import OBJECTIVE, StatedMpp, choose_mpp, describe_statement, notes_on_mpp
 
 PIXELS = np.full((64, 64, 3), 200, np.uint8)
 
@@ -150,14 +150,14 @@ def test_an_image_states_nothing(tmp_path: Path) -> None:
 )
 def test_an_objective_is_compared_and_never_computed_with(power: float, mpp: float | None, verdict: str) -> None:
     stated = [] if mpp is None else [StatedMpp("Aperio metadata", mpp)]
-    used, statements = judge_statements(stated, given=None, power=power)
+    used, statements = choose_mpp(stated, given=None, power=power)
     assert used == mpp
     assert {one.source: one.verdict for one in statements}[OBJECTIVE] == verdict
     assert f"{power}x" in describe_statement(statements[-1])
 
 
 def test_a_plausible_statement_goes_before_one_that_is_not() -> None:
-    used, statements = judge_statements([StatedMpp("Aperio metadata", 1000.0), StatedMpp("tags", 0.25)], given=None)
+    used, statements = choose_mpp([StatedMpp("Aperio metadata", 1000.0), StatedMpp("tags", 0.25)], given=None)
     assert used == 0.25
     assert [(one.source, one.verdict) for one in statements] == [
         ("tags", MppVerdict.USED),

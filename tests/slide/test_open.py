@@ -15,7 +15,7 @@ from wsipsm.geometry import Box
 from wsipsm.slide.array import ArraySlide
 from wsipsm.slide.fingerprint import fingerprint_slide
 from wsipsm.slide.open import open_slide, require_mpp
-from wsipsm.slide.pixel_size import judge_statements, stated_mpp
+from wsipsm.slide.pixel_size import choose_mpp, stated_mpp
 from wsipsm.slide.reader import agree_mpp, parse_number, shrinking_levels
 
 CMU1 = "real/aperio-jpeg-he-skin-cmu1-small-region.svs"
@@ -39,7 +39,7 @@ def test_missing_or_implausible_mpp_of_the_file(mpp: float | None) -> None:
 def test_plausible_mpp_passes() -> None:
     info = ArraySlide(np.zeros((4, 4, 3), np.uint8), 0.25).info
     assert require_mpp(info) == 0.25
-    mpp, statements = judge_statements(stated_mpp("Aperio metadata", 0.25, 0.5), given=None)
+    mpp, statements = choose_mpp(stated_mpp("Aperio metadata", 0.25, 0.5), given=None)
     uneven = replace(info, mpp=mpp, mpp_statements=statements)
     with pytest.raises(MissingMppError, match="not square"):
         require_mpp(uneven)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from skimage.transform import downscale_local_mean
 
-from wsipsm.errors import UsageError
+from wsipsm.errors import SlideReadError, UsageError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.array import ArraySlide
 from wsipsm.slide.open import open_slide
+from wsipsm.slide.partial import read_partial_thumbnail
 from wsipsm.slide.read import choose_level, read_box, read_thumbnail
 
 
@@ -160,6 +161,28 @@ def test_thumbnail_covers_the_slide() -> None:
     small, unity = read_thumbnail(ArraySlide(noise(5, 3), 0.25), 128)
     assert small.shape == (5, 3, 3)
     assert unity == 1.0
+
+
+@pytest.mark.parametrize("side", [1001, 3457])
+def test_a_partial_thumbnail_is_as_large_as_a_whole_one(side: int) -> None:
+    """The scale of these sides is rounded down, so that a plain division by it gives a pixel too many."""
+    whole, damaged = ArraySlide(noise(5, side), 0.25), Damaged(noise(5, side), 0.25)
+    expected, scale = read_thumbnail(whole, 1000)
+    found, found_scale, failed = read_partial_thumbnail(damaged, 1000)
+    assert found.shape == expected.shape == (5 * 1000 // side + 1, 1000, 3)
+    assert found_scale == scale
+    assert failed
+    readable = (found != 255).any(axis=(0, 2))
+    assert (found[:, readable] == expected[:, readable]).all()
+
+
+class Damaged(ArraySlide):
+    """A slide whose first pixel cannot be decoded."""
+
+    def _read_inside(self, level: int, box: Box) -> np.ndarray:
+        if box.x == 0:
+            raise SlideReadError("no pixels")
+        return super()._read_inside(level, box)
 
 
 def test_empty_box_and_bad_scale() -> None:

@@ -23,9 +23,14 @@ class ArraySlide(ReaderSlide):
     mpp
         Level-0 pixel size, um/px.
     name
-        Name that stands where a file's path would.
+        Name that takes the place of a file's path in messages.
     n_levels
-        Levels beyond the first are made by halving, so that code for pyramids can be tested.
+        Number of levels; those after the first are made by halving, as long as no side becomes empty.
+
+    Raises
+    ------
+    UsageError
+        When the array is empty, or has another shape or dtype.
     """
 
     def __init__(self, pixels: NDArray[np.uint8], mpp: float | None, name: str = "<array>", n_levels: int = 1) -> None:

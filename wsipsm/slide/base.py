@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from wsipsm.geometry import Box, Size
 
 PLAUSIBLE_MPP = (0.05, 1.2)
-"""Pixel sizes, um/px, at which nuclei can be outlined; outside it a file's statement is refused."""
+"""Smallest and largest pixel size, um/px, at which nuclei can be outlined; a file's statement outside is refused."""
 
 
 class MppVerdict(StrEnum):
-    """The verdict on a statement about the pixel size."""
+    """The result of comparing a statement about the pixel size with the one that is used."""
 
     USED = "used"
     AGREES = "agrees"
@@ -29,20 +29,22 @@ class MppVerdict(StrEnum):
     OVERRIDDEN = "overridden"
     """The user's ``--mpp`` overrides the statement, and differs from it."""
     REFUSED = "refused"
-    """No length, or one that cannot show nuclei."""
+    """The statement gives no length, or one at which nuclei cannot be outlined."""
     NOT_USED = "not used"
+    """The file has a nominal magnification and no pixel size; none is computed from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MppStatement:
-    """The statement of the file, or the user, on the pixel size."""
+    """One statement of the file, or of the user, about the pixel size."""
 
     source: str
+    """Place of the statement, in words for the user."""
     value: float | None
     """um/px; None where the statement gives no length."""
     verdict: MppVerdict
     text: str = ""
-    """How it was read, or why it gives no length."""
+    """How the statement was read, or why it gives no length."""
     is_uneven: bool = False
     """Whether width and height of a pixel differ by more than 1 %."""
 
@@ -62,7 +64,7 @@ class SlideInfo:
     """Facts about a slide, read without touching its pixels."""
 
     path: str
-    """Where it was opened from; a name in brackets for arrays in memory."""
+    """Path from which the slide was opened; a name in angle brackets for arrays in memory."""
     reader: str
     """Reader that opened it: openslide, tiff, tiatoolbox, image or array."""
     level_sizes: tuple[Size, ...]
@@ -70,22 +72,24 @@ class SlideInfo:
     mpp: float | None
     """Level-0 pixel size, um/px, as the file states it or the user gave it; None when unknown."""
     fingerprint: str = ""
-    """Hex digest that names the pixels: of all bytes of every file of the slide. Empty where it was not asked for."""
+    """Hex SHA-256 digest that identifies the pixels, of all bytes of every file of the slide; empty where the slide was
+    opened without it."""
     bounds: Box | None = None
-    """Non-empty part in level-0 pixels, inside the canvas; None where the file states none. See ``slide/frame.py``."""
+    """Part of the canvas that holds pixels, as the file states it, in level-0 pixels; None where the file states none.
+    See ``slide/frame.py``."""
     vendor: str | None = None
     objective_power: float | None = None
-    """Shown, never computed with."""
+    """Nominal magnification; it is shown, and nothing is computed from it."""
     images: tuple[SlideImage, ...] = ()
-    """Images of the file that ``--image`` can name, in its order; empty where there is one."""
+    """Images of the file that ``--image`` can name, in the order of the file; empty where there is only one."""
     image: int = 1
-    """Number of the one that is the slide, from 1."""
+    """Number of the image that is the slide, from 1."""
     associated: tuple[SlideImage, ...] = ()
     """Label, macro and other pictures that are no scan."""
     mpp_statements: tuple[MppStatement, ...] = ()
-    """Everything that was found about the pixel size, the one that is used first."""
+    """Every statement about the pixel size; the one that is used comes first."""
     notes: tuple[str, ...] = ()
-    """What was put right or left out when the slide was opened, a sentence each; shown to the user."""
+    """Corrections and omissions that were made when the slide was opened, one sentence each, for the user."""
 
     @property
     def size(self) -> Size:
@@ -94,18 +98,18 @@ class SlideInfo:
 
     @property
     def mpp_is_plausible(self) -> bool:
-        """Whether it has a pixel size at which nuclei can be outlined."""
+        """Whether the slide has a pixel size at which nuclei can be outlined."""
         low, high = PLAUSIBLE_MPP
         return self.mpp is not None and low <= self.mpp <= high
 
     def downsample(self, level: int) -> float:
-        """Return the level-0 pixels per pixel of ``level``: the mean of both axes, at least 1."""
+        """Return the level-0 pixels per pixel of a level: the mean of both axes, at least 1."""
         size, full = self.level_sizes[level], self.level_sizes[0]
         return max(1.0, (full.width / size.width + full.height / size.height) / 2)
 
 
 class Slide(Protocol):
-    """An open slide. Not shared between threads or processes: a task carries the path."""
+    """An open slide. It is never shared between threads or processes; a task carries the path instead."""
 
     @property
     def info(self) -> SlideInfo:

@@ -25,8 +25,8 @@ def parse_bounds(properties: Mapping[str, str], canvas: Size) -> tuple[Box | Non
 
     Returns
     -------
-    Box in level-0 pixels, inside the canvas and not empty; None where the file states none, or none that can be: then
-    a note says what was found.
+    The box in level-0 pixels, inside the canvas and not empty, or None where the file states no bounds or impossible
+    ones; and a note on impossible bounds, else None.
     """
     stated = [properties.get(name) for name in _NAMES]
     if all(value is None for value in stated):
@@ -39,24 +39,25 @@ def parse_bounds(properties: Mapping[str, str], canvas: Size) -> tuple[Box | Non
             return Box(x, y, width, height), None
     found = ", ".join("none" if value is None else value[:20] for value in stated)
     return None, (
-        f"the file states bounds that cannot be (x, y, width, height: {found}; the canvas has {canvas.width} x "
+        f"the file states impossible bounds (x, y, width, height: {found}; the canvas has {canvas.width} x "
         f"{canvas.height} px); they were ignored, and the whole canvas counts as the slide"
     )
 
 
 def find_bounds(path: Path, canvas: Size) -> tuple[Box | None, str | None]:
-    """Find the bounds of a slide that another reader serves: QuPath reads it through OpenSlide and crops to them.
+    """Find OpenSlide's bounds of a slide that another reader opens, since QuPath crops the slide to them.
 
     Parameters
     ----------
     path
-        File whose headers were found possible before: OpenSlide allocates what they say.
+        File that passed `readers.tiff.find_impossible_size`, because OpenSlide allocates what the headers state.
     canvas
         Level-0 size as the other reader sees it.
 
     Returns
     -------
-    As :func:`parse_bounds`; nothing where OpenSlide does not open the file, or sees another image in it.
+    The same as :func:`parse_bounds`; two times None where OpenSlide does not open the file, or sees
+    another image in it.
     """
     try:
         with openslide.OpenSlide(path) as handle:

@@ -1,4 +1,4 @@
-"""Colours that a container declares wrongly."""
+"""Wrong photometric interpretations: containers that declare RGB for YCbCr tiles, or the reverse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import tifffile
 from wsipsm.codecs.jpeg_header import read_jpeg_header
 from wsipsm.codecs.tiff_directory import TIFF_PARSE_ERRORS
 
-Lie = Literal["ycbcr taken for rgb", "rgb taken for ycbcr"]
+WrongPhotometric = Literal["ycbcr taken for rgb", "rgb taken for ycbcr"]
+"""What a reader that trusts the container does to the colours."""
 
 _JPEG = 7
 _RGB, _YCBCR = 2, 6
@@ -19,12 +20,19 @@ _DICOM_PHOTOMETRIC = b"\x28\x00\x04\x00CS"
 _DICOM_HEAD_BYTES = 4 << 20
 
 
-def find_tiff_lie(path: Path, width: int, height: int) -> Lie | None:
-    """Compare the photometric tag of a TIFF's full-size page with what its first JPEG tile says.
+def find_wrong_tiff_photometric(path: Path, width: int, height: int) -> WrongPhotometric | None:
+    """Compare the photometric tag of a TIFF's full-size page with the header of its first JPEG tile.
+
+    Parameters
+    ----------
+    path
+        The file.
+    width, height
+        Size of the full-size page, pixels.
 
     Returns
     -------
-    What a reader that trusts the tag does to the colours; None when tag and tile agree, or the tile does not show it.
+    What is wrong; None when tag and tile agree, or the tile does not state its colour space.
     """
     try:
         with tifffile.TiffFile(path) as tif:
@@ -36,14 +44,24 @@ def find_tiff_lie(path: Path, width: int, height: int) -> Lie | None:
                 for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
                     if count:
                         tif.filehandle.seek(offset)
-                        return _judge(tif.filehandle.read(min(count, 1 << 20)), page.photometric == _RGB)
+                        return _compare(tif.filehandle.read(min(count, 1 << 20)), page.photometric == _RGB)
     except TIFF_PARSE_ERRORS:
         return None
     return None
 
 
-def find_dicom_lie(path: Path) -> Lie | None:
-    """Compare PhotometricInterpretation of a DICOM file with what its first JPEG frame says."""
+def find_wrong_dicom_photometric(path: Path) -> WrongPhotometric | None:
+    """Compare PhotometricInterpretation of a DICOM file with the header of its first JPEG frame.
+
+    Returns
+    -------
+    What is wrong; None when both agree, or the frame does not state its colour space.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    """
     with path.open("rb") as stream:
         head = stream.read(_DICOM_HEAD_BYTES)
     tag, pixels = head.find(_DICOM_PHOTOMETRIC), head.find(_DICOM_PIXELS)
@@ -55,12 +73,12 @@ def find_dicom_lie(path: Path) -> Lie | None:
     if photometric != b"RGB" and not photometric.startswith(b"YBR_FULL"):
         return None
     try:
-        return _judge(head[frame:], photometric == b"RGB")
+        return _compare(head[frame:], photometric == b"RGB")
     except ValueError:
         return None
 
 
-def _judge(tile: bytes, tag_says_rgb: bool) -> Lie | None:
+def _compare(tile: bytes, tag_says_rgb: bool) -> WrongPhotometric | None:
     colour = read_jpeg_header(tile).colour
     if colour == "ycbcr" and tag_says_rgb:
         return "ycbcr taken for rgb"

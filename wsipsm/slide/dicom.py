@@ -1,7 +1,7 @@
-"""DICOM files by their bytes: what is one, and which files of a folder are one slide.
+"""Recognition of DICOM files by their bytes, and of the files of a folder that form one slide.
 
-The four bytes ``DICM`` at offset 128 decide, never a file's name. Of the header only the few elements before the
-series' name are walked; a whole DICOM parser for two texts would be a further dependency.
+The four bytes ``DICM`` at offset 128 decide, never a file's name. Only the header elements up to SeriesInstanceUID are
+read; a whole DICOM parser for two values would be a further dependency.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONG_FORMS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV",
 """Value representations whose length takes four bytes."""
 _UNDEFINED = 0xFFFFFFFF
 _HEAD_BYTES = (1 << 16, 1 << 22)
-"""Read first, and read where the series is named later than that."""
+"""Bytes of a header that are read at first, and those that are read where the series is stated later."""
 _MAX_DEPTH = 32
 
 _Tag = tuple[int, int]
@@ -29,7 +29,7 @@ _Tag = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class DicomHead:
-    """The facts in a DICOM header about the series it belongs to."""
+    """The values of a DICOM header that say which slide a file belongs to."""
 
     series: bytes
     """SeriesInstanceUID (0020,000E); empty where none is stated."""
@@ -38,12 +38,12 @@ class DicomHead:
 
     @property
     def is_slide_part(self) -> bool:
-        """Whether it is an image of a whole slide, as far as it says."""
+        """Whether the file states a series, and no other class of image than that of whole slides."""
         return bool(self.series) and self.sop_class in (b"", _WHOLE_SLIDE)
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM by its bytes; False for a folder and for what cannot be read."""
+    """Check by its bytes whether a file is DICOM; False for a folder and for an unreadable file."""
     try:
         return read_dicom_head(path) is not None
     except OSError:
@@ -68,17 +68,17 @@ def read_dicom_head(path: Path) -> DicomHead | None:
         for n_bytes in _HEAD_BYTES:
             head += stream.read(n_bytes - len(head))
             try:
-                found = _Walk(head).find((_SOP_CLASS, _SERIES))
+                found = _HeaderWalk(head).find((_SOP_CLASS, _SERIES))
                 break
             except (struct.error, IndexError):
-                continue  # cut off by the end of what was read
+                continue  # the header goes on after the bytes that were read
             except ValueError:
-                break  # no header that can be followed
+                break  # the header is malformed, and further bytes would not help
     return DicomHead(found.get(_SERIES, b""), found.get(_SOP_CLASS, b""))
 
 
 def series_files(path: Path) -> list[Path]:
-    """List the DICOM files beside a DICOM file that belong to its series, itself included, sorted by name.
+    """List the files of the series that a DICOM file belongs to, from its folder, itself included, sorted by name.
 
     Raises
     ------
@@ -93,11 +93,11 @@ def series_files(path: Path) -> list[Path]:
 
 
 def slides_in(files: Iterable[Path]) -> dict[bytes, list[Path]]:
-    """Sort files by the series of the whole slide that they belong to; others are left out, as is what is unreadable.
+    """Group files by the whole-slide series that they belong to; other and unreadable files are left out.
 
     Returns
     -------
-    Files by SeriesInstanceUID, sorted by name.
+    Files of each series, keyed by SeriesInstanceUID and sorted by name.
     """
     found: dict[bytes, list[Path]] = {}
     for file in sorted(files):
@@ -117,12 +117,12 @@ def _series_of(file: Path) -> bytes:
     try:
         head = read_dicom_head(file)
     except OSError:
-        return b""  # an error when it is opened
+        return b""  # opening the file reports the error
     return head.series if head is not None and head.is_slide_part else b""
 
 
-class _Walk:
-    """Steps from element to element of a header, over sequences whose length is not stated.
+class _HeaderWalk:
+    """A walk over the top-level elements of a DICOM header, which skips sequences of undefined length.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ class _Walk:
     Raises
     ------
     struct.error, IndexError
-        When the header goes on behind the bytes.
+        When the header goes on after these bytes.
     ValueError
-        When it cannot be followed.
+        When the header is malformed.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -155,7 +155,7 @@ class _Walk:
             if tag > last:
                 return found
             if length == _UNDEFINED:
-                at = self._behind_sequence(start, 0)
+                at = self._skip_sequence(start, 0)
                 continue
             value = self._head[start : start + length].rstrip(b"\0 ")
             if tag in wanted or tag == _TRANSFER_SYNTAX:
@@ -170,7 +170,7 @@ class _Walk:
         raise IndexError
 
     def _element(self, at: int) -> tuple[_Tag, int, int]:
-        """Read a tag, the place of its value, and its length."""
+        """Read a tag, the offset of its value, and the length of the value in bytes."""
         group, element = struct.unpack_from(f"{self._order}HH", self._head, at)
         tag = (group, element)
         if self._implicit or group == _ITEM[0]:
@@ -185,8 +185,8 @@ class _Walk:
         (length,) = struct.unpack_from(f"{self._order}H", self._head, at + 6)
         return tag, at + 8, length
 
-    def _behind_sequence(self, at: int, depth: int) -> int:
-        """Place behind a sequence of undefined length whose items begin at ``at``."""
+    def _skip_sequence(self, at: int, depth: int) -> int:
+        """Return the offset after a sequence of undefined length whose items begin at ``at``."""
         if depth > _MAX_DEPTH:
             raise ValueError("sequences too deep")
         while True:
@@ -195,11 +195,11 @@ class _Walk:
                 return at
             if tag != _ITEM:
                 raise ValueError(f"no item of a sequence: {tag}")
-            at = self._behind_item(at, depth) if length == _UNDEFINED else at + length
+            at = self._skip_item(at, depth) if length == _UNDEFINED else at + length
 
-    def _behind_item(self, at: int, depth: int) -> int:
+    def _skip_item(self, at: int, depth: int) -> int:
         while True:
             tag, at, length = self._element(at)
             if tag == _ITEM_END:
                 return at
-            at = self._behind_sequence(at, depth + 1) if length == _UNDEFINED else at + length
+            at = self._skip_sequence(at, depth + 1) if length == _UNDEFINED else at + length

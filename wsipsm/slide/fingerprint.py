@@ -1,4 +1,4 @@
-"""Names for pixels: a slide is the same slide when all bytes of all its files are."""
+"""Fingerprints of slides: two slides are the same when all bytes of all their files are the same."""
 
 from __future__ import annotations
 
@@ -16,33 +16,39 @@ from wsipsm.errors import SlideOpenError
 from wsipsm.slide.dicom import is_dicom, largest_of, series_files, slides_in
 
 _OLD_NS = 3_000_000_000
-"""A file that changed within so short a time may change again without a new time of change: clocks tick."""
-_N_REMEMBERED = 4096
+"""Age of a change, in ns, from which a further change would have another time. File systems count time in ticks."""
+_N_CACHED = 4096
+"""Digests that are kept in memory."""
 _LEFT_BY_SYSTEMS = frozenset((".ds_store", "thumbs.db", "desktop.ini"))
-"""What file managers put into folders."""
+"""Names, in lower case, of files that file managers put into folders."""
 
 
 class FileStamp(NamedTuple):
-    """The facts of a file system about a file; where two differ, the file was written in between."""
+    """The values that a file system keeps for a file; when two stamps differ, the file was written in between."""
 
     device: int
     inode: int
     n_bytes: int
     mtime_ns: int
     ctime_ns: int
-    """Time of change, which no program can set: a copy that keeps its source's time of writing has a new one."""
+    """Time of change, which no program can set: it is new in a copy that keeps the time of writing of its source."""
 
 
 def fingerprint_slide(path: Path) -> str:
-    """Compute the SHA-256 of a slide's bytes; of a slide of several files, of the list of their names and digests.
+    """Compute the SHA-256 digest that identifies a slide.
 
-    Of a DICOM series the names do not count, since nothing refers to them. The same files always give the same digest,
-    wherever they lie.
+    It is the digest of the file's bytes or, for a slide of several files, that of the list of their names and digests.
+    The names of a DICOM series' files do not count, since nothing refers to them. The same files always give the same
+    digest, wherever they lie.
+
+    Returns
+    -------
+    Digest of 64 hexadecimal characters.
 
     Raises
     ------
     SlideOpenError
-        When a file cannot be read or is written meanwhile, or there is none.
+        When a file cannot be read or is written meanwhile, or the slide has no files.
     """
     try:
         files = slide_files(path)
@@ -65,16 +71,16 @@ def fingerprint_slide(path: Path) -> str:
 
 
 def fingerprint_array(pixels: NDArray[np.uint8]) -> str:
-    """Compute the digest of an array: its shape and all its bytes."""
+    """Compute the hexadecimal SHA-256 digest of an array's shape and bytes."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
 def stamp_slide(path: Path) -> tuple[FileStamp, ...] | None:
-    """Read the stamps of a slide's files: a cheap sign that nothing was written. None when they cannot be asked for.
+    """Read the stamps of a slide's files, which show cheaply whether one was written; None when they cannot be read.
 
-    Of an NGFF folder, which may have a hundred thousand files, those that lie at its top are asked alone.
+    Of an NGFF folder, which may have a hundred thousand files, only the files at its top are stamped.
     """
     try:
         if path.suffix.lower() == ".zarr" and path.is_dir():
@@ -85,7 +91,7 @@ def stamp_slide(path: Path) -> tuple[FileStamp, ...] | None:
 
 
 def slide_files(path: Path) -> list[tuple[str, Path]]:
-    """List the files that hold a slide, each with the name by which the slide knows it; empty where it has none.
+    """List the files of a slide, each with the name by which another file of the slide refers to it, or an empty name.
 
     Raises
     ------
@@ -130,7 +136,7 @@ def series_in_folder(folder: Path) -> list[Path]:
 
 
 def _named_in(index: Path, folder: Path) -> list[tuple[str, Path]]:
-    """List the files of a folder that an index names: what else lies there is no part of the slide."""
+    """List the files of a folder that an index file names; other files there are no part of the slide."""
     text = index.read_bytes().lower()
     others = (file for file in sorted(folder.iterdir()) if file != index and file.is_file())
     return [(file.name, file) for file in others if os.fsencode(file.name).lower() in text]
@@ -146,17 +152,17 @@ def _stamp(file: Path) -> FileStamp:
 
 
 def _digest(file: Path) -> str:
-    """Compute the SHA-256 of a file; within a process one that has not changed since is not read again.
+    """Compute the SHA-256 of a file; a process does not read a file again that has not changed since.
 
-    The memory is asked only where the file's time of change is known to be one, and lies so far back that a further
-    change would have given it another.
+    A kept digest counts only on systems where ``st_ctime`` is the time of change (on Windows it is that of creation),
+    and for a file whose change lies so far back that a further one would have another time.
     """
     stamp = _stamp(file)
     is_old = os.name == "posix" and stamp.ctime_ns < time.time_ns() - _OLD_NS
     return (_read_digest if is_old else _read_digest.__wrapped__)(file, stamp)
 
 
-@lru_cache(maxsize=_N_REMEMBERED)
+@lru_cache(maxsize=_N_CACHED)
 def _read_digest(file: Path, stamp: FileStamp) -> str:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

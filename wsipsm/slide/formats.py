@@ -1,4 +1,4 @@
-"""The files that are slides, by their names: opening, searching folders and what messages say go by it."""
+"""Formats of slides and the suffixes of their files, for opening, for searching folders and for messages."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ READ = MappingProxyType(
         **PLAIN,
     }
 )
-"""Formats that are read, as messages call them, and how names of such files end. Readers look at the bytes: a vendor's
-TIFF may be called ``.tif``, and a file without a suffix may be a slide."""
+"""Formats that are read, by their names in messages, with the suffixes of their files. Readers decide by the bytes: a
+vendor's TIFF may have the suffix ``.tif``, and a file without a suffix may be a slide."""
 
 NOT_READ = MappingProxyType(
     {
@@ -43,25 +43,25 @@ NOT_READ = MappingProxyType(
 """Slides that no reader here supports."""
 
 PARTS_NOT_READ = MappingProxyType({".ets": "a part of an Olympus VSI slide"})
-"""What is no slide by itself: named alone it is refused, and a search of a folder passes it over."""
+"""Files that are no slide by themselves: opening one is refused, and a search of a folder skips them."""
 
 INSTALL_TIATOOLBOX = (
     "pip install 'wsipsm[tiatoolbox-needs]', then pip install --no-deps tiatoolbox==2.1.3 (and glymur for JP2); "
     "or, in an environment of its own, pip install 'wsipsm[tiatoolbox]'"
 )
-"""The two ways; docs/installation.md says when which is wanted."""
+"""The two ways to install tiatoolbox; docs/installation.md says when to use which."""
 
 
 def single_suffixes(formats: MappingProxyType[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Give the last suffixes by which files of some formats are known, such as ``.tif`` and not ``.ome.tif``."""
+    """Return the suffixes of formats that have a single period, such as ``.tif`` and not ``.ome.tif``."""
     return tuple(suffix for suffixes in formats.values() for suffix in suffixes if suffix.count(".") == 1)
 
 
 SLIDE_SUFFIXES = frozenset((*single_suffixes(READ), *NOT_READ))
-"""What counts as a slide in a folder or a table; one that is not readable gets a row that says so."""
+"""Suffixes of the files that count as slides in a folder or a table; an unreadable one gets a row that says so."""
 
 DOUBLE_SUFFIXES = tuple(suffix for suffixes in READ.values() for suffix in suffixes if suffix.count(".") > 1)
-"""Endings that are left out of a name as a whole."""
+"""Suffixes with two periods, which are removed from a name together."""
 
 READABLE = f"{', '.join(list(READ)[:-1])} and {list(READ)[-1]} are read"
-"""The end of the sentence of an error about what is no slide."""
+"""End of the error messages about files that are no slides."""

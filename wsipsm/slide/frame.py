@@ -1,9 +1,9 @@
 """The frame of a slide: its canvas, the part of it that holds pixels, and the part that QuPath shows.
 
-Scanners of some makers (MIRAX, SCN, sparse TIFF) place a scan on a larger, empty canvas. What is stored counts from the
-canvas; what belongs to the tissue (working grid, thumbnail, fields, hot spot) is laid from the corner of the part that
-holds pixels, so that the same scan gives the same results in every container; and QuPath's coordinates count from the
-corner of what it shows. No other module adds or subtracts these corners.
+Some formats (MIRAX, SCN, sparse TIFF) place a scan on a larger, empty canvas. Stored positions are measured from the
+corner of the canvas. The working grid, the thumbnail, fields and hot spots begin at the corner of the part that holds
+pixels, so that the same scan gives the same results in every format. QuPath's coordinates are measured from the corner
+of the part that it shows. No other module adds or subtracts these corners.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ T = TypeVar("T", BaseGeometry, NDArray[np.object_])
 
 @dataclass(frozen=True, slots=True)
 class SlideFrame:
-    """The place of a slide on its canvas, and the part of the canvas that QuPath shows."""
+    """The part of a slide's canvas that holds pixels, and the part that QuPath shows."""
 
     canvas: Size
-    """Level-0 size; stored coordinates count from its corner."""
+    """Level-0 size of the slide; stored positions are measured from its corner."""
     content: Box
     """Part that holds pixels, level-0 pixels: the file's bounds, or the whole canvas."""
     qupath: QuPathFrame = QuPathFrame.CROPPED
-    """Whether QuPath crops the slide to its bounds, as it does unless asked not to."""
+    """Whether QuPath crops the slide to its bounds, which is its default, or shows the full canvas."""
 
     @classmethod
     def of(cls, info: SlideInfo, qupath: QuPathFrame | str = QuPathFrame.CROPPED) -> SlideFrame:
@@ -43,7 +43,7 @@ class SlideFrame:
 
     @property
     def has_empty_canvas(self) -> bool:
-        """Whether a part of the canvas holds no pixels; without one QuPath shows the same in both frames."""
+        """Whether a part of the canvas holds no pixels; if none does, QuPath shows the same in both frames."""
         return self.content.area < self.canvas.area
 
     @property
@@ -65,7 +65,7 @@ class SlideFrame:
         return shapely.box(content.x, content.y, content.right, content.bottom)
 
     def other(self) -> SlideFrame:
-        """Give the same slide as QuPath shows it with the other choice."""
+        """Return the frame of the same slide for the other choice of what QuPath shows."""
         other = QuPathFrame.FULL if self.qupath is QuPathFrame.CROPPED else QuPathFrame.CROPPED
         return replace(self, qupath=other)
 
@@ -85,7 +85,7 @@ class SlideFrame:
         return float(shape.intersection(self.outline).area) / area if area > 0 else 0.0
 
     def grid(self, slide_mpp: float, mpp: float) -> WorkingGrid:
-        """Lay a working grid of a pixel size, um/px, over the part that holds pixels."""
+        """Make the working grid over the part that holds pixels, for the pixel sizes of slide and grid, um/px."""
         content = self.content
         return WorkingGrid(Size(content.width, content.height), slide_mpp, mpp, (content.x, content.y))
 
@@ -99,7 +99,7 @@ class SlideFrame:
         Parameters
         ----------
         xy_px0
-            Level-0 pixels, shape (n, 2). What lies beyond the part by a fraction of a pixel is brought to its edge.
+            Level-0 pixels, shape (n, 2). Positions outside the part, by a fraction of a pixel, are moved to its edge.
         mpp
             Level-0 pixel size, um/px.
 
@@ -145,7 +145,7 @@ class SlideFrame:
         return np.asarray(inside + (content.x, content.y) * 2, dtype=np.float64)
 
     def facts(self) -> FrameFacts:
-        """Return canvas and parts, as files hold them."""
+        """Return the canvas and its two parts as JSON files store them."""
         content, shown = self.content, self.shown
         return FrameFacts(
             canvas_px0=(self.canvas.width, self.canvas.height),

@@ -1,4 +1,4 @@
-"""The image of a file that is the slide: one rule for every format, and the words that name what is left out."""
+"""The choice of the image of a file that is the slide, by one rule for every format, and notes on the others."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _ASSOCIATED = re.compile(r"\s*(label|macro|thumbnail|overview|barcode)\b", re.IG
 def choose_image(images: Sequence[SlideImage], number: int | None, path: Path) -> int:
     """Choose the image that is the slide.
 
-    Without a number it is the largest pyramid, or the largest image where none has levels; pictures that are named
-    label, macro, thumbnail, overview or barcode are no slide unless nothing else is there.
+    Without a number it is the largest pyramid, or the largest image where none has several levels. Images that are
+    named label, macro, thumbnail, overview or barcode are chosen only where the file holds nothing else.
 
     Parameters
     ----------
     images
         Images in the order of the file, at least one.
     number
-        The user's, from 1; None leaves the choice to the rule.
+        Number that the user gave, from 1; None applies the rule.
     path
-        Path for messages.
+        Path of the file, for messages.
 
     Returns
     -------
@@ -48,12 +48,12 @@ def choose_image(images: Sequence[SlideImage], number: int | None, path: Path) -
 
 
 def require_image(number: int, images: Sequence[SlideImage], path: Path) -> None:
-    """Refuse the number of an image that is not there.
+    """Check that a file has an image of a number.
 
     Raises
     ------
     UsageError
-        Naming ``--image`` and the images of the file.
+        When it has none; the message names ``--image`` and the images of the file.
     """
     if not 1 <= number <= len(images):
         raise UsageError(
@@ -63,7 +63,7 @@ def require_image(number: int, images: Sequence[SlideImage], path: Path) -> None
 
 
 def left_out(images: Sequence[SlideImage], chosen: int) -> tuple[str, ...]:
-    """Say which images of the file are not the slide; nothing where it holds one."""
+    """Describe in one note which images of the file are not the slide; no note where it holds one image."""
     others = [n for n in range(1, len(images) + 1) if n != chosen]
     if not others:
         return ()
@@ -74,7 +74,7 @@ def left_out(images: Sequence[SlideImage], chosen: int) -> tuple[str, ...]:
 
 
 def describe_image(image: SlideImage, number: int) -> str:
-    """Say an image in a few words: number, name, size."""
+    """Describe an image in a few words: number, name, size."""
     name = f" '{image.name[:60]}'" if image.name else ""
     return f"image {number}{name} ({image.size.width} x {image.size.height} px)"
 

@@ -1,6 +1,6 @@
-"""Files that are given in place of a slide: known by name and first bytes, before any reader opens them.
+"""Recognition of files that are no slides, by name and first bytes, before any reader opens them.
 
-Readers know what they expect and not what they were given: of a download page they say that the copy is incomplete.
+A reader can only say that a file is not what it expects: it would call a saved download page an incomplete copy.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from wsipsm.slide.dicom import slides_in
 from wsipsm.slide.formats import NOT_READ, PARTS_NOT_READ, READ, READABLE
 
 _UNREADABLE_SUFFIXES = {**NOT_READ, **PARTS_NOT_READ}
-"""Suffixes that are refused by name before any reader opens a file: a VSI, for one, is a TIFF of the slide's label."""
+"""Suffixes that are refused before any reader opens the file: a VSI, for example, is a TIFF of the slide's label."""
 
 _TEXT_SLIDES = (*READ["VMS"], *READ["VMU"])
-"""Hamamatsu's index files are text."""
+"""Suffixes of Hamamatsu's index files, which are text."""
 
 _HEAD_BYTES = 4096
 _UNPACK = "Unpack it and name the slide that is in it."
@@ -43,7 +43,7 @@ _TEXT = frozenset((string.printable).encode()) - {0x0B, 0x0C}
 
 
 def refuse_no_slide(path: Path) -> None:
-    """Refuse what no reader needs to look at, with a reason of its own.
+    """Refuse a path that can be no slide, with a specific reason.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def refuse_no_slide(path: Path) -> None:
     Raises
     ------
     SlideOpenError
-        When nothing is there, or something that is no slide.
+        When the path does not exist, or is no slide.
     """
     bad_name = find_bad_name(path)
     if bad_name is not None:
@@ -130,7 +130,7 @@ def _refuse_file(path: Path) -> None:
 
 
 def _kind_of(head: bytes) -> tuple[str, str] | None:
-    """Say what a file is by its first bytes, and what to do; None for what may be a slide."""
+    """Describe a file by its first bytes, with the remedy; None for a file that may be a slide."""
     for magic, words, remedy in _MAGIC:
         if head.startswith(magic):
             return words, remedy
@@ -147,7 +147,7 @@ def _kind_of_text(head: bytes) -> tuple[str, str] | None:
         is_text = all(char.isprintable() or char.isspace() for char in text[:200])
     else:
         text = head.decode("utf-8", errors="replace")
-        # A few letters of another encoding do not make it a picture.
+        # Text may hold a few letters of another encoding.
         is_text = sum(byte in _TEXT or byte >= 0x80 for byte in head) == len(head) and text.count("\ufffd") < 0.1 * len(
             text
         )

@@ -1,4 +1,4 @@
-"""Open any slide: readers are tried in order, and when none will, every reader's reason is given."""
+"""Opening of any slide: readers are tried in order, and when none succeeds, the error gives every reader's reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wsipsm.slide.pixel_size import describe_statement
 from wsipsm.slide.reader import ReaderSlide
 
 MAX_SLIDE_PX = 400_000_000_000
-"""A whole glass slide at 80x has fewer; a header with more is damaged or hostile."""
+"""Most level-0 pixels of a slide. A whole glass slide at 80x has fewer; a header with more is damaged or malicious."""
 
 Reader = Callable[[Path, float | None], ReaderSlide]
 
@@ -32,9 +32,9 @@ def open_slide(path: str | Path, mpp: float | None = None, image: int | None = N
     mpp
         Pixel size in um/px that overrides the file's.
     image
-        Number of the image of the file that is the slide, from 1; None: the largest pyramid.
+        Number of the image of the file that is the slide, from 1; None chooses the largest pyramid.
     identify
-        Read all bytes for the slide's fingerprint; False where nothing depends on it.
+        Whether all bytes are read for the slide's fingerprint; False where nothing depends on the fingerprint.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def open_slide(path: str | Path, mpp: float | None = None, image: int | None = N
     Raises
     ------
     UsageError
-        When ``mpp`` cannot be a pixel size at which nuclei are seen, or there is no image of that number.
+        When ``mpp`` is outside `PLAUSIBLE_MPP`, or there is no image of that number.
     SlideOpenError
         When there is no such file, or no reader opens it; the message gives every reader's reason.
     UnsupportedSlideError
@@ -137,9 +137,9 @@ def _require_possible_size(slide: Slide) -> None:
 
 
 def _identify(slide: ReaderSlide, path: Path, before: tuple[FileStamp, ...] | None) -> None:
-    """Give a slide its fingerprint, when its files are those that were opened."""
+    """Set the fingerprint of a slide, after a check that its files have not changed since it was opened."""
     try:
-        slide.name_pixels(fingerprint_slide(path))
+        slide.set_fingerprint(fingerprint_slide(path))
         if stamp_slide(path) != before:
             raise SlideOpenError(
                 f"{path}: it is written while it is opened; a whole file is needed. Wait until its copy is complete.",
@@ -160,7 +160,7 @@ def _require_image(slide: Slide, image: int | None) -> None:
 
 
 def _readers_for(path: Path, image: int | None) -> list[tuple[str, Reader]]:
-    # Imported here, not above: the plan of a run and the command line name slides long before they open one.
+    # Imported here, so that planning and the command line, which open no slide, do not load the readers' libraries.
     from wsipsm.slide.readers.image import ImageSlide
     from wsipsm.slide.readers.openslide import OpenSlideSlide, is_vendor_slide
     from wsipsm.slide.readers.tiatoolbox import TiatoolboxSlide

@@ -1,4 +1,4 @@
-"""A slide that stays open for many reads, and is not written meanwhile."""
+"""A slide that stays open for many reads, with a check that its files have not changed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from wsipsm.slide.fingerprint import fingerprint_slide, stamp_slide
 
 
 class OpenedSlide:
-    """A slide that is closed when nothing holds it any more.
+    """An open slide that is closed when the last reference to it is gone.
 
     Parameters
     ----------
     slide
-        Open, with its fingerprint.
+        Open slide that has its fingerprint.
     path
-        Where it lies.
+        Path of the slide.
     """
 
     def __init__(self, slide: Slide, path: Path) -> None:
@@ -27,12 +27,12 @@ class OpenedSlide:
         self._closing = weakref.finalize(self, slide.close)
 
     def require_same(self) -> None:
-        """Refuse pixels of a slide that was written while it was open.
+        """Check that the content of the slide has not changed since it was opened.
 
         Raises
         ------
         SlideOpenError
-            When the content is another now. A slide that is away just now cannot be asked.
+            When it has changed. A slide that cannot be reached at the moment passes.
         """
         now = stamp_slide(self._path)
         if now is None or now == self._stamp:
@@ -43,7 +43,7 @@ class OpenedSlide:
 
 
 def changed_error(path: str) -> SlideOpenError:
-    """Make the error for a slide with other content than before."""
+    """Make the error for a slide whose content has changed."""
     return SlideOpenError(
         f"{path}: its content is not what the run was planned on; the same file is needed until the run ends. "
         "Run the command again.",

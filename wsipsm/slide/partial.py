@@ -1,4 +1,4 @@
-"""Pixels of a slide of which a part cannot be decoded."""
+"""Reading of slides of which a part cannot be decoded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from wsipsm.errors import SlideReadError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import Slide
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.slide.read import read_box, read_thumbnail
+from wsipsm.slide.read import read_box, read_thumbnail, thumbnail_size
 
 RETRY_BOXES_PX = (512, 128)
-"""Sides of the boxes that are read one by one where a block cannot be read whole, and where such a box cannot,
-working pixels. A scanner's tile has 240 to 1024 level-0 pixels: little more than it is lost with it."""
+"""Sides, in working pixels, of the boxes into which an unreadable block is divided, and then an unreadable box. The
+side of a scanner's tile is 240 to 1024 level-0 pixels, so little more than a damaged tile is lost."""
 _RETRY_THUMBNAIL_PX = (256, 32)
 _WHITE = 255
 
@@ -42,27 +42,27 @@ def read_what_can_be_read(
     slide
         Open slide.
     box_px
-        Working pixels.
+        Box to read, working pixels.
     scale
         Level-0 pixels per working pixel.
     size_px
         Width and height of the working grid, pixels.
     retry_px
-        Sides of the boxes that are tried one by one, each a multiple of the next. They lie on grids anchored at the
-        slide's origin and are read whole even where ``box_px`` ends inside one, so that what fails hardly depends on
-        how blocks are cut.
+        Sides of the boxes that are read one by one, each a multiple of the next. They lie on grids anchored at the
+        origin of the working grid and are read whole even where ``box_px`` ends inside one, so that what fails hardly
+        depends on how the slide is divided into blocks.
     origin_px0
         x, y at level 0 where the working grid begins.
 
     Returns
     -------
-    Pixels, shape (height, width, 3), white where they could not be read, or None when none could; and the boxes
-    that could not be read, working pixels.
+    RGB pixels, shape (height, width, 3), uint8, white where they could not be read, or None when none could be; and
+    the boxes that could not be read, working pixels, sorted from top left to bottom right.
     """
     try:
         return read_box(slide, box_px, scale, origin_px0), []
     except SlideReadError:
-        pass  # shown by the boxes that fail alone
+        pass  # the boxes that fail below show where
     rgb = np.full((box_px.height, box_px.width, 3), _WHITE, dtype=np.uint8)
     failed: list[Box] = []
     on_slide = Box(0, 0, size_px.width, size_px.height)
@@ -94,7 +94,7 @@ def _grid_boxes(box: Box, side: int) -> Iterator[Box]:
 
 
 def read_partial_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np.uint8], float, list[Box]]:
-    """Read the part of a slide that holds pixels small, or what can be read of it.
+    """Read a thumbnail of the part of a slide that holds pixels, as far as it can be read.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def read_partial_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np
 
     Returns
     -------
-    Image of shape (h, w, 3), white where pixels could not be read; level-0 pixels per thumbnail pixel; and the
+    RGB of shape (h, w, 3), uint8, white where pixels could not be read; level-0 pixels per thumbnail pixel; and the
     boxes that could not be read, thumbnail pixels.
 
     Raises
@@ -118,7 +118,7 @@ def read_partial_thumbnail(slide: Slide, max_px: int = 2048) -> tuple[NDArray[np
         return (*read_thumbnail(slide, max_px, content), [])
     except SlideReadError as error:
         scale = max(1.0, max(content.width, content.height) / max_px)
-        small = Size(max(1, int(-(-content.width // scale))), max(1, int(-(-content.height // scale))))
+        small = thumbnail_size(content, scale)
         box = Box(0, 0, small.width, small.height)
         corner = (content.x, content.y)
         rgb, failed = read_what_can_be_read(slide, box, scale, small, _RETRY_THUMBNAIL_PX, corner)

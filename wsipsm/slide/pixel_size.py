@@ -1,4 +1,4 @@
-"""Every statement of a file about its pixel size: where it stands, its value, and what became of it."""
+"""The statements of a file about its pixel size, and the choice of the one that is used."""
 
 from __future__ import annotations
 
@@ -36,29 +36,30 @@ UM_PER_UNIT = {
 """Units of length as OME-XML and ImageJ write them, in lower case; ImageJ escapes the Greek letter."""
 
 _SAME = 0.05
-"""Statements that differ by less say the same."""
+"""Relative difference up to which two statements agree."""
 _CONTRADICTS = 1.8
-"""Factor between a pixel size and the usual one of the objective; scanners of one power differ by a quarter."""
+"""Factor from which a pixel size contradicts the usual one of its objective; scanners of one power differ by a
+quarter."""
 _UM_AT_1X = 10.0
 """Pixel size times objective power of the usual scanner: 0.25 um/px at 40x."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatedMpp:
-    """The statement of one place of a file on the pixel size, before it is judged."""
+    """The statement of one place of a file about the pixel size, before it is compared with the others."""
 
     source: str
-    """Where it stands, in the words of a user."""
+    """Place of the statement, in words for the user."""
     value: float | None
     """um/px; None where the statement gives no length."""
     text: str = ""
-    """How it was read, or why it gives no length."""
+    """How the statement was read, or why it gives no length."""
     is_uneven: bool = False
     """Whether width and height of a pixel differ by more than 1 %."""
 
 
 def stated_mpp(source: str, mpp_x: float | None, mpp_y: float | None, text: str = "") -> list[StatedMpp]:
-    """Make a statement of a width and a height in um/px; none where the file says nothing."""
+    """Make a statement of the width and height of a pixel in um/px; an empty list where the file states neither."""
     value, disagreement = agree_mpp(mpp_x, mpp_y)
     if value is None and disagreement is None:
         return []
@@ -66,14 +67,12 @@ def stated_mpp(source: str, mpp_x: float | None, mpp_y: float | None, text: str 
 
 
 def um_per_unit(name: str) -> float | None:
-    """Return the length of a named unit in um; None when the name is that of no unit of length."""
+    """Return the length of a named unit in um; None when it names no unit of length."""
     return UM_PER_UNIT.get(name.strip().lower())
 
 
-def stated_by_tags(
-    per_x: float | None, per_y: float | None, um: float | None, unit: str, spelled: str = ""
-) -> list[StatedMpp]:
-    """Read TIFF resolution tags, which are made for printers: the unit is often absent or another one than is meant.
+def stated_by_tags(per_x: float | None, per_y: float | None, um: float | None, unit: str) -> list[StatedMpp]:
+    """Read TIFF resolution tags, which are made for printers, so that the unit is often absent or wrong.
 
     Parameters
     ----------
@@ -82,16 +81,14 @@ def stated_by_tags(
     um
         The unit in um; None when the file gives none.
     unit
-        Name of the unit: ``inch``, ``cm``, ``none``, ``absent``, or what an ImageJ description calls it.
-    spelled
-        How the unit was found, where that is not the tag.
+        Name of the unit, or ``none`` or ``absent``.
     """
     if not per_x or not per_y or per_x < 0 or per_y < 0:
         return []
     if um is not None:
-        return stated_mpp(TIFF_TAGS, um / per_x, um / per_y, spelled or f"per {unit}")
+        return stated_mpp(TIFF_TAGS, um / per_x, um / per_y, f"per {unit}")
     if per_x == per_y == 1:
-        return []  # what writers put where nothing is known
+        return []  # writers put 1 where they know nothing
     if unit == "absent":
         text = "no ResolutionUnit, so that the inch counts, as the TIFF standard has it"
         return stated_mpp(TIFF_TAGS, UM_PER_UNIT["inch"] / per_x, UM_PER_UNIT["inch"] / per_y, text)
@@ -99,24 +96,24 @@ def stated_by_tags(
     return [StatedMpp(TIFF_TAGS, None, f"{per_x:g} pixels per unit, and the unit is {unit} ({guesses})")]
 
 
-def judge_statements(
+def choose_mpp(
     stated: Sequence[StatedMpp], given: float | None, power: float | None = None
 ) -> tuple[float | None, tuple[MppStatement, ...]]:
-    """Choose the pixel size, and say of every statement what became of it.
+    """Choose the pixel size, and compare every statement with it.
 
     Parameters
     ----------
     stated
         Statements of the file, the most trusted first.
     given
-        Pixel size that the user gave, um/px; it goes before all.
+        Pixel size that the user gave, um/px; it overrides all statements.
     power
-        Nominal magnification in the file; compared, never computed with.
+        Nominal magnification in the file; it is compared, and nothing is computed from it.
 
     Returns
     -------
     Pixel size in um/px: the user's, else the first plausible one, else the first (which a run refuses, with its
-    value), else None; and all statements, the one that is used first.
+    value), else None; and all statements with their verdicts, of which the one that is used comes first.
     """
     values = [one.value for one in stated if one.value is not None]
     used = given if given is not None else next(filter(_is_plausible, values), values[0] if values else None)
@@ -157,14 +154,14 @@ def _verdict(value: float | None, used: float | None, is_overridden: bool, is_fi
 
 
 def describe_statement(one: MppStatement) -> str:
-    """Say a statement in one line: source, value, verdict."""
+    """Describe a statement in one line: source, value, verdict."""
     value = "no length" if one.value is None else f"{one.value:.4g} um/px"
     text = f" ({one.text})" if one.text else ""
     return f"{one.source}: {value}, {_WORDS[one.verdict]}{text}"
 
 
 def notes_on_mpp(statements: Sequence[MppStatement]) -> tuple[str, ...]:
-    """Say which pixel size is used and why, and what in the file speaks against it; the rest stands in ``info``."""
+    """Describe the statement that is used and those that contradict it; ``wsipsm info`` shows all."""
     shown = (MppVerdict.USED, MppVerdict.OVERRIDDEN, MppVerdict.CONTRADICTS)
     return tuple(
         f"pixel size: {describe_statement(one)}" for one in statements if one.verdict in shown or one.is_uneven

@@ -22,10 +22,11 @@ LEVEL_TOLERANCE = 0.01
 """A level may be coarser than wanted by this fraction: pyramids are rarely exact powers of two."""
 
 MAX_READ_PX = 1 << 25
-"""Level pixels read at once; larger boxes are read in parts, which changes nothing."""
+"""Most level pixels that are read at once; larger boxes are read in parts, which gives the same pixels."""
 
 MAX_THUMBNAIL_SOURCE_PX = 10_000_000_000
-"""A slide without a pyramid is read whole for its thumbnail; beyond this that would take many minutes."""
+"""Most pixels of the level from which a thumbnail is made. A slide without a pyramid is read whole for it, which
+would take many minutes for a larger one."""
 
 BAND_ROWS = 32
 """Output rows filtered at a time: the band stays in the processor's cache, three times faster than all at once."""
@@ -34,7 +35,7 @@ _NEGLIGIBLE = 1e-9
 
 
 class _AxisWeights:
-    """Weights with which level pixels make working pixels along one axis.
+    """The weights by which level pixels are summed to working pixels, along one axis.
 
     Parameters
     ----------
@@ -45,12 +46,13 @@ class _AxisWeights:
     n_level
         Length of the level along this axis.
     offset
-        Level pixels before the grid begins.
+        Level pixels before the working grid begins.
     """
 
     def __init__(self, start: int, stop: int, step: float, n_level: int, offset: float = 0.0) -> None:
         index = np.arange(start, stop, dtype=np.float64)
-        # Whole pixels are added once the weights are made: grids that begin elsewhere weigh alike to the last bit.
+        # Whole pixels of the offset are added after the weights are computed, so that the weights of a grid
+        # do not depend on the pixel at which it begins, to the last bit.
         whole = math.floor(offset)
         part = offset - whole
         if step >= 1 - LEVEL_TOLERANCE:
@@ -60,16 +62,16 @@ class _AxisWeights:
         taps = taps + whole
         used = weights > _NEGLIGIBLE
         self.first = int(taps[used].min())
-        """First level pixel that has a weight."""
+        """Index of the first level pixel that has a weight."""
         self.n_level = int(taps[used].max()) + 1 - self.first
-        """Level pixels from there on."""
+        """Number of level pixels from ``first`` to the last one that has a weight."""
         ends = np.concatenate(([0], np.cumsum(used.sum(axis=1))))
         self._data = weights[used].astype(np.float32)
         self._taps = taps[used] - self.first
         self._ends = ends
 
     def rows(self, start: int, stop: int) -> tuple[int, sp.csr_array]:
-        """Find the first level pixel that some working pixels need (counted from `first`), and their matrix."""
+        """Find the first level pixel that some working pixels need, counted from ``first``, and weights."""
         low, high = self._ends[start], self._ends[stop]
         taps = self._taps[low:high]
         base = int(taps.min())
@@ -93,8 +95,8 @@ def _linear(
     first = np.floor(centre).astype(np.int64)
     fraction = centre - first
     taps = np.stack((first, first + 1), axis=1)
-    # A pixel whose centre lies in the slide continues the slide's border, one whose centre lies outside is white: no
-    # blend of both, half a pixel wide, runs around the slide.
+    # A working pixel whose centre lies in the slide is made of pixels of the slide alone, and one whose centre lies
+    # outside is white. Otherwise a blend of both, half a pixel wide, would run around the slide.
     taps = np.where((centre < low - 0.5)[:, None], np.minimum(taps, low - 1), np.maximum(taps, low))
     taps = np.where((centre >= high - 0.5)[:, None], np.maximum(taps, high), np.minimum(taps, high - 1))
     return taps, np.stack((1 - fraction, fraction), axis=1)
@@ -106,9 +108,9 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
     Parameters
     ----------
     slide
-        Where from.
+        Open slide.
     box_px
-        Box in working pixels; may reach outside the slide, where white comes back.
+        Box in working pixels; the parts of it that lie outside the slide come back white.
     scale
         Level-0 pixels per working pixel (`WorkingGrid.scale`).
     origin_px0
@@ -120,6 +122,8 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
 
     Raises
     ------
+    UsageError
+        When the scale is not above 0.
     SlideReadError
         When pixels cannot be decoded.
 
@@ -147,7 +151,8 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
         y, x = part.y - box_px.y, part.x - box_px.x
         target = out[y : y + part.height, x : x + part.width]
         if step_x == step_y in (1, 2) and pixels.shape[:2] == (step_y * part.height, step_x * part.width):
-            # Pixels as they are, or means of four rounded half up: the bytes of the filter, several times faster.
+            # The result is the pixels themselves, or means of four rounded half up: the same bytes as `_filter` gives,
+            # several times faster.
             target[:] = cv2.resize(pixels, (part.width, part.height), interpolation=cv2.INTER_AREA)
         else:
             _filter(pixels, rows, columns, target)
@@ -155,21 +160,21 @@ def read_box(slide: Slide, box_px: Box, scale: float, origin_px0: tuple[int, int
 
 
 def read_thumbnail(slide: Slide, max_px: int = 2048, part_px0: Box | None = None) -> tuple[NDArray[np.uint8], float]:
-    """Read a slide, or a part of it, small.
+    """Read a thumbnail of a slide, or of a part of it.
 
     Parameters
     ----------
     slide
-        Where from.
+        Open slide.
     max_px
-        Longer side, at most, of the thumbnail.
+        Largest side that the thumbnail may have, pixels.
     part_px0
-        What to read, level-0 pixels; None: the whole canvas.
+        Part to read, level-0 pixels; None reads the whole canvas.
 
     Returns
     -------
     RGB of shape (h, w, 3), uint8, and the level-0 pixels per thumbnail pixel (at least 1). The last row and column may
-    reach past that part by a part of a pixel.
+    extend beyond the part by a fraction of a pixel.
 
     Raises
     ------
@@ -187,8 +192,15 @@ def read_thumbnail(slide: Slide, max_px: int = 2048, part_px0: Box | None = None
             value=f"the level nearest to a thumbnail has {source.width} x {source.height} px",
             needed=f"one of at most {MAX_THUMBNAIL_SOURCE_PX:,} px",
         )
-    width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (part.width, part.height))
-    return read_box(slide, Box(0, 0, width, height), scale, (part.x, part.y)), scale
+    size = thumbnail_size(part, scale)
+    return read_box(slide, Box(0, 0, size.width, size.height), scale, (part.x, part.y)), scale
+
+
+def thumbnail_size(part_px0: Box, scale: float) -> Size:
+    """Compute the size of a thumbnail of a part of a slide, at ``scale`` level-0 pixels per thumbnail pixel."""
+    # Without the tolerance, rounding would make one side of most thumbnails a pixel longer than was wanted.
+    width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (part_px0.width, part_px0.height))
+    return Size(width, height)
 
 
 def choose_level(level_sizes: tuple[Size, ...], scale: float) -> int:

@@ -1,4 +1,4 @@
-"""The work that every reader does the same way: clip to the level, fill with white, refuse when closed."""
+"""The work that every reader does in the same way: clip to the level, fill with white, refuse a closed slide."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 
 NOTED_AXIS_DIFFERENCE = 0.01
-"""Pixels whose width and height differ by more are said to."""
+"""Relative difference between the width and the height of a pixel above which a note is made."""
 
 MAX_AXIS_DIFFERENCE = 0.05
-"""Pixels whose width and height differ by more are not square enough for one mpp."""
+"""Relative difference between the width and the height of a pixel above which no single mpp stands for both."""
 
 
 class ReaderSlide(ABC):
@@ -35,8 +35,8 @@ class ReaderSlide(ABC):
         """Facts about the slide."""
         return self._info
 
-    def name_pixels(self, fingerprint: str) -> None:
-        """Take the digest that names the pixels: a reader does not make it, since it costs a look at all bytes."""
+    def set_fingerprint(self, fingerprint: str) -> None:
+        """Set the digest that identifies the pixels; readers do not compute it, since that takes reading all bytes."""
         self._info = replace(self._info, fingerprint=fingerprint)
 
     @abstractmethod
@@ -44,7 +44,7 @@ class ReaderSlide(ABC):
         """Read a non-empty box that lies wholly inside ``level``, RGB; raise SlideReadError when that fails."""
 
     def _undecodable(self, level: int, place: Box | str, why: object) -> SlideReadError:
-        """Make the error of a place of a level that could not be decoded."""
+        """Make the error for a part of a level that could not be decoded."""
         if isinstance(place, Box):
             place = f"x {place.x}, y {place.y}, {place.width} x {place.height} px"
         where = f"level {level}, {place}"
@@ -56,8 +56,8 @@ class ReaderSlide(ABC):
             needed="sound pixels",
         )
 
-    def _release(self) -> None:  # noqa: B027 - a slide may have nothing to give back
-        """Give back what `close` should give back; called once."""
+    def _release(self) -> None:  # noqa: B027 - a slide may have nothing to release
+        """Release what `close` should release; it is called once."""
 
     def read_level(self, level: int, box: Box) -> NDArray[np.uint8]:
         """Read RGB pixels of one level, without resampling.
@@ -117,8 +117,8 @@ def agree_mpp(mpp_x: float | None, mpp_y: float | None) -> tuple[float | None, s
 
     Returns
     -------
-    The pixel size or None, and a note: on axes that differ by more than 1 %, or on why there is no pixel size although
-    the file states something.
+    The pixel size or None; and a note, or None. The note says that the axes differ by more than 1 %, or why there is no
+    pixel size although the file states one.
     """
     found = [value for value in (mpp_x, mpp_y) if value is not None and math.isfinite(value) and value > 0]
     if not found:
@@ -128,7 +128,7 @@ def agree_mpp(mpp_x: float | None, mpp_y: float | None) -> tuple[float | None, s
         return None, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um, which are not square"
     mean = sum(found) / len(found)
     if high > low * (1 + NOTED_AXIS_DIFFERENCE):
-        return mean, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um; their mean stands for both"
+        return mean, f"the file states pixels of {mpp_x:g} x {mpp_y:g} um; their mean is used"
     return mean, None
 
 

@@ -17,17 +17,17 @@ from wsipsm.errors import SlideOpenError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.formats import PLAIN, single_suffixes
-from wsipsm.slide.pixel_size import judge_statements
+from wsipsm.slide.pixel_size import choose_mpp
 from wsipsm.slide.reader import ReaderSlide, to_sizes
 
 SUFFIXES = single_suffixes(PLAIN)
-"""Suffixes of plain images, checked as well as their content: an MRXS index is a JPEG of a slide's label. TIFF has a
-reader of its own."""
+"""Suffixes of plain images. The suffix is checked as well as the content, since an MRXS index is a JPEG of a slide's
+label. TIFF has its own reader."""
 
 FORMATS = ("PNG", "JPEG", "BMP")
 
 MAX_IMAGE_PX = 150_000_000
-"""Larger plain images are refused: they are decoded whole, at 3 bytes a pixel."""
+"""Most pixels of a plain image; larger ones are refused, since an image is decoded whole, at 3 bytes a pixel."""
 
 _MAX_PROFILE_BYTES = 16 * 2**20
 _WITH_ALPHA = ("RGBA", "LA", "PA")
@@ -42,7 +42,7 @@ class ImageSlide(ReaderSlide):
     path
         The image.
     mpp
-        Pixel size in um/px. Images state none that could be trusted: their resolution is for printing.
+        Pixel size in um/px. That of the image file is not used: its resolution is meant for printing.
 
     Raises
     ------
@@ -55,12 +55,12 @@ class ImageSlide(ReaderSlide):
             raise SlideOpenError(f"reads {', '.join(SUFFIXES)} only")
         self._pixels: NDArray[np.uint8] | None = _decode(path)
         height, width = self._pixels.shape[:2]
-        used, statements = judge_statements((), mpp)
+        used, statements = choose_mpp((), mpp)
         sizes = to_sizes([(width, height)])
         super().__init__(SlideInfo(str(path), "image", sizes, used, mpp_statements=statements))
 
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
-        assert self._pixels is not None  # released by close alone, after which nothing is read
+        assert self._pixels is not None  # only `close` releases it, after which nothing is read
         return self._pixels[box.y : box.bottom, box.x : box.right].copy()
 
     def _release(self) -> None:
@@ -69,7 +69,7 @@ class ImageSlide(ReaderSlide):
 
 @contextmanager
 def _large_profiles() -> Iterator[None]:
-    """Admit colour profiles as scanners write them: Pillow refuses a PNG with one of over 1 MiB."""
+    """Admit large colour profiles, which scanners write: Pillow refuses a PNG with one of over 1 MiB."""
     usual = PngImagePlugin.MAX_TEXT_CHUNK
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_PROFILE_BYTES
     try:
@@ -80,12 +80,12 @@ def _large_profiles() -> Iterator[None]:
 
 def _decode(path: Path) -> NDArray[np.uint8]:
     with _large_profiles():
-        return _decode_here(path)
+        return _decode_image(path)
 
 
-def _decode_here(path: Path) -> NDArray[np.uint8]:
+def _decode_image(path: Path) -> NDArray[np.uint8]:
     try:
-        # Pillow's own warning about size is replaced by the check below, its error is kept.
+        # The check below replaces Pillow's warning about the size; Pillow's error is kept.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=FORMATS)

@@ -1,7 +1,7 @@
-"""Levels of an NDPI slide: one JPEG a level, cut into tiles at its restart markers.
+"""The levels of an NDPI slide. Each is one JPEG, which is divided into tiles at its restart markers.
 
-A restart interval is decoded without those before it. It is one row of blocks high, so several that lie below one
-another are decoded at once, as one JPEG with markers numbered anew.
+A restart interval can be decoded without those before it. An interval is one row of blocks high, so several intervals
+that lie below one another are decoded at once, as one JPEG whose restart markers are numbered anew.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from wsipsm.codecs.tile_grid import TileGrid
 from wsipsm.geometry import Size
 
 MAX_SCANNED_BYTES = 64 << 20
-"""Largest JPEG that is searched for its restart markers; of larger ones the file must state where they are."""
+"""Largest JPEG that is searched for its restart markers; for a larger one the file must state their offsets."""
 
 TILE_PX = 1 << 18
-"""Pixels of a tile, about: restart intervals are joined up to it."""
+"""Most pixels of a tile that is made of several restart intervals."""
 
 _LENS, _FOCAL_PLANE, _MARKER_STARTS, _MARKER_STARTS_HIGH = 65421, 65424, 65426, 65432
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
@@ -44,11 +44,11 @@ class _Scan:
     size: Size
     header: ScanHeader
     interval: Size
-    """Size of a restart interval; of the whole where it has none."""
+    """Size of a restart interval in pixels, or of the whole level where the JPEG has none."""
     joined: int
-    """Intervals below one another that are one tile."""
+    """Number of intervals, one below the other, that form a tile."""
     starts: Sequence[int]
-    """Bytes of the file at which intervals start, row by row, and where the last one ends."""
+    """Offsets in the file at which the intervals start, row by row, and that at which the last one ends."""
 
     @property
     def across(self) -> int:
@@ -71,12 +71,12 @@ def ndpi_grids(
     pages
         Pages of the file.
     levels
-        OpenSlide's, which are the stored ones and, between them, those that a decoder makes of them by leaving out high
-        frequencies.
+        Sizes of OpenSlide's levels: those that are stored and, between them, those that a decoder makes of a stored
+        one by leaving out high frequencies.
 
     Returns
     -------
-    Grids by OpenSlide's numbers; none where the levels are not what is expected.
+    Grids by OpenSlide's level numbers; empty where the levels are not those that the file's pages give.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def ndpi_grids(
 
 
 def _find_scan(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> _Scan | None:
-    """Find the intervals of a page; None of one that is no level."""
+    """Find the intervals of a page; None for a page that is no level."""
     if not (float(page.tags.valueof(_LENS, default=0)) > 0 and int(page.tags.valueof(_FOCAL_PLANE, default=0)) == 0):
         return None
     start, n_bytes = (int(page.tags.valueof(tag)[0]) for tag in (_STRIP_OFFSETS, _STRIP_BYTES))
@@ -109,7 +109,7 @@ def _find_scan(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> _Scan | None:
     if size.width % interval.width or size.height % interval.height or interval.area > MAX_SEGMENT_PX:
         raise ValueError(f"{size} px in intervals of {interval} px")
     down = size.height // interval.height
-    # Colour that was halved vertically is interpolated over the rows of an interval alone.
+    # Chroma that is subsampled vertically is interpolated within an interval; joining would change it at the seams.
     joined = 1 if header.halves_rows else max(1, min(down, TILE_PX // interval.area))
     n_intervals = size.area // interval.area
     starts = _interval_starts(tif, page, start, n_bytes, len(header.data), n_intervals)
@@ -133,7 +133,7 @@ def _interval_starts(
         data = tif.filehandle.read(n_bytes - n_header)
         found = [start + n_header, *(start + n_header + match.end() for match in _RESTART.finditer(data))]
     else:
-        raise ValueError("a large level without the places of its restart markers")
+        raise ValueError("a large level without the offsets of its restart markers")
     found.append(start + n_bytes)
     if len(found) != n_intervals + 1 or (np.diff(found) < len(b"\xff\xd9")).any() or found[0] < start + n_header:
         raise ValueError(f"{len(found) - 1} restart intervals where {n_intervals} belong")
@@ -166,7 +166,7 @@ def _decode(scan: _Scan, scale: int, index: int) -> NDArray[np.uint8]:
 
 
 def _decode_scaled(stream: bytes, size: Size, scale: int) -> NDArray[np.uint8]:
-    """Decode at a part of the size, by fewer frequencies a block."""
+    """Decode at 1/scale of the size, from the lower frequencies of each block."""
     wanted = (size.width // scale, size.height // scale)
     with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
         image.draft("RGB", wanted)

@@ -1,7 +1,7 @@
-"""The images of a TIFF in its OME-XML: which there are, and which of them lie in this file.
+"""The images that the OME-XML of a TIFF describes, and which of them lie in this file.
 
-A set of OME-TIFF files describes all its images in every file. Page numbers of an image that lies in another file mean
-pages of that file, and read here would give other pixels.
+Each file of a multi-file OME-TIFF describes the images of all files. The page numbers of an image in another file refer
+to that file; used in this one they would give the pixels of another image.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class OmeImage:
     name: str
     size: Size
     place: int
-    """Place of the element among the images of the XML, from 0."""
+    """Index of the element among the images of the XML, from 0."""
     first_page: int
+    """Index of its first page in the file, from 0."""
     files: tuple[str, ...]
     """Names of the other files that hold it, or a part of it; empty when it lies in this one."""
 
@@ -39,12 +40,12 @@ def read_ome_images(xml: str, path: PurePath) -> list[OmeImage]:
     xml
         OME-XML of the file.
     path
-        Path of the file.
+        Path of the file, whose name is compared with those in the XML.
 
     Raises
     ------
     SlideOpenError
-        When the XML is none, or only names the file that describes this one; the message is the reason alone.
+        When the text is no XML, or only names the file that describes this one; the message is the reason alone.
     """
     root = _parsed(xml)
     for element in root:
@@ -70,7 +71,7 @@ def read_ome_images(xml: str, path: PurePath) -> list[OmeImage]:
 
 
 def keep_ome_image(xml: str, image: OmeImage) -> str:
-    """Return OME-XML that describes one image alone, as one of the file that it stands in."""
+    """Return OME-XML that describes one image alone, as if all its pages lay in the file itself."""
     root = copy.deepcopy(_parsed(xml))
     for place, element in enumerate(_images(root)):
         if place != image.place:
@@ -97,11 +98,11 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _other_file(data: ElementTree.Element, own_id: str | None, own_name: str) -> str | None:
-    """Name of the file that holds a part of an image; None when it is this one."""
+    """Return the name of the file that holds a part of an image; None when it is this one."""
     named = next((child for child in data if _tag(child) == "UUID"), None)
     if named is None:
         return None
     file_name, text = named.get("FileName"), (named.text or "").strip()
-    # Files are renamed and copied, their identifiers stay: a name decides only where one of the two has none.
+    # Files are renamed and copied while their UUIDs stay, so a name decides only where one of the UUIDs is missing.
     is_own = text.lower() == own_id.strip().lower() if own_id and text else file_name in (None, own_name)
     return None if is_own else clean_text(file_name or text, _MAX_NAME_CHARS)

@@ -17,9 +17,9 @@ from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideImage, SlideInfo
 from wsipsm.slide.bounds import parse_bounds
-from wsipsm.slide.colour import Lie, find_dicom_lie, find_tiff_lie
+from wsipsm.slide.colour import WrongPhotometric, find_wrong_dicom_photometric, find_wrong_tiff_photometric
 from wsipsm.slide.fingerprint import series_in_folder
-from wsipsm.slide.pixel_size import StatedMpp, judge_statements, stated_by_tags, stated_mpp, um_per_unit
+from wsipsm.slide.pixel_size import StatedMpp, choose_mpp, stated_by_tags, stated_mpp, um_per_unit
 from wsipsm.slide.reader import (
     ReaderSlide,
     parse_number,
@@ -34,7 +34,7 @@ CHUNK_PX = 512
 """Side of the squares in which a level of fractional downsample is read, level pixels."""
 
 DARK = 100
-"""Median grey value below which a slide that names an excitation filter is taken for fluorescence."""
+"""Median of each pixel's brightest channel below which a slide that names an excitation filter is fluorescence."""
 
 _JPEG_TIFF_VENDORS = ("aperio", "generic-tiff", "leica", "philips", "trestle", "ventana")
 _ASSOCIATED = re.compile(r"openslide\.associated\.(.+)\.width")
@@ -86,24 +86,24 @@ class OpenSlideSlide(ReaderSlide):
         self._downsamples = [handle.level_downsamples[index] for index in self._level_index]
         cut = find_cut(self._file) if vendor == "generic-tiff" else None
         if cut:
-            # Of a vendor's format OpenSlide expects certain directories; of any other it takes what is left.
+            # OpenSlide checks the directories of vendors' formats; of another TIFF it opens what the cut has left.
             raise SlideOpenError(cut)
-        lie: Lie | None = None
+        wrong: WrongPhotometric | None = None
         if vendor == "dicom":
-            lie = find_dicom_lie(self._file)
+            wrong = find_wrong_dicom_photometric(self._file)
         elif vendor in _JPEG_TIFF_VENDORS:
-            lie = find_tiff_lie(self._file, sizes[0].width, sizes[0].height)
-        if lie == "rgb taken for ycbcr":
-            # The conversion that OpenSlide then does clips and cannot be undone.
+            wrong = find_wrong_tiff_photometric(self._file, sizes[0].width, sizes[0].height)
+        if wrong == "rgb taken for ycbcr":
+            # OpenSlide's conversion then clips colours, so it cannot be undone.
             raise SlideOpenError(
                 "the photometric tag says YCbCr, the tiles are RGB; OpenSlide would show wrong colours"
             )
-        self._convert_ycbcr = lie is not None
-        notes = ["the photometric tag says RGB, the JPEG tiles are YCbCr; colours were put right"] if lie else []
+        self._convert_ycbcr = wrong is not None
+        notes = ["the photometric tag says RGB, the JPEG tiles are YCbCr; colours were corrected"] if wrong else []
         power = parse_number(properties.get("openslide.objective-power"))
-        used, statements = judge_statements(_find_stated_mpp(properties), mpp, power)
-        bounds, doubt = parse_bounds(properties, sizes[0])
-        notes += [doubt] if doubt else []
+        used, statements = choose_mpp(_find_stated_mpp(properties), mpp, power)
+        bounds, bounds_note = parse_bounds(properties, sizes[0])
+        notes += [bounds_note] if bounds_note else []
         return SlideInfo(
             path=str(path),
             reader="openslide",
@@ -125,13 +125,13 @@ class OpenSlideSlide(ReaderSlide):
             try:
                 return self._tiles.read(level, box)
             except TileError:
-                pass  # OpenSlide reads the box after all, or says what is wrong with it.
+                pass  # OpenSlide reads the box instead, or raises the error that is reported.
         return self._read_by_openslide(level, box)
 
     def _open_tiles(self) -> None:
-        """Find the levels that are decoded here: not before pixels are asked for, since tiles are compared."""
+        """Find the levels whose tiles are decoded here; the first read calls this, because it has to decode tiles."""
         if self._convert_ycbcr:
-            return  # OpenSlide's reading of tiles that are not what the tag says is known, and put right above.
+            return  # The effect of a wrong tag is known for OpenSlide's pixels only, which are corrected when read.
         self._tiles = open_vendor_tiles(self._file, self._info.vendor, self._all_sizes, self._level_index)
         if self._tiles is not None:
             keep_agreeing_levels(self._tiles, self._info.level_sizes, self._downsamples, self._read_region)
@@ -148,7 +148,7 @@ class OpenSlideSlide(ReaderSlide):
         whole = Box(0, 0, size.width, size.height)
         for y in range(box.y // CHUNK_PX * CHUNK_PX, box.bottom, CHUNK_PX):
             for x in range(box.x // CHUNK_PX * CHUNK_PX, box.right, CHUNK_PX):
-                # Grown to the right and below only by what lies in the box: those pixels shift with the same origin.
+                # Pixels right of the box or below it are left out: only the origin of a read determines the shift.
                 chunk = Box(x, y, CHUNK_PX, CHUNK_PX).intersect(whole)
                 part = chunk.intersect(box)
                 pixels = self._read_region(level, Box.from_edges(chunk.x, chunk.y, part.right, part.bottom))
@@ -189,7 +189,7 @@ class OpenSlideSlide(ReaderSlide):
 
 
 def is_vendor_slide(path: Path) -> bool:
-    """Tell whether OpenSlide knows the file as a scanner vendor's or as DICOM, not merely as some tiled TIFF."""
+    """Check whether OpenSlide recognises a vendor's format or DICOM in the file, not merely a tiled TIFF."""
     return openslide.OpenSlide.detect_format(path) not in (None, "generic-tiff")
 
 
@@ -208,7 +208,7 @@ def _open_handle(path: Path) -> openslide.OpenSlide:
 
 
 def _associated(properties: Mapping[str, str]) -> tuple[SlideImage, ...]:
-    """Label, macro and the like, by the properties that state their sizes; none of them is decoded."""
+    """List label, macro and other associated images by the properties that state their sizes, without decoding any."""
     names = sorted({match[1] for key in properties if (match := _ASSOCIATED.fullmatch(key))})
     found = []
     for name in names:
@@ -219,7 +219,7 @@ def _associated(properties: Mapping[str, str]) -> tuple[SlideImage, ...]:
 
 
 def _find_stated_mpp(properties: Mapping[str, str]) -> list[StatedMpp]:
-    """Give what the file says of its pixel size: the vendor's own statement first, then TIFF resolution tags."""
+    """List the statements about the pixel size: the vendor's own one first, then TIFF resolution tags."""
     vendor = properties.get("openslide.vendor", "unknown")
     mpp_x, mpp_y, per_x, per_y = (
         parse_number(properties.get(name))
@@ -228,7 +228,7 @@ def _find_stated_mpp(properties: Mapping[str, str]) -> list[StatedMpp]:
     unit = properties.get("tiff.ResolutionUnit", "absent")
     tags = stated_by_tags(per_x, per_y, um_per_unit(unit), unit)
     if vendor == "generic-tiff":
-        # OpenSlide's own value is made of the same tags.
+        # OpenSlide computes its own value from the same tags.
         return tags
     return stated_mpp(f"{_VENDOR_NAMES.get(vendor, vendor)} metadata", mpp_x, mpp_y) + tags
 
@@ -243,7 +243,7 @@ def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:
         pixels = np.asarray(handle.read_region((0, 0), level, (min(width, 4096), min(height, 4096))))
     except openslide.OpenSlideError as error:
         raise SlideOpenError(f"its smallest level cannot be decoded: {error}") from error
-    # A brightfield scan of a scanner that also does fluorescence may carry the same words.
+    # A brightfield scan may have the same metadata when its scanner also does fluorescence.
     if np.median(pixels[..., :3].max(axis=2)) < DARK:
         raise UnsupportedSlideError(
             f"{path}: a fluorescence slide ({evidence}); brightfield (H&E or hematoxylin-DAB) is needed. "
@@ -253,7 +253,7 @@ def _refuse_fluorescence(path: Path, handle: openslide.OpenSlide) -> None:
 
 def _fluorescence_evidence(properties: Mapping[str, str]) -> str | None:
     for key in properties:
-        value = properties.get(key, "")  # a damaged file can list a key and then not have it
+        value = properties.get(key, "")  # a damaged file can list a key without having its value
         text = f"{key}={value}"
         if "ExcitationWaveLength=" in text:
             number = parse_number(text.split("ExcitationWaveLength=")[1].split("\r")[0].split(";")[0])

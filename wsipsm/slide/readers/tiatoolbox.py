@@ -15,7 +15,7 @@ from wsipsm.errors import SlideOpenError, UnsupportedSlideError
 from wsipsm.geometry import Box
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.formats import BY_TIATOOLBOX, INSTALL_TIATOOLBOX, single_suffixes
-from wsipsm.slide.pixel_size import judge_statements, stated_mpp
+from wsipsm.slide.pixel_size import choose_mpp, stated_mpp
 from wsipsm.slide.reader import ReaderSlide, shrinking_levels, to_sizes
 
 SUFFIXES = single_suffixes(BY_TIATOOLBOX)
@@ -43,13 +43,13 @@ class TiatoolboxSlide(ReaderSlide):
 
     def __init__(self, path: Path, mpp: float | None = None) -> None:
         if path.suffix.lower() not in SUFFIXES:
-            raise SlideOpenError(f"asked for {' and '.join(SUFFIXES)} only")
+            raise SlideOpenError(f"reads {' and '.join(SUFFIXES)} only")
         self._reader = _open_reader(path)
         arrays = getattr(self._reader, "level_arrays", None)
         try:
             facts = self._reader.info
-            # Of WSIReader's reads only those of level 0 are used: in 2.1.3 read_rect of an NGFF level takes level-0
-            # bounds for that level's own. NGFF levels are sliced from its arrays instead.
+            # WSIReader reads level 0 only: in 2.1.3 its read_rect takes level-0 bounds for those of an NGFF level.
+            # NGFF levels are sliced from the arrays instead.
             if arrays is not None:
                 self._levels: list[Any] = [arrays[key] for key in sorted(arrays)]
                 found = [(level.shape[1], level.shape[0]) for level in self._levels]
@@ -69,7 +69,7 @@ class TiatoolboxSlide(ReaderSlide):
                 "Export the slide as RGB."
             )
         source = f"{facts.vendor or path.suffix.lstrip('.')} metadata"
-        used, statements = judge_statements(stated_mpp(source, *stated), mpp)
+        used, statements = choose_mpp(stated_mpp(source, *stated), mpp)
         super().__init__(
             SlideInfo(
                 path=str(path),
@@ -108,7 +108,7 @@ def _open_reader(path: Path) -> Any:
             from tiatoolbox.utils.exceptions import FileNotSupportedError
             from tiatoolbox.wsicore.wsireader import WSIReader
 
-            # It logs to the root logger as well, on opening mostly about what it infers and is not asked for.
+            # tiatoolbox logs to the root logger, on opening mostly about values that it infers and wsipsm does not use.
             root.handlers[:] = handlers
             root.setLevel(logging.CRITICAL)
             try:
@@ -124,7 +124,7 @@ def _open_reader(path: Path) -> Any:
     except _READ_ERRORS as error:
         raise SlideOpenError(f"tiatoolbox: {error}") from error
     finally:
-        # Its import takes over the root logger; only the command line may configure logging here.
+        # Importing tiatoolbox configures the root logger, which only the command line may do in wsipsm.
         root.handlers[:] = handlers
         root.setLevel(level)
         if captures:

@@ -1,7 +1,7 @@
 """TIFF through tifffile and imagecodecs: OME-TIFF with its pyramids, big-endian TIFF, tiled or stripped.
 
-Only the tiles or strips that a box touches are read. Nothing a header says is trusted before it is checked against the
-size of the file and of the tile.
+Only the tiles or strips that a box touches are read. What a header states is checked against the size of the file and
+of the tile before it is used.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from wsipsm.errors import SlideError, SlideOpenError, WsipsmError
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.bounds import find_bounds
-from wsipsm.slide.colour import find_tiff_lie
-from wsipsm.slide.pixel_size import judge_statements
+from wsipsm.slide.colour import find_wrong_tiff_photometric
+from wsipsm.slide.pixel_size import choose_mpp
 from wsipsm.slide.reader import ReaderSlide, to_sizes
 from wsipsm.slide.readers.tiff_images import open_image
 from wsipsm.slide.readers.tiff_layout import find_levels, find_stated_mpp, objective_power
 
 MAX_SIDE_PX = 1 << 22
-"""A metre of glass at 40x."""
+"""Longest side of a slide in pixels: a metre of glass at 40x."""
 
 MAX_PAGES_CHECKED = 64
-"""More pages than any slide has levels and associated images; a long stack need not be walked to its end."""
+"""Most pages whose sizes are checked. No slide has as many levels and associated images; a stack may have thousands."""
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def is_tiff(path: Path) -> bool:
-    """Tell whether a file starts like a TIFF or BigTIFF of either byte order."""
+    """Check whether a file starts like a TIFF or BigTIFF of either byte order."""
     try:
         with path.open("rb") as stream:
             return stream.read(4) in _SIGNATURES
@@ -46,7 +46,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def is_ome_tiff(path: Path) -> bool:
-    """Tell whether a TIFF carries OME-XML."""
+    """Check whether a file is a TIFF that holds OME-XML."""
     if not is_tiff(path):
         return False
     try:
@@ -57,9 +57,9 @@ def is_ome_tiff(path: Path) -> bool:
 
 
 def find_impossible_size(path: Path) -> str | None:
-    """Say which size in a TIFF's headers no reader should be asked to allocate; None when all are sound.
+    """Describe the first impossible size in a TIFF's headers; None when all are possible.
 
-    OpenSlide allocates what a header says, and its library ends the whole process when that fails.
+    OpenSlide allocates what a header states, and its library ends the whole process when that fails.
     """
     if not is_tiff(path):
         return None
@@ -91,7 +91,7 @@ class TiffSlide(ReaderSlide):
     mpp
         Pixel size in um/px that overrides the file's.
     image
-        Number of the image that is the slide, from 1; None: the largest pyramid.
+        Number of the image that is the slide, from 1; None chooses the largest pyramid.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class TiffSlide(ReaderSlide):
 
     def __init__(self, path: Path, mpp: float | None = None, image: int | None = None) -> None:
         if not is_tiff(path):
-            raise SlideOpenError("no TIFF by its first bytes")
+            raise SlideOpenError("its first bytes are not those of a TIFF")
         try:
             cut = find_cut(path)
             if cut:
@@ -131,16 +131,16 @@ class TiffSlide(ReaderSlide):
         self._pages = find_levels(self._chosen, path)
         sizes = to_sizes([(page.imagewidth, page.imagelength) for page in self._pages])
         power = objective_power(self._tif)
-        used, statements = judge_statements(find_stated_mpp(self._tif, self._pages[0]), mpp, power)
+        used, statements = choose_mpp(find_stated_mpp(self._tif, self._pages[0]), mpp, power)
         notes: tuple[str, ...] = ()
-        lie = find_tiff_lie(path, sizes[0].width, sizes[0].height)
-        if lie:
-            tiles, tag = ("YCbCr", "RGB") if lie == "ycbcr taken for rgb" else ("RGB", "YCbCr")
-            notes = (*notes, f"the photometric tag says {tag}, the JPEG tiles are {tiles}; the tiles were believed")
-        bounds, doubt = (None, None)
+        wrong = find_wrong_tiff_photometric(path, sizes[0].width, sizes[0].height)
+        if wrong:
+            tiles, tag = ("YCbCr", "RGB") if wrong == "ycbcr taken for rgb" else ("RGB", "YCbCr")
+            notes = (*notes, f"the photometric tag says {tag}, the JPEG tiles are {tiles}; they were read as {tiles}")
+        bounds, bounds_note = (None, None)
         # QuPath reads OME-TIFF through Bio-Formats, which does not crop; OpenSlide allocates what a header says.
         if not self._tif.is_ome and find_impossible_size(path) is None:
-            bounds, doubt = find_bounds(path, sizes[0])
+            bounds, bounds_note = find_bounds(path, sizes[0])
         return SlideInfo(
             path=str(path),
             reader="tiff",
@@ -152,7 +152,7 @@ class TiffSlide(ReaderSlide):
             images=self._chosen.images if len(self._chosen.images) > 1 else (),
             image=self._chosen.number,
             mpp_statements=statements,
-            notes=(*self._chosen.notes, *notes, *((doubt,) if doubt else ())),
+            notes=(*self._chosen.notes, *notes, *((bounds_note,) if bounds_note else ())),
         )
 
     def _read_inside(self, level: int, box: Box) -> NDArray[np.uint8]:
@@ -167,7 +167,10 @@ class TiffSlide(ReaderSlide):
 
 
 def tile_grid(tif: tifffile.TiffFile, page: tifffile.TiffPage, must_end: bool = False) -> TileGrid:
-    """Make the grid of tiles or strips of a page that `tiff_layout` found sound; see `tiff_segment.decode_segment`."""
+    """Make the grid of tiles or strips of a page that passed `tiff_layout.require_readable_page`.
+
+    ``must_end`` is that of `tiff_segment.decode_segment`.
+    """
     width, height = segment_size(page)
     decode = partial(decode_segment, tif, page, must_end=must_end)
     return TileGrid(-(-int(page.imagewidth) // width), Size(width, height), decode)

@@ -15,7 +15,7 @@ from wsipsm.slide.readers.ome import OmeImage, keep_ome_image, read_ome_images
 from wsipsm.text import clean_text
 
 _VENDOR_LAYOUTS = ("ndpi", "scn", "bif", "philips", "lsm", "stk", "ndtiff")
-"""Kinds, as tifffile names them, whose pages are no plain pyramid; reading them as one would be wrong, silently."""
+"""Layouts, by tifffile's names, whose pages are no plain pyramid; read as one they would silently give wrong pixels."""
 
 _MAX_NAME_CHARS = 80
 _PAGE_NAME = "PageName"
@@ -39,7 +39,7 @@ class ChosenImage:
 
 @dataclass(frozen=True)
 class _Pages:
-    """One image by its pages."""
+    """One image as the pages of its levels."""
 
     name: str
     pages: tuple[tifffile.TiffPage, ...]
@@ -59,12 +59,12 @@ def open_image(path: Path, number: int | None = None) -> ChosenImage:
     path
         The file.
     number
-        Number of the image that the user asks for, from 1; None takes the rule of `images.choose_image`.
+        Number of the image that the user gave, from 1; None applies the rule of `images.choose_image`.
 
     Raises
     ------
     SlideOpenError
-        When it holds no image, or the layout is a vendor's own; the message is the reason alone.
+        When the file holds no image, or has a vendor's layout; the message is the reason alone.
     UnsupportedSlideError
         When all images lie in other files.
     UsageError
@@ -84,7 +84,7 @@ def open_image(path: Path, number: int | None = None) -> ChosenImage:
 
 
 def _ome_images(tif: tifffile.TiffFile, path: Path) -> list[OmeImage]:
-    """Return the images of the OME-XML; none in another TIFF, and none where the XML points to no pages."""
+    """List the images of the OME-XML that have pages; empty for a TIFF without OME-XML."""
     if not tif.is_ome:
         return []
     try:
@@ -99,7 +99,7 @@ def _ome_images(tif: tifffile.TiffFile, path: Path) -> list[OmeImage]:
 def _choose_described(
     tif: tifffile.TiffFile, path: Path, described: list[OmeImage], number: int | None
 ) -> ChosenImage | None:
-    """Choose by the OME-XML; None when its pages are not what it says."""
+    """Choose the image by the OME-XML; None when the pages of the file do not fit it."""
     here = [image for image in described if not image.files]
     elsewhere = [image for image in described if image.files]
     if not here:
@@ -138,10 +138,10 @@ def _count_levels(tif: tifffile.TiffFile, image: OmeImage) -> int:
 
 
 def _choose_pages(tif: tifffile.TiffFile, path: Path, number: int | None) -> ChosenImage:
-    found = [image for series in tif.series for image in _split(series, is_counted=number is not None)]
+    found = [image for series in tif.series for image in _split(series, by_number=number is not None)]
     if not found:
         raise SlideOpenError("a TIFF without images")
-    # A reduced copy of which tifffile does not see the factor is no image of its own.
+    # A reduced copy that tifffile did not assign to its image is no image of its own.
     found = [one for one in found if not one.pages[0].is_reduced] or found
     images = tuple(one.image for one in found)
     chosen = choose_image(images, number, path)
@@ -155,17 +155,17 @@ def _pages_of(series: tifffile.TiffPageSeries) -> _Pages:
     return _Pages(_name_of(series, pages[0]), pages, planes)
 
 
-def _split(series: tifffile.TiffPageSeries, is_counted: bool) -> list[_Pages]:
-    """Divide what tifffile takes for one image by the sizes of its pages alone.
+def _split(series: tifffile.TiffPageSeries, by_number: bool) -> list[_Pages]:
+    """Divide a series that tifffile made by the sizes of pages alone into images.
 
-    Where some pages are marked as reduced copies, one that is not begins another image. Pages of one size may be
-    planes of a stack or sections: they count as images where the user names one by its number.
+    Where some pages are marked as reduced copies, each page that is not begins another image. Pages of one size may be
+    planes of a stack or separate sections; they count as images where the user gave the number of one (``by_number``).
     """
     whole = _pages_of(series)
     if series.kind != "generic":
         return [whole]
     n_pages = whole.planes.get("I", 1)
-    if n_pages > 1 and is_counted and all(len(level.pages) == n_pages for level in series.levels):
+    if n_pages > 1 and by_number and all(len(level.pages) == n_pages for level in series.levels):
         columns = [[level.pages[place] for level in series.levels] for place in range(n_pages)]
         whole_pages = [tuple(page for page in column if isinstance(page, tifffile.TiffPage)) for column in columns]
         return [_Pages(_name_of(series, pages[0]), pages, {}) for pages in whole_pages if pages]

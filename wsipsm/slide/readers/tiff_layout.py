@@ -1,4 +1,4 @@
-"""The pages of a TIFF that are the slide, whether they can be read, and how large a pixel is."""
+"""The pages of a TIFF that form the slide, checks that they can be read, and their pixel size."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from wsipsm.slide.readers.tiff_images import ChosenImage
 _GREY, _INVERTED_GREY, _RGB, _PALETTE, _YCBCR = 1, 0, 2, 3, 6
 _CONTIGUOUS = 1
 _UNITS = {2: "inch", 3: "cm", 4: "mm", 5: "um"}
-"""Units of TIFF's ResolutionUnit; the last two are no part of the standard, and written by some."""
+"""Units of TIFF's ResolutionUnit; the last two are not in the standard, but some programs write them."""
 _OME = "OME-XML"
 
 
 def find_levels(chosen: ChosenImage, path: Path) -> list[tifffile.TiffPage]:
-    """Find the pages of the slide's levels, level 0 first, checked so far that their tiles can be read.
+    """Find the pages of the slide's levels, level 0 first, and check that their tiles can be read.
 
     Parameters
     ----------
     chosen
         The image that is the slide.
     path
-        Path for messages.
+        Path of the file, for messages.
 
     Raises
     ------
     SlideOpenError
-        When the pages cannot be trusted; the message is the reason alone.
+        When the headers of the pages contradict each other or the file; the message is the reason alone.
     UnsupportedSlideError
         When the image is no single plane of 8-bit grey or RGB.
     """
@@ -59,7 +59,7 @@ def require_readable_page(tif: tifffile.TiffFile, page: tifffile.TiffPage, path:
     Raises
     ------
     SlideOpenError
-        When the page cannot be trusted; the message is the reason alone.
+        When the header of the page contradicts itself or the file; the message is the reason alone.
     UnsupportedSlideError
         When its samples are not 8-bit grey or RGB.
     """
@@ -68,9 +68,9 @@ def require_readable_page(tif: tifffile.TiffFile, page: tifffile.TiffPage, path:
 
 
 def find_stated_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> list[StatedMpp]:
-    """Give every statement of a TIFF about its pixel size, the most trusted first.
+    """List the statements of a TIFF about its pixel size, the most trusted first.
 
-    OME-XML and Aperio's description go before resolution tags, which are made for printers.
+    OME-XML and Aperio's description come before resolution tags, which are made for printers.
     """
     stated: list[StatedMpp] = []
     if tif.is_ome:
@@ -81,7 +81,7 @@ def find_stated_mpp(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> list[Sta
     per_x, per_y = (_ratio(page.tags.valueof(name)) for name in ("XResolution", "YResolution"))
     named = (tif.imagej_metadata or {}).get("unit") if tif.is_imagej else None
     if named and per_x and per_y:
-        # ImageJ counts in the unit of its description, whatever the tag says.
+        # ImageJ uses the unit of its description, whatever the tag says.
         return stated + _stated_by_imagej(str(named), per_x, per_y)
     tag = page.tags.valueof("ResolutionUnit")
     unit = "absent" if tag is None else _UNITS.get(int(tag), "none")

@@ -1,7 +1,7 @@
-"""Tiles of vendors' TIFF slides, decoded here: OpenSlide reads the same pixels at a fourth to an eighth of the speed.
+"""Decoding of the tiles of vendors' TIFF slides: OpenSlide reads the same pixels at a fourth to an eighth of the speed.
 
-OpenSlide still says what a slide is: its levels, pixel size and bounds. A level is decoded here only where the layout
-of its tiles is understood and a tile of it was found to be what OpenSlide shows; OpenSlide reads all others.
+OpenSlide still gives the levels, pixel size and bounds of a slide. A level is decoded here only where the layout of its
+tiles is understood and one of its tiles agrees with OpenSlide's pixels; OpenSlide reads all others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wsipsm.slide.readers.ndpi import ndpi_grids
 from wsipsm.slide.readers.tiff import MAX_PAGES_CHECKED, tile_grid
 from wsipsm.slide.readers.tiff_layout import require_readable_page
 
-MOST_APART = 2
+MAX_GREY_DIFFERENCE = 2
 """Grey levels by which a tile may differ from OpenSlide's: decoders of JPEG 2000 in YCbCr round differently."""
 
 _COMPRESSIONS = (7, 33003, 33005)  # JPEG and Aperio's kinds of JPEG 2000
@@ -31,14 +31,14 @@ _RGB, _YCBCR = 2, 6
 
 
 class VendorTiles(TileReader):
-    """Levels of an open vendor's TIFF that are decoded here.
+    """The levels of a vendor's TIFF that are decoded here, while the file is open.
 
     Parameters
     ----------
     tif
         The open file.
     grids
-        Grids of the levels, by OpenSlide's numbers.
+        Grids of the levels, by the numbers of the slide's levels.
     """
 
     def __init__(self, tif: tifffile.TiffFile, grids: Mapping[int, TileGrid]) -> None:
@@ -65,11 +65,11 @@ def open_vendor_tiles(
     levels
         All of OpenSlide's levels.
     used
-        Which of them are levels of the slide.
+        Indices of those that are levels of the slide.
 
     Returns
     -------
-    Levels by their place in ``used``; None when there are none, for OpenSlide to read.
+    The levels, numbered by their place in ``used``; None when no level is understood, so that OpenSlide reads all.
     """
     find = _FINDERS.get(vendor or "")
     if find is None:
@@ -96,19 +96,19 @@ def keep_agreeing_levels(
     downsamples: Sequence[float],
     read: Callable[[int, Box], NDArray[np.uint8]],
 ) -> None:
-    """Drop the levels of which a tile differs from what OpenSlide shows, or cannot be compared.
+    """Drop the levels whose tile in the middle differs from OpenSlide's pixels, or cannot be compared.
 
-    A level whose downsample is no whole number is dropped, too: OpenSlide shows its pixels moved by a part of one, and
-    the checks of a picture, the pixel size above all, were fitted on what it shows.
+    A level whose downsample is no whole number is dropped, too: OpenSlide shifts its pixels by a fraction of one, and
+    the quality checks, above all that of the pixel size, were fitted on OpenSlide's pixels.
 
     Parameters
     ----------
     tiles
-        Levels that are decoded here; changed.
+        Levels that are decoded here; this function removes some.
     levels, downsamples
         Levels and downsamples of the slide.
     read
-        Function that gives OpenSlide's pixels of a box of a level.
+        Function that returns OpenSlide's pixels of a box of a level, RGB, shape (h, w, 3), uint8.
     """
     for level, grid in list(tiles.grids.items()):
         if downsamples[level] != round(downsamples[level]):
@@ -116,15 +116,15 @@ def keep_agreeing_levels(
             continue
         box = _tile_to_compare(grid, levels[level])
         try:
-            apart = np.abs(tiles.read(level, box).astype(np.int16) - read(level, box)).max()
+            difference = np.abs(tiles.read(level, box).astype(np.int16) - read(level, box)).max()
         except (TileError, SlideReadError):
-            apart = None
-        if apart is None or apart > MOST_APART:
+            difference = None
+        if difference is None or difference > MAX_GREY_DIFFERENCE:
             del tiles.grids[level]
 
 
 def _tile_to_compare(grid: TileGrid, level: Size) -> Box:
-    """Give the tile in the middle of a level."""
+    """Return the box of the tile in the middle of a level."""
     whole = Box(0, 0, level.width, level.height)
     x = whole.width // 2 // grid.tile.width * grid.tile.width
     y = whole.height // 2 // grid.tile.height * grid.tile.height
@@ -135,7 +135,7 @@ def _aperio_grids(
     tif: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], levels: Sequence[Size]
 ) -> dict[int, TileGrid]:
     tiled = [page for page in pages if page.is_tiled]
-    # OpenSlide draws a missing tile from the finer level, and does so on the coarser ones too.
+    # OpenSlide fills a missing tile from the finer level, on all coarser levels as well.
     is_whole = all(all(page.databytecounts) for page in tiled)
     fits = [_size_of(page) for page in tiled] == list(levels)
     return _tiled_grids(tif, tiled) if is_whole and fits else {}
@@ -145,7 +145,7 @@ def _philips_grids(
     tif: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], levels: Sequence[Size]
 ) -> dict[int, TileGrid]:
     tiled = [page for page in pages if page.is_tiled]
-    # Levels are filled up with whole tiles, which OpenSlide cuts off; a missing tile is white.
+    # Stored levels are padded to whole tiles, and OpenSlide cuts the padding off; a missing tile is white in both.
     stored = [_size_of(page) for page in tiled]
     fits = len(stored) == len(levels) and all(
         level.width <= size.width and level.height <= size.height for level, size in zip(levels, stored, strict=True)
