@@ -1,8 +1,8 @@
-"""The one form of drawn objects, whichever program wrote them.
+"""The annotations of a GeoJSON file in one form, whichever program wrote the file.
 
-QuPath has kept the type of an object in ``id`` (up to 0.2), ``object_type`` and ``objectType``, and reads it from
-``properties.type``; objects may lie in ``childObjects`` of others. TIAToolbox keeps it beside ``properties``. geopandas
-and Python turn a classification into text, or into columns of its own.
+QuPath has written the type of an object as ``id`` (up to 0.2), ``object_type`` and ``objectType``, and reads it from
+``properties.type``; an object may hold others in ``childObjects``. TIAToolbox writes the type beside ``properties``.
+geopandas and Python turn a classification into text, or into columns of its own.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MAX_TEXT_CHARS = 4096
 """The longest text of a classification."""
 _MAX_NAME_CHARS = 120
 _MAX_TEXT_NESTING = 4
-"""Text of text, lists of lists: a table that was written and read again holds two."""
+"""The deepest nesting of text in text and lists in lists; a table that was written and read again has two levels."""
 _MISSING = frozenset({"", "nan", "none", "null", "<na>", "nat"})
-"""How Python, pandas and JSON write that there is no value."""
+"""Texts, in lower case, by which Python, pandas and JSON state that there is no value."""
 
 
 class Kind(StrEnum):
@@ -59,9 +59,9 @@ class Drawn:
     """An annotation or TMA core with polygons, before its coordinates are read."""
 
     label: str
-    """How messages call it."""
+    """Name of the annotation in messages."""
     name: str
-    """Empty when it has none."""
+    """Name that the file gives it; empty when there is none."""
     components: tuple[str, ...]
     """Components of the object's class: ``Tumor: Positive`` has two; none when it has no class."""
     kind: Kind
@@ -75,21 +75,21 @@ class Drawn:
 
 
 def read_drawn(document: Any, label: str, left_out: Counter[str]) -> Iterator[Drawn]:
-    """Give the annotations and TMA cores of a document that have polygons.
+    """Yield the annotations and TMA cores of a document that have polygons.
 
     Parameters
     ----------
     document
         A FeatureCollection, a Feature, an array of either, or a bare geometry.
     label
-        How messages call it.
+        Name of the document in messages.
     left_out
-        Counter that takes the numbers of other objects, by what they are.
+        Counter to which the other objects are added, by what they are; ``{s}`` in a key marks the plural.
 
     Raises
     ------
     RoiError
-        When it is no GeoJSON, or a classification cannot be parsed.
+        When the document is no GeoJSON, or a classification cannot be parsed.
     """
     for number, feature in enumerate(_features(document, label), start=1):
         drawn = _read_feature(feature, f"{label}, feature {number}", left_out)
@@ -127,7 +127,7 @@ def _features(document: Any, label: str) -> Iterator[JsonObject]:
 
 
 def _children(feature: JsonObject, label: str) -> list[Any]:
-    """List the objects that lie in another in QuPath's hierarchy."""
+    """List the objects that lie below another in QuPath's hierarchy."""
     found = []
     for holder in (_properties(feature, label), feature):
         children = holder.get("childObjects")
@@ -137,7 +137,7 @@ def _children(feature: JsonObject, label: str) -> list[Any]:
 
 
 def _read_feature(feature: JsonObject, label: str, left_out: Counter[str]) -> Drawn | None:
-    """Read the annotation of a feature; None, and counted, when it is none with polygons on the first plane."""
+    """Read the annotation of a feature; None, and counted in ``left_out``, without polygons on the first plane."""
     properties = _properties(feature, label)
     kind = _kind(feature, properties)
     if kind not in (Kind.ANNOTATION, Kind.TMA_CORE):
@@ -169,9 +169,9 @@ def _properties(feature: JsonObject, label: str) -> JsonObject:
 
 
 def _kind(feature: JsonObject, properties: JsonObject) -> str:
-    """Find the type of an object by its first statement; an annotation when there is none, as in QuPath.
+    """Find the kind of an object from the first field that states it; without one it is an annotation, as in QuPath.
 
-    ``type`` and ``id`` may hold something else, so that only QuPath's own words count there.
+    ``type`` and ``id`` may hold other values, so that only QuPath's own words count there.
     """
     for stated in (
         properties.get("objectType"),
@@ -188,7 +188,7 @@ def _kind(feature: JsonObject, properties: JsonObject) -> str:
 
 
 def _known_kind(text: str) -> Kind | None:
-    """Find the kind of an object by any spelling: ``tmaCore``, ``tma_core``, ``TMACoreObject``, ``PathCellObject``."""
+    """Find the kind for any spelling of it: ``tmaCore``, ``tma_core``, ``TMACoreObject``, ``PathCellObject``."""
     word = text[:40].casefold().translate({ord(char): None for char in " _-"})
     return _KINDS.get(word.removeprefix("path").removesuffix("object"))
 
@@ -201,11 +201,11 @@ def _name(properties: JsonObject, feature: JsonObject) -> str:
 
 
 def _class_components(feature: JsonObject, properties: JsonObject, label: str) -> tuple[str, ...]:
-    """Find the components of an object's class, wherever it stands."""
+    """Find the components of an object's class, wherever the file holds it."""
     for holder in (properties, feature):
         for key in (
             "classification",
-            # Columns that GDAL and pandas make of an object.
+            # GDAL and pandas make such columns of an object.
             "classification.names",
             "classification_names",
             "classification.name",
@@ -218,7 +218,7 @@ def _class_components(feature: JsonObject, properties: JsonObject, label: str) -
 
 
 def _components(value: Any, label: str, depth: int = 0) -> tuple[str, ...]:
-    """Split a class in any form into components: object, list, name, or text of one of them."""
+    """Split a class into components; it may be an object, a list, a name, or the text of one of these."""
     if _is_missing(value):
         return ()
     if depth <= _MAX_TEXT_NESTING:
@@ -243,11 +243,11 @@ def _components(value: Any, label: str, depth: int = 0) -> tuple[str, ...]:
 
 
 def _looks_like_code(text: str) -> bool:
-    """Tell whether text is JSON's or Python's writing of something, rather than the name of a class."""
+    """Check whether text is JSON or a Python expression, rather than the name of a class."""
     text = text.strip()
     if text[:1] in ("{", "[") or (text[:1] in ("'", '"') and text[:1] == text[-1:] and len(text) > 1):
         return True
-    # array(['Tumor']), OrderedDict([('name', 'Tumor')]), PathClass(name='Tumor'); but not Tumor (1).
+    # Such are array(['Tumor']), OrderedDict([('name', 'Tumor')]) and PathClass(name='Tumor'); Tumor (1) is none.
     word, bracket, rest = text.partition("(")
     return bool(bracket) and text.endswith(")") and word.isidentifier() and any(char in rest for char in "'\"{[=")
 
@@ -270,11 +270,11 @@ def _parse_text(text: str, what: str, label: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _python_literal(text: str) -> Any:
-    """Parse a Python literal; the same few classes come again and again."""
+    """Parse a Python literal; results are cached, because files repeat a few classes many times."""
     if len(text) > _MAX_TEXT_CHARS:
         raise ValueError(f"over {_MAX_TEXT_CHARS} characters")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a wrong escape is a warning on the terminal otherwise
+        warnings.simplefilter("error")  # otherwise a wrong escape would print a warning
         parsed = ast.literal_eval(text.strip())
     return list(parsed) if isinstance(parsed, tuple) else parsed
 

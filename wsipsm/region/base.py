@@ -19,27 +19,30 @@ from wsipsm.region.pieces import areas_in_boxes, subdivide
 
 
 class Region(Protocol):
-    """Part of a slide whose nuclei are kept; tissue and drawn regions are both one."""
+    """A part of a slide whose nuclei count: tissue that was found, or a region that a person drew.
+
+    Its ground is the part of it whose area counts, which density and coverage refer to.
+    """
 
     @property
     def name(self) -> str:
-        """How results call it."""
+        """Name of the region in results."""
         ...
 
     def touches(self, box_px0: Box) -> bool:
-        """Tell whether a level-0 box has a point in common with the region."""
+        """Check whether a level-0 box has a point in common with the region."""
         ...
 
     def contains(self, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell whether level-0 points, shape (n, 2), lie in the region; shape (n,), bool."""
+        """Check which level-0 points, shape (n, 2), lie in the region; the result has shape (n,), bool."""
         ...
 
     def area_px0(self) -> float:
-        """Compute the area of the region's ground in level-0 pixels."""
+        """Compute the area of the region's ground, in level-0 pixels."""
         ...
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Compute its ground's area in boxes, shape (m, 4) of left, top, right, bottom; shape (m,), level-0 pixels."""
+        """Compute the ground's area in boxes of left, top, right, bottom, shape (m, 4); shape (m,), level-0 pixels."""
         ...
 
     def to_polygons(self) -> Polygon | MultiPolygon:
@@ -47,16 +50,16 @@ class Region(Protocol):
         ...
 
     def to_ground(self) -> Polygon | MultiPolygon:
-        """Return the outline of the region's ground, the part whose area counts, level-0 pixels; perhaps empty."""
+        """Return the outline of the region's ground, level-0 pixels; it may be empty."""
         ...
 
     def facts(self) -> TissueFacts | PolygonFacts:
-        """Return kind, area, number of parts and hash, as files hold them."""
+        """Return kind, area, number of parts and hash, as JSON files store them."""
         ...
 
 
 class Use(StrEnum):
-    """The use of a drawn annotation."""
+    """The use of a drawn annotation: its nuclei count, its area is cut out, or neither."""
 
     COUNTED = "counted"
     CUT_OUT = "cut out"
@@ -68,17 +71,17 @@ class DrawnPart:
     """An annotation of a drawn region, or several of one class and use."""
 
     annotation: str
-    """Name of the annotation, or how many there are."""
+    """Name of the annotation, or the number of annotations."""
     classification: str
     """Class of the annotation as QuPath shows it; empty when there is none."""
     use: Use
     shape: Polygon | MultiPolygon
-    """Shape on the slide, level-0 pixels; where it is counted, less what is cut out."""
+    """Shape on the slide, level-0 pixels; if it is counted, without the areas that are cut out."""
     ground: Polygon | MultiPolygon | None = None
-    """Part of it whose area counts; None: all of it."""
+    """Part of the shape whose area counts; None: the whole shape."""
 
     def area_px0(self) -> float:
-        """Compute the area of its ground in level-0 pixels."""
+        """Compute the area of its ground, in level-0 pixels."""
         return float((self.shape if self.ground is None else self.ground).area)
 
 
@@ -90,14 +93,14 @@ class PolygonRegion:
     shape
         Polygon or MultiPolygon, valid, not empty.
     name
-        How results call it.
+        Name of the region in results.
     notes
-        What a reader should know about the file it came from.
+        Notes for the user on the file from which the region was read.
     parts
-        What each annotation of that file was taken for.
+        Annotations of that file, with the use of each.
     ground
-        Part of the shape whose area counts, valid, perhaps empty: neither the margin that is searched around tissue,
-        nor what was never searched. None: all of it.
+        Part of the shape whose area counts, valid, perhaps empty. The margin that is searched around tissue does not
+        belong to it, nor do areas that were never searched. None: the whole shape.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class PolygonRegion:
         shapely.prepare(self.shape)
 
     def __reduce__(self) -> tuple[type[PolygonRegion], tuple[Any, ...]]:
-        """Copy what it was made of; its index is made anew in the other process."""
+        """Return the arguments for pickling; the process that unpickles them prepares the shape again."""
         return type(self), (self.shape, self.name, self.notes, self.parts, self.ground)
 
     @cached_property
@@ -124,23 +127,27 @@ class PolygonRegion:
         return subdivide(self.to_ground())
 
     def touches(self, box_px0: Box) -> bool:
-        """Tell whether a level-0 box has a point in common with the region; an empty box has none."""
+        """Check whether a level-0 box has a point in common with the region; an empty box has none."""
         if box_px0.area == 0:
             return False
         return bool(self.shape.intersects(shapely.box(box_px0.x, box_px0.y, box_px0.right, box_px0.bottom)))
 
     def contains(self, xy_px0: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell whether points lie inside; points on an edge do not.
+        """Check which points lie inside; points on an edge do not.
 
         Parameters
         ----------
         xy_px0
             Level-0 pixels, shape (n, 2), float64.
+
+        Returns
+        -------
+        Shape (n,), bool.
         """
         return np.asarray(shapely.contains_xy(self.shape, xy_px0[:, 0], xy_px0[:, 1]), dtype=np.bool_)
 
     def area_px0(self) -> float:
-        """Compute the area of the region's ground in level-0 pixels, holes taken off."""
+        """Compute the area of the region's ground without its holes, in level-0 pixels."""
         return float(self.to_ground().area)
 
     def areas_in(self, boxes_px0: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,11 +169,11 @@ class PolygonRegion:
         return self.shape
 
     def to_ground(self) -> Polygon | MultiPolygon:
-        """Return the outline of the part whose area counts, level-0 pixels; perhaps empty."""
+        """Return the outline of the part whose area counts, level-0 pixels; it may be empty."""
         return self.shape if self.ground is None else self.ground
 
     def facts(self) -> PolygonFacts:
-        """Return the region as files hold it; ``hash`` names outline and ground whatever their vertex order."""
+        """Return the region as JSON files store it; ``hash`` does not depend on the order of the vertices."""
         shapes = [self.shape] if self.ground is None else [self.shape, self.ground]
         outlines = b"".join(shapely.to_wkb(shapely.normalize(shape), byte_order=1) for shape in shapes)
         return PolygonFacts(

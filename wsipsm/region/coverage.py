@@ -16,9 +16,9 @@ def read_coverage(region: Region, lost_px0: Sequence[Box]) -> float:
     Parameters
     ----------
     region
-        Where nuclei are scored.
+        Region in which nuclei are scored.
     lost_px0
-        Level-0 boxes that could not be read, without overlap.
+        Level-0 boxes that could not be read; they do not overlap.
     """
     total = region.area_px0()
     if not lost_px0 or total <= 0:

@@ -1,4 +1,4 @@
-"""Files of GeoJSON: read in bounded memory, whatever their wrapping."""
+"""Reading of GeoJSON files, plain or compressed, in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ vertices fit."""
 
 
 def read_documents(path: Path) -> Iterator[tuple[str, Any]]:
-    """Read every GeoJSON document of a file; nothing larger than ``MAX_ROI_BYTES`` is held.
+    """Read every GeoJSON document of a file, of ``MAX_ROI_BYTES`` together at most.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def read_documents(path: Path) -> Iterator[tuple[str, Any]]:
 
     Yields
     ------
-    How messages call the document, and its JSON.
+    The name of the document in messages, and its parsed JSON.
 
     Raises
     ------
     RoiError
-        When the file cannot be read, is of another type, too large or no JSON.
+        When the file cannot be read, is of another type, is too large, or holds no JSON.
     """
     for label, content in _read_contents(path):
         yield label, _parse(content, label)
@@ -82,7 +82,7 @@ def _read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_bounded(stream: IO[bytes] | io.BufferedIOBase, label: str, limit: int) -> bytes:
-    """Read to the end, but never more than the limit: a small archive can hold gigabytes."""
+    """Read to the end, but never more than ``limit`` bytes: a small archive can hold gigabytes."""
     content = stream.read(limit + 1)
     if len(content) > limit:
         raise RoiError(
@@ -99,7 +99,7 @@ def _parse(content: bytes, label: str) -> Any:
     except orjson.JSONDecodeError as error:
         strict = error
     try:
-        # QuPath up to 0.4 writes measurements that are no number as a bare NaN, which JSON does not know.
+        # QuPath up to 0.4 writes a measurement that is not a number as a bare NaN, which is not JSON.
         return json.loads(content.decode())
     except (ValueError, RecursionError):
         raise RoiError(

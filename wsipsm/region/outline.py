@@ -1,4 +1,4 @@
-"""GeoJSON coordinates to polygons, all of a file at once."""
+"""Conversion of GeoJSON coordinates to polygons, for all geometries of a file at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_outlines(geometries: Sequence[JsonObject], labels: Sequence[str]) -> ND
     geometries
         Geometries of type Polygon or MultiPolygon.
     labels
-        How messages call them.
+        Names of the geometries in messages.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def read_outlines(geometries: Sequence[JsonObject], labels: Sequence[str]) -> ND
         lines = shapely.linearrings(np.concatenate(rings), indices=np.repeat(np.arange(len(rings)), lengths))
         polygons = shapely.polygons(np.asarray(lines, dtype=np.object_), indices=np.asarray(polygon_of))
         shapely.multipolygons(np.asarray(polygons, dtype=np.object_), indices=np.asarray(feature_of), out=shapes)
-    # The area of a bow tie may be 0, that of its hull is not.
+    # A bow tie may have the area 0, so the area of the hull decides whether a shape is empty.
     shapes[shapely.area(shapely.convex_hull(shapes)) == 0] = shapely.MultiPolygon()
     invalid = np.flatnonzero(~shapely.is_valid(shapes))
     if len(invalid):
@@ -83,7 +83,7 @@ def _read_ring(ring: Any, label: str) -> NDArray[np.float64]:
         raise RoiError(f"{label}: a ring that is no list of [x, y] numbers. Export the annotations again.") from error
     if points.size == 0:
         return np.empty((0, 2))
-    # Written so that not-a-number is refused too.
+    # The comparison is negated, so that NaN is refused as well.
     if points.ndim != 2 or points.shape[1] != 2 or not np.abs(points).max() <= _MAX_PX:
         raise RoiError(f"{label}: a ring with positions that are no finite [x, y]. Export the annotations again.")
     closed = points if (points[0] == points[-1]).all() else np.concatenate([points, points[:1]])

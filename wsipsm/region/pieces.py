@@ -1,4 +1,7 @@
-"""Polygons cut into small pieces, so that the area in thousands of boxes costs no walk over a million vertices each."""
+"""Division of polygons into small pieces, so that computing their area in each of thousands of boxes is fast.
+
+On a polygon of a million vertices, each box would otherwise need a walk over all of them.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 _MAX_VERTICES = 256
-_MAX_ROUNDS = 40
-"""Halvings of a polygon; rounds end far sooner, unless hundreds of its vertices lie in one place."""
+_MAX_HALVINGS = 40
+"""Most times that a polygon is halved; far fewer do, unless hundreds of its vertices lie in one place."""
 
 
 def polygons_of(shapes: BaseGeometry | NDArray[np.object_]) -> NDArray[np.object_]:
-    """Extract the polygons with an area from a shape or from shapes, shape (n,): points and lines are dropped.
+    """Extract the polygons with an area from a shape or shapes, as an array of shape (n,), without points and lines.
 
     Parameters
     ----------
     shapes
-        Shapes of any type; collections give their members.
+        Shapes of any type; the members of collections are extracted.
     """
     parts = np.atleast_1d(shapely.get_parts(shapes))
     while (shapely.get_type_id(parts) >= shapely.GeometryType.MULTIPOINT).any():
@@ -28,7 +31,7 @@ def polygons_of(shapes: BaseGeometry | NDArray[np.object_]) -> NDArray[np.object
 
 
 def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely.MultiPolygon:
-    """Clip a shape to a box, polygon by polygon."""
+    """Clip a shape to a box, polygon by polygon; the result may be empty."""
     parts = polygons_of(shape)
     left, top, right, bottom = box.bounds
     bounds = shapely.bounds(parts)
@@ -38,7 +41,7 @@ def clip(shape: BaseGeometry, box: shapely.Polygon) -> shapely.Polygon | shapely
 
 
 def common(shape: BaseGeometry, other: BaseGeometry) -> shapely.Polygon | shapely.MultiPolygon:
-    """Intersect two shapes, polygon by polygon; perhaps empty."""
+    """Intersect two shapes, polygon by polygon; the result may be empty."""
     own, others = polygons_of(shape), polygons_of(other)
     at, by = shapely.STRtree(others).query(own)
     return assemble(polygons_of(shapely.intersection(own[at], others[by])))
@@ -66,7 +69,7 @@ def subdivide(shape: BaseGeometry) -> NDArray[np.object_]:
         Polygon or MultiPolygon, valid.
     """
     waiting, done = polygons_of(shape), []
-    for _ in range(_MAX_ROUNDS):
+    for _ in range(_MAX_HALVINGS):
         is_large = shapely.get_num_coordinates(waiting) > _MAX_VERTICES
         done.append(waiting[~is_large])
         waiting = waiting[is_large]
@@ -77,7 +80,7 @@ def subdivide(shape: BaseGeometry) -> NDArray[np.object_]:
 
 
 def _halve(polygon: BaseGeometry) -> NDArray[np.object_]:
-    """Cut a polygon across its longer side, shape (n,)."""
+    """Cut a polygon in the middle of its longer side; the pieces are an array of shape (n,)."""
     left, top, right, bottom = polygon.bounds
     x, y = (left + right) / 2, (top + bottom) / 2
     is_wide = right - left >= bottom - top
@@ -85,7 +88,7 @@ def _halve(polygon: BaseGeometry) -> NDArray[np.object_]:
     if not is_wide:
         boxes = [(left, top, right, y), (left, y, right, bottom)]
     halves = polygons_of(np.array([shapely.clip_by_rect(polygon, *box) for box in boxes], dtype=np.object_))
-    # Clipping is twenty times faster than intersection, but may go wrong where an edge runs along the cut.
+    # Clipping is twenty times faster than intersection, but may be wrong where an edge runs along the cut.
     is_sound = np.isclose(shapely.area(halves).sum(), polygon.area, rtol=1e-9) and shapely.is_valid(halves).all()
     return halves if is_sound else polygons_of(shapely.intersection(polygon, [shapely.box(*box) for box in boxes]))
 
@@ -102,7 +105,7 @@ def areas_in_boxes(pieces: NDArray[np.object_], boxes: NDArray[np.float64]) -> N
 
     Returns
     -------
-    Shape (m,).
+    Areas of shape (m,), in the square of the unit of the pieces.
     """
     left, top, right, bottom = boxes.T
     shapes = np.atleast_1d(shapely.box(left, top, right, bottom))

@@ -1,4 +1,4 @@
-"""The place of drawn shapes on a slide's canvas, and whether they were drawn in the frame that they are read in."""
+"""The place of drawn shapes on a slide's canvas, and a check of the frame in which they were drawn."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from wsipsm.region.union import merge
 from wsipsm.slide.frame import SlideFrame
 
 MIN_SHARE = 0.5
-"""The share of a region that must lie where the slide holds pixels."""
+"""Smallest share of a region that must lie where the slide holds pixels."""
 _N_SIDE = 64
+"""Points on a side of the raster by which the share of a shape is estimated."""
 
 
 def frame_of_document(document: Any) -> QuPathFrame | None:
-    """Find the frame that a file of wsipsm says it is in; None for any other file."""
+    """Find the frame that a file written by wsipsm states; None for any other file."""
     about = document.get("wsipsm") if isinstance(document, dict) else None
     named = about.get("qupath_frame") if isinstance(about, dict) else None
     return next((frame for frame in QuPathFrame if frame.value == named), None)
@@ -39,7 +40,7 @@ def place_shapes(
     shapes
         Shapes as drawn, shape (n,).
     stated
-        Frame that the file of each names; None: that of the slide.
+        Frame that the file of each shape states; None: that of the slide.
     frame
         Frame of the slide.
     """
@@ -65,22 +66,23 @@ def note_on_place(
     shapes
         Shapes that count, level-0 pixels, shape (n,).
     stated
-        Frame that the file of each names.
+        Frame that the file of each shape states, or None.
     frame
-        Frame in which the others were read.
+        Frame of the slide, in which the shapes without a stated frame were read.
     within
-        Tissue, or what was searched: decides between frames where the region lies on the slide in both.
+        Tissue, or the region that was searched; it decides between the frames where the shapes lie on the slide in
+        both. None: no such decision.
     label
-        How messages call the file.
+        Name of the file in messages.
 
     Returns
     -------
-    A note where the region fits better in the other frame.
+    A note where the shapes fit better in the other frame, else None.
 
     Raises
     ------
     RoiError
-        When most of it lies in the empty part of the canvas; the message names the likely cause.
+        When most of their area lies in the empty part of the canvas; the message names the likely cause.
     """
     if not frame.has_empty_canvas:
         return None
@@ -93,14 +95,14 @@ def note_on_place(
     option = f"--qupath-frame {other.qupath.value}"
     if share_here < MIN_SHARE:
         raise _refusal(label, frame, here, 1 - share_here, share_there, option)
-    doubt = None
+    found = None
     if share_there > share_here + 0.01:
-        doubt = f"{1 - share_here:.0%} of the region lies beside the scan, {1 - share_there:.0%}"
+        found = f"{1 - share_here:.0%} of the region lies beside the scan, {1 - share_there:.0%}"
     elif within is not None and share_there > 0.99 and there is not here:
         tissue_here, tissue_there = _share_within(here, within), _share_within(there, within)
         if tissue_here < MIN_SHARE < tissue_there:
-            doubt = f"{tissue_here:.0%} of the region lies in {within.name}, {tissue_there:.0%}"
-    return f"{label}: {doubt} in QuPath's other frame: pass {option} if it was drawn so." if doubt else None
+            found = f"{tissue_here:.0%} of the region lies in {within.name}, {tissue_there:.0%}"
+    return f"{label}: {found} in QuPath's other frame: pass {option} if it was drawn so." if found else None
 
 
 def _refusal(

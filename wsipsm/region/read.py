@@ -1,4 +1,4 @@
-"""Regions that a person drew: from a GeoJSON file to the area whose nuclei count."""
+"""Reading of regions that a person drew: from a GeoJSON file to the area whose nuclei count."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from wsipsm.slide.frame import SlideFrame
 from wsipsm.text import clean_text
 
 _MAX_PARTS = 50
-"""Annotations that are shown one by one; more are shown by class."""
+"""Most annotations that are listed one by one; where there are more, they are listed by class."""
 _MAX_NAMES = 3
+"""Most annotations whose names make the name of a region."""
 _ORDER = (Use.COUNTED, Use.CUT_OUT, Use.UNUSED)
 
 
@@ -51,16 +52,17 @@ def read_roi(
     slide_info
         Facts about the slide that the region was drawn on.
     rules
-        Which annotations count; None: tumour where there is some, otherwise every plain one.
+        Rules that say which annotations count; None: those of `RoiRules()`.
     within
-        What counts where all that is drawn is to be cut out; None: the whole slide.
+        Region from which the annotations are cut out where none of them counts; None: the whole slide.
     qupath_frame
-        What QuPath showed of the slide when it was drawn; what a file of wsipsm says of itself goes before.
+        Frame that QuPath showed when the region was drawn. A file written by wsipsm states its frame, which is used
+        instead.
 
     Returns
     -------
-    The union of the annotations that count, less those that are cut out, clipped to the slide; ``parts`` and ``notes``
-    say what each annotation was taken for. Of exclusions alone, the ground is that of ``within`` less them.
+    The union of the annotations that count, without those that are cut out, clipped to the slide; ``parts`` and
+    ``notes`` give the use of each annotation. Where none counts, the ground is that of ``within`` without them.
 
     Raises
     ------
@@ -96,13 +98,13 @@ def read_roi(
     is_any_counted = Use.COUNTED in uses
     used = Use.COUNTED if is_any_counted else Use.CUT_OUT
     named_frames = [named for named, use in zip(stated, uses, strict=True) if use == used]
-    doubt = note_on_place(as_drawn[used], named_frames, frame, within, label)
-    notes += [doubt] if doubt else []
+    place_note = note_on_place(as_drawn[used], named_frames, frame, within, label)
+    notes += [place_note] if place_note else []
     if is_any_counted:
         whole, ground = merge(as_drawn[Use.COUNTED]), None
         name = _name([one for one, use in zip(drawn, uses, strict=True) if use == Use.COUNTED])
     else:
-        whole, ground, name = _all_there_is(drawn, frame, within)
+        whole, ground, name = _uncut_region(drawn, frame, within)
     cutters = as_drawn[Use.CUT_OUT]
     shape = _clip(cut_out(whole, cutters), whole, frame, slide_info.path, label, notes)
     parts = _on_slide(rows, cutters, frame, shape)
@@ -116,7 +118,7 @@ def read_roi(
 def _read_areas(
     path: Path, rules: RoiRules, left_out: Counter[str]
 ) -> tuple[list[Drawn], NDArray[np.object_], list[QuPathFrame | None]]:
-    """Read the annotations with an area: their shapes as drawn, and the frame that the file of each names."""
+    """Read the annotations with an area, their shapes as drawn, and the frame that the file of each states."""
     drawn: list[Drawn] = []
     stated: list[QuPathFrame | None] = []
     n_cores = 0
@@ -138,7 +140,7 @@ def _read_areas(
 
 @contextmanager
 def _paused_collection() -> Iterator[None]:
-    """Leave the garbage collector out: it would walk millions of coordinates again and again, and find none to free."""
+    """Pause the garbage collector: it would walk over millions of coordinates many times and find nothing to free."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -148,10 +150,10 @@ def _paused_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _all_there_is(
+def _uncut_region(
     drawn: Sequence[Drawn], frame: SlideFrame, within: Region | None
 ) -> tuple[shapely.Polygon | shapely.MultiPolygon, shapely.Polygon | shapely.MultiPolygon | None, str]:
-    """Give what annotations are cut out of where none counts, its ground, and the name of what is left."""
+    """Return the region from which annotations are cut where none counts, its ground, and the name of the rest."""
     less = ", ".join(dict.fromkeys(one.classification or one.name for one in drawn))
     name = clean_text(f"{within.name if within is not None else 'slide'} without {less}", 200)
     if within is None:
@@ -167,7 +169,7 @@ def _clip(
     label: str,
     notes: list[str],
 ) -> shapely.Polygon | shapely.MultiPolygon:
-    """Cut a region to the slide."""
+    """Clip a region to the slide, with a note where a part of it lies outside."""
     if shape.area == 0:
         raise RoiError(
             f"{label}: the excluded areas cover all others; some area must remain. Correct the annotations, or choose "
@@ -187,7 +189,7 @@ def _clip(
 
 
 def _rows(drawn: Sequence[Drawn], shapes: NDArray[np.object_], uses: Sequence[Use]) -> list[DrawnPart]:
-    """Make the rows of the table of annotations as drawn: one each, or one a class where there are many."""
+    """Make the rows of the table of annotations as drawn: one for each, or one for each class where there are many."""
     rows = []
     for members in _groups(drawn, uses):
         first = members[0]
@@ -205,7 +207,7 @@ def _on_slide(
     frame: SlideFrame,
     region: shapely.Polygon | shapely.MultiPolygon,
 ) -> tuple[DrawnPart, ...]:
-    """Limit the rows of the table to what lies on the slide and, where they count, is not cut out."""
+    """Clip the shapes of the rows to the slide and, where a row counts, cut the exclusions out of it."""
     is_one = sum(row.use == Use.COUNTED for row in rows) == 1
     found = []
     for row in rows:
@@ -217,7 +219,7 @@ def _on_slide(
 
 
 def _groups(drawn: Sequence[Drawn], uses: Sequence[Use]) -> list[list[int]]:
-    """Group the numbers of the annotations by row, those that count first; none is left out."""
+    """Group the indices of the annotations by row of the table, those that count first; none is left out."""
     by_class: dict[object, list[int]] = {}
     for number in sorted(range(len(drawn)), key=lambda number: _ORDER.index(uses[number])):
         key = (drawn[number].classification, uses[number]) if len(drawn) > _MAX_PARTS else number
@@ -225,14 +227,14 @@ def _groups(drawn: Sequence[Drawn], uses: Sequence[Use]) -> list[list[int]]:
     groups = list(by_class.values())
     if len(groups) <= _MAX_PARTS:
         return groups
-    # A hostile or a generated file has a class for each annotation: what is beyond the first ones stands by its use.
+    # A generated file may have a class for each annotation; those beyond the first groups are grouped by use.
     rest = [number for group in groups[_MAX_PARTS:] for number in group]
     by_use = [[number for number in rest if uses[number] == use] for use in _ORDER]
     return [*groups[:_MAX_PARTS], *filter(None, by_use)]
 
 
 def _notes_on_uses(parts: Sequence[DrawnPart], region: BaseGeometry, label: str) -> list[str]:
-    """Say which annotations are unused though their nuclei count, since they lie in what counts."""
+    """Describe the unused annotations whose nuclei count all the same, because they overlap the region."""
     notes = []
     for part in parts:
         if part.use != Use.UNUSED or part.shape.is_empty:
@@ -249,7 +251,7 @@ def _notes_on_uses(parts: Sequence[DrawnPart], region: BaseGeometry, label: str)
 
 
 def _name(counted: Sequence[Drawn]) -> str:
-    """Name of a region, by all that it is made of."""
+    """Make the name of a region from the names or classes of its annotations."""
     names = list(dict.fromkeys(one.name or one.classification for one in counted if one.name or one.classification))
     if not names:
         return "ROI"

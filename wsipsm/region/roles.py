@@ -1,6 +1,7 @@
 """The use of each annotation: counted, cut out or unused.
 
-The class decides, by exact components; a name decides where there is no class. What these leave open is asked for.
+The class decides, by its exact components; a name decides where there is no class. Where these leave it open, an error
+names the options by which the user can decide.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ EVERY_CLASS = "*"
 NO_CLASS = "none"
 """The class that stands for annotations without one."""
 PLAIN_CLASS = "Region*"
-"""QuPath's class for no more than an area."""
+"""QuPath's class of annotations that mark an area and say nothing else about it."""
 _MAX_LISTED = 12
 _LIKE_EXCLUDED = re.compile(r"\b(ignor|exclu|necro|artefa|artifa)")
 _LIKE_TUMOUR = re.compile(r"tumou?r")
@@ -33,13 +34,14 @@ class RoiRules:
     """Rules by which a user chooses the annotations that count."""
 
     roi_class: tuple[str, ...] | None = None
-    """Classes whose annotations count; None: ``ROI_CLASSES``, and without one of these every plain annotation."""
+    """Classes whose annotations count; None: ``ROI_CLASSES`` or, where the file has none of these, every annotation
+    that is not cut out, if they are all of one kind."""
     exclude_class: tuple[str, ...] | None = None
     """Classes that are cut out; None: ``EXCLUDE_CLASSES``."""
     tma_cores: bool = False
     """Whether TMA cores are areas like annotations."""
     absent_class_is_error: bool = True
-    """Whether a class must be in the file; files of a cohort need not hold all of them."""
+    """Whether each class that is named must occur in the file; the file of a slide in a cohort need not hold all."""
 
 
 class _Labelled(Protocol):
@@ -52,7 +54,7 @@ class _Labelled(Protocol):
 
 
 def class_key(text: str) -> str:
-    """Class or component of one in the form that is compared: without case, a trailing ``*`` and spare blanks."""
+    """Return a class, or a component of one, as it is compared: without case, a trailing ``*`` and spare blanks."""
     parts = (" ".join(part.split()).rstrip("*").strip() for part in unicodedata.normalize("NFC", text).split(":"))
     return ": ".join(part.casefold() for part in parts if part)
 
@@ -62,7 +64,7 @@ _PLAIN = class_key(PLAIN_CLASS)
 
 @dataclass
 class _Roles:
-    """Roles of annotations, each distinct pair of class and name looked at once."""
+    """The rules as they are compared; the role of each pair of class and name is found once."""
 
     wanted: frozenset[str]
     excluded: frozenset[str]
@@ -87,9 +89,9 @@ class _Roles:
 
 
 def keys_of(drawn: _Labelled) -> frozenset[str]:
-    """Give what a class of the user is compared with: whole class and components, or the name where there is none.
+    """Return the keys with which a user's class is compared: whole class and components, or the name without a class.
 
-    A number behind a name is no part of it: ``Tumour 2`` is another tumour.
+    A name counts with and without a number at its end: ``Tumour 2`` is another tumour.
     """
     if drawn.components:
         return frozenset({class_key(drawn.classification), *map(class_key, drawn.components)}) - {""}
@@ -98,7 +100,7 @@ def keys_of(drawn: _Labelled) -> frozenset[str]:
 
 
 def choose_uses(drawn: Sequence[_Labelled], rules: RoiRules, path: str) -> list[Use]:
-    """Say what each annotation is taken for.
+    """Choose the use of each annotation.
 
     Parameters
     ----------
@@ -109,10 +111,14 @@ def choose_uses(drawn: Sequence[_Labelled], rules: RoiRules, path: str) -> list[
     path
         Path of the file, for messages.
 
+    Returns
+    -------
+    Use of each annotation, in their order.
+
     Raises
     ------
     RoiError
-        When it is not clear which annotations count, or the rules name a class that the file has not.
+        When it is not clear which annotations count, or the rules name a class that does not occur in the file.
     """
     roles = _roles(rules)
     _refuse_absent(drawn, rules, path)
@@ -140,13 +146,13 @@ def _roles(rules: RoiRules) -> _Roles:
                 f"--exclude-class: {_or(sorted(both))}, which --roi-class names too; a class either counts or is cut "
                 "out. Leave it out of one of the two."
             )
-        excluded -= both  # asked for by name, it is no longer cut out
+        excluded -= both  # a class that --roi-class names is not cut out by default
     every = any(text.strip() == EVERY_CLASS for text in given)
     return _Roles(wanted, excluded, every, rules.roi_class is not None and NO_CLASS in wanted)
 
 
 def _refuse_absent(drawn: Sequence[_Labelled], rules: RoiRules, path: str) -> None:
-    """Refuse a class that the file has not: it may be a slip of the pen, and its area would silently count."""
+    """Refuse a class that does not occur in the file: it may be misspelled, and its area would count silently."""
     if not rules.absent_class_is_error:
         return
     present = frozenset().union(*{keys_of(one) for one in drawn})
@@ -173,7 +179,7 @@ def _refuse_ambiguous(candidates: Sequence[_Labelled], rules: RoiRules, path: st
     if len(classes) + has_plain > 1:
         unclear = "none of which is Tumor"
     elif rules.exclude_class is None and any(_LIKE_EXCLUDED.search(_text(one)) for one in candidates):
-        unclear = "and whether all of them count or some are to be cut out is not said by their exact class"
+        unclear = "and their exact classes do not say whether all of them count or some are to be cut out"
     elif not classes:
         alike = {bool(_LIKE_TUMOUR.search(_text(one))) for one in candidates}
         unclear = "and only some are named like tumour, none exactly" if len(alike) > 1 else ""
@@ -191,7 +197,7 @@ def _text(drawn: _Labelled) -> str:
 
 
 def _example(drawn: Sequence[_Labelled]) -> str:
-    """Class, or name, that a user may have meant: one that sounds of tumour first, one to be cut out last."""
+    """Choose a class or name that the user may mean: rather one like tumour, and only then one like an exclusion."""
     kept = [one for one in drawn if not _LIKE_EXCLUDED.search(_text(one))] or drawn
     texts = list(dict.fromkeys(one.classification or one.name for one in kept if one.classification or one.name))
     cancer = [text for text in texts if re.search(r"carcinom|cancer|invasi|malign", text.casefold())]

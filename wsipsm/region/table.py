@@ -1,4 +1,4 @@
-"""The table of annotations: what each was taken for, its area and its nuclei."""
+"""The table of annotations: the use, the area and the number of nuclei of each."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from wsipsm.region.base import PolygonRegion, Region, Use
 from wsipsm.region.pieces import common, share_outside
 
 _NEGLIGIBLE = 0.001
-"""Share of an area that roundings and edges of pixels may take."""
+"""Largest share of an area that may be due to rounding and to the edges of pixels."""
 
 
 class AnnotationFacts(Facts):
-    """The use of a drawn annotation."""
+    """A row of the table of annotations."""
 
     annotation: str
-    """Name of the annotation, or how many there are."""
+    """Name of the annotation, or the number of annotations."""
     classification: str = Field(validation_alias=AliasChoices("class", "classification"), serialization_alias="class")
     use: Use
     area_mm2: Number
     n_nuclei: int | None
-    """None where a part of it was never searched."""
+    """Number of nuclei in it; None where a part of it was never searched."""
 
 
 def annotation_rows(
     region: Region, xy_px0: NDArray[np.float64], mpp: float, searched: Region | None = None
 ) -> tuple[AnnotationFacts, ...]:
-    """Say what each annotation was taken for, those that are counted first.
+    """Make the rows of the table of annotations; those that are counted come first.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ def annotation_rows(
     mpp
         Pixel size of level 0, um/px.
     searched
-        Where nuclei were looked for; None: in the region alone.
+        Region that was searched for nuclei; None: the region itself.
 
     Returns
     -------
-    One an annotation; none where nothing was drawn.
+    One row for each part of the region; empty where nothing was drawn.
     """
     if not isinstance(region, PolygonRegion):
         return ()
-    where_looked = (searched or region).to_polygons() if region.parts else shapely.MultiPolygon()
+    outline = (searched or region).to_polygons() if region.parts else shapely.MultiPolygon()
     rows = []
     for part in region.parts:
-        is_known = part.use == Use.COUNTED or share_outside(part.shape, where_looked) <= _NEGLIGIBLE
+        is_known = part.use == Use.COUNTED or share_outside(part.shape, outline) <= _NEGLIGIBLE
         rows.append(
             AnnotationFacts(
                 annotation=part.annotation,
@@ -67,23 +67,23 @@ def annotation_rows(
 
 
 def on_searched(region: Region, searched: Region, where: str) -> Region:
-    """Take what was never searched for nuclei off the ground of a drawn region, and note how much that is.
+    """Remove the area that was never searched from the ground of a drawn region, and add a note on its share.
 
     Parameters
     ----------
     region, searched
-        What is scored, and where the run looked for nuclei.
+        Region that is scored, and region that the run searched for nuclei.
     where
-        What lies beyond, for the reader.
+        Words of the note that say where the area lies, such as "outside the tissue".
     """
     if not isinstance(region, PolygonRegion):
         return region
-    looked = searched.to_polygons()
-    outside = share_outside(region.shape, looked)
+    outline = searched.to_polygons()
+    outside = share_outside(region.shape, outline)
     if outside <= _NEGLIGIBLE:
         return region
     note = f"{outside:.1%} of the region lies {where}; area and density are of the rest."
-    ground = common(region.to_ground(), looked)
+    ground = common(region.to_ground(), outline)
     return PolygonRegion(region.shape, region.name, (*region.notes, note), region.parts, ground)
 
 

@@ -1,4 +1,4 @@
-"""Unions and differences of many polygons, by places: what lies far from a seam is worked on once."""
+"""Unions and differences of many polygons, computed in small squares, so that most polygons are handled once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from shapely.geometry.base import BaseGeometry
 from wsipsm.region.pieces import assemble, polygons_of
 
 _GROUP = 16
-"""Polygons that are joined at once, about."""
+"""Approximate number of polygons that are united at once."""
 
 
 def merge(shapes: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Unite shapes, in a time that grows with their number alone, whether they touch or not.
+    """Unite shapes, in a time that grows only with their number, whether they touch or not.
 
-    A union of two halves walks over all their vertices. So places of a few polygons are joined first, and of what they
-    give only that goes on which touches a neighbour: neither polygons apart, nor holes that no neighbour reaches.
+    A union of two halves would walk over all their vertices. So the polygons of each small square are united first, and
+    only results that touch a neighbour go on to larger squares. Polygons that lie apart, and holes that no neighbour
+    reaches, are put aside before.
 
     Parameters
     ----------
@@ -36,20 +37,20 @@ def merge(shapes: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon
         waiting = waiting[~is_apart]
         if len(waiting) == 0:
             break
-        waiting, quiet = _set_holes_aside(waiting)
-        holes.append(quiet)
-        places = _places(waiting, n_side)
-        waiting = np.concatenate([polygons_of(shapely.union_all(waiting[place])) for place in places])
-        if len(places) == 1:
-            finished.append(waiting)  # what touches now does so in single points
+        waiting, unreached = _fill_unreached_holes(waiting)
+        holes.append(unreached)
+        squares = _group_by_square(waiting, n_side)
+        waiting = np.concatenate([polygons_of(shapely.union_all(waiting[members])) for members in squares])
+        if len(squares) == 1:
+            finished.append(waiting)  # polygons that still touch do so in single points
             break
-        # Always fewer places: what touches across a seam meets in the end.
+        # There are always fewer squares, so that polygons that touch across a seam end up in the same one.
         n_side = min(n_side // 2, math.isqrt(len(waiting) // _GROUP))
     return assemble(_pierce(np.concatenate(finished), np.concatenate(holes)))
 
 
 def cut_out(shape: BaseGeometry, others: NDArray[np.object_]) -> shapely.Polygon | shapely.MultiPolygon:
-    """Cut shapes out of another: those inside become holes, and only polygons that another crosses are cut.
+    """Cut shapes out of another; those inside become holes, and only polygons that one crosses are cut.
 
     Parameters
     ----------
@@ -61,14 +62,14 @@ def cut_out(shape: BaseGeometry, others: NDArray[np.object_]) -> shapely.Polygon
     parts, cutters = polygons_of(shape), polygons_of(merge(others))
     part, cutter = shapely.STRtree(cutters).query(parts, predicate="intersects")
     shapely.prepare(parts)
-    # A cutter with a hole leaves an island, and a chain of those that touch may cut a polygon in two.
+    # A cutter with a hole leaves an island, and cutters that touch one another may cut a polygon in two.
     is_simple = (shapely.get_num_interior_rings(cutters) == 0) & ~_touch_another(cutters)
     is_hole = is_simple[cutter] & shapely.contains_properly(parts[part], cutters[cutter])
     crossed = _split(part[~is_hole], cutter[~is_hole])
-    left = [parts[at].difference(assemble(cutters[group])) for at, group in crossed]
+    remaining = [parts[at].difference(assemble(cutters[group])) for at, group in crossed]
     whole = np.delete(parts, [at for at, _ in crossed])
     return assemble(
-        _pierce(np.concatenate([whole, polygons_of(np.array(left, dtype=np.object_))]), cutters[cutter[is_hole]])
+        _pierce(np.concatenate([whole, polygons_of(np.array(remaining, dtype=np.object_))]), cutters[cutter[is_hole]])
     )
 
 
@@ -82,7 +83,7 @@ def _pierce(polygons: NDArray[np.object_], holes: NDArray[np.object_]) -> NDArra
     holes
         Polygons without holes, shape (m,), each in one of the polygons and apart from its holes.
     """
-    # Of the ring, since an island may lie anywhere inside.
+    # The points lie on the rings, since a point inside a hole may lie in an island.
     points = shapely.get_point(shapely.get_exterior_ring(holes), 0)
     hole, polygon = shapely.STRtree(polygons).query(points)
     pierced = polygons.copy()
@@ -102,7 +103,7 @@ def _split(keys: NDArray[np.int64], values: NDArray[np.int64]) -> list[tuple[int
 
 
 def _touch_another(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Tell whether each polygon has a point in common with another, shape (n,)."""
+    """Check which polygons have a point in common with another; the result has shape (n,), bool."""
     one, other = shapely.STRtree(polygons).query(polygons)
     one, other = one[one < other], other[one < other]
     do_touch = shapely.intersects(polygons[one], polygons[other])
@@ -112,8 +113,8 @@ def _touch_another(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
     return touches
 
 
-def _set_holes_aside(polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-    """Fill holes in which no other polygon has a point; polygons, shape (n,), and those holes, shape (m,)."""
+def _fill_unreached_holes(polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """Fill the holes that no other polygon reaches; return the polygons, shape (n,), and these holes, shape (m,)."""
     rings, ring_of = shapely.get_rings(polygons, return_index=True)
     is_hole = np.concatenate([[False], ring_of[1:] == ring_of[:-1]])
     rings, ring_of = rings[is_hole], ring_of[is_hole]
@@ -133,8 +134,8 @@ def _set_holes_aside(polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_]
     return filled, holes[~is_reached]
 
 
-def _places(polygons: NDArray[np.object_], n_side: int) -> list[NDArray[np.int64]]:
-    """Group the numbers of polygons by place, squares of ``n_side`` rows; one group for one row or none."""
+def _group_by_square(polygons: NDArray[np.object_], n_side: int) -> list[NDArray[np.int64]]:
+    """Group the indices of polygons by the square in which their centre lies, of ``n_side`` by ``n_side`` squares."""
     if n_side < 2:
         return [np.arange(len(polygons))]
     bounds = shapely.bounds(polygons)
