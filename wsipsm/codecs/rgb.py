@@ -14,7 +14,7 @@ def ycbcr_to_rgb(ycbcr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def compose_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Compose straight (not premultiplied) RGBA, shape (h, w, 4), over white.
+    """Convert straight (not premultiplied) RGBA, shape (h, w, 4), to RGB over white.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def compose_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def compose_premultiplied_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Compose premultiplied RGBA, shape (h, w, 4), over white.
+    """Convert premultiplied RGBA, shape (h, w, 4), to RGB over white.
 
     Returns
     -------
