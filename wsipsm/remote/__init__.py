@@ -1,1 +1,1 @@
-"""Slides by address: which are allowed, how they are fetched, where they are kept."""
+"""Slides by address: checks of addresses, downloads, and the cache that keeps the slides."""

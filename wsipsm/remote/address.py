@@ -1,6 +1,6 @@
-"""Addresses of slides: what is read by address, what is refused, and what is shown of one.
+"""Addresses of slides: which are read, which are refused, and which part of one is shown.
 
-Addresses come from manifests and may be hostile: only known schemes are followed and no protocols are chained.
+Addresses come from manifests and may be malicious, so only known schemes are followed and no protocols are chained.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _PARTS = {
     ".vsi": "the data folder beside the file belongs to a VSI slide",
     ".dcm": "a DICOM slide is a folder of files",
     ".zarr": "an NGFF image is a folder",
-    "": "it names no file; a DICOM slide, for one, is a folder",
+    "": "it names no file; a DICOM slide, for example, is a folder",
 }
 _ANY_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]+):/{1,2}((?!:)(?=/*[^\s/])[^\s'\")>]*[^\s'\")>:;,.])")
-"""The mark that ends a sentence, or a part of one, belongs to no address."""
+"""Pattern of an address in a text; a punctuation mark at its end belongs to the sentence around it."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text is an address and not a path."""
+    """Check whether a text is an address and not a path."""
     return _URL.match(text) is not None
 
 
 def shown_url(url: str) -> str:
-    """Return an address without what may be secret: user, password, and the query, which may hold a signature.
+    """Return an address without its secrets: user, password, and the query, which may hold a signature.
 
     Every address that is shown or written anywhere goes through this, or :func:`without_secrets`.
     """
@@ -46,7 +46,7 @@ def shown_url(url: str) -> str:
     if scheme.lower() in ("http", "https"):
         place, path = place.partition("#")[0], path.partition("#")[0]
     host, colon, port = place.rpartition("@")[2].partition(":")
-    if colon and not port.isdigit() and not host.startswith("["):  # a password with a slash in it
+    if colon and not port.isdigit() and not host.startswith("["):  # the password has a slash in it
         port = "..."
         path = path.rpartition("@")[2]
     shown = f"{scheme}://{host}{colon}{port}{slash}{path}"
@@ -54,12 +54,12 @@ def shown_url(url: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text in which every address is as :func:`shown_url` gives it, also one taken for a path."""
+    """Return a text in which every address is replaced by its :func:`shown_url`, also one that was taken for a path."""
     return _ANY_URL.sub(lambda found: shown_url(f"{found[1]}://{found[2]}"), text)
 
 
 def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
-    """Refuse addresses that cannot be a slide's, without asking any server.
+    """Refuse addresses that cannot be those of a slide, without a request to any server.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
     place, _, path = rest.partition("/")
     if "@" in place:
         raise UsageError(
-            f"{shown}: a user or password stands in it and would be written to results; an address without is needed. "
-            "Keep credentials where the storage's own tools look for them, such as ~/.netrc or ~/.aws."
+            f"{shown}: it holds a user or password, which would be written to results; an address without is needed. "
+            "Keep credentials where the storage's own tools read them, such as ~/.netrc or ~/.aws."
         )
     if scheme.lower() == "file":
         if place not in ("", "localhost"):
@@ -94,7 +94,7 @@ def check_url(url: str, schemes: Collection[str] = SCHEMES) -> None:
 
 
 def _is_place(scheme: str, place: str) -> bool:
-    """Tell whether what stands before the path is a host, and a port that is one."""
+    """Check whether the part before the path is a host with a possible port."""
     if scheme.lower() not in ("http", "https"):
         return True
     try:
@@ -105,7 +105,7 @@ def _is_place(scheme: str, place: str) -> bool:
 
 
 def url_name(url: str) -> str:
-    """Return the file name that an address ends in; may be empty, and may hold anything."""
+    """Return the file name at the end of an address; it may be empty, and may hold any characters."""
     path = url.partition("://")[2].partition("/")[2]
     if url.lower().startswith(("http:", "https:")):
         path = unquote(urlsplit(url).path)
@@ -113,5 +113,5 @@ def url_name(url: str) -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """Return the path of a file:// address, which is read where it lies; None for any other."""
+    """Return the path of a file:// address, which is read without a download; None for any other address."""
     return Path(url2pathname(urlsplit(url).path)) if url.lower().startswith("file://") else None

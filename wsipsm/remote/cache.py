@@ -1,7 +1,7 @@
-"""Slides by address (s3://, gs://, https://): fetched whole into a folder of bounded size, and kept while in use.
+"""A cache of slides by address (s3://, gs://, https://): a folder of bounded size that holds whole downloaded slides.
 
-Readers need files: OpenSlide seeks in them, and a slide is read many times over. fsspec and what it needs are loaded
-only when an address is used.
+Readers need files, because OpenSlide seeks in them and a slide is read many times. fsspec and the libraries that it
+needs are imported only when an address is used.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 DEFAULT_CACHE_BYTES = 100 * 2**30
-"""Some fifty slides."""
+"""Default size of the cache, which holds about fifty slides."""
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Seconds before each further try of a connection that brought next to nothing."""
+"""Seconds before each further try of a connection that transferred less than 1 MiB."""
 
 _ENOUGH_BYTES = 2**20
-"""A connection that brought as much counts as one that works."""
+"""Bytes from which a connection counts as one that works, so that the count of failures begins again."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 _ENTRY, _PART, _WHOLE_LOCK = ".entry.json", ".part", "cache.lock"
 _VERSION_FIELDS = (
@@ -51,50 +51,50 @@ _VERSION_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """A slide on its server."""
+    """The facts that a server states about a slide."""
 
     url: str
     size: int
     version: str
-    """What the server says of this very content; empty when it says nothing."""
+    """Value by which the server distinguishes contents, such as an ETag; empty when it states none."""
 
     @property
     def entry(self) -> _Entry:
-        """Say what the cache keeps of it: no address, since that may hold a token."""
+        """Return the entry that the cache stores; it holds no address, which may hold a token."""
         key = hashlib.sha256(json.dumps([self.url, self.size, self.version]).encode()).hexdigest()[:32]
         return _Entry(key, _digest(self.url), self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A slide in the cache."""
+    """The facts that the cache stores about a slide."""
 
     key: str
-    """Names its folder: other content under the same address is another entry."""
+    """Name of its folder; another content at the same address has another key."""
     address: str
-    """Digest of the address."""
+    """SHA-256 digest of the address."""
     size: int
 
 
 class SlideCache:
-    """A folder that holds slides fetched from servers, the least recently used ones making room.
+    """A folder that holds slides downloaded from servers; the least recently used ones are removed to make room.
 
-    Several processes may share it, also of several machines where its file system knows locks.
+    Several processes may share it, also on several machines if its file system supports locks.
 
     Parameters
     ----------
     folder
-        Created when absent. What it holds besides the cache's own entries is never touched.
+        Folder of the cache, created when absent. Files in it that are not the cache's own are never touched.
     max_bytes
         Largest size of all slides in the cache together, bytes.
     schemes
         Schemes of the addresses that are followed.
     pauses_s
-        Seconds before each further try of a connection that brought next to nothing.
+        Seconds before each further try of a connection that transferred less than 1 MiB.
     allow_private
-        Connect also to this machine and to private networks.
+        Whether connections to this machine and to private networks are allowed.
     announce
-        Function that is called with a sentence when a server sends to another host.
+        Function that is called with a sentence when a server redirects to another host.
     """
 
     def __init__(
@@ -116,24 +116,24 @@ class SlideCache:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Have downloads of other threads end soon; what they brought is kept for the next command."""
+        """End the downloads of other threads soon; the bytes that they transferred are kept for the next command."""
         self._stopped.set()
 
     def size_of(self, url: str) -> int:
-        """Ask the server for a slide's size in bytes.
+        """Fetch the size of a slide, in bytes, from its server.
 
         Raises
         ------
         UsageError, SlideOpenError, BudgetError
-            As :meth:`fetch`.
+            In the cases of :meth:`fetch`.
         """
         return self._ask(url, self._pauses_s).size
 
     @contextmanager
     def fetch(self, url: str) -> Iterator[Path]:
-        """Hold a slide as a local file; it is downloaded when it is not there, and kept until the context ends.
+        """Fetch a slide as a local file, which is downloaded when absent and not removed until the context ends.
 
-        The context may end in another thread than it began in.
+        The context may end in another thread than the one in which it began.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class SlideCache:
             yield path
 
     def _kept(self, url: str) -> _Entry | None:
-        """Find the entry of a slide that is whole, for when its server does not answer."""
+        """Find the whole slide that the cache holds for an address whose server does not answer; None without one."""
         with self._writing(), self._lock(_WHOLE_LOCK):
             for _, entry in self._entries():
                 path = self.folder / entry.key / _safe_name(url_name(url))
@@ -187,14 +187,14 @@ class SlideCache:
         return None
 
     def _ask(self, url: str, pauses_s: tuple[float, ...]) -> _Remote:
-        """Ask a server for the facts of a slide."""
+        """Fetch the facts of a slide from its server."""
         check_url(url, self._schemes)
         system, place = open_system(url, self._allow_private)
         for pause_s in (*pauses_s, None):
             try:
                 info = system.info(place)
                 break
-            except Exception as error:  # every protocol has errors of its own
+            except Exception as error:  # every protocol has its own errors
                 if pause_s is None or is_final(url, error) or self._stopped.is_set():
                     raise failure_of(url, error) from error
             self._stopped.wait(pause_s)
@@ -226,12 +226,12 @@ class SlideCache:
         ):
             self._announced.add(url)
             self._announce(
-                f"{shown_url(url)}: the server sends to another host, {host}; the slide is fetched from there."
+                f"{shown_url(url)}: the server redirects to another host, {host}; the slide is fetched from there."
             )
 
     def _download(self, remote: _Remote, path: Path) -> None:
         part = path.parent / _PART
-        # Bytes of an earlier try are of use when the server says that they are of the same content.
+        # Bytes of an earlier try can be used only if the server states a version of the content.
         offset = part.stat().st_size if part.exists() and remote.version else 0
         with open(part, "r+b" if 0 < offset <= remote.size else "wb") as file:
             self._pull(remote, file)
@@ -246,7 +246,7 @@ class SlideCache:
         os.replace(part, path)
 
     def _pull(self, remote: _Remote, file: IO[bytes]) -> None:
-        """Append what is missing, over as many connections as it takes while they bring something."""
+        """Append the missing bytes, over as many connections as needed while these transfer something."""
         offset = farthest = file.seek(0, os.SEEK_END)
         n_failures = 0
         while True:
@@ -260,7 +260,7 @@ class SlideCache:
             self._stopped.wait(self._pauses_s[max(0, n_failures - 1)] if self._pauses_s else 0.0)
 
     def _make_room(self, remote: _Remote) -> None:
-        """Reserve the bytes of a slide; the least recently used ones that nobody holds go."""
+        """Reserve the bytes of a slide, and remove the least recently used slides that are not in use."""
         entry = remote.entry
         with self._lock(_WHOLE_LOCK):
             others = [(used, other) for used, other in self._entries() if other.key != entry.key]
@@ -295,7 +295,7 @@ class SlideCache:
             )
 
     def _entries(self) -> Iterator[tuple[float, _Entry]]:
-        """List when each entry was last used, and what it holds; anything else in the folder is none of ours."""
+        """Yield the time of last use and the facts of each entry; other files in the folder are left alone."""
         for folder in self.folder.iterdir():
             if not _KEY.fullmatch(folder.name):
                 continue
@@ -310,13 +310,13 @@ class SlideCache:
 
     def _remove(self, key: str) -> None:
         folder = self.folder / key
-        # Its facts go last: an entry without them would be nobody's and would stay.
+        # The facts are removed last: an entry without them would no longer be recognised and would stay.
         for path in sorted(folder.iterdir(), key=lambda path: path.name == _ENTRY):
             path.unlink()
         folder.rmdir()
 
     def _hold(self, key: str, stack: ExitStack) -> None:
-        """Keep an entry from being removed; a process that dies lets go of it."""
+        """Keep an entry from removal by a lock, which the system releases when the process dies."""
         path = self.folder / f"{key}.{uuid.uuid4().hex}.use"
         with self._lock(_WHOLE_LOCK):
             lock = self._lock(path.name)
@@ -332,7 +332,7 @@ class SlideCache:
             except TimeoutError:
                 return True
             lock.release()
-            path.unlink(missing_ok=True)  # of a process that died
+            path.unlink(missing_ok=True)  # its process has died
         return False
 
     def _lock(self, name: str) -> BaseFileLock:
@@ -342,7 +342,7 @@ class SlideCache:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Say in the user's words why the cache could not be written."""
+        """Turn errors of the file system into an OutputError that names the cache and ``--cache``."""
         try:
             yield
         except WsipsmError:
@@ -350,7 +350,7 @@ class SlideCache:
         except (OSError, NotImplementedError) as error:
             raise OutputError(
                 f"{self.folder}: the cache cannot be written ({getattr(error, 'strerror', None) or error}); a folder "
-                "with room, on a disk that knows locks, is needed. Choose another with --cache."
+                "with room, on a disk that supports locks, is needed. Choose another with --cache."
             ) from error
 
 
@@ -359,7 +359,7 @@ def _digest(url: str) -> str:
 
 
 def _safe_name(name: str) -> str:
-    """Name of a slide's file in its entry: no separator, no leading dot, and the suffix that readers look at."""
+    """Make the name of a slide's file in its entry, without separators or a leading dot and with its suffix."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".")
     return safe[-100:].lstrip(".") or "slide"
 
@@ -371,7 +371,7 @@ def _is_whole(path: Path, size: int) -> bool:
 def _pull_once(
     remote: _Remote, file: IO[bytes], offset: int, allow_private: bool, stopped: threading.Event
 ) -> tuple[int, Exception]:
-    """Append what one connection brings; return how far it came, and why it ended."""
+    """Append the bytes of one connection; return the number of bytes in the file, and the reason for its end."""
     pieces = read_pieces(remote.url, remote.size, offset, allow_private)
     while offset < remote.size and not stopped.is_set():
         try:
@@ -379,7 +379,7 @@ def _pull_once(
         except RestartError as error:
             file.truncate(0)
             return file.seek(0), error
-        except Exception as error:  # noqa: BLE001  every protocol has errors of its own
+        except Exception as error:  # noqa: BLE001  every protocol has its own errors
             return offset, error
         if not piece:
             break

@@ -1,7 +1,7 @@
-"""Limits on where addresses of slides may lead: not to this machine or a private network, nor from https to http.
+"""Limits on the hosts that are connected to: no host on this machine or a private network, and no http after https.
 
-Manifests are written by others: an address in one could have a server on this machine, or a cloud's credentials at
-169.254.169.254, asked with this machine's rights. aiohttp is loaded only when an address is used.
+Manifests are written by others: an address in one could send requests to a server on this machine, or read a cloud's
+credentials at 169.254.169.254, with this machine's rights. aiohttp is imported only when an address is used.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 
 
 class UnreachableError(OSError):
-    """An address leads where it may not; the text says where."""
+    """An address leads to a host that may not be connected to; the text names the host."""
 
 
 def is_private(host: str) -> bool:
-    """Tell whether an IP address is of this machine, a private network, or anything else that is not the internet."""
+    """Check whether an IP address belongs to this machine, a private network, or otherwise not to the internet."""
     ip = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
-        if ip in ipaddress.ip_network("64:ff9b::/96"):  # through a gateway of the network
+        if ip in ipaddress.ip_network("64:ff9b::/96"):  # the network's gateway translates it to IPv4
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_private(str(inner))
@@ -31,23 +31,23 @@ def is_private(host: str) -> bool:
 
 
 async def open_client(scheme: str, allow_private: bool, loop: Any = None, **given: Any) -> Any:
-    """Open aiohttp's client, every connection of which is looked at, those that a server redirects to included.
+    """Open aiohttp's client, which checks every connection, those of redirects included.
 
     Parameters
     ----------
     scheme
-        Scheme of the addresses that the client is for; from https none leads to http.
+        Scheme of the addresses that the client is for; a redirect from https to http is refused.
     allow_private
-        Connect to private addresses, too.
+        Whether connections to private addresses are allowed.
     loop, given
-        The same as fsspec gives.
+        Arguments that fsspec passes to aiohttp.
     """
     import aiohttp
 
     proxies = await _addresses_of_proxies()
 
     async def refuse_private(request: Any, handler: Any) -> Any:
-        """Refuse a request before it is sent; also what a proxy would resolve."""
+        """Refuse a request before it is sent, also where a proxy would look up the name."""
         if scheme == "https" and request.url.scheme != "https":
             raise UnreachableError(f"it redirects from https to {request.url.scheme}://{request.url.host}")
         if not allow_private:
@@ -55,7 +55,7 @@ async def open_client(scheme: str, allow_private: bool, loop: Any = None, **give
         return await handler(request)
 
     def connect(found: Any) -> socket.socket:
-        """Make the socket for an address that a name came to: the one that is used, not another answer."""
+        """Make the socket for the address that is connected to: another look-up of the name could give another one."""
         family, kind, protocol, _, place = found
         if not allow_private and place[0] not in proxies and is_private(place[0]):
             raise _refusal(place[0])
@@ -72,7 +72,7 @@ async def _refuse_private(host: str) -> None:
 
 
 async def _addresses_of(host: str) -> list[str]:
-    """Look up the addresses of a name; none where it is not known here, as behind a proxy."""
+    """Look up the IP addresses of a name; empty where the name is unknown here, as behind a proxy."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

@@ -1,6 +1,6 @@
-"""Bytes of a slide from its server, through fsspec: facts, pieces of bounded size, and what went wrong.
+"""Transfer of a slide from its server through fsspec, in pieces of bounded size, and the errors of a transfer.
 
-fsspec, and what it needs for a scheme, are loaded only when an address is used.
+fsspec, and the libraries that it needs for a scheme, are imported only when an address is used.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from wsipsm.remote.reach import UnreachableError, open_client
 
 CHUNK_BYTES = 8 * 2**20
 _HTTP_BYTES = 2**16
-"""Read at a time over HTTP. aiohttp drops all that it holds of a connection that broke: up to twice as much, and what
-the socket had (256 KiB). With pieces of 8 MiB, connections that break every 16 MiB could bring nothing."""
+"""Bytes that are read at a time over HTTP. When a connection breaks, aiohttp drops its buffer, of up to twice this
+size, and the socket's (256 KiB). With pieces of 8 MiB, connections that break every 16 MiB could transfer nothing."""
 _NEEDS = {"https": "aiohttp", "http": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
 _RETRIED_STATUS = (408, 425, 429)
 
@@ -27,18 +27,22 @@ class NoAnswerError(SlideOpenError):
 
 
 class RestartError(Exception):
-    """The server gives the file only from its beginning."""
+    """The server sends the file only from its beginning."""
 
 
 def open_system(url: str, allow_private: bool = False) -> tuple[Any, str]:
-    """Open the file system of an address; gives it and how it calls the file.
+    """Open fsspec's file system for an address.
 
     Parameters
     ----------
     url
         Address of a slide.
     allow_private
-        Connect over HTTP also to this machine and to private networks.
+        Whether HTTP connections to this machine and to private networks are allowed.
+
+    Returns
+    -------
+    The file system, and the name by which it knows the file.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def open_system(url: str, allow_private: bool = False) -> tuple[Any, str]:
         if scheme in ("http", "https"):
             import aiohttp
 
-            # Its own limit on the whole of a request would end every download of five minutes.
+            # aiohttp's default limit on the whole request would end every download after five minutes.
             timeout = aiohttp.ClientTimeout(total=None, connect=60, sock_read=60)
             client = functools.partial(open_client, scheme, allow_private)
             given = {"timeout": timeout, "trust_env": True, "read_bufsize": _HTTP_BYTES}
@@ -71,17 +75,17 @@ def read_pieces(url: str, size: int, offset: int, allow_private: bool = False) -
     Raises
     ------
     RestartError
-        When the server begins at the beginning whatever it is asked for.
+        When the server sends the file from its beginning although an offset was requested.
     Exception
-        Whatever the protocol's library raises when a connection breaks.
+        Any error that the protocol's library raises when a connection breaks.
     """
     system, place = open_system(url, allow_private)
     if _is_http(url):
-        # One answer, read as it comes: what a server sends too much is never held in memory.
+        # The answer is read as it arrives, so that excess bytes of a server are never held in memory.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
         with system.open(place, "rb", block_size=0, size=size, headers=headers) as stream:
             if offset and not str(stream.r.headers.get("Content-Range", "")).startswith(f"bytes {offset}-"):
-                raise RestartError("the server gives the file only from its beginning")
+                raise RestartError("the server sends the file only from its beginning")
             while piece := stream.read(_HTTP_BYTES):
                 yield piece
         return
@@ -93,7 +97,7 @@ def read_pieces(url: str, size: int, offset: int, allow_private: bool = False) -
 
 
 def _status(url: str, error: Exception) -> int | None:
-    """Return the status that a server answered with."""
+    """Return the status of a server's answer; None where there is none."""
     if _is_http(url):
         codes = [getattr(error, "status", None), getattr(error.__cause__, "status", None)]
     else:
@@ -106,7 +110,7 @@ def _is_http(url: str) -> bool:
 
 
 def _unreachable(error: BaseException) -> UnreachableError | None:
-    """Find, in what libraries made of it, that an address leads where it may not."""
+    """Find an UnreachableError among the causes of a library's error; None without one."""
     at: BaseException | None = error
     while at is not None and not isinstance(at, UnreachableError):
         at = at.__cause__ or at.__context__
@@ -114,7 +118,7 @@ def _unreachable(error: BaseException) -> UnreachableError | None:
 
 
 def is_final(url: str, error: Exception) -> bool:
-    """Tell whether trying again is of no use."""
+    """Check whether another try would fail in the same way."""
     if _unreachable(error) is not None:
         return True
     status = _status(url, error)
@@ -122,12 +126,12 @@ def is_final(url: str, error: Exception) -> bool:
         return 400 <= status < 500 and status not in _RETRIED_STATUS
     if "Credentials" in type(error.__cause__ or error).__name__:
         return True
-    # Over HTTP fsspec calls everything a missing file, a server that does not answer too.
+    # Over HTTP fsspec reports every failure as a missing file, even a server that does not answer.
     return not _is_http(url) and isinstance(error, (FileNotFoundError, PermissionError))
 
 
 def failure_of(url: str, error: Exception) -> SlideOpenError:
-    """Say in the user's words why a slide was not given; a `NoAnswerError` when that may pass."""
+    """Make the error for a slide that could not be fetched; a `NoAnswerError` when another try may succeed."""
     if (unreachable := _unreachable(error)) is not None:
         return SlideOpenError(
             f"{shown_url(url)}: {unreachable}, which is not followed; an address on the internet that stays with its "
@@ -136,11 +140,11 @@ def failure_of(url: str, error: Exception) -> SlideOpenError:
     status = _status(url, error)
     cause = error.__cause__ or error
     reason = f"HTTP status {status}" if status else f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-    # What a library says may hold the address with its signature.
+    # A library's message may hold the address with its signature.
     reason = re.sub(r"\?[^\s'\")]+", "?...", without_secrets(reason))[:300]
     if is_final(url, error):
         return SlideOpenError(
-            f"{shown_url(url)}: the server does not give it ({reason}); a slide that may be read is needed. Check the "
+            f"{shown_url(url)}: the server refuses it ({reason}); a slide that may be read is needed. Check the "
             "address, and the credentials of the storage."
         )
     return NoAnswerError(
