@@ -1,4 +1,4 @@
-"""Tissue on a slide: where to search, how large it is, and a sample of its pixels."""
+"""Tissue on a slide: the mask that is searched for nuclei, the area, and a sample of pixels."""
 
 from wsipsm.tissue.find import (
     ALL_NUCLEI,

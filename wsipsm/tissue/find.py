@@ -1,7 +1,8 @@
-"""Tissue on a slide, from its thumbnail.
+"""Detection of tissue on the thumbnail of a slide.
 
-Two masks: where nuclei are searched is generous, since a piece of glass taken for tissue costs seconds and a piece of
-tissue taken for glass costs nuclei; what counts as area is the tissue's own outline. Ink belongs to neither.
+There are two masks. The one that is searched for nuclei is generous, since a piece of glass taken for tissue costs
+seconds, and a piece of tissue taken for glass costs nuclei. The one whose area counts is the outline of the tissue.
+Ink belongs to neither.
 """
 
 from __future__ import annotations
@@ -31,21 +32,24 @@ _SPECK_PX0 = 60.0
 _CLOSING_PX0 = 150.0
 _LARGEST_HOLE_PX0 = 500.0
 _MARGIN_PX0 = 120.0
-"""Lengths in level-0 pixels, at 0.25 to 0.5 um/px: gaps of 75 to 150 um close, a margin of 30 to 60 um is added."""
+"""Lengths in level-0 pixels, for slides of 0.25 to 0.5 um/px: gaps of 75 to 150 um are closed, and a margin of 30 to
+60 um is added."""
 _WHOLE_FROM = 0.85
 _WHOLE_CROP_FROM = 0.7
+"""Share of tissue on a slide, and on a crop, from which the whole image is searched."""
 _CROP_PX0 = 4096
-"""An image up to this side is a crop that somebody chose: its pale parts are stroma sooner than glass."""
+"""Longest side of a crop that somebody chose, whose pale parts are more likely stroma than glass."""
 _DARK_FROM_PX0_PER_PIXEL = 3.0
-"""Black is left out on overviews only: at finer scales single nuclei are as dark."""
+"""Scale from which black is no tissue; on finer thumbnails single nuclei are as dark."""
 _ASSUMED_MPP = 0.25
-"""Pixel size of a slide that states none, for the sizes of ink and of gaps in tissue."""
+"""Pixel size, um/px, that is assumed for the sizes of ink and of gaps in tissue where a slide states none."""
 _DARK_LEVEL = 60
+"""Grey level of the brightest channel below which a pixel is black."""
 
 Mask = NDArray[np.bool_]
 
 ALL_NUCLEI = "all nuclei"
-"""Name of the region when nobody drew one: stroma and lymphocytes are in it."""
+"""Name of the region when nobody drew one; it includes stroma and lymphocytes."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,21 @@ class TissueMask:
     """Tissue as a raster at thumbnail scale; a ``Region`` (see ``wsipsm.region``)."""
 
     mask: Mask
-    """Where nuclei are searched and counted, shape (height, width): tissue with a margin, free of ink."""
+    """Pixels in which nuclei are searched and count, shape (height, width): tissue with a margin, without ink."""
     px0_per_pixel: float
     """Level-0 pixels per mask pixel."""
     note: str | None
-    """What a reader should know: nothing found, everything taken."""
+    """Note for the user where no tissue was found, or the whole image was taken; else None."""
     tissue: Mask
-    """Where tissue lies, inside ``mask``, shape (height, width): areas and densities are of it."""
+    """Pixels of tissue, inside ``mask``, shape (height, width); areas and densities refer to it."""
     ink_fraction: float = 0.0
-    """Share of the tissue that ink covers, which is left out of both masks, 0..1."""
+    """Share of the tissue that is covered by ink, 0..1; ink is left out of both masks."""
     name: str = ALL_NUCLEI
     origin_px0: tuple[int, int] = (0, 0)
-    """x, y at level 0 where the mask begins: the corner of the part of the canvas that holds pixels."""
+    """x, y at level 0 of the mask's corner, which is that of the part of the canvas that holds pixels."""
 
     def touches(self, box_px0: Box) -> bool:
-        """Tell whether any point of a level-0 box lies in tissue."""
+        """Check whether a level-0 box has a point in common with the part that is searched."""
         height, width = self.mask.shape
         s = self.px0_per_pixel
         box_px0 = box_px0.shift(-self.origin_px0[0], -self.origin_px0[1])
@@ -76,13 +80,13 @@ class TissueMask:
         left, top = int(max(0, box_px0.x) / s), int(max(0, box_px0.y) / s)
         if left > width or top > height:
             return False
-        # Rounding of the thumbnail's size can leave a last sliver of slide beyond the mask: its edge pixels own it.
+        # Rounding of the thumbnail's size can leave a sliver of slide beyond the mask; it belongs to the edge pixels.
         left, top = min(left, width - 1), min(top, height - 1)
         bottom, right = max(top + 1, math.ceil(box_px0.bottom / s)), max(left + 1, math.ceil(box_px0.right / s))
         return bool(np.any(self.mask[top:bottom, left:right]))
 
     def contains(self, xy_px0: NDArray[np.float64]) -> Mask:
-        """Tell whether points lie in tissue.
+        """Check which points lie in the part that is searched.
 
         Parameters
         ----------
@@ -128,7 +132,7 @@ class TissueMask:
         left, top, right, bottom = boxes.T
 
         def area_to(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-            # Between pixel corners the summed mask is bilinear, so parts of pixels count as parts.
+            # The cumulative sum is interpolated bilinearly, so that parts of pixels count by their area.
             at = np.stack([np.clip(y, 0, height), np.clip(x, 0, width)])
             return np.asarray(ndimage.map_coordinates(summed, at, order=1), dtype=np.float64)
 
@@ -136,11 +140,11 @@ class TissueMask:
         return np.maximum(areas, 0.0) * self.px0_per_pixel**2
 
     def to_polygons(self) -> shapely.Polygon | shapely.MultiPolygon:
-        """Return the outline of where nuclei are searched, level-0 pixels; empty where that is nowhere."""
+        """Return the outline of the part that is searched, level-0 pixels; it may be empty."""
         return self._outline(self.mask)
 
     def to_ground(self) -> shapely.Polygon | shapely.MultiPolygon:
-        """Return the outline of the tissue, whose area counts, level-0 pixels; empty where there is none."""
+        """Return the outline of the tissue, whose area counts, level-0 pixels; it may be empty."""
         return self._outline(self.tissue)
 
     def _outline(self, mask: Mask) -> shapely.Polygon | shapely.MultiPolygon:
@@ -158,7 +162,7 @@ class TissueMask:
 
     @classmethod
     def from_picture(cls, picture: NDArray[np.uint8], stored: TissueFacts) -> Self:
-        """Make the mask from :meth:`to_picture` and what :meth:`facts` gave."""
+        """Make the mask from the results of :meth:`to_picture` and :meth:`facts`."""
         return cls(
             mask=picture > 0,
             px0_per_pixel=float(stored.px0_per_pixel),
@@ -169,7 +173,7 @@ class TissueMask:
         )
 
     def facts(self) -> TissueFacts:
-        """Return area, shares and place, as files hold them; ``hash`` names the masks."""
+        """Return area, shares and origin as JSON files store them; ``hash`` identifies the masks."""
         digest = hashlib.sha256(f"{self.mask.shape} {self.px0_per_pixel!r} {self.origin_px0}".encode())
         digest.update(np.packbits(self.mask).tobytes())
         digest.update(np.packbits(self.tissue).tobytes())
@@ -192,9 +196,10 @@ def find_tissue(
 ) -> TissueMask:
     """Find tissue on a thumbnail of a brightfield slide.
 
-    What absorbs more than glass is tissue, unless it is black or has the hue of ink. Nuclei are searched in it and in
-    a margin around it; its area is that of its own outline. An image without glass, or nearly without, is searched
-    whole; so is one without tissue, with a note. An image that is nearly all black gives empty masks and a note.
+    Pixels that absorb more than glass are tissue, unless they are black or have the hue of ink. Nuclei are searched in
+    tissue and in a margin around it; the area is that of the outline of the tissue. An image with little or no glass is
+    searched whole, and so is one without tissue, with a note. An image that is nearly all black gives empty masks and a
+    note.
 
     Parameters
     ----------
@@ -205,7 +210,7 @@ def find_tissue(
     slide_size
         Level-0 size.
     mpp
-        Level-0 pixel size, um/px; None: a usual one, for the sizes of ink and of gaps in tissue.
+        Level-0 pixel size, um/px, for the sizes of ink and of gaps in tissue; None: 0.25.
 
     Examples
     --------
@@ -226,8 +231,8 @@ def find_tissue(
         return TissueMask(nothing, px0_per_pixel, black, nothing)
     glass, seen = estimate_background(thumbnail[~dark])
     if not seen:
-        # A dark border would still be no tissue, so only a crop without one is taken as it is.
-        mask = ~np.zeros_like(dark) if dark.mean() < 0.05 else _tidy(~grow(dark, 2), px0_per_pixel)
+        # A dark border is no tissue, so only an image without one is taken whole.
+        mask = ~np.zeros_like(dark) if dark.mean() < 0.05 else _close_and_widen(~grow(dark, 2), px0_per_pixel)
         all_taken = "tissue: no bright glass in the picture; all of it was taken."
         return TissueMask(mask, px0_per_pixel, all_taken, mask)
     um_per_pixel = px0_per_pixel * (mpp or _ASSUMED_MPP)
@@ -241,7 +246,7 @@ def find_tissue(
     tissue = outline & mask
     n_covered = int(ink_on_tissue(ink, outline).sum())
     covered = n_covered / max(1, n_covered + int(tissue.sum()))
-    # Where no outline is found, what was searched is all that can be called tissue.
+    # Where no outline is found, the searched mask is the best estimate of the tissue.
     return TissueMask(mask, px0_per_pixel, note, tissue if tissue.any() else mask, covered)
 
 
@@ -258,11 +263,11 @@ def _require_whole(thumbnail: NDArray[np.uint8], px0_per_pixel: float, slide_siz
 def _searched(
     thumbnail: NDArray[np.uint8], dark: Mask, ink: Mask, glass: Vector, px0_per_pixel: float, is_crop: bool
 ) -> tuple[Mask, str | None]:
-    """Find where nuclei are searched, ink included where tissue surrounds it; and a note where nothing was found."""
+    """Find the mask that is searched, with the ink that tissue surrounds; and a note where no tissue was found."""
     stained = _stained(thumbnail, glass, px0_per_pixel)
     if px0_per_pixel >= _DARK_FROM_PX0_PER_PIXEL:
         stained &= ~grow(dark | ink, 3)
-    mask = _tidy(_without_specks(stained, optical_density(thumbnail, glass), px0_per_pixel), px0_per_pixel)
+    mask = _close_and_widen(_without_specks(stained, optical_density(thumbnail, glass), px0_per_pixel), px0_per_pixel)
     whole = np.ones(dark.shape, dtype=np.bool_)
     if not mask.any():
         return whole, "tissue: none found on the thumbnail; the whole slide was searched."
@@ -285,7 +290,7 @@ def find_slide_tissue(info: SlideInfo, thumbnail: NDArray[np.uint8], px0_per_pix
 
 
 def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
-    """Stop on a fluorescence slide: a dark field on which one colour glows.
+    """Refuse a fluorescence slide: a dark field on which one colour glows.
 
     Parameters
     ----------
@@ -297,7 +302,7 @@ def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
     Raises
     ------
     UnsupportedSlideError
-        When it is one. A grey or many-coloured label image and a dark scanner border are none.
+        When it is one. A grey or many-coloured label image, or a dark border of the scanner, passes.
     """
     brightest, darkest = thumbnail.max(axis=2), thumbnail.min(axis=2)
     lit = brightest >= _DARK_LEVEL
@@ -318,7 +323,7 @@ def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
 
 
 def _missing_light(thumbnail: NDArray[np.uint8], dark: Mask) -> float | None:
-    """Compute the share of light grey pixels among those not dark, when a mostly black image has too few; else None."""
+    """Compute the share of light grey pixels among the others of a mostly black image; None when it is high enough."""
     if dark.mean() < 0.5:
         return None
     rest = thumbnail[~dark]
@@ -328,7 +333,7 @@ def _missing_light(thumbnail: NDArray[np.uint8], dark: Mask) -> float | None:
 
 
 def _stained(thumbnail: NDArray[np.uint8], glass: tuple[float, float, float], px0_per_pixel: float) -> Mask:
-    """Find the pixels that absorb more than glass; colour counts more than grey, which may be dust or shade."""
+    """Find the pixels that absorb more than glass; colour weighs more than grey, which may be dust or shade."""
     sigma = max(0.7, _SMOOTHING_PX0 / px0_per_pixel)
     smooth = cv2.GaussianBlur(thumbnail, (0, 0), sigma)
     od = optical_density(np.asarray(smooth, dtype=np.uint8), glass)
@@ -337,7 +342,7 @@ def _stained(thumbnail: NDArray[np.uint8], glass: tuple[float, float, float], px
 
 
 def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float) -> Mask:
-    """Drop dust, and thin grey lines as glass edges give them."""
+    """Remove dust, and thin grey lines such as edges of glass."""
     if not stained.any():
         return stained
     count, labels, stats, _ = cv2.connectedComponentsWithStats(stained.astype(np.uint8), connectivity=8)
@@ -354,7 +359,7 @@ def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float
     return np.asarray(keep[labels], dtype=np.bool_)
 
 
-def _tidy(mask: Mask, px0_per_pixel: float) -> Mask:
-    """Close gaps, fill small holes, add a margin."""
+def _close_and_widen(mask: Mask, px0_per_pixel: float) -> Mask:
+    """Close gaps, fill small holes, and add the margin that is searched."""
     filled = close_and_fill(mask, _CLOSING_PX0 / px0_per_pixel, (_LARGEST_HOLE_PX0 / px0_per_pixel) ** 2)
     return grow(filled, max(1.0, _MARGIN_PX0 / px0_per_pixel))

@@ -1,4 +1,4 @@
-"""Ink on a slide: pen on the cover glass and dye on a surgical margin, by hues that no stain has."""
+"""Detection of ink on a slide (pen on the cover glass, dye on a surgical margin) by hues that no stain has."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from numpy.typing import NDArray
 
 from wsipsm.stain import OD_CAP, Vector, optical_density
 
-_LOOK_AT_UM = 2.0
-"""Width of the squares that are looked at: finer, single nuclei are as dark and as saturated as ink."""
+_SQUARE_UM = 2.0
+"""Width of the squares whose mean colour is tested; in smaller ones single nuclei are as dark and saturated as ink."""
 _MIN_AREA_UM2 = 1000.0
-"""Smaller spots are no pen stroke: clumps of brown or very blue nuclei reach 500 um2."""
-_MOST = 0.5
-"""A hue that more than this share of the stained pixels has is the stain's own, not ink."""
+"""Smallest area of ink; clumps of brown or very blue nuclei reach 500 um2."""
+_MAX_INK_SHARE = 0.5
+"""Share of the stained pixels above which these hues belong to the stain and are no ink."""
 
 Mask = NDArray[np.bool_]
 
 
 def ink_on_tissue(ink: Mask, outline: Mask) -> Mask:
-    """Give the strokes of ink that tissue surrounds, or at least borders over half of their rim.
+    """Select the strokes of ink that have tissue along more than half of their rim.
 
     Parameters
     ----------
     ink, outline
         Ink, and the tissue's outline, which may hold ink; shape (height, width), bool.
+
+    Returns
+    -------
+    Shape (height, width), bool.
     """
     n, labels = cv2.connectedComponents(ink.astype(np.uint8), connectivity=8)
-    # The rim is what a stroke gains when it grows by three pixels.
+    # The rim is three pixels wide.
     grown = cv2.dilate(labels.astype(np.float32), np.ones((7, 7), np.uint8)).astype(np.intp)
     rim = (grown > 0) & ~ink
     touched = np.bincount(grown[rim & outline], minlength=n)
@@ -53,27 +57,27 @@ def find_ink(picture: NDArray[np.uint8], um_per_pixel: float, glass: Vector) -> 
     Shape (height, width), bool.
     """
     height, width = picture.shape[:2]
-    factor = max(1, round(_LOOK_AT_UM / um_per_pixel))
+    factor = max(1, round(_SQUARE_UM / um_per_pixel))
     small = (max(1, width // factor), max(1, height // factor))
     coarse = cv2.resize(picture, small, interpolation=cv2.INTER_AREA) if factor > 1 else picture
     od = optical_density(np.asarray(coarse, dtype=np.uint8), glass)
     hues = ink_hues(od)
     stained = od.sum(axis=2) > 0.3
-    if hues.sum() > _MOST * max(1, stained.sum()):
+    if hues.sum() > _MAX_INK_SHARE * max(1, stained.sum()):
         return np.zeros((height, width), dtype=np.bool_)
     um = um_per_pixel * max(width / small[0], height / small[1])
     opened = cv2.morphologyEx(hues.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] * um**2 >= _MIN_AREA_UM2
     large[0] = False
-    # The rim of a stroke is paler than its middle and was opened away: it belongs to the ink.
+    # Opening removed the rim of a stroke, which is paler than its middle but belongs to the ink.
     ink = cv2.dilate(large[labels].astype(np.uint8), np.ones((5, 5), np.uint8))
     whole = cv2.resize(ink, (width, height), interpolation=cv2.INTER_NEAREST)
     return np.asarray(whole > 0, dtype=np.bool_)
 
 
 def ink_hues(od: NDArray[np.float32]) -> Mask:
-    """Find which pixels have a hue that no stain has, strongly.
+    """Find the pixels that have a strong hue that no stain has.
 
     Hematoxylin absorbs red, green and blue as 0.40, 0.43, 0.18 of the whole, eosin as 0.14, 0.51, 0.35, DAB as 0.17,
     0.35, 0.48 (Ruifrok and Johnston 2001).

@@ -1,4 +1,4 @@
-"""A seeded sample of a slide's tissue, on which everything is fitted and checked that holds for the whole slide."""
+"""A seeded sample of a slide's tissue, to which all values are fitted that hold for the whole slide."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from wsipsm.slide.read import read_box
 from wsipsm.tissue.find import TissueMask
 
 SAMPLE_MPP = 0.5
+"""Pixel size at which a sample is read, um/px."""
 _PATCH_PX = 128
 _N_PATCHES = 64
+"""Most patches of a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class TissueSample:
     patches: tuple[NDArray[np.uint8], ...]
     """RGB, each of shape (height, width, 3), uint8."""
     pixels: NDArray[np.uint8]
-    """RGB, shape (n, 3), uint8, in a random order within each patch."""
+    """RGB, shape (n, 3), uint8, patch by patch, in a random order within each patch."""
     mpp: float | None
     """Pixel size of the patches, um/px: ``SAMPLE_MPP``, or a coarser slide's own; None where it states none."""
     n_unread: int = 0
@@ -40,18 +42,18 @@ def sample_tissue(slide: Slide, tissue: TissueMask, seed: int, n_pixels: int = 2
     Parameters
     ----------
     slide
-        An open slide; read at about ``SAMPLE_MPP``, at level 0 when its pixel size is unknown.
+        Open slide, which is read at about ``SAMPLE_MPP``, at level 0 when its pixel size is unknown.
     tissue
-        Where to look; the glass between tissue comes along, which shows the background.
+        Tissue in which the patches lie; they also hold glass beside it, which shows the background.
     seed
-        The same seed gives the same sample.
+        Seed of the random choice; the same seed gives the same sample.
     n_pixels
-        Fewer come back when the tissue is smaller, none when there is no tissue.
+        Most pixels of the sample; it has fewer when the tissue is smaller, and none when there is no tissue.
 
     Raises
     ------
     SlideReadError
-        When no patch can be read; single bad patches are left out.
+        When no patch can be read; single unreadable patches are left out.
     """
     rng = np.random.default_rng(seed)
     mpp = slide.info.mpp
