@@ -1,4 +1,4 @@
-"""Nuclei of a slide as GeoParquet 1.1, cells.parquet: its one writer and its one reader."""
+"""Nuclei of a slide as GeoParquet 1.1: the only writer and the only reader of cells.parquet."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from wsipsm.keys import Column
 from wsipsm.text import JsonObject, clean_json
 
 ROWS_PER_GROUP = 65_536
-"""Nuclei in a row group of cells.parquet: about 20 MB, the most that is held besides one shard."""
+"""Nuclei in a row group of cells.parquet: about 20 MB, the most that is in memory beside one shard."""
 _ABOUT = b"wsipsm"
 _GEO = {
     "version": "1.1.0",
     "primary_column": Column.GEOMETRY.value,
-    # Pixels of a slide lie in no place on earth: no reference system.
+    # Positions on a slide are no places on earth, so there is no reference system.
     "columns": {
         Column.GEOMETRY.value: {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": None, "edges": "planar"}
     },
@@ -34,14 +34,14 @@ _GEO = {
 
 
 class CellsWriter:
-    """Writes cells.parquet (GeoParquet 1.1) in row groups of bounded size, whatever the shards' sizes.
+    """Writer of cells.parquet (GeoParquet 1.1), in row groups of bounded size, whatever the shards' sizes.
 
     Parameters
     ----------
     path
         File to write.
     about
-        What the file says about its making, under the key ``wsipsm`` of its metadata.
+        Origin of the file, which is stored under the key ``wsipsm`` of its metadata.
     """
 
     def __init__(self, path: Path, about: FileFacts) -> None:
@@ -66,7 +66,7 @@ class CellsWriter:
         self._n_waiting = rest.num_rows
 
     def close(self) -> None:
-        """Write what waits, and the footer."""
+        """Write the nuclei that are left, and the footer."""
         if self._n_waiting:
             self._write(self._n_waiting)
         self._writer.close()
@@ -84,7 +84,7 @@ class CellsWriter:
 
 
 class CellsReader:
-    """An open cells.parquet, as :func:`open_cells` gives it; every method raises UsageError where it cannot be read."""
+    """An open cells.parquet, made by :func:`open_cells`; every method raises UsageError where it cannot be read."""
 
     def __init__(self, path: Path, file: pq.ParquetFile) -> None:
         self._path = path
@@ -97,7 +97,7 @@ class CellsReader:
 
     @property
     def facts(self) -> JsonObject:
-        """What the file says about its making: slide, model, region and scoring; see `results.file_facts`."""
+        """Origin that the file states: slide, model, region and scoring; see `results.file_facts`."""
         with _as_usage_errors(self._path):
             return dict(orjson.loads((self._file.schema_arrow.metadata or {})[_ABOUT]))
 
@@ -114,11 +114,11 @@ class CellsReader:
             return self._file.read(columns=wanted).select(wanted)
 
     def columns(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Read columns of numbers, in the order of the names, shape (n_columns, n_nuclei); NaN where there is none."""
+        """Read columns of numbers, in the order of the names, shape (n_columns, n_nuclei); NaN for a missing value."""
         table = self.table(names)
         with _as_usage_errors(self._path):
             batch = pa.record_batch([table.column(name).combine_chunks() for name in names], names=list(names))
-            # A column's own to_numpy loads pandas: half a second.
+            # A column's own to_numpy imports pandas, which takes half a second.
             return np.asarray(batch.to_tensor(null_to_nan=True).to_numpy().T, dtype=np.float64)
 
     def batches(self, names: Sequence[str] | None = None, n_rows: int = ROWS_PER_GROUP) -> Iterator[pa.Table]:
@@ -129,7 +129,7 @@ class CellsReader:
         names
             Columns, in this order; None: all, in file order.
         n_rows
-            Most nuclei of a batch, and so what is held in memory.
+            Most nuclei of a batch, which bounds the memory.
         """
         wanted = nuclei_schema().names if names is None else list(names)
         with _as_usage_errors(self._path):
@@ -149,12 +149,12 @@ def open_cells(path: Path) -> Iterator[CellsReader]:
     Raises
     ------
     UsageError
-        When the file is absent or no Parquet file; what is read from it raises the same where a part is damaged or a
-        column missing.
+        When the file is absent or no Parquet file. Methods of the reader raise it where a part is damaged or a column
+        is missing.
     """
     with _as_usage_errors(path):
-        # Not read_table, which loads a room of pyarrow that takes a quarter of a second.
-        # Two in three of flipped bits would otherwise be read as other nuclei, without a word.
+        # pq.read_table would import a part of pyarrow that takes a quarter of a second. Without verification, two of
+        # three flipped bits would silently be read as other nuclei.
         file = pq.ParquetFile(path, page_checksum_verification=True)
     with file:
         yield CellsReader(path, file)
@@ -166,7 +166,7 @@ def read_columns(path: Path, names: Sequence[str]) -> NDArray[np.float64]:
     Raises
     ------
     UsageError
-        When the file cannot be read or lacks one.
+        When the file cannot be read or lacks a column.
     """
     with open_cells(path) as cells:
         return cells.columns(names)

@@ -1,7 +1,7 @@
-"""Score maps to instances: one label a nucleus, by rules that look no farther than a nucleus and its neighbours.
+"""Decoding of score maps to instances: one label for each nucleus, by rules that use only it and its neighbours.
 
-Everything after quantisation is integer arithmetic, so where an array was cut changes neither a sum nor a tie:
-a nucleus farther from the cut than the largest nucleus and a margin comes out the same pixel for pixel.
+Everything after quantisation is integer arithmetic, so that the place where an array was cut changes neither a sum nor
+a tie: a nucleus that is farther from the cut than the largest nucleus and a margin is the same pixel for pixel.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from wsipsm.instances.labels import framed, keep_labels
 from wsipsm.instances.outline import open_outlines
 
 _LEVELS = 1024
-"""Steps that maps are rounded to: differences of 1e-6 between tilings vanish, 0.001 matters to no nucleus."""
+"""Steps to which maps are rounded: differences of 1e-6 between tilings vanish, and 0.001 changes no nucleus visibly."""
 _KERNEL_SUM = 128
-"""1024 * 128 * 128 is 2**24: every partial sum of the separable filter is a whole number that float32 holds."""
+"""Sum of a smoothing kernel. 1024 * 128 * 128 is 2**24, so every partial sum of the separable filter is a whole number
+that float32 can hold."""
 
 
 class _DecodeSettings(Protocol):
     """The values of the model card's ``DecodeSettings`` that decoding reads; each is described there.
 
-    The rooms of networks and of instances do not import each other, so it is known by its shape here.
+    The rooms of networks and of instances do not import each other, so this protocol stands for the class.
     """
 
     @property
@@ -58,7 +59,7 @@ class _DecodeSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Instances of one array, and what was refused for its size."""
+    """The instances of one array, and those that were refused for their size."""
 
     labels: NDArray[np.int32]
     """Shape (h, w), 0 = background, every label one 4-connected part without holes."""
@@ -71,7 +72,7 @@ def decode_instances(
 ) -> NDArray[np.int32]:
     """Separate the nuclei of one array of score maps.
 
-    See :func:`decode` for parameters and errors; this leaves out what was refused.
+    See :func:`decode` for parameters and errors; this leaves out the instances that were refused.
 
     Returns
     -------
@@ -81,12 +82,12 @@ def decode_instances(
 
 
 def decode(maps: NDArray[np.float32], outputs: tuple[str, ...], settings: _DecodeSettings, mpp: float) -> Decoded:
-    """Separate the nuclei of one array of score maps, and say which were refused as too large.
+    """Separate the nuclei of one array of score maps, and list those that were refused as too large.
 
     Foreground is thresholded and its small holes are filled; seeds are the maxima of the smoothed distance map;
     a foreground part with several seeds is divided by a watershed on the distance map. A part without any seed
-    stays one nucleus: ``peak_min`` says what may divide a part, ``min_mean_probability`` what may be kept,
-    and small or blurred nuclei whose distance map stays low would be lost otherwise.
+    stays one nucleus: ``peak_min`` decides what may divide a part, and ``min_mean_probability`` what is kept. Small or
+    blurred nuclei, whose distance map stays low, would be lost otherwise.
 
     Parameters
     ----------
@@ -128,8 +129,8 @@ def _channel(maps: NDArray[np.float32], outputs: tuple[str, ...], name: str) -> 
 
 
 def _quantised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Round scores to whole steps 0..1024, held as float32."""
-    # Least and greatest tell of NaN and infinity without an array of answers.
+    """Round scores to whole steps 0..1024, stored as float32."""
+    # The minimum and maximum show NaN and infinity without an array of booleans.
     if scores.size and not (math.isfinite(scores.min()) and math.isfinite(scores.max())):
         raise ValueError("maps: a score is not finite; scores in 0..1 are needed.")
     steps = scores * np.float32(_LEVELS)
@@ -138,7 +139,7 @@ def _quantised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _smoothed(steps: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
-    """Smooth by a Gaussian with whole-number weights: exact, so no tie depends on the position in the array."""
+    """Smooth by a Gaussian of integer weights; it is exact, so that no tie depends on the position in the array."""
     radius = max(0, math.ceil(2.5 * sigma_px))
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / max(sigma_px, 1e-6)) ** 2)
@@ -174,7 +175,7 @@ def _divide(
     labels = np.asarray(parts, dtype=np.int32)
     if not shared.any():
         return labels
-    # A watershed of a part with one seed is the part itself, so only the others are flooded.
+    # The watershed of a part with one seed is the part itself, so only the others need one.
     keep = shared[part_of_seed]
     markers = np.zeros_like(labels)
     markers[rows[keep], columns[keep]] = np.arange(n_parts, n_parts + np.count_nonzero(keep), dtype=np.int32)
@@ -191,7 +192,7 @@ def _flooded(
     markers: NDArray[np.int32],
     distance: NDArray[np.float32],
 ) -> NDArray[np.int32]:
-    """Fill parts from the markers in them, one by one: a queue that is short takes half the time of one for all."""
+    """Divide parts by a watershed from their markers, one by one: short queues take half the time of a long one."""
     flooded = np.zeros_like(parts)
     for part in shared:
         left, top, width, height = stats[part, : cv2.CC_STAT_AREA].tolist()
@@ -205,7 +206,7 @@ def _flooded(
 def _join_shallow(
     labels: NDArray[np.int32], places: NDArray[np.intp], distance: NDArray[np.float32], saddle_share: float
 ) -> NDArray[np.int32]:
-    """Join neighbours whose common border is hardly lower than the lower of their peaks: one nucleus, two seeds.
+    """Join neighbours whose common border is hardly lower than the lower of their peaks: they are one nucleus.
 
     The saddle of two labels is the highest value on their border. Only the two labels and their border decide.
 
@@ -216,11 +217,11 @@ def _join_shallow(
     places
         Flat positions of pixels that have a label.
     saddle_share
-        Share of the lower peak, from which a saddle is shallow.
+        Share of the lower peak from which a saddle is so high that the two labels are joined.
 
     Returns
     -------
-    Label of each place.
+    Label of each place, shape (n,), int32.
     """
     width = labels.shape[1]
     owners, heights = labels.ravel()[places].astype(np.intp), distance.ravel()[places]
@@ -251,7 +252,7 @@ def _join_shallow(
 def _find_seeds(
     foreground: NDArray[np.uint8], distance: NDArray[np.float32], settings: _DecodeSettings
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find rows and columns of seeds: maxima within the peak radius, one pixel for all that tie within it."""
+    """Find rows and columns of seeds: maxima within the peak radius, with one pixel for all that tie within it."""
     peak_min = max(1.0, settings.peak_min * _LEVELS * _KERNEL_SUM**2)
     is_peak = distance >= cv2.dilate(distance, np.ones((3, 3), np.uint8))
     is_peak &= distance >= peak_min
@@ -261,7 +262,7 @@ def _find_seeds(
     dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disc = dy * dy + dx * dx <= radius * radius
     height, width = foreground.shape
-    # Few pixels pass the 3 x 3 test, so the wide one is a look-up at each and not a filter of the image.
+    # Few pixels pass the 3 x 3 test, so the wide one is done at each of them and not by a filter of the image.
     near_rows = np.clip(rows[:, None] + dy[disc], 0, height - 1)
     near_columns = np.clip(columns[:, None] + dx[disc], 0, width - 1)
     highest = distance[rows, columns] >= distance[near_rows, near_columns].max(axis=1, initial=0)
@@ -271,14 +272,16 @@ def _find_seeds(
     pairs = cKDTree(np.column_stack([rows, columns])).query_pairs(radius, output_type="ndarray")
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(rows), len(rows)))
     _, group = connected_components(links, directed=False)
-    _, first = np.unique(group, return_index=True)  # np.nonzero is in scan order: the first pixel stands for its group
+    _, first = np.unique(
+        group, return_index=True
+    )  # np.nonzero is in scan order, so the first pixel represents its group
     return rows[first], columns[first]
 
 
 def _fill_label_holes(labels: NDArray[np.int32]) -> None:
     """Give every label the pixels it encloses, in place; a label inside another is absorbed.
 
-    Enclosed means not 4-connected to the outside: a pocket that is open at a corner only is filled too,
+    Enclosed pixels are those not 4-connected to the outside. A pocket that is open at a corner only is filled too,
     since the outline would touch itself there.
     """
     pierced = np.flatnonzero(_hole_counts(labels))
@@ -300,7 +303,7 @@ def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     """
     padded = framed(labels)
     flat, width = padded.ravel(), padded.shape[1]
-    # A window by its first pixel. Those that go on in the next row hold the border alone.
+    # Windows are identified by their first pixel. Those that wrap to the next row contain only the frame.
     mixed = flat[: -width - 1] != flat[1:-width]
     mixed |= flat[1:-width] != flat[width + 1 :]
     mixed |= flat[width + 1 :] != flat[width:-1]
@@ -312,14 +315,14 @@ def _hole_counts(labels: NDArray[np.int32]) -> NDArray[np.int64]:
         label = corners[position]
         following, opposite, previous = (corners[(position + k) % 4] == label for k in (1, 2, 3))
         n_same = 1 + following.astype(np.int8) + opposite + previous
-        # A window of three counts once for each of its three pixels, one of two diagonal pixels twice.
+        # A window with three pixels of a label is counted three times, and one with two diagonal pixels twice.
         for weight, chosen in (
             (3, n_same == 1),
             (-1, n_same == 3),
             (-3, (n_same == 2) & opposite),
         ):
             twelfths += weight * np.bincount(label[chosen], minlength=n_labels)
-    # Every label that has a pixel has an edge.
+    # Every label that has pixels is in some mixed window, so the others are absent.
     holes = np.where(np.bincount(corners[0], minlength=n_labels) > 0, 1 - twelfths // 12, 0)
     holes[0] = 0
     return holes
@@ -336,7 +339,7 @@ def _within_limits(
     places = np.flatnonzero(labels > 0)
     owners = labels.ravel()[places]
     area_px = np.bincount(owners, minlength=1)
-    # Sums of whole numbers: exact in any order, so the mean does not depend on the position in the array.
+    # Sums of whole numbers are exact in any order, so the mean does not depend on the position in the array.
     mean = np.bincount(owners, nucleus.ravel()[places], 1) / np.maximum(area_px, 1) / _LEVELS
     too_large = area_px > settings.max_area_um2 * px_per_um2
     keep = (area_px >= settings.min_area_um2 * px_per_um2) & ~too_large & (mean >= settings.min_mean_probability)

@@ -1,4 +1,4 @@
-"""Handling of label images: one number an instance, 0 = background."""
+"""Operations on label images: each instance has one number, and 0 is background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Window: TypeAlias = tuple[slice, slice]
 
 
 def label_windows(labels: NDArray[np.int32]) -> Iterator[tuple[int, Window]]:
-    """Give each label that has pixels, in order, with the smallest window that holds it."""
+    """Yield each label that has pixels, in rising order, with the smallest window that holds it."""
     for label, window in enumerate(ndimage.find_objects(labels), start=1):
         if window is not None:
             rows, columns = window
@@ -28,20 +28,24 @@ def framed(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def grow(window: Window, margin_px: int) -> Window:
-    """Widen a window on all sides; what lies outside the array is cut off when it is used."""
+    """Widen a window by a margin on all sides; it may extend beyond the array at the right and the bottom."""
     rows, columns = (slice(max(0, part.start - margin_px), part.stop + margin_px) for part in window)
     return rows, columns
 
 
 def keep_labels(labels: NDArray[np.int32], keep: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Make background of the labels that are not kept, and number the rest 1..n in their order.
+    """Turn the labels that are not kept into background, and number the rest 1..n in their order.
 
     Parameters
     ----------
     labels
-        Any shape.
+        Label image of any shape, int32.
     keep
-        Whether each label is kept, shape (labels + 1,), bool; entry 0, the background, is not read.
+        Whether each label is kept, shape (labels + 1,), bool; entry 0, the background, is ignored.
+
+    Returns
+    -------
+    Label image of the same shape, int32.
     """
     kept = keep.copy()
     kept[0] = False

@@ -1,4 +1,4 @@
-"""Outlines made plain: what is thinner than a nucleus is wide does not belong to it."""
+"""Removal of tails, bridges and burrs, which are thinner than a nucleus and do not belong to it, from label images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from wsipsm.instances.labels import label_windows
 
 
 def open_outlines(labels: NDArray[np.int32], share: float) -> None:
-    """Open every label by a disc of a part of its own size, in place, and keep its largest 4-connected part.
+    """Open every label by a disc in proportion to its size, in place, and keep its largest 4-connected part.
 
-    Scores follow stroma and cytoplasm that is dark beside a nucleus: tails, bridges and burrs, which nuclei do not
-    have. A label's own pixels alone decide, by whole numbers, so nothing depends on where an array was cut.
+    Score maps follow dark stroma and cytoplasm beside a nucleus, which gives tails, bridges and burrs that nuclei do
+    not have. Only a label's own pixels decide, in integer arithmetic, so nothing depends on where an array was cut.
 
     Parameters
     ----------
     labels
         Shape (h, w), 0 = background.
     share
-        Radius of the disc as a part of the square root of the area; a round nucleus has 0.56. A disc under one
-        pixel leaves all as it is.
+        Radius of the disc as a fraction of the square root of the area; that of a round nucleus is 0.56. A radius that
+        rounds to 0 pixels changes nothing.
     """
     for label, window in label_windows(labels):
         view = labels[window]
@@ -37,14 +37,14 @@ def open_outlines(labels: NDArray[np.int32], share: float) -> None:
 
 
 def _lost_by_opening(own: NDArray[np.uint8], radius: int) -> NDArray[np.bool_] | None:
-    """Find the pixels that opening takes from a mask of zeros and ones; None where there are none."""
-    # Beyond the window lies background, also for what is as wide as it.
+    """Find the pixels that opening removes from a mask of zeros and ones; None where nothing would be left."""
+    # The mask may touch the edge of its window, beyond which lies background.
     edge = radius + 1
     padded = cv2.copyMakeBorder(own, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=0)
     opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, _disc(radius))
     n_parts, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     if n_parts < 2:
-        return None  # nowhere as wide as the disc: thin all over, and judged by its area
+        return None  # it is nowhere as wide as the disc; its area alone decides later whether it is kept
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     lost = np.asarray(parts[edge:-edge, edge:-edge] != largest)
     lost &= own.view(bool)

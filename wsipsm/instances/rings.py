@@ -1,4 +1,4 @@
-"""Outlines of a table as flat arrays: a million polygon objects take longer to make than to write."""
+"""Outlines of a table as flat arrays, because making a million polygon objects takes longer than writing them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 _HEAD_BYTES = 13
 """Bytes before the points of a WKB polygon with one ring: byte order, kind, number of rings, number of points."""
 _ONE_RING = np.frombuffer(b"\x01\x03\x00\x00\x00\x01\x00\x00\x00", np.uint8)
-"""Little-endian, a polygon, one ring."""
+"""Start of a WKB polygon: little-endian byte order, the kind polygon, one ring."""
 _POINT_BYTES = 16
+"""Bytes of a point in WKB: two float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,12 @@ class Rings:
     """Closed rings of n nuclei, one after the other."""
 
     xy: NDArray[np.float64]
-    """Shape (n_points, 2), the first point of a ring again as its last."""
+    """Points of all rings, shape (n_points, 2); the last point of a ring is its first one again."""
     starts: NDArray[np.int64]
-    """First point of each ring, and the number of all points at the end, shape (n + 1,)."""
+    """Index of the first point of each ring and, at the end, the number of all points, shape (n + 1,)."""
 
     def of(self, points: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Return the ring of each of some points."""
+        """Return the index of the ring to which each of some points belongs, given the indices of the points."""
         return np.searchsorted(self.starts, points, side="right") - 1
 
 
@@ -40,7 +41,7 @@ def read_rings(wkb: pa.Array) -> Rings | None:
 
     Returns
     -------
-    Their rings; None where an outline is something else: a polygon with holes or in another byte order.
+    Their rings; None where an outline is anything else, such as a polygon with holes or in another byte order.
     """
     n = len(wkb)
     lengths = pc.binary_length(wkb).to_numpy(zero_copy_only=False)
@@ -55,7 +56,7 @@ def read_rings(wkb: pa.Array) -> Rings | None:
 
 
 def _content(array: pa.Array) -> NDArray[np.uint8]:
-    """Give the bytes of all entries of a binary array that no other array shares."""
+    """Return the bytes of all entries of a binary array that is not a slice of another."""
     _, offsets, content = array.buffers()
     ends = np.frombuffer(offsets, np.int32, len(array) + 1)
     return np.frombuffer(content, np.uint8)[ends[0] : ends[-1]] if content is not None else np.empty(0, np.uint8)

@@ -1,4 +1,4 @@
-"""Shards: what one block found, as one Parquet file."""
+"""Shards: the nuclei of one block as a Parquet file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _READ_ERRORS = (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError)
 
 @dataclass(frozen=True, slots=True)
 class ShardPlace:
-    """The slide and block of a shard: it states them itself, since files can be copied and renamed."""
+    """The slide and the block of a shard, which its footer states, since files can be copied and renamed."""
 
     key: str
-    """Names all that shapes it."""
+    """Hash of everything that its content depends on: slide, model, options and code."""
     fingerprint: str
     """Fingerprint of the slide."""
     row: int
@@ -35,7 +35,7 @@ class ShardPlace:
 
 @dataclass(frozen=True, slots=True)
 class ShardFacts:
-    """The facts about its block that a shard has in its footer."""
+    """The facts about a block that the footer of its shard holds."""
 
     place: ShardPlace
     n_owned: int
@@ -44,11 +44,11 @@ class ShardFacts:
     failed: tuple[Box, ...] = ()
     """Level-0 boxes inside the core whose pixels could not be read."""
     backend: str = ""
-    """What ran the network."""
+    """Backend that ran the network."""
 
 
 def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
-    """Write a shard aside and rename it.
+    """Write a shard, so that its final name never shows a part of it.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
 
 
 def read_facts(path: Path) -> ShardFacts | None:
-    """Read what a shard's footer says; None when the file is absent, cut off or no shard."""
+    """Read the facts in a shard's footer; None when the file is absent, cut off or no shard."""
     try:
         schema = pq.read_schema(path)
         if not schema.remove_metadata().equals(shard_schema()):
@@ -94,7 +94,7 @@ def read_facts(path: Path) -> ShardFacts | None:
 
 
 def check_shard(path: Path, place: ShardPlace) -> ShardFacts | None:
-    """Read a whole shard of an earlier run; None when it is absent, damaged anywhere, or of another place."""
+    """Read a shard of an earlier run as a check; None when it is absent, damaged anywhere, or of another place."""
     facts = read_facts(path)
     if facts is None or facts.place != place:
         return None
@@ -113,12 +113,12 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     path
         A shard that was written or checked by this run.
     columns
-        Names of the columns that are read; None reads all.
+        Names of the columns to read; None reads all.
 
     Raises
     ------
     OutputError
-        When the file is absent or damaged by now.
+        When the file has become absent or damaged.
     """
     try:
         table = pq.read_table(path, columns=None if columns is None else list(columns), memory_map=False)
@@ -134,14 +134,14 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_seam_rows(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Read the nuclei that one of another block may overlap.
+    """Read the nuclei of a shard that a nucleus of another block may overlap.
 
     Parameters
     ----------
     path
-        A shard.
+        Path of the shard.
     columns
-        Names of the columns that are read.
+        Names of the columns to read.
 
     Returns
     -------

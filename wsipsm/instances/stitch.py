@@ -1,8 +1,8 @@
-"""Seams: of nuclei that several blocks found, one is kept.
+"""Seams between blocks: of the nuclei that several blocks found in one place, one is kept.
 
-Blocks overlap by their halos, so a nucleus near a border is found several times: mostly as the same outline, now and
-then as another one. Nuclei of different blocks that overlap are linked, and in each connected component of that graph
-a choice is made by what the nuclei are, never by the order in which blocks were finished or read.
+Blocks overlap by their halos, so a nucleus near a border is found several times: mostly with the same outline,
+sometimes with another one. Nuclei of different blocks that overlap are linked. In each connected component of that
+graph, only properties of the nuclei decide which are kept, never the order in which blocks were finished or read.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 MAX_OVERLAP = 0.5
-"""Two nuclei are one when their common part is more than this share of the smaller; IoU above it implies that."""
+"""Two nuclei are one when their common part is more than this share of the smaller; an IoU above it implies this."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeamRow:
-    """Nuclei of one row of blocks that those of other blocks may overlap; every array has shape (n,)."""
+    """Nuclei of one row of blocks that nuclei of other blocks may overlap; every array has shape (n,)."""
 
     row: int
     """Row of the block in the block grid."""
     block: NDArray[np.int64]
-    """Index of the block that found it."""
+    """Index of the block that found each nucleus."""
     owned: NDArray[np.bool_]
     """Whether that block's core holds the centroid."""
     border_px: NDArray[np.float64]
-    """How deep inside that core the centroid lies; negative outside."""
+    """Distance of the centroid from the border of that core, working pixels; negative outside."""
     wkb: NDArray[np.object_]
     """Outlines as WKB bytes, level-0 pixels."""
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A row that later rows may still have a say in."""
+    """A row of which nuclei may still be linked to nuclei of later rows."""
 
     nuclei: SeamRow
     polygons: NDArray[np.object_]
@@ -55,28 +55,29 @@ class _Seams:
 
     rows: list[_Pending] = field(default_factory=list)
     links: list[NDArray[np.int64]] = field(default_factory=list)
-    """Pairs of positions counted over all rows ever added, arrays of shape (n, 2)."""
+    """Pairs of linked nuclei, by their positions among all nuclei that were ever added, arrays of shape (n, 2)."""
     n_added: int = 0
 
 
 def resolve_seams(rows: Iterable[SeamRow], reach_rows: int = 1) -> Iterator[NDArray[np.bool_]]:
     """Choose, for each nucleus at a seam, whether it is kept.
 
-    In a component, nuclei are tried in a fixed order (owned before not owned, deep inside its core before shallow,
-    then by outline), and each is kept unless it overlaps one that is. A nucleus that overlaps none is kept: what only
-    one block found is not lost because another owns the place.
+    In a component, nuclei are taken in a fixed order (owned before not owned, far inside the core before near its
+    border, then by outline), and each is kept unless it overlaps one that is kept. A nucleus that overlaps none is
+    kept: a nucleus that only one block found is not lost because another block owns the place.
 
     Parameters
     ----------
     rows
-        Rows of blocks, top to bottom; read one at a time.
+        Rows of blocks from top to bottom; they are read one at a time.
     reach_rows
-        How many rows below its own a nucleus may meet nuclei of; more than 1 only when blocks are smaller than halos.
+        Number of rows below its own whose nuclei a nucleus may overlap; more than 1 only when blocks are smaller than
+        halos.
 
     Yields
     ------
-    For each row in order, which of its nuclei are kept, shape (n,). Only rows whose components are not yet complete
-    are held.
+    For each row in order, which of its nuclei are kept, shape (n,), bool. Only rows whose components are not yet
+    complete are in memory.
     """
     seams = _Seams()
     for nuclei in rows:
@@ -169,7 +170,7 @@ def _decide(rows: list[_Pending], links: NDArray[np.int64], complete: NDArray[np
 
 
 def _intrinsic_order(rows: list[_Pending], positions: NDArray[np.int64]) -> list[int]:
-    """Order nuclei by what they are: owned first, deep first, then outline, then block."""
+    """Order nuclei by their own properties: owned first, then far inside the core, then by outline, then by block."""
     owned = np.concatenate([row.nuclei.owned for row in rows])
     border = np.concatenate([row.nuclei.border_px for row in rows])
     block = np.concatenate([row.nuclei.block for row in rows])

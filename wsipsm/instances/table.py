@@ -1,4 +1,4 @@
-"""The table of nuclei: its columns and types, and how its rows are made."""
+"""The table of nuclei: its columns, their types, and the making of its rows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from wsipsm.keys import Column, NucleusClass
 OWNED = "owned"
 SEAM = "seam"
 BORDER_PX = "border_px"
-"""Columns that shards have beside those of the table: whether the core holds the centroid, whether a nucleus of
-another block may overlap it, and how deep inside the core the centroid lies (negative outside), working pixels."""
+"""Columns that shards have beside those of the table: whether the core holds the centroid; whether a nucleus of another
+block may overlap it; and the distance of the centroid from the core's border (negative outside), working pixels."""
 
 _TYPES: dict[Column, pa.DataType] = {
     Column.NUCLEUS_ID: pa.string(),
@@ -44,7 +44,7 @@ def nuclei_schema() -> pa.Schema:
 
 
 def shard_schema() -> pa.Schema:
-    """List the columns of a shard: those of the table, and what the seam step needs."""
+    """List the columns of a shard: those of the table, and those that the seam step needs."""
     extra = [
         pa.field(OWNED, pa.bool_(), nullable=False),
         pa.field(SEAM, pa.bool_(), nullable=False),
@@ -54,7 +54,7 @@ def shard_schema() -> pa.Schema:
 
 
 def nucleus_ids(wkb: NDArray[np.object_], fingerprint: str) -> list[str]:
-    """Name nuclei by slide and outline, so that they keep their names from run to run.
+    """Make the identifiers of nuclei from slide and outline, so that they stay the same from run to run.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def nucleus_ids(wkb: NDArray[np.object_], fingerprint: str) -> list[str]:
 
     Returns
     -------
-    UUIDs of version 8 (RFC 9562: an own scheme, here the first bytes of a SHA-256).
+    UUIDs of version 8, whose scheme RFC 9562 leaves to the user: here the first bytes of a SHA-256.
     """
     prefix = hashlib.sha256(fingerprint.encode())
     names = []
@@ -80,10 +80,10 @@ def nucleus_ids(wkb: NDArray[np.object_], fingerprint: str) -> list[str]:
 
 
 def classify(dab_od: NDArray[np.floating] | None, n: int, dab_cut_od: float | None) -> list[str]:
-    """Class of each nucleus: by its mean DAB where a cut exists, plain Nucleus otherwise."""
+    """Choose the class of each nucleus by its mean DAB OD; without a cut it is the plain class Nucleus."""
     if dab_od is None or dab_cut_od is None:
         return [NucleusClass.NUCLEUS.value] * n
-    # As the table holds it: who scores from the table must come to the same class.
+    # The table holds float32, and scoring from the table must give the same class.
     stored = dab_od.astype(np.float32).tolist()
     return [(NucleusClass.POSITIVE if od >= dab_cut_od else NucleusClass.NEGATIVE).value for od in stored]
 
@@ -103,8 +103,8 @@ def build_table(
     polygons
         Outlines in level-0 pixels, shape (n,).
     measured
-        Arrays of shape (n,) by column: the probability, hematoxylin OD, and on IHC DAB OD and perhaps the
-        positive probability.
+        Arrays of shape (n,) by column: probability and hematoxylin OD, and on IHC also DAB OD and, where the network
+        gives one, the positive probability.
     mpp_px0
         Level-0 pixel size, um/px.
     fingerprint
@@ -117,7 +117,7 @@ def build_table(
     Table of :func:`nuclei_schema`, in the order of ``polygons``.
     """
     n = len(polygons)
-    # One byte order and two dimensions whatever the machine: the identifiers hash these bytes.
+    # Byte order and number of dimensions are fixed, because the identifiers are hashes of these bytes.
     wkb = np.asarray(shapely.to_wkb(polygons, byte_order=1, output_dimension=2), dtype=object)
     centroids = shapely.get_coordinates(shapely.centroid(polygons)).reshape(n, 2)
     shape = outline_metrics(polygons, mpp_px0)

@@ -1,4 +1,4 @@
-"""Label images to polygons along pixel edges, and the shape of those polygons."""
+"""Tracing of label images to polygons along pixel edges, and measures of the shape of polygons."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OutlineMetrics:
     """Shape of outlines; every array has shape (n,), float64."""
 
     area_um2: NDArray[np.float64]
-    """Area of the outline as traced: of its whole pixels."""
+    """Area of the traced outline, which is that of its pixels."""
     perimeter_um: NDArray[np.float64]
     """Length of the smoothed outline."""
     circularity: NDArray[np.float64]
@@ -40,15 +40,15 @@ def trace_outlines(
 ) -> Outlines:
     """Trace the outer ring of every label along pixel edges.
 
-    All rings are walked at once, one step a time: with the label on the right hand, turn left where the pixel
-    diagonally ahead belongs to it, go on where the pixel ahead does, else turn right.
+    All rings are followed at once, one step at a time, with the label on the right: turn left where the pixel
+    diagonally ahead on the left belongs to the label, go straight on where only the pixel ahead does, else turn right.
 
     Parameters
     ----------
     label_image
         Labels, 0 = background, shape (h, w). Each label is one 4-connected part without holes, as
-        ``decode_instances`` leaves it; then the polygon is valid and its area is the pixel count. Holes are
-        covered by the polygon; of a label in several parts only the first in scan order is traced.
+        ``decode_instances`` makes it; then the polygon is valid and its area is the pixel count. The polygon covers
+        holes; of a label in several parts only the first in scan order is traced.
     origin_px
         Column and row of the image's first pixel on the working grid.
     scale
@@ -68,7 +68,7 @@ def trace_outlines(
     ring, corner = _walk_rings(padded.ravel(), width, labels, start)
     order = np.argsort(ring, kind="stable")
     row, column = np.divmod(corner[order], width)
-    # The frame of one pixel round the image shifts every corner by one.
+    # The frame of one pixel around the image shifts every corner by one.
     xy_px0 = np.column_stack([column - 1 + origin_px[0], row - 1 + origin_px[1]]) * scale + grid_origin_px0
     rings = shapely.linearrings(xy_px0, indices=ring[order])
     return Outlines(labels.astype(np.int32), np.asarray(shapely.polygons(rings), dtype=object))
@@ -77,7 +77,7 @@ def trace_outlines(
 def _first_pixels(padded: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Find the labels in rising order and the flat index of the first pixel of each in scan order."""
     inner = padded[1:-1, 1:-1]
-    # The first pixel has no pixel of its label above or on its left; few others are like that.
+    # The first pixel has no pixel of its label above or on its left, which holds for few others.
     candidate = inner != padded[:-2, 1:-1]
     candidate &= inner != padded[1:-1, :-2]
     candidate &= inner > 0
@@ -90,11 +90,11 @@ def _first_pixels(padded: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray
 def _walk_rings(
     flat: NDArray[np.int32], width: int, labels: NDArray[np.int32], start: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Walk around labels: ring number and flat index of every turning corner, each ring in the order of its corners.
+    """Walk around the labels; return ring number and flat index of each corner, each ring in the order of its corners.
 
     Corner (row, column) has the flat index of the pixel on its lower right.
     """
-    # Directions clockwise with y down: along the top edge to the right, down, left, up.
+    # The directions are clockwise, with y downwards: right along the top edge, down, left, up.
     ahead = np.array([1, width, -1, -width])
     left_of = np.array([-width, 1, width, -1])
     edge_end = np.array([1, width + 1, width, 0])
@@ -124,7 +124,7 @@ def outline_metrics(polygons: NDArray[np.object_], mpp_px0: float) -> OutlineMet
     """Measure the shape of traced outlines.
 
     A ring along pixel edges is up to 4/pi times too long, so perimeter, circularity and solidity are those of the
-    ring through the midpoints of its edges: it turns a staircase into its slope and stays inside the hull.
+    ring through the midpoints of its edges: it turns a staircase into a slope and stays inside the hull.
 
     Parameters
     ----------
