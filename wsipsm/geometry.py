@@ -1,4 +1,4 @@
-"""Sizes, boxes and the change between pixel frames: pure arithmetic.
+"""Sizes, boxes and the conversion between pixel frames.
 
 Two frames are used. *Level-0 pixels* (suffix ``_px0``) is the frame of everything that is stored.
 *Working pixels* (suffix ``_px``) is the model's grid: working pixel (i, j) covers the level-0 square
@@ -55,7 +55,7 @@ class Box:
 
     @classmethod
     def from_edges(cls, left: int, top: int, right: int, bottom: int) -> Box:
-        """Make the box between edges; empty where an edge pair is out of order."""
+        """Make the box between edges; it is empty where left is not below right, or top not below bottom."""
         return cls(left, top, max(0, right - left), max(0, bottom - top))
 
     def expand(self, margin: int) -> Box:
@@ -63,7 +63,7 @@ class Box:
         return Box(self.x - margin, self.y - margin, self.width + 2 * margin, self.height + 2 * margin)
 
     def intersect(self, other: Box) -> Box:
-        """Cut down to the common part; its area is 0 when there is none.
+        """Intersect with another box; the area is 0 when they have no pixel in common.
 
         Examples
         --------
@@ -84,14 +84,14 @@ class WorkingGrid:
     """The model's pixel grid laid over a slide, or over the part of it that holds pixels."""
 
     slide_size: Size
-    """Level-0 size of what the grid covers."""
+    """Level-0 size of the slide, or of the part of it, that the grid covers."""
     slide_mpp: float
     """Level-0 pixel size, um/px."""
     mpp: float
     """Pixel size of the working grid, um/px."""
     origin_px0: tuple[int, int] = (0, 0)
-    """x, y at level 0 where the grid begins: the corner of the slide's bounds, where it has them. The same scan on
-    another canvas then meets the network in the same phase."""
+    """x, y at level 0 where the grid begins: the corner of the slide's bounds, where it has them. So working pixels lie
+    at the same places of a scan on any canvas."""
 
     @property
     def scale(self) -> float:
@@ -100,7 +100,7 @@ class WorkingGrid:
 
     @property
     def size_px(self) -> Size:
-        """Working pixels needed to cover the slide."""
+        """Size of the grid that covers the slide, working pixels."""
         # The tolerance keeps a size that divides evenly from gaining an empty row to float error.
         return Size(
             max(1, math.ceil(self.slide_size.width / self.scale - 1e-6)),

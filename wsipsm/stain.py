@@ -1,7 +1,7 @@
-"""Stains: which ones were used, how they absorb, how much of each is in a pixel.
+"""Stains: detection of the pair of stains, fit of their vectors, and the amount of each in a pixel.
 
-Light that passes a stain falls off exponentially (Beer-Lambert), so optical densities, not grey levels,
-add up over stains. Everything here is fitted once a slide and then applied pixel by pixel.
+Light that passes a stain falls off exponentially (Beer-Lambert), so optical densities, not grey levels, add up over
+stains. Everything here is fitted once for a slide and then applied pixel by pixel.
 """
 
 from __future__ import annotations
@@ -17,96 +17,100 @@ from skimage.filters import threshold_otsu
 from wsipsm.keys import Stain
 
 Vector = tuple[float, float, float]
-"""Red, green, blue."""
+"""Values for red, green and blue."""
 
 FITTED = "fitted on the slide"
 OD_CAP = 1.6
-"""Highest optical density of a channel: below grey level 5 of 255, noise and JPEG decide the value, not stain."""
+"""Highest optical density of a channel: below grey level 5 of 255, noise and JPEG decide the value, not the stain."""
 FALLBACK_BACKGROUND: Vector = (245.0, 245.0, 245.0)
-"""Glass of a usual brightfield scan, taken where a sample shows none."""
+"""Grey levels of glass on a usual brightfield scan, used where a sample shows no glass."""
 DEFAULT_DAB_CUT_OD = 0.2
-"""QuPath's default for one threshold on a nucleus' DAB OD mean."""
+"""QuPath's default for a single threshold on the mean DAB OD of a nucleus."""
 DAB_CUT_BOUNDS_OD = (0.1, 0.45)
-"""A cut outside is a failed fit: lower lies haze, higher only the strongest nuclei would count."""
+"""Lowest and highest cut: a lower one would count haze, a higher one only the most strongly stained nuclei."""
 
 _MIN_GLASS_LEVEL = 200
-"""The lowest level of glass in the brightest channel: dimmer evenness may be pale tissue, as the neuropil of the
-brain."""
+"""Lowest grey level of glass in its brightest channel; a darker even area may be pale tissue, such as the neuropil of
+the brain."""
 _MIN_GLASS_SHARE = 0.15
+"""Smallest share of pixels that are glass, where glass is tinted or dim."""
 _MAX_GLASS_SPREAD = (3.5, 5.0)
-"""Standard deviations of red minus green, and of green minus blue, over the brightest pixels, grey levels.
+"""Largest standard deviations of red minus green, and of green minus blue, over pixels of glass, grey levels.
 
-Measured on 53 Ki-67 images with glass: 2.7 and 4.9 or less, but for coarse ones; on the palest tissue of H&E without
-glass: 10 and 7, or a share of 0.03.
+They were 2.7 and 4.9 or less on 53 Ki-67 images with glass, except coarse ones. On the palest tissue of H&E without
+glass they were 10 and 7, or the share of such pixels was 0.03.
 """
 
 REFERENCE_HEMATOXYLIN: Vector = (0.650, 0.704, 0.286)
 REFERENCE_DAB: Vector = (0.268, 0.570, 0.776)
-"""Ruifrok and Johnston 2001, unit length."""
+"""Vectors of Ruifrok and Johnston 2001, of unit length."""
 REFERENCE_EOSIN: Vector = (0.216, 0.801, 0.558)
-"""QuPath's default: nearer to the eosin of scanned slides than the 2001 paper's (0.07, 0.99, 0.11)."""
+"""QuPath's default, which is nearer to the eosin of scanned slides than that of the 2001 paper (0.07, 0.99, 0.11)."""
 
 _NO_GLASS = "background:"
+"""Start of the notes that say that no glass was found."""
 _STAINED_OD_SUM = 0.2
-"""Sum of OD over the channels from which a pixel says something about hue."""
+"""Sum of OD over the channels above which the hue of a pixel is used."""
 _MIN_STAINED_PIXELS = 300
 _PINK_MINUS_BROWN_CUT = 0.15
-"""Measured on 33 H&E images and slides: 0.31 and more; on 47 with hematoxylin-DAB: 0.05 and less.
+"""Share of pink minus share of brown pixels above which a slide is H&E.
 
-Half or 1.5 times the stain, gamma 0.8 and 1.25, white balance 6 % off leave 0.21 and more against 0.13 and less.
+It was 0.31 or more on 33 H&E images and slides, and 0.05 or less on 47 with hematoxylin-DAB. With half or 1.5 times the
+stain, gamma 0.8 and 1.25, or a white balance that is 6 % off, it was 0.21 or more and 0.13 or less.
 """
 _MIN_BROWN_SHARE = 0.015
 _FIT_OD_SUM = 0.45
-"""Vectors are fitted from this OD sum on (0.15 a channel, Macenko 2009): paler pixels have noisy hues."""
+"""Sum of OD above which pixels are used to fit vectors (0.15 a channel, Macenko 2009); paler ones have noisy hues."""
 _MAX_FROM_REFERENCE_DEG = 30.0
 _MIN_BETWEEN_STAINS_DEG = 12.0
 _MAX_FITTED_PIXELS = 200_000
 _MIN_NUCLEAR_OD = 0.15
 _UNSTAINED_OD = 0.07
-"""DAB that unmixing finds in unstained pixels: below it, ratios say nothing."""
+"""DAB OD that unmixing finds in unstained pixels; it is added to OD before ratios are computed."""
 _MIN_BROWN_TO_CUT = 1.6
-"""Median of the brown pixels over the cut: 1.63 and more on slides with positive nuclei, 1.4 where haze was cut."""
+"""Smallest ratio of the median of the brown pixels to the cut. It was 1.63 or more on slides with positive nuclei, and
+1.4 where the cut went through haze."""
 
 
 @dataclass(frozen=True, slots=True)
 class StainProfile:
-    """The absorption of the stains of one slide; the same for every pixel of it."""
+    """The absorption of the stains of one slide, which is the same for all its pixels."""
 
     stain: Stain
     background: Vector
     """Grey levels of empty glass, 0..255."""
     hematoxylin: Vector
-    """Share of the OD in red, green, blue; unit length."""
+    """Stain vector of hematoxylin: its OD in red, green and blue, scaled to unit length."""
     counterstain: Vector
-    """The same for eosin (H&E) or DAB (IHC)."""
+    """Stain vector of eosin (H&E) or DAB (IHC), of unit length."""
     dab_cut_od: float | None
     """Mean DAB OD from which a nucleus counts as positive; None on H&E."""
     n_pixels: int
-    """Pixels that the fit was given."""
+    """Number of pixels in the sample, of which at most 200,000 are fitted."""
     seed: int
     notes: tuple[str, ...]
-    """What fell back to a fixed value, and why."""
+    """One note for each value that was replaced by a fixed one, with the reason."""
     cut_from: str = FITTED
-    """Where the DAB cut comes from."""
+    """Origin of the DAB cut, in words."""
 
     @property
     def glass_notes(self) -> tuple[str, ...]:
-        """Notes that say that no glass was seen; none when it was."""
+        """Notes that say that no glass was found; empty where it was."""
         return tuple(note for note in self.notes if note.startswith(_NO_GLASS))
 
 
 @dataclass(frozen=True, slots=True)
 class StainDecision:
-    """The stain that a slide was taken for, and the numbers that say so."""
+    """The stain that was detected on a slide, and the numbers that support it."""
 
     stain: Stain
     reason: str
     is_certain: bool = True
-    """False where the sample holds too little to say."""
+    """False where the sample has too few stained pixels for a decision."""
 
 
 def optical_density(rgb: NDArray[np.uint8], background: Vector) -> NDArray[np.float32]:
-    """Change grey levels into optical density, -log10((I + 1) / (I0 + 1)).
+    """Convert grey levels to optical density, -log10((I + 1) / (I0 + 1)).
 
     Parameters
     ----------
@@ -117,10 +121,11 @@ def optical_density(rgb: NDArray[np.uint8], background: Vector) -> NDArray[np.fl
 
     Returns
     -------
-    Optical density, shape (..., 3), float32, clipped to 0..``OD_CAP``: brighter than glass is glass, and
-    black pixels, whose density is unknown, stay finite and comparable.
+    Optical density, shape (..., 3), float32, clipped to 0..``OD_CAP``: pixels brighter than glass count as glass, and
+    those
+    of black pixels, which are unknown, stay finite and comparable.
     """
-    # 256 grey levels have 256 densities a channel: a table is far faster than a logarithm a pixel.
+    # A table of the 256 densities of a channel is far faster than a logarithm for each pixel.
     levels = np.arange(256, dtype=np.float64)[:, None]
     table = np.clip(-np.log10((levels + 1) / (np.asarray(background, dtype=np.float64) + 1)), 0, OD_CAP)
     if rgb.size == 0:
@@ -132,8 +137,8 @@ def optical_density(rgb: NDArray[np.uint8], background: Vector) -> NDArray[np.fl
 def detect_stain(pixels: NDArray[np.uint8]) -> StainDecision:
     """Distinguish H&E from hematoxylin-DAB by the hues of stained pixels.
 
-    Eosin absorbs green far more than red or blue, hematoxylin green and red alike, DAB blue most. So H&E has
-    many pink pixels and IHC, even without any brown in it, has nearly none.
+    Eosin absorbs green far more than red or blue, hematoxylin absorbs green and red alike, and DAB absorbs blue most.
+    So H&E has many pink pixels, and IHC, even without any brown, has nearly none.
 
     Parameters
     ----------
@@ -153,7 +158,7 @@ def detect_stain(pixels: NDArray[np.uint8]) -> StainDecision:
         )
     red, green, blue = (od[stained] / total[stained, None]).T
     green_excess = green - np.maximum(red, blue)
-    # Purple of hematoxylin over eosin leans to red and has green in excess too; only pink leans to blue as well.
+    # Hematoxylin over eosin also absorbs green most, but red more than blue; pink absorbs blue as much as red or more.
     pink = float(np.mean(((green_excess > 0.12) & (blue - red > -0.05)) | (green_excess > 0.25)))
     brown = _brown_share(od[stained])
     numbers = (
@@ -168,17 +173,17 @@ def detect_stain(pixels: NDArray[np.uint8]) -> StainDecision:
 def fit_stain_profile(pixels: NDArray[np.uint8], stain: Stain, seed: int) -> StainProfile:
     """Fit background, stain vectors and the DAB cut to a sample of one slide.
 
-    Vectors are the extreme hues in the plane of largest OD variance (Macenko et al. 2009). What is not plausible
-    is replaced by Ruifrok and Johnston's values and noted.
+    Vectors are the extreme hues in the plane of largest OD variance (Macenko et al. 2009). Implausible ones are
+    replaced by those of Ruifrok and Johnston, with a note.
 
     Parameters
     ----------
     pixels
         Sample of tissue, with the glass between it, shape (n, 3), uint8.
     stain
-        What the slide was stained with.
+        Stain of the slide.
     seed
-        Chooses the pixels that are fitted when there are more than 200,000.
+        Seed of the choice of pixels, where there are more than 200,000.
 
     Examples
     --------
@@ -222,7 +227,7 @@ def separate(rgb: NDArray[np.uint8], profile: StainProfile) -> tuple[NDArray[np.
     od = optical_density(rgb, profile.background)
     matrix = _unmixing(profile.hematoxylin, profile.counterstain)
     red, green, blue = od[..., 0], od[..., 1], od[..., 2]
-    # Channel by channel: a matrix product may round a pixel differently at another place in the array.
+    # It is done channel by channel: a matrix product may round a pixel differently at another place in the array.
     hematoxylin, counterstain = (
         np.maximum(red * weights[0] + green * weights[1] + blue * weights[2], np.float32(0)) for weights in matrix.T
     )
@@ -230,7 +235,7 @@ def separate(rgb: NDArray[np.uint8], profile: StainProfile) -> tuple[NDArray[np.
 
 
 def reference_amounts(od: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the amounts of hematoxylin and DAB by Ruifrok's vectors, whatever was fitted.
+    """Compute the amounts of hematoxylin and DAB by Ruifrok's vectors, whatever was fitted.
 
     Parameters
     ----------
@@ -245,7 +250,7 @@ def reference_amounts(od: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _unmixing(hematoxylin: Vector, counterstain: Vector) -> NDArray[np.float32]:
-    """Compute the matrix (3, 2) that takes OD to the amounts of both stains."""
+    """Compute the matrix, shape (3, 2), by which OD is multiplied to give the amounts of both stains."""
     residual = np.cross(hematoxylin, counterstain)
     rows = np.array([hematoxylin, counterstain, residual / np.linalg.norm(residual)])
     return np.linalg.inv(rows)[:, :2].astype(np.float32)
@@ -265,11 +270,11 @@ def estimate_background(pixels: NDArray[np.uint8]) -> tuple[Vector, bool]:
     """
     if len(pixels) == 0:
         return FALLBACK_BACKGROUND, False
-    # A median needs no more; every k-th pixel, so that nothing is left to chance.
+    # A median needs no more pixels; every k-th one is used, so that nothing is random.
     pixels = pixels[:: 1 + len(pixels) // _MAX_FITTED_PIXELS]
     white = (pixels == 255).all(axis=1)
     near_white = (pixels >= 250).all(axis=1) & ~white
-    # Pure white without its neighbours is padding of the canvas, not a bright lamp.
+    # Pure white without nearly white pixels is padding of the canvas and not glass under a bright lamp.
     if white.any() and near_white.sum() < 0.1 * white.sum():
         if white.all():
             return (255.0, 255.0, 255.0), True
@@ -284,10 +289,10 @@ def estimate_background(pixels: NDArray[np.uint8]) -> tuple[Vector, bool]:
 
 
 def _is_even(brightest: NDArray[np.uint8], n_pixels: int, median: NDArray[np.floating[Any]]) -> bool:
-    """Tell whether the brightest pixels are many and of one hue, as glass is, tinted or dim, and pale tissue is not."""
+    """Check whether the brightest pixels are many and of one hue, as tinted or dim glass is and pale tissue is not."""
     if len(brightest) < _MIN_GLASS_SHARE * n_pixels or median.max() < _MIN_GLASS_LEVEL:
         return False
-    # Lamps and old glue are yellow, blue or green. What absorbs green most is eosin, however even.
+    # Lamps and old glue are yellow, blue or green; an even area that absorbs green most is eosin.
     if median[1] < min(median[0], median[2]):
         return False
     levels = brightest.astype(np.float32)
@@ -301,7 +306,7 @@ def _brown_share(od: NDArray[np.float32]) -> float:
 
 
 def _fit_vectors(od: NDArray[np.float32], stain: Stain, notes: list[str]) -> tuple[Vector, Vector]:
-    """Fit the stain vectors of a sample; append to ``notes`` what was replaced by a reference."""
+    """Fit the stain vectors of a sample; add a note for each that a reference replaces."""
     second_name, second_reference = ("DAB", REFERENCE_DAB) if stain is Stain.IHC else ("eosin", REFERENCE_EOSIN)
     references = (REFERENCE_HEMATOXYLIN, second_reference)
     usable = od[(od.sum(axis=1) > _FIT_OD_SUM) & (od.max(axis=1) < OD_CAP - 0.1)]
@@ -325,14 +330,14 @@ def _fit_vectors(od: NDArray[np.float32], stain: Stain, notes: list[str]) -> tup
 
 
 def _extreme_hues(od: NDArray[np.float32], stain: Stain) -> tuple[Vector, Vector]:
-    """Find hematoxylin and second vector: 1st and 99th percentile of the angle in the main plane (Macenko 2009)."""
+    """Find both vectors, at the 1st and 99th percentile of the angle in the main plane (Macenko 2009)."""
     _, eigenvectors = np.linalg.eigh(np.cov(od.astype(np.float64), rowvar=False))
     plane = eigenvectors[:, [2, 1]]
     plane = plane * np.where(plane[0] < 0, -1, 1)
     projected = od @ plane
     angles = np.percentile(np.arctan2(projected[:, 1], projected[:, 0]), (1, 99))
     ends = [plane @ np.array([np.cos(angle), np.sin(angle)]) for angle in angles]
-    # Hematoxylin is the end that absorbs more red: against blue beside DAB, by itself beside eosin.
+    # Hematoxylin is the end that absorbs more red: relative to blue beside DAB, absolutely beside eosin.
     if stain is Stain.IHC:
         ends.sort(key=lambda end: float(end[2] - end[0]))
     else:
@@ -348,8 +353,8 @@ def _fit_dab_cut(hematoxylin_od: NDArray[np.float32], dab_od: NDArray[np.float32
     if len(nuclear) < _MIN_STAINED_PIXELS or share < _MIN_BROWN_SHARE:
         notes.append(f"DAB cut: {share:.1%} of the stained pixels are brown, too few to fit; QuPath's 0.2 taken.")
         return DEFAULT_DAB_CUT_OD
-    # Clipped, because how much darker than certainly brown a nucleus is must not move the cut: unclipped, Otsu
-    # lands at 0.8 OD on slides with black nuclei and loses their weak positives.
+    # Values are clipped, so that black nuclei, which are certainly positive, do not move the cut: without it, Otsu's
+    # cut is 0.8 OD on slides that have them, which would lose weakly positive nuclei.
     cut = _otsu(np.clip(nuclear, 0, high))
     if cut < low:
         notes.append(f"DAB cut: the fit gave {cut:.2f} OD, outside {low} to {high}; QuPath's 0.2 taken.")
@@ -358,13 +363,13 @@ def _fit_dab_cut(hematoxylin_od: NDArray[np.float32], dab_od: NDArray[np.float32
 
 
 def _cut_by_ratio(nuclear: NDArray[np.float32]) -> float:
-    """Fit Otsu's cut by how many times browner pixels are, which follows the slide's own strength of DAB; or infinity.
+    """Fit Otsu's cut to the logarithm of DAB OD, so that it follows the slide's strength of DAB; or infinity.
 
-    Differences of OD, clipped, cut faint and dark stains at the same level, and so lose the weak positives of faint
-    ones.
+    A cut on clipped OD is nearly the same for faint and for dark stains, and so loses the weakly positive nuclei of
+    faint ones.
     """
     cut = float(np.exp(_otsu(np.log(np.clip(nuclear, 0, OD_CAP) + _UNSTAINED_OD)))) - _UNSTAINED_OD
-    # Brown that begins right at the cut is the upper half of one kind of pixels, as of haze.
+    # If the brown pixels lie just above the cut, it divides pixels of one kind, such as haze.
     brown = nuclear[nuclear > cut]
     return cut if len(brown) and float(np.median(brown)) >= _MIN_BROWN_TO_CUT * cut else np.inf
 

@@ -1,7 +1,7 @@
-"""Blocks: how the working grid of a slide is cut into tasks, and every length and box around a core.
+"""Blocks: the division of a slide's working grid into tasks, and every length and box around a core.
 
-A *core* is the half-open square of the working grid that a block answers for. Cores start at multiples of the
-network's stride, are anchored at the slide's origin and cover every working pixel exactly once.
+A *core* is the half-open square of the working grid whose nuclei a block owns. Cores start at multiples of the
+network's stride, from the origin of the working grid, and cover every working pixel exactly once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from wsipsm.geometry import Box, WorkingGrid
 from wsipsm.region import Region
 
 STRIP_UM = 8.0
-"""Width of the strip around a core in which centroids make candidates, um. Where two blocks cut a clump in different
-ways, centroids of the pieces move by up to a nucleus' radius, 4 to 8 um; twice the blocks' disagreement is never seen
-beyond it."""
+"""Width, in um, of the strip around a core in which centroids make candidates. Where two blocks divide a clump in
+different ways, the centroids of the pieces move by up to the radius of a nucleus, 4 to 8 um."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockSides:
-    """Wanted sides of a core and of what is kept of a tile, working pixels."""
+    """Wanted sides of a core, and of the part of a tile that is kept, working pixels."""
 
     block_px: int
     tile_px: int
@@ -36,14 +35,14 @@ LARGE_SIDES = BlockSides(4096, 2048)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One task: a core and where it stands in the grid."""
+    """One task: a core and its place in the grid of blocks."""
 
     index: int
-    """Position in row-major order over the whole grid, planned or not."""
+    """Position in row-major order over the whole grid, also over blocks that the region does not touch."""
     row: int
     column: int
     core: Box
-    """Working pixels it owns, clipped to the slide."""
+    """Working pixels that the block owns, clipped to the grid."""
 
 
 def round_up(value: float, step: int) -> int:
@@ -56,11 +55,11 @@ def round_up(value: float, step: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BlockGeometry:
-    """Every length and box of a slide's blocks, in working pixels; small, since each task carries it.
+    """Every length and box of a slide's blocks, in working pixels; it is small, since each task carries it.
 
-    From the middle outwards lie the core, which a block owns; the strip, from which it also offers nuclei to the seam
-    step; the context, which is decoded so that nuclei of the strip are whole; and the margin, which only the network
-    sees. Context and margin together are the halo.
+    From the middle outwards lie the core, which a block owns; the strip, whose nuclei are also candidates for the seam
+    step; the context, which is decoded so that nuclei of the strip are whole; and the margin, which is read for the
+    network only. Context and margin together are the halo.
     """
 
     grid: WorkingGrid
@@ -69,11 +68,11 @@ class BlockGeometry:
     block_px: int
     """Side of a core."""
     tile_px: int
-    """Side of what is kept of a tile, as it is asked for; :meth:`even_tile_px` gives the one that is used."""
+    """Wanted side of the part of a tile that is kept; :meth:`even_tile_px` gives the side that is used."""
     margin_px: int
-    """Margin around what is kept of the network's output, pixels: its reach, in whole strides."""
+    """Margin around the part of the network's output that is kept: the network's reach, in whole strides."""
     context_px: int
-    """Decoded around a core: the strip and the largest nucleus, in whole strides."""
+    """Width around a core that is decoded: the strip and the largest nucleus, in whole strides."""
     strip_px: int
     """Width of the strip around a core in which centroids make candidates for the seam step, working pixels."""
 
@@ -81,7 +80,7 @@ class BlockGeometry:
     def of_network(
         cls, grid: WorkingGrid, sides: BlockSides, *, stride: int, reach_px: int, max_area_um2: float
     ) -> Self:
-        """Fit blocks to a network.
+        """Make the geometry of blocks for a network.
 
         Parameters
         ----------
@@ -90,7 +89,7 @@ class BlockGeometry:
         sides
             Wanted sides of a core and of a tile; rounded up to the stride.
         stride, reach_px, max_area_um2
-            Values of the network's card; the last is the area of the largest nucleus that it admits.
+            Values of the network's card; the last is the area of the largest nucleus that is kept.
         """
         if sides.block_px < 1 or stride < 1:
             raise ValueError(f"blocks: side {sides.block_px} px, stride {stride} px; both must be 1 or more.")
@@ -108,7 +107,7 @@ class BlockGeometry:
 
     @property
     def halo_px(self) -> int:
-        """Read around a core: context and margin."""
+        """Width around a core that is read: context and margin."""
         return self.context_px + self.margin_px
 
     @property
@@ -129,7 +128,13 @@ class BlockGeometry:
         return Box(0, 0, int(size.width / scale + 1e-6), int(size.height / scale + 1e-6))
 
     def block(self, row: int, column: int) -> Block:
-        """Block at a place of the grid; IndexError outside it."""
+        """Return the block at a place of the grid.
+
+        Raises
+        ------
+        IndexError
+            When the place is outside the grid.
+        """
         if not (0 <= row < self.n_rows and 0 <= column < self.n_columns):
             raise IndexError(f"block: row {row}, column {column} outside a grid of {self.n_rows} x {self.n_columns}.")
         size_px = self.grid.size_px
@@ -138,28 +143,29 @@ class BlockGeometry:
         return Block(index=row * self.n_columns + column, row=row, column=column, core=core)
 
     def blocks(self) -> Iterator[Block]:
-        """List every block in row-major order."""
+        """Yield every block in row-major order."""
         for row in range(self.n_rows):
             for column in range(self.n_columns):
                 yield self.block(row, column)
 
     def blocks_in(self, region: Region) -> Iterator[Block]:
-        """List the blocks whose core a region touches, in row-major order."""
+        """Yield the blocks whose core a region touches, in row-major order."""
         return (block for block in self.blocks() if region.touches(self.grid.box_px0(block.core)))
 
     def decoded_box(self, core: Box) -> Box:
-        """Return the box of working pixels that are decoded for a core: whole strides, with context around."""
+        """Return the box of working pixels that are decoded for a core: whole strides, and the context."""
         whole = Box(core.x, core.y, round_up(core.width, self.stride), round_up(core.height, self.stride))
         return whole.expand(self.context_px)
 
     def read_box(self, core: Box) -> Box:
-        """Return the box of working pixels that are read for a core: what is decoded, with the network's margin."""
+        """Return the box of working pixels that are read for a core: the decoded box and the network's margin."""
         return self.decoded_box(core).expand(self.margin_px)
 
     def even_tile_px(self, core: Box) -> int:
-        """Compute the side of equal tiles that a core's decoded box falls into, at most a quarter above the wanted one.
+        """Compute the side of the equal tiles into which a core's decoded box is divided.
 
-        A narrow last tile costs its margins for little; a network that is compiled for one shape likes one shape.
+        It is at most a quarter above the wanted side, before it is rounded up to the stride. Tiles are equal because a
+        narrow last one would cost its margins for little, and a network is compiled for one shape.
         """
         box = self.decoded_box(core)
         longer = max(box.width, box.height)
