@@ -1,9 +1,9 @@
-"""One command at a time on a folder of results, also when machines share it.
+"""Locks by which only one command at a time works on a folder of results, also when machines share it.
 
-The holder rewrites a small file every few seconds. Another command that finds this
-file watches whether it still changes, so no clocks are compared, and a lock that a dead machine left behind is taken
-over. A cohort holds its own folder and the folders of the slides that it works on. Only the lock of the cohort's folder
-is rewritten; it vouches for those of the slides.
+The process that holds a lock rewrites its small file every few seconds. Another command that finds the file watches
+whether it changes, so that no clocks are compared, and takes over a lock that a dead machine left behind. A cohort
+holds its own folder and the folders of the slides that it works on. Only the lock of the cohort's folder is rewritten;
+the locks of the slides hold as long as it does.
 """
 
 from __future__ import annotations
@@ -27,65 +27,67 @@ from wsipsm.rundir import is_alive, output_error, read_json_object, write_aside
 
 LOCK_NAME = "wsipsm.lock"
 BEAT_S = 5.0
+"""Seconds between two rewrites (beats) of a lock."""
 PATIENCE_BEATS = 4
 """Beats that must pass without a change before a lock of another machine counts as left behind."""
 _KINDS = (("host", str), ("pid", int), ("started", int), ("space", str), ("in_study", bool), ("beat", int))
-"""Fields of a lock, and of what type each is."""
+"""Fields of a lock's file, and the type of each."""
 _NEEDED = "one command at a time"
 _MOST_TRIES = 20
-"""A folder that another command removes, since nothing came of it, is made again so often."""
+"""Most times that a folder is made again when other commands remove it as empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockNote:
-    """The holder of a lock. A note that another version or a broken disk left may lack any of it."""
+    """The process that holds a lock. Fields are None where another version or a broken disk left them out."""
 
     host: str | None
     pid: int | None
     started: int | None
-    """Start of the process in the system's own ticks: a number may be given to another process later."""
+    """Start of the process, in ticks of its system; a later process may have the same number."""
     space: str | None
-    """The space that numbers and start times of processes are counted in."""
+    """Namespaces of Linux in which the number and the start of the process are counted; empty elsewhere."""
     in_study: bool = False
-    """A cohort holds the folder of a slide: the lock of the folder above shows whether it lives."""
+    """Whether a cohort holds the folder of a slide; then the lock of the folder above shows whether it is alive."""
     beat: int | None = 0
+    """Number of the last rewrite."""
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a lock; None where there is none, or one that says nothing."""
+        """Read a lock; None where there is none, or its file cannot be understood."""
         values = read_json_object(path)
         return None if not values else cls(**{name: _known(values.get(name), kind) for name, kind in _KINDS})
 
     def to_bytes(self) -> bytes:
-        """Return the content of the file; of a folder that no cohort holds it says nothing of cohorts."""
+        """Return the content of the lock's file; ``in_study`` is left out where it is False."""
         return orjson.dumps({name: value for name, value in asdict(self).items() if value or name != "in_study"})
 
     @property
     def holder(self) -> tuple[str | None, int | None, int | None]:
-        """Host, number and start, which name the process."""
+        """Host, number and start, which identify the process."""
         return self.host, self.pid, self.started
 
     @property
     def name(self) -> str:
-        """Name of the process, for a reader."""
+        """Name of the process in messages."""
         return f"process {'?' if self.pid is None else self.pid} on {self.host or 'an unknown host'}"
 
 
 class FolderLock:
-    """A folder that this command holds."""
+    """The lock of a folder that this command holds."""
 
     def __init__(self, path: Path, own: LockNote, note: str) -> None:
         self._path, self._own = path, own
         self.note = note
-        """A sentence when a lock that was left behind was taken over, else an empty text."""
+        """Sentence for the user where a lock that was left behind was taken over, else an empty text."""
 
     def check(self) -> None:
-        """Make sure that the folder is still held.
+        """Check that this command still holds the folder.
 
         Raises
         ------
         UsageError
-            When another command took the folder over, because this one gave no sign of life (its machine slept).
+            When another command took the folder over, because this one did not rewrite its lock (its machine slept).
         """
         found = LockNote.read(self._path)
         if found and not _is_same(found, self._own):
@@ -95,19 +97,19 @@ class FolderLock:
             )
 
     def beat(self, every_s: float, ended: threading.Event) -> None:
-        """Give signs of life until the end, or until another holds the folder."""
+        """Write the lock again every ``every_s`` seconds, until the end or until another process holds the folder."""
         number = 0
         while not ended.wait(every_s):
             number += 1
             found = LockNote.read(self._path)
             if found and not _is_same(found, self._own):
                 return
-            # A network share that is absent for a while is no reason to stop; the next beat tries again.
+            # A network share may be absent for a while; the next beat tries again.
             with suppress(OSError), write_aside(self._path) as temporary:
                 temporary.write_bytes(replace(self._own, beat=number).to_bytes())
 
     def release(self) -> None:
-        """Let another command have the folder."""
+        """Remove the lock, if this command still holds it."""
         if _is_same(LockNote.read(self._path), self._own):
             with suppress(OSError):
                 self._path.unlink()
@@ -122,7 +124,7 @@ def hold_folder(folder: Path, beat_s: float = BEAT_S) -> Iterator[FolderLock]:
     folder
         Folder that is held. It is made if it is absent, and a folder made here is removed in the end if it is empty.
     beat_s
-        Seconds between signs of life.
+        Seconds between two rewrites of the lock.
 
     Raises
     ------
@@ -173,7 +175,7 @@ def hold_in_cohort(folder: Path) -> Iterator[FolderLock]:
 
 
 def holder_of(folder: Path) -> str:
-    """Say who holds a folder and its last sign of life; return at once, with an empty text when there is no lock."""
+    """Describe who holds a folder and its last sign of life, without waiting; an empty text where there is no lock."""
     path = folder / LOCK_NAME
     found = LockNote.read(path)
     if found is None:
@@ -244,7 +246,7 @@ def _remove(path: Path, found: LockNote | None) -> None:
     except FileNotFoundError:
         return  # another command was faster
     if not _is_same(LockNote.read(aside), found):
-        with suppress(OSError):  # the renamed file is a new lock, so it is put back, unless there is another
+        with suppress(OSError):  # the renamed file is a new lock; it is put back unless there is another
             os.link(aside, path)
     aside.unlink(missing_ok=True)
 
@@ -281,11 +283,11 @@ def _is_same(found: LockNote | None, other: LockNote | None) -> bool:
 
 
 def _start_of(pid: int | None) -> int | None:
-    """Say when a process of this machine was started, in its system's ticks; None when there is none."""
+    """Return the start of a process of this machine, in ticks of its system; None when there is no such process."""
     if pid is None:
         return None
     try:
-        # psutil's create_time() will not do: it adds the time of boot, which moves when the machine's clock is set.
+        # psutil's create_time() adds the time of boot, which changes when the machine's clock is set.
         # The second field, the command, may hold blanks and brackets, but it ends at the last bracket.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
@@ -294,7 +296,7 @@ def _start_of(pid: int | None) -> int | None:
 
 
 def _space() -> str:
-    """Name the space that process numbers and start times belong to; containers with one host name may differ in it."""
+    """Name the namespaces of process numbers and start times, in which containers with one host name may differ."""
     try:
         return f"{os.readlink('/proc/self/ns/pid')} {os.readlink('/proc/self/ns/time')}"
     except OSError:
@@ -306,7 +308,7 @@ def _age_s(path: Path, now: float | None = None) -> float:
 
 
 def _time_there(folder: Path) -> float | None:
-    """Read the clock that dates a folder's files, which may be a server's; None when it cannot be read."""
+    """Read the clock that gives files in a folder their times, which may be a server's; None when it cannot be read."""
     try:
         with TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_ctime
@@ -323,7 +325,7 @@ def _refusal(path: Path, found: LockNote | None) -> str:
     text = f"{folder}: {_name_of(found)} works on it"
     wait = f"{_NEEDED} is needed. Wait for it"
     if found is not None and found.in_study:
-        # The cohort's own sign of life stands for this lock.
+        # Only the lock of the cohort's folder is rewritten.
         folder = folder.parent
         text += f", for the cohort in {folder}"
         wait += f", or look with 'wsipsm status {folder}'"

@@ -1,4 +1,4 @@
-"""The needs of worker processes on this machine, tried rather than asked. Dask is not imported."""
+"""Checks of what worker processes need of this machine, each by trying it. Dask is not imported."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import sys
 import tempfile
 
 FILES_A_WORKER = 24
-"""Open files that the process which starts workers needs for each: measured 13, with room."""
+"""Open files that the process which starts workers needs for each worker; 13 were measured."""
 _FILES_ANYWAY = 64
+"""Open files that it needs without any worker."""
 _CONNECT_S = 5.0
 _START_S = 60.0
 
 
 def shared_memory_problem() -> str:
-    """Say why processes cannot share a lock, as /dev/shm that cannot be written does; empty when they can."""
+    """Describe why processes cannot share a lock, such as an unwritable /dev/shm; empty when they can."""
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as error:
@@ -25,7 +26,7 @@ def shared_memory_problem() -> str:
 
 
 def loopback_problem() -> str:
-    """Say why processes of this machine cannot reach each other at 127.0.0.1; empty when they can."""
+    """Describe why processes of this machine cannot reach each other at 127.0.0.1; empty when they can."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(_CONNECT_S)
@@ -37,7 +38,7 @@ def loopback_problem() -> str:
 
 
 def temporary_folder_problem() -> str:
-    """Say why no temporary folder can be made; empty when one can."""
+    """Describe why no temporary folder can be made; empty when one can."""
     try:
         with tempfile.TemporaryDirectory(prefix="wsipsm-try-"):
             return ""
@@ -46,7 +47,7 @@ def temporary_folder_problem() -> str:
 
 
 def process_problem() -> str:
-    """Say why no further process can be started; empty when one can."""
+    """Describe why no further process can be started; empty when one can."""
     try:
         ended = subprocess.run(
             [sys.executable, "-I", "-S", "-c", "pass"],
@@ -62,7 +63,7 @@ def process_problem() -> str:
 
 
 def open_files_problem(n_workers: int) -> str:
-    """Say why so many workers would need more open files than are granted; empty when they would not."""
+    """Describe why ``n_workers`` would need more open files than are allowed; empty when they would not."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -75,7 +76,7 @@ def open_files_problem(n_workers: int) -> str:
 
 
 def ground_problems(n_workers: int) -> list[str]:
-    """Find what keeps so many workers from being started, as sentences, within moments."""
+    """List what prevents ``n_workers`` from being started, one sentence each; this takes moments."""
     found = [
         temporary_folder_problem(),
         shared_memory_problem(),

@@ -1,7 +1,7 @@
-"""The output folder of one slide: where things lie, and how they get there whole.
+"""The output folder of one slide: the places of its files, and writing that never leaves a part of a file.
 
-Nothing is ever written under a final name: :func:`write_aside` writes a temporary sibling, flushes it to the disk
-and renames it. Temporary names carry host and process, so that what a killed run left behind is known as such.
+Nothing is written under its final name: :func:`write_aside` writes a temporary file beside it, flushes it to the disk
+and renames it. Temporary names hold host and process, so that files that a killed run left behind are recognised.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wsipsm.errors import DiskFullError, OutputError
 from wsipsm.keys import Artefact
 from wsipsm.text import JsonObject, clean_json
 
-if TYPE_CHECKING:  # a block is only looked at here, and tiling stands above this room
+if TYPE_CHECKING:  # tiling is above this room in the order of imports
     from typing import Protocol
 
     class _Placed(Protocol):
@@ -41,20 +41,20 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, err
 
 
 def digest(value: Any) -> str:
-    """Name a value: the first 16 hex digits of the SHA-256 of its JSON with sorted keys."""
+    """Compute the digest of a value: the first 16 hex digits of the SHA-256 of its JSON with sorted keys."""
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
     return hashlib.sha256(text).hexdigest()[:16]
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """Say in the user's words why a file could not be written.
+    """Make the error for a file that could not be written, with its cause and remedy in plain words.
 
     Parameters
     ----------
     path
-        What was to be written.
+        File or folder that was to be written.
     error
-        What the operating system answered.
+        Error of the operating system.
     """
     if error.errno in _FULL:
         full = _what_is_full(path, error)
@@ -110,7 +110,7 @@ def _what_is_full(path: Path, error: OSError) -> str:
 def _size_limit() -> str:
     try:
         import resource
-    except ImportError:  # Windows has no such limit
+    except ImportError:  # on Windows there is no such limit
         return "by the file system"
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit == resource.RLIM_INFINITY:
@@ -126,7 +126,7 @@ def _existing_parent(path: Path) -> Path:
 
 
 def _temporary_sibling(path: Path) -> Path:
-    # The final name stays at the end, so that writers which look at the suffix still see it.
+    # The final name is at the end, since some writers choose the format by the suffix.
     return path.with_name(f"{TEMPORARY_PREFIX}{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 
@@ -142,18 +142,18 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames and removals in a folder last through a power cut, where the system can."""
+    """Write renames and removals in a folder to the disk, so that they survive a power cut, where the system can."""
     if os.name == "posix":
         _flush_to_disk(folder)
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Give a file a second name, in place of what has that name; a copy where the file system knows no second names.
+    """Give a file a second name, replacing a file of that name; copy it where the file system supports no links.
 
     Raises
     ------
     OutputError
-        When the disk is full or the place is not writable. Other errors pass through.
+        When the disk is full or the folder is not writable. Other errors pass through.
     """
     if target.exists() and os.path.samefile(source, target):
         return  # a rename onto itself would leave the temporary name
@@ -170,7 +170,7 @@ def link_file(source: Path, target: Path) -> None:
 
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
-    """Write a file so that its final name only ever shows it whole.
+    """Write a file so that it is always whole under its final name.
 
     Parameters
     ----------
@@ -179,13 +179,13 @@ def write_aside(path: Path) -> Iterator[Path]:
 
     Yields
     ------
-    Temporary name in the same folder, to be written by the body. After the body it is flushed to the disk and renamed;
-    when the body raises it is removed and ``path`` stays as it was.
+    Temporary path in the same folder, which the body writes. After the body the file is flushed to the disk and
+    renamed; when the body raises, it is removed and ``path`` stays as it was.
 
     Raises
     ------
     OutputError
-        When the disk is full or fails, or the place is not writable. Other errors pass through.
+        When the disk is full or fails, or the folder is not writable. Other errors pass through.
     """
     temporary = _temporary_sibling(path)
     try:
@@ -206,10 +206,10 @@ def write_aside(path: Path) -> Iterator[Path]:
 
 
 def _left_by_dead_run(name: str) -> bool:
-    """Tell whether a temporary name belongs to a process of this host that is gone."""
+    """Check whether a temporary name belongs to a process of this host that has ended."""
     host = f"{TEMPORARY_PREFIX}{socket.gethostname()}-"
     if not name.startswith(host):
-        return False  # ours on another host may be alive: left alone
+        return False  # a process on another host may be alive
     process = name[len(host) :].split("-", 1)[0]
     if not process.isdecimal():
         return False
@@ -217,10 +217,10 @@ def _left_by_dead_run(name: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process of this host exists; one that may not be asked does."""
+    """Check whether a process of this host exists, also one of another user."""
     try:
         return bool(psutil.pid_exists(pid))
-    except OverflowError:  # no system gives a process so large a number
+    except OverflowError:  # no process has so large a number
         return False
 
 
@@ -234,12 +234,12 @@ def read_json_object(path: Path) -> JsonObject | None:
 
 
 class RunDir:
-    """Folder of one slide's results.
+    """The folder of one slide's results.
 
     Parameters
     ----------
     path
-        The folder; made by :meth:`create`.
+        Path of the folder, which :meth:`create` makes.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -249,24 +249,24 @@ class RunDir:
         return f"RunDir({str(self.root)!r})"
 
     def path(self, artefact: Artefact) -> Path:
-        """Tell where an artefact lies, whether or not it exists."""
+        """Return the path of an artefact, whether or not it exists."""
         return self.root / artefact.value
 
     def shard_path(self, key: str, block: _Placed) -> Path:
-        """Tell where the shard of a block lies for a run key."""
+        """Return the path of a block's shard for a run key."""
         return self.path(Artefact.SHARDS) / f"{block.row:05d}-{block.column:05d}-{key}.parquet"
 
     def has_shards(self, key: str) -> bool:
-        """Tell whether any block has a shard for a run key, whole or not."""
+        """Check whether any block has a shard for a run key, whole or not."""
         return next(self.path(Artefact.SHARDS).glob(f"*-{key}.parquet"), None) is not None
 
     def create(self) -> None:
-        """Make the folders, prove that they can be written, and clear what dead runs left.
+        """Make the folders, check that they can be written, and remove temporary files that dead runs left.
 
         Raises
         ------
         OutputError
-            Before any work, when results could not be written here.
+            When results could not be written here.
         """
         shards = self.path(Artefact.SHARDS)
         probe = _temporary_sibling(self.root / "probe")
@@ -284,7 +284,7 @@ class RunDir:
             raise output_error(self.root, error) from error
 
     def write_json(self, artefact: Artefact, value: object) -> None:
-        """Write a JSON artefact aside, indented for people, its strings cleaned; see `text.clean_json`."""
+        """Write a JSON artefact by `write_aside`, indented, with strings cleaned by `text.clean_json`."""
         path = self.path(artefact)
         options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
         with write_aside(path) as temporary:
@@ -300,7 +300,7 @@ class RunDir:
             self.path(artefact).unlink(missing_ok=True)
 
     def remove_shards(self, keep: Iterable[Path] = ()) -> None:
-        """Remove every shard but those named; the folder too once it is empty."""
+        """Remove every shard except those to keep, and the folder of shards if it is then empty."""
         folder = self.path(Artefact.SHARDS)
         kept = set(keep)
         if not folder.is_dir():
@@ -308,5 +308,5 @@ class RunDir:
         for entry in folder.iterdir():
             if entry.suffix == ".parquet" and not entry.name.startswith(TEMPORARY_PREFIX) and entry not in kept:
                 entry.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: something of another run
+        with suppress(OSError):  # the folder is not empty
             folder.rmdir()
