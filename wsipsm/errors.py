@@ -1,4 +1,4 @@
-"""Errors that wsipsm raises on purpose.
+"""The errors that wsipsm raises on purpose.
 
 WsipsmError                      exit 1
 ├── UsageError (ValueError)      exit 2   options, configuration, ROI, manifest
@@ -36,16 +36,16 @@ EXIT_OUTPUT = 6
 EXIT_INCOMPLETE = 7
 
 MAX_LINE_CHARS = 20_000
-"""The largest length of an error's line: one about a cohort names many slides."""
+"""Most characters of an error's line; an error about a cohort names many slides."""
 
 
 def one_line(said: object) -> str:
-    """Put the text of an error, or any other, on one line that is safe to show."""
+    """Format an error or another text as one line that is safe to show."""
     return clean_text(" ".join(str(said).split()), MAX_LINE_CHARS)
 
 
 Fact = str | float | tuple[float, float] | None
-"""A fact of an error: words or a number, the lowest and the highest number, or None where it is not known."""
+"""A fact of an error: words, a number, a lowest and a highest number, or None where it is unknown."""
 
 
 class WsipsmError(Exception):
@@ -54,7 +54,7 @@ class WsipsmError(Exception):
     Parameters
     ----------
     said
-        The message, which says all of the facts in words.
+        The message, which holds all facts in words.
     path, value, needed, option
         Facts, kept as attributes.
 
@@ -63,11 +63,11 @@ class WsipsmError(Exception):
     path
         File, folder or address that the error is about.
     value
-        What was found there.
+        Value that was found there.
     needed
-        What would have been right in its place, of the same kind as the value.
+        Value of the same kind that is needed in its place.
     option
-        Option of the command line that helps, as ``--mpp``; that of Python has its name with ``_`` for ``-``.
+        Option of the command line that helps, such as ``--mpp``; the argument in Python has ``_`` for ``-``.
     exit_code
         Exit status of a command that ends with the error.
     """
@@ -83,7 +83,7 @@ class WsipsmError(Exception):
         option: str | None = None,
     ) -> None:
         super().__init__(*said)
-        # Pickle takes an error's message and its attributes from one process to another, but no keywords.
+        # Pickle transfers the arguments and attributes of an error to another process, but no keyword arguments.
         self.path: str | None = None if path is None else str(path)
         self.value: Fact = value
         self.needed: Fact = needed
@@ -91,7 +91,7 @@ class WsipsmError(Exception):
 
 
 class UsageError(WsipsmError, ValueError):
-    """An option, a configuration or an input file that the user can put right."""
+    """An option, a configuration or an input file is wrong, and the user can correct it."""
 
     exit_code = EXIT_USAGE
 
@@ -108,11 +108,11 @@ class ModelError(UsageError):
     path
         The weights or the card; None for a name that no model has.
     value
-        What is wrong with it, or the name.
+        Fault of the file, or the unknown name.
     needed
-        What a model must be; for a name, those of the known ones.
+        Requirement on a model; for an unknown name, the known names.
     option
-        ``--model``, or ``--backend`` where the library that runs the network is at fault.
+        ``--model``, or ``--backend`` where the library that runs the network fails.
     """
 
     value: str | None
@@ -133,9 +133,9 @@ class SlideOpenError(SlideError):
     path
         The slide; None in the reason of a single reader.
     value
-        What the file is instead, or the reasons.
+        Kind of the file, or the reasons of the readers.
     needed
-        Files that are slides.
+        Formats of slides that are read.
     """
 
     value: str | None
@@ -150,9 +150,9 @@ class SlideReadError(SlideError):
     path
         The slide.
     value
-        Where in the slide it failed, and why.
+        Place in the slide that could not be decoded, and the reason.
     needed
-        What the pixels should be.
+        Words for sound pixels.
     """
 
     value: str | None
@@ -160,7 +160,7 @@ class SlideReadError(SlideError):
 
 
 class MissingMppError(SlideError):
-    """The slide states no pixel size, or one that cannot show nuclei.
+    """The slide states no pixel size, or one at which nuclei cannot be outlined.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class MissingMppError(SlideError):
     value
         The pixel size that it states, um/px; None where it states none.
     needed
-        The lowest and the highest pixel size, um/px, that would do; or the one that fits the picture.
+        The lowest and the highest pixel size, um/px, that are possible; or the one that fits the picture.
     option
         ``--mpp``, by which a pixel size is given.
     """
@@ -194,7 +194,7 @@ class BudgetError(WsipsmError, MemoryError):
     needed
         Bytes that the run needs.
     option
-        Option that makes it need less or have more.
+        Option that reduces the need or raises the limit.
     """
 
     value: int | None
@@ -202,22 +202,22 @@ class BudgetError(WsipsmError, MemoryError):
     exit_code = EXIT_BUDGET
 
     def __new__(cls, *said: object, **_facts: object) -> Self:
-        """Make an instance, also where tblib, which Dask pickles errors by, asks without any argument."""
-        # The MemoryError that comes next in line refuses to make a class which derives from another error first.
+        """Make an instance, also without arguments, as tblib does, by which Dask pickles errors."""
+        # MemoryError.__new__ refuses a class that derives from another error first.
         return Exception.__new__(cls, *said)
 
 
 class OutputError(WsipsmError, OSError):
-    """Results cannot be written where they were asked for.
+    """Results cannot be written to the chosen place.
 
     Attributes
     ----------
     path
         File or folder that was to be written.
     value
-        What the operating system answered.
+        Reason that the operating system gave.
     needed
-        What the place must be.
+        Requirement on the place.
     option
         ``--out``, by which another place is chosen.
     """
@@ -228,7 +228,7 @@ class OutputError(WsipsmError, OSError):
 
 
 class DiskFullError(OutputError):
-    """The disk of the results is full, or a limit on files is met: no slide can be finished until there is room."""
+    """The disk of the results is full, or a limit on files is reached: no slide can be finished until there is room."""
 
 
 class TooManyFailuresError(WsipsmError):

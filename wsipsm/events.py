@@ -15,16 +15,16 @@ class BlockReport:
 
     index: int
     n_nuclei: int
-    """Nuclei that the block owns, before seams are resolved and the region is asked."""
+    """Nuclei that the block owns, before seams are resolved and those outside the region are dropped."""
     n_tiles: int
     n_too_large: int
-    """Instances refused because they were above the largest area."""
+    """Instances that were refused because they were above the largest area."""
     failed: tuple[Box, ...] = ()
     """Level-0 boxes inside the core whose pixels could not be read."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by step: read, predict, decode, write; empty when an earlier run did the work."""
+    """Seconds by step: read, predict, decode, write; empty when an earlier run did the block."""
     backend: str = ""
-    """What ran the network; empty where no pixel could be read."""
+    """Backend that ran the network; empty where no pixel could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunPlanned:
-    """It is known what will be done."""
+    """The plan of a slide is made."""
 
     slide: str
     n_blocks: int
@@ -49,16 +49,16 @@ class RunPlanned:
     n_nuclei_before: int = 0
     """Tiles and nuclei of the blocks done before."""
     n_workers: int = 0
-    """Processes that will work; 0: this one."""
+    """Number of worker processes; 0: this process does the work."""
     notes: tuple[str, ...] = ()
-    """What was chosen for the user, and why: stain, model, tissue."""
+    """Choices that were made for the user, with reasons: stain, model, tissue."""
     flags: tuple[str, ...] = ()
-    """What the picture already shows that makes its numbers doubtful."""
+    """Properties of the picture that make its results doubtful."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockDone:
-    """A block has its shard."""
+    """The shard of a block is written."""
 
     slide: str
     report: BlockReport
@@ -66,7 +66,7 @@ class BlockDone:
 
 @dataclass(frozen=True, slots=True)
 class BlockFailed:
-    """A block has no shard: its worker was lost, or its task raised."""
+    """A block has no shard, because its worker was lost or its task raised an error."""
 
     slide: str
     index: int
@@ -76,7 +76,7 @@ class BlockFailed:
 
 @dataclass(frozen=True, slots=True)
 class SlideDone:
-    """A slide's results are in place; also announced for one that was finished before."""
+    """The results of a slide are written; it is also announced for a slide that was finished before."""
 
     slide: str
     summary: Any
@@ -93,7 +93,7 @@ class SlideFailed:
 
 @dataclass(frozen=True, slots=True)
 class SlidesChecked:
-    """An event: so many slides of a cohort were checked before work starts."""
+    """A number of a cohort's slides were checked, which is done before work starts."""
 
     n_done: int
     n_slides: int
@@ -108,12 +108,12 @@ class CohortPlanned:
 
 @dataclass(frozen=True, slots=True)
 class PoolOpened:
-    """Workers are there for a cohort."""
+    """The workers of a cohort are ready."""
 
     n_workers: int
-    """0: this process works itself."""
+    """Number of worker processes; 0: this process does the work."""
     dashboard: str | None
-    """Address of Dask's page on them."""
+    """Address of Dask's dashboard; None without one."""
 
 
 Event: TypeAlias = (
@@ -131,4 +131,4 @@ Listener: TypeAlias = Callable[[Event], None]
 
 
 def ignore_events(event: Event) -> None:
-    """Listen and do nothing."""
+    """Ignore an event: a listener for callers that need none."""

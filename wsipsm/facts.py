@@ -1,4 +1,4 @@
-"""Parts of JSON files that several rooms make or read: how they are checked and written, and those that many share."""
+"""Parts of JSON files that several rooms make or read, and their base class, which checks and writes them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from wsipsm.keys import QuPathFrame
 from wsipsm.text import clean_json
 
 Number = int | float
-"""A number that stays what it was, whole or not, on its way through JSON."""
+"""A number that stays an integer or a float when it is written to JSON and read again."""
 
 
 class Facts(BaseModel):
-    """A part of a JSON file. Strings are cleaned when it is made, since a file name may be no Unicode at all."""
+    """A part of a JSON file. Its strings are cleaned when it is made, since a file name may not be valid Unicode."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
     as_they_are: ClassVar[frozenset[str]] = frozenset()
-    """Strings that are cleaned when they are written only: paths by which something is opened."""
+    """Names of fields whose strings are cleaned only when they are written: paths by which files are opened."""
 
     only_if_any: ClassVar[frozenset[str]] = frozenset()
-    """Fields that the file does not hold where they are what they are by default."""
+    """Names of fields that are left out of the file where they have their default value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +42,7 @@ class Facts(BaseModel):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as the file holds them."""
+        """Return plain values as the file stores them."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -55,7 +55,7 @@ class FrameFacts(Facts):
     """x, y, width, height of the part that holds pixels, level-0 pixels."""
     qupath_frame: QuPathFrame
     qupath_shows_px0: tuple[int, int, int, int]
-    """The same of the part that QuPath shows."""
+    """x, y, width, height of the part that QuPath shows, level-0 pixels."""
 
 
 class TissueFacts(Facts):
@@ -64,17 +64,18 @@ class TissueFacts(Facts):
     kind: Literal["tissue"]
     name: str
     area_px0: Number
-    """Area of the tissue's own outline, level-0 pixels."""
+    """Area of the outline of the tissue, level-0 pixels."""
     n_parts: int
     fraction: Number
-    """Share of the slide that is searched, 0..1."""
+    """Share of the thumbnail that is tissue, 0..1."""
     ink_fraction: Number
+    """Share of the tissue that is covered by ink, 0..1."""
     px0_per_pixel: Number
     """Level-0 pixels of a pixel of the mask."""
     origin_px0: tuple[int, int]
     note: str | None
     hash: str
-    """Names the masks."""
+    """Hash that identifies the masks."""
 
 
 class PolygonFacts(Facts):
@@ -88,16 +89,16 @@ class PolygonFacts(Facts):
     """Left, top, right, bottom, level-0 pixels."""
     notes: tuple[str, ...]
     hash: str
-    """Names outline and ground."""
+    """Hash that identifies outline and ground."""
 
 
 RegionRecord = Annotated[TissueFacts | PolygonFacts, Field(discriminator="kind")]
-"""A region as files hold it: one that was found, or one that was drawn."""
+"""A region as JSON files store it: the tissue that was found, or a region that was drawn."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """The origin of a file of nuclei or areas: by whom, of which slide, in which of QuPath's frames."""
+    """The origin of a file of nuclei or areas: the software, the slide, and the frame of QuPath."""
 
     software: str
     slide_fingerprint: str

@@ -1,4 +1,4 @@
-"""Every column, class and artefact name, spelled once."""
+"""Names of all columns, classes and files of results; each is written here only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Stain(StrEnum):
-    """The stains of a tissue."""
+    """The pair of stains on a slide."""
 
     HE = "he"
     """Hematoxylin and eosin."""
@@ -15,20 +15,20 @@ class Stain(StrEnum):
 
 
 BACKENDS = ("auto", "openvino", "torch")
-"""What may run a network; auto takes OpenVINO where it is installed."""
+"""Backends that can run a network; ``auto`` uses OpenVINO where it is installed."""
 
 
 class QuPathFrame(StrEnum):
     """The part of a slide that QuPath shows, where the scan lies on a larger, empty canvas."""
 
     CROPPED = "cropped"
-    """The bounds that the file states: QuPath's own choice."""
+    """The bounds that the file states, which is QuPath's default."""
     FULL = "full"
-    """The whole canvas: imported with ``--no-crop``, or with the preference switched off."""
+    """The whole canvas: the slide was imported with ``--no-crop``, or QuPath's preference was switched off."""
 
 
 class NucleusClass(StrEnum):
-    """Class of a nucleus, spelled as QuPath spells it."""
+    """The class of a nucleus, as QuPath writes it."""
 
     NUCLEUS = "Nucleus"
     """No marker was scored (H&E)."""
@@ -54,7 +54,7 @@ class Column(StrEnum):
     CIRCULARITY = "circularity"
     """4 pi area / perimeter squared, of the smoothed outline; at most 1."""
     SOLIDITY = "solidity"
-    """Area over area of the convex hull."""
+    """Area over the area of the convex hull, of the smoothed outline; at most 1."""
     HEMATOXYLIN_OD = "hematoxylin_od_mean"
     DAB_OD = "dab_od_mean"
     """Means over the nucleus, optical density; DAB is null on H&E."""
@@ -63,22 +63,22 @@ class Column(StrEnum):
 
 
 class Artefact(StrEnum):
-    """Files of one slide's folder."""
+    """The files and folders in the folder of one slide's results."""
 
     CELLS = "cells.parquet"
     GEOJSON = "cells.geojson.gz"
     SUMMARY = "summary.json"
     RUN = "run.json"
     SLIDE = "slide.json"
-    """Which slide the folder is of, from the moment it is made."""
+    """Identity of the slide to which the folder belongs, written when the folder is made."""
     OVERVIEW = "overview.png"
     SCORE = "score.json"
     SCORE_AREAS = "score.geojson"
     SCORES = "scores"
-    """Folder of the run's own scoring, ``run``, and of every later one, by its key."""
+    """Folder of scorings: ``run`` for that of the run, and the key of each later one."""
     PICTURE = "slide.jpg"
-    """The slide small, without nuclei: overviews of later scorings are drawn on it."""
+    """A small picture of the slide without nuclei, on which the overviews of later scorings are drawn."""
     REGION = "region.geojson"
     TISSUE = "tissue.png"
-    """The region of the run: drawn, or found."""
+    """The region of the run: the drawn one, or the tissue that was found."""
     SHARDS = "shards"

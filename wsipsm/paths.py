@@ -1,4 +1,4 @@
-"""Paths as users give them: what stands there in place of a file, and which names cannot be written anywhere."""
+"""Checks of paths that users give: what is there in place of a file, and which names cannot be written as UTF-8."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _KINDS = (
 
 
 def find_no_file(path: Path) -> tuple[str, str] | None:
-    """Say what stands at a path in place of an ordinary file.
+    """Describe what is at a path in place of an ordinary file.
 
-    Nothing is opened, so that a pipe that nobody writes to does not stop the command.
+    Nothing is opened, because opening a pipe to which nobody writes would block the command.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def find_no_file(path: Path) -> tuple[str, str] | None:
 
 
 def find_bad_name(path: str | Path) -> str | None:
-    """Say that a path, or a folder above it, cannot be written as UTF-8, which results need; None where it can."""
+    """Describe a path that cannot be written as UTF-8, which results need; None where it can."""
     if is_writable_text(os.path.abspath(path)):
         return None
     return (
@@ -56,7 +56,7 @@ def find_bad_name(path: str | Path) -> str | None:
 
 
 def require_plain_word(word: str) -> None:
-    """Refuse a word of a command line that results could not name.
+    """Refuse an argument of a command that results could not hold.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def require_plain_word(word: str) -> None:
 
 
 def require_plain_name(path: str | Path) -> None:
-    """Refuse a path that results could not name.
+    """Refuse a path that results could not hold.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def _why_absent(path: Path, error: OSError) -> tuple[str, str]:
         if _DRIVE.match(text):
             place = text[3:].replace("\\", "/")
             found = "no such file: a path of Windows, and this system is another"
-            return found, f"Name it as it is called here; WSL, for one, has it at /mnt/{text[0].lower()}/{place}."
+            return found, f"Name it as this system does; in WSL it is /mnt/{text[0].lower()}/{place}."
         if _SHARE.match(text):
             return "no such file: a network path of Windows", "Mount the share and name the file where it is mounted."
         if "\\" in text:

@@ -1,8 +1,8 @@
-"""Strings that came from outside, made safe to show: on a terminal, in JSON, in a table, on a page.
+"""Cleaning of strings from outside, so that a terminal, JSON, a table and a page can show them safely.
 
-File names, annotation names, metadata, cells of a manifest and messages of other programs are somebody else's bytes.
-One that moves the cursor, reverses the reading order or hides letters could make a reader believe another thing than
-what is there, and a lone surrogate cannot be written at all.
+File names, annotation names, metadata, cells of a manifest and messages of other programs may hold any characters. Some
+of these move the cursor, reverse the reading order or hide letters, so that a reader sees something else than the text,
+and a lone surrogate cannot be written at all.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from pathlib import PurePath
 from typing import Any, TypeAlias
 
 JsonObject: TypeAlias = dict[str, Any]
-"""A JSON object in the format of another program, or one that was read and not checked yet; our own have models."""
+"""A JSON object in the format of another program, or one that is not checked yet; wsipsm's own files have models."""
 
 MAX_CHARS = 4096
-"""The longest path of common systems fits."""
+"""Most characters of a cleaned text; the longest path of common systems has fewer."""
 
 MAX_JSON_CHARS = 1 << 20
-"""The longest string of a JSON file: notes and lists in words are longer than names."""
+"""Most characters of a string in a JSON file; notes and lists are longer than names."""
 
 _MAX_MARKS = 8
-"""Combining marks on one letter; no script needs more, and a pile of them covers the lines around it."""
+"""Most combining marks on one letter; no script needs more, and a pile of them covers the lines around it."""
 
 _JOINERS = "\u200c\u200d"
-"""Characters that belong to the spelling between letters of Persian and of Indic scripts and inside emoji."""
+"""Joiners, which are part of the spelling of Persian and Indic words and of emoji."""
 
 _SHOWN_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
-"""Format characters by category which are drawn, as the Arabic number sign is."""
+"""Visible characters in the category of format characters, such as the Arabic number sign."""
 
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\u2800")
-"""Letters and marks by category which nobody can see."""
+"""Characters of the categories of letters and marks that are invisible."""
 
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
@@ -42,7 +42,7 @@ _JOINED_CATEGORIES = frozenset({"Lo", "Mc", "Mn", "Sk", "So"})
 
 
 def clean_text(text: object, max_chars: int = MAX_CHARS) -> str:
-    r"""Escape everything in a text that could fool a reader or break a writer, such as ``\x1b`` or ``\u202e``.
+    r"""Escape the characters of a text that could mislead a reader or break a writer, such as ``\x1b`` or ``\u202e``.
 
     Control characters, lone surrogates (bytes of a file name that is not UTF-8 read as ``\xff``), line and paragraph
     separators, reading-order and other format characters, invisible letters and piles of combining marks are escaped.
@@ -51,7 +51,7 @@ def clean_text(text: object, max_chars: int = MAX_CHARS) -> str:
     Parameters
     ----------
     text
-        Anything; its ``str`` is taken.
+        Any object; it is converted by ``str``.
     max_chars
         Most characters of the result, at least 1; longer text is cut and ends in an ellipsis.
 
@@ -77,9 +77,9 @@ def clean_text(text: object, max_chars: int = MAX_CHARS) -> str:
 
 
 def clean_json(value: Any) -> Any:
-    """Clean every string and path of a JSON value, keys too, by `clean_text`; other values stay as they are.
+    """Clean every string, path and key of a JSON value by `clean_text`; other values stay as they are.
 
-    Dataclasses are JSON objects with a key a field; so this one function makes plain values of them.
+    A dataclass becomes a JSON object with a key for each field.
     """
     if isinstance(value, (str, PurePath)):
         return clean_text(value, MAX_JSON_CHARS)
@@ -93,15 +93,15 @@ def clean_json(value: Any) -> Any:
 
 
 def range_text(low: float | None, high: float | None) -> str:
-    """Give the interval of a share as every reader is shown it; empty where there is none."""
+    """Format the interval of a share, 0..1, as every message and page shows it; empty where there is none."""
     return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
 
 
 def cell_text(text: str) -> str:
-    """Write a text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
+    """Format a text as a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are.
 
-    Spreadsheets run what begins with ``=``, ``+``, ``-`` or ``@``, also after blanks, and some run their full-width
-    forms. An apostrophe before it makes it text.
+    Spreadsheets run a text that begins with ``=``, ``+``, ``-`` or ``@``, also after blanks, and some do so for the
+    full-width forms of these. An apostrophe before it prevents this.
     """
     cleaned = clean_text(text, MAX_JSON_CHARS)
     first = unicodedata.normalize("NFKC", cleaned.lstrip()[:1])
@@ -109,7 +109,7 @@ def cell_text(text: str) -> str:
 
 
 def is_writable_text(text: str) -> bool:
-    """Tell whether a text can be encoded as UTF-8, which a file name of other bytes cannot."""
+    """Check whether a text can be encoded as UTF-8; a file name of other bytes cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -118,7 +118,7 @@ def is_writable_text(text: str) -> bool:
 
 
 def _pieces(raw: str) -> list[str]:
-    """Yield each character as it is shown."""
+    """List the characters of a text as they are shown."""
     pieces = []
     n_marks = 0
     for place, char in enumerate(raw):
@@ -133,7 +133,7 @@ def _pieces(raw: str) -> list[str]:
 
 
 def _joins(char: str) -> bool:
-    """Tell whether a joiner may stand beside a character: in Latin text it would only hide."""
+    """Check whether a joiner is kept beside a character; in Latin text it would only be invisible."""
     category = unicodedata.category(char)
     return category in _JOINED_CATEGORIES and not char.isascii() and not _is_hidden(char, category)
 
@@ -143,7 +143,7 @@ def _is_hidden(char: str, category: str) -> bool:
         return char not in _SHOWN_FORMATS
     code = ord(char)
     is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    # U+FE0F alone of the variation selectors is common: it makes an emoji of a sign.
+    # U+FE0F, the only common variation selector, turns a sign into an emoji and is kept.
     is_selector = 0xFE00 <= code <= 0xFE0E or 0x180B <= code <= 0x180F or 0xE0000 <= code <= 0xE0FFF
     return char in _BLANK_LETTERS or is_noncharacter or is_selector
 
@@ -152,6 +152,6 @@ def _escape(char: str) -> str:
     code = ord(char)
     if char in _NAMED:
         return _NAMED[char]
-    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte of a file name that is not UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # Python represents a byte of a file name that is not UTF-8 in this way
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
