@@ -198,7 +198,7 @@ def read_thumbnail(slide: Slide, max_px: int = 2048, part_px0: Box | None = None
 
 def thumbnail_size(part_px0: Box, scale: float) -> Size:
     """Compute the size of a thumbnail of a part of a slide, at ``scale`` level-0 pixels per thumbnail pixel."""
-    # Without the tolerance, rounding would make one side of most thumbnails a pixel longer than was wanted.
+    # The tolerance keeps a rounded scale from making a side one pixel longer.
     width, height = (max(1, math.ceil(side / scale - 1e-6)) for side in (part_px0.width, part_px0.height))
     return Size(width, height)
 
