@@ -12,7 +12,7 @@ from wsipsm.keys import QuPathFrame
 from wsipsm.region import PolygonRegion
 from wsipsm.region.pieces import areas_in_boxes, assemble, clip, common, polygons_of, share_outside, subdivide
 from wsipsm.region.place import _share_within, frame_of_document, note_on_place
-from wsipsm.region.union import _pierce, _places, _set_holes_aside, _split, _touch_another
+from wsipsm.region.union import _fill_unreached_holes, _group_by_square, _pierce, _split, _touch_another
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 
@@ -48,7 +48,7 @@ def test_neighbours_by_loops(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_holes_that_nothing_reaches_are_set_aside_and_the_others_stay(seed: int) -> None:
     polygons = rings(seed, 3 + 2 * seed)
-    filled, quiet = _set_holes_aside(polygons)
+    filled, quiet = _fill_unreached_holes(polygons)
     reached, expected_quiet = [], []
     for own, polygon in enumerate(polygons):
         kept = []
@@ -78,15 +78,15 @@ def test_places_by_loops(seed: int) -> None:
         for number, point in enumerate(centre):
             column, row = (min(int(s * n_side), n_side - 1) for s in ((point - low) / (high - low)).tolist())
             places.setdefault((column, row) if n_side > 1 else (0, 0), []).append(number)
-        found = [members.tolist() for members in _places(polygons, n_side)]
+        found = [members.tolist() for members in _group_by_square(polygons, n_side)]
         assert sorted(found) == sorted(places.values())
 
 
 def test_polygons_in_one_place_are_one_group() -> None:
     polygons = np.repeat(np.array([shapely.box(5, 5, 6, 6)], dtype=np.object_), 4)
-    assert [members.tolist() for members in _places(polygons, 3)] == [[0, 1, 2, 3]]
+    assert [members.tolist() for members in _group_by_square(polygons, 3)] == [[0, 1, 2, 3]]
     near = shapely.box(np.arange(4) / 8, 0, np.arange(4) / 8 + 1, 1)
-    assert len(_places(near, 2)) == 2, "apart by less than a pixel, but apart"
+    assert len(_group_by_square(near, 2)) == 2, "apart by less than a pixel, but apart"
 
 
 def test_values_of_each_key_keep_their_order() -> None:
