@@ -1,1 +1,1 @@
-"""Checks of the picture: whether what the slide shows supports the numbers that are read from it."""
+"""Checks of the picture: whether what the slide shows supports the numbers that are computed from it."""

@@ -1,4 +1,4 @@
-"""The place of the brown: in nuclei, or around them and in membranes."""
+"""A check of where the brown (DAB) lies: in nuclei, or around them and in membranes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,35 @@ from wsipsm.markers.marker import Marker
 from wsipsm.quality.finding import Finding, Verdict
 
 HOLLOW_MAX, HOLLOW_MAX_OF_ROUND = 0.17, 0.35
-"""Real Ki-67 images: 0.15 and less, mostly 0; membrane markers 0.23 to 0.48. Round outlines may be hollow by chromatin,
-as the drawn ones of the demo are (0.29); a membrane marker's are ragged."""
+"""Largest share of positive nuclei with a pale centre that is usual, for ragged and for round outlines.
+
+Real Ki-67 images have 0.15 and less, mostly 0; membrane markers have 0.23 to 0.48. Chromatin may leave the centre of a
+round outline pale, as in the drawn nuclei of the demo (0.29); the outlines of a membrane marker are ragged."""
 _ROUND_SOLIDITY = 0.96
+"""Median solidity of positive nuclei from which their outlines count as round."""
 RINGED_MAX = 0.25
-"""Real: 0.08 and less."""
+"""Largest share of nuclei with more DAB around than within that is usual; real Ki-67 images have 0.08 and less."""
 SOLIDITY_MIN = 0.88
-"""Real: 0.92 and more; a membrane marker 0.84."""
+"""Smallest median solidity of positive nuclei that is usual; real Ki-67 images have 0.92 and more, a membrane marker
+0.84."""
 MIN_POSITIVE = 20
+"""Fewest nuclei from which a share or a median is computed."""
 RING_UM = (1.0, 3.0)
+"""Inner and outer distance of the ring around a nucleus from its outline, um."""
 _PALE_CENTRE = 0.95
+"""A centre is pale when its blue density lies below this share of that around it."""
 _CONFIDENCE = 0.95
 _MIN_PIXELS = 5
+"""Fewest pixels from which a mean is computed."""
 _MEANINGS = MappingProxyType(
     {
         "hollow_share": "positive nuclei have a pale centre: the brown lies in membranes and cytoplasm",
         "ringed_share": "nuclei have more brown around than within: it lies in the cytoplasm",
     }
 )
-"""What too large a share means, by the name of its finding."""
+"""What a share above its bound means, by the name of the finding."""
 _BOUND = " (at most "
+"""Words between what was found and its bound in a text; :func:`say_for` cuts the text here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +51,11 @@ class BrownPlace:
     """The place of the brown of one nucleus."""
 
     is_positive: bool
+    """Whether its mean DAB optical density reaches the cut."""
     is_hollow: bool | None
     """Whether its centre absorbs less blue light than what surrounds it within the outline; None: too few pixels."""
     is_ringed: bool | None
-    """Whether more DAB lies around the outline than within, and enough for a positive nucleus."""
+    """Whether more DAB lies around the outline than within, and enough for a positive nucleus; None: too few pixels."""
 
 
 def place_brown(
@@ -53,7 +63,8 @@ def place_brown(
 ) -> BrownPlace:
     """Compare the centre of a nucleus with its outer part, and its inside with a ring around it.
 
-    The centre is judged by blue light, which DAB absorbs most: its unmixed amount falls again where all is black.
+    The centre is judged by blue light, which DAB absorbs most. The unmixed amount of DAB would mislead: it is low again
+    where a nucleus is so dark that all channels are black.
 
     Parameters
     ----------
@@ -65,6 +76,10 @@ def place_brown(
         Pixel size, um/px.
     cut_od
         DAB optical density from which a nucleus is positive.
+
+    Returns
+    -------
+    Where the brown of this nucleus lies.
     """
     depth = cv2.distanceTransform(np.pad(inside, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     relative = depth / max(float(depth.max()), 1e-6)
@@ -84,7 +99,7 @@ def check_brown(places: Sequence[BrownPlace], solidity: NDArray[np.floating], ma
     Parameters
     ----------
     places
-        Places of the brown of a sample of nuclei.
+        Where the brown of each nucleus of a sample lies.
     solidity
         Solidity of all positive nuclei, shape (n,).
     marker
@@ -110,7 +125,8 @@ def _check_share(name: str, marked: Sequence[bool], high: float, marker: Marker)
         text = f"only {len(marked)} nuclei could be measured: too few to say where the brown lies."
         return Finding(name=name, value=None, verdict=Verdict.UNKNOWN, text=text)
     share = sum(marked) / len(marked)
-    # A share of a small sample is uncertain, and a pathologist's own slide must not lose its index by chance.
+    # The share of a small sample is uncertain, and no slide may lose its index by chance. So it is the lower end of the
+    # share's interval that must exceed the bound.
     if _at_least(sum(marked), len(marked)) <= high:
         text = "the brown lies in nuclei."
         return Finding(name=name, value=round(share, 4), high=high, verdict=Verdict.OK, text=text)
@@ -148,9 +164,10 @@ def check_solidity(solidity: NDArray[np.floating], marker: Marker) -> Finding:
 
 
 def say_for(finding: Finding, marker: Marker) -> Finding:
-    """Say a stored finding on where the brown lies for another marker; any other finding stays as it is.
+    """Write the text of a finding on where the brown lies for another marker; other findings stay as they are.
 
-    What was found stands, with the number of nuclei, which is stored nowhere else; what follows from it is said anew.
+    The first part of the text is kept, since the number of nuclei is stored nowhere else. The advice after it depends
+    on the marker, so it is written again.
     """
     if finding.name not in _MEANINGS or finding.verdict != Verdict.WITHHOLD or finding.high is None:
         return finding
@@ -170,7 +187,7 @@ def _what_to_do(marker: Marker) -> str:
 
 
 def _at_least(n_marked: int, n: int) -> float:
-    """Compute the lower end of the one-sided Wilson interval."""
+    """Compute the lower end of the one-sided Wilson interval of a share, 0..1."""
     z2 = NormalDist().inv_cdf(_CONFIDENCE) ** 2
     share = n_marked / n
     half = float(np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))))

@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 from wsipsm.quality.finding import Finding, Verdict
 
 NEGATIVE_LEVEL_MAX = 0.58
-"""Real Ki-67 images: 0.55 and less, mostly below 0.4; where every nucleus is brown: 0.61 and more,
-but for dark ones, of which hardly any is called negative."""
+"""Largest usual median of negative nuclei, as a share of the DAB cut.
+
+Real Ki-67 images have 0.55 and less, mostly below 0.4. Where every nucleus is brown it is 0.61 and more, except where
+nuclei are so dark that hardly any is called negative."""
 GAP_MIN_OD = 0.07
-"""Real: 0.10 and more, least on one image of very faint DAB; mostly above 0.2."""
+"""Smallest usual distance between the medians of positive and negative nuclei, optical density. Real Ki-67 images have
+0.10 and more, mostly above 0.2; the smallest is one image of very faint DAB."""
 _MIN_NUCLEI = 10
+"""Fewest nuclei of a class from which its median is computed."""
 
 
 def check_modes(dab_od: NDArray[np.floating], cut_od: float) -> tuple[Finding, Finding]:
@@ -27,8 +31,8 @@ def check_modes(dab_od: NDArray[np.floating], cut_od: float) -> tuple[Finding, F
 
     Returns
     -------
-    Findings ``negative_level``, the median of the negative nuclei over the cut, and ``dab_gap_od``, between the medians
-    of positive and negative nuclei.
+    Findings ``negative_level``, the median of the negative nuclei divided by the cut, and ``dab_gap_od``, the distance
+    between the medians of positive and negative nuclei.
     """
     dab_od = dab_od[np.isfinite(dab_od)]
     positive, negative = dab_od[dab_od >= cut_od], dab_od[dab_od < cut_od]

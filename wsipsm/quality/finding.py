@@ -15,15 +15,15 @@ class Verdict(StrEnum):
     OK = "ok"
     """The figure lies within its bound."""
     UNKNOWN = "unknown"
-    """The picture does not hold enough to judge; the reason stands in the text."""
+    """The picture shows too little to judge the figure; the text gives the reason."""
     FLAG = "flag"
-    """The numbers stand, and a sentence beside them says what is doubtful."""
+    """The numbers are given, and a sentence beside them says what is doubtful."""
     WITHHOLD = "withhold"
-    """No labelling index is given; counts stand, flagged."""
+    """No labelling index is given; counts are given, with a flag."""
 
 
 class Finding(BaseModel):
-    """One figure that was checked; ``summary.json`` lists all of them under ``checks``."""
+    """A figure that was checked; ``summary.json`` lists all of them under ``checks``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class Finding(BaseModel):
 
 
 def flags_of(findings: Iterable[Finding]) -> list[str]:
-    """Give the sentences of findings that a reader must see beside the number, the gravest first."""
+    """List the sentences that a reader must see beside the number; those that withhold the index come first."""
     doubtful = [finding for finding in findings if finding.verdict in (Verdict.FLAG, Verdict.WITHHOLD)]
     return [finding.text for finding in sorted(doubtful, key=lambda finding: finding.verdict != Verdict.WITHHOLD)]
 

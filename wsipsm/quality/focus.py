@@ -1,4 +1,4 @@
-"""Focus: whether tissue shows as much fine detail as a sharp scan does."""
+"""A check of focus: whether tissue shows as much fine detail as a sharp scan does."""
 
 from __future__ import annotations
 
@@ -13,24 +13,33 @@ from wsipsm.quality.finding import Finding, Verdict
 FOCUS_MPP = 0.5
 """Pixel size at which patches are judged, um/px."""
 SHARP_FROM = 0.38
-"""Detail of 0.5 to 1 um over detail of 1 to 2 um. Measured on 353 images of 17 sets (2026-11-29): the least sharp set,
-taken with a camera, has 0.43 and more in 98 % of its patches; any set blurred by a Gaussian of 1.5 um has 0.35 to
-0.43 in the middle, of 3 um at most 0.32 in 98 %."""
+"""Ratio from which a patch is sharp: detail of 0.5 to 1 um over detail of 1 to 2 um.
+
+It was measured on 353 images of 17 sets (2026-11-29). The least sharp set, taken with a camera, has 0.43 and more in
+98 % of its patches. Sets that were blurred by a Gaussian of 1.5 um have medians of 0.35 to 0.43; those blurred by one
+of 3 um have at most 0.32 in 98 % of their patches."""
 MIN_SHARE_IN_FOCUS = 0.7
+"""Smallest share of sharp patches that is not flagged."""
 _MIN_STRUCTURE_OD = 0.02
-"""Standard deviation of detail of 2 to 6 um, in which nuclei show even when blurred: paler patches say nothing."""
+"""Smallest standard deviation of detail of 2 to 6 um, which nuclei show even when they are blurred; a paler patch has
+no nuclei whose focus could be judged."""
 _MIN_PATCHES = 4
+"""Fewest patches with nuclei from which focus is judged."""
 _MIN_TISSUE_PATCHES = 16
+"""Where as many patches hold tissue, and hardly any shows nuclei, the tissue itself is flagged."""
 _TISSUE_OD = 0.06
+"""Mean optical density from which a patch counts as tissue."""
 _COARSEST_MPP = 0.6
+"""Pixel size above which the detail of ``FOCUS_MPP`` is missing from the slide, um/px."""
 
 Picture = NDArray[np.uint8]
+"""An RGB image of shape (height, width, 3), uint8."""
 
 
 def detail(patch: Picture) -> float | None:
     """Measure fine detail against coarse detail, as a ratio of two band-pass filters.
 
-    Blur takes fine detail first, and the ratio does not depend on how strongly the tissue is stained.
+    Blur removes fine detail first, and the ratio does not depend on how strongly the tissue is stained.
 
     Parameters
     ----------
@@ -55,7 +64,11 @@ def check_focus(patches: Sequence[Picture], mpp: float | None) -> Finding:
     patches
         RGB at ``FOCUS_MPP``, each of shape (height, width, 3), uint8, drawn from the tissue.
     mpp
-        Pixel size that they really have, um/px; None: unknown.
+        Pixel size of the slide that they were read from, um/px; None: unknown.
+
+    Returns
+    -------
+    Finding ``share_in_focus``: the share of sharp patches among those that show nuclei.
     """
     details = [value for patch in patches if (value := detail(patch)) is not None]
     if mpp is None or mpp > _COARSEST_MPP:
@@ -77,7 +90,7 @@ def check_focus(patches: Sequence[Picture], mpp: float | None) -> Finding:
 
 
 def _count_tissue(patches: Sequence[Picture]) -> int:
-    """Count patches that absorb more than the brightest of them does where it is brightest: glass, if any is seen."""
+    """Count patches whose mean is darker than the brightest part of any patch, which is glass where any is seen."""
     grey = [patch.mean(axis=2) for patch in patches]
     glass = max((float(np.quantile(one, 0.99)) for one in grey), default=255.0)
     return sum(float(np.log10((glass + 1) / (one.mean() + 1))) > _TISSUE_OD for one in grey)

@@ -1,6 +1,7 @@
-"""A check that the colours of a slide are those of hematoxylin with DAB, before nuclei are searched.
+"""A check, before nuclei are searched, that the colours of a slide are those of hematoxylin and DAB.
 
-Every figure is a ratio of optical densities, so that strength of a stain and tint of the glass hardly move it.
+Every figure is a ratio of optical densities, so that the strength of a stain hardly changes it. "Real" below means
+Ki-67 images of real slides.
 """
 
 from __future__ import annotations
@@ -12,35 +13,46 @@ from wsipsm.quality.finding import Finding, Verdict
 from wsipsm.stain import OD_CAP, estimate_background, optical_density, reference_amounts
 
 _STAINED_OD_SUM = 0.3
+"""Sum of a pixel's three optical densities from which it is stained."""
 _PALE_OD_SUM = 0.12
-"""Summed optical density that alone counts as colour, where a picture has hardly anything stronger."""
+"""The same for a picture that has hardly any stronger pixels; only its colour is checked then."""
 _BLACK_OD = OD_CAP - 0.2
-"""Darker pixels are cut off by the camera and lose their hue."""
+"""Optical density from which a pixel is left out: the camera cuts off such dark values, and they lose their hue."""
 _MIN_PIXELS = 300
 _BLUE_WARMTH = -0.03
+"""Warmth (see ``_warmth``) below which a pixel is blue."""
 _MIN_CHROMOGEN_PIXELS = 60
 _CHROMOGEN_STEPS = ((0.3, 0.003), (0.2, 0.02))
-"""DAB by Ruifrok's vectors from which a pixel is taken, and the least share of such pixels: strong ones first, since
-among pale ones there is hematoxylin on stroma."""
+"""Pairs: the DAB density by Ruifrok's vectors above which a pixel is taken for the chromogen, and the smallest share of
+such pixels. The strong pixels are tried first, since hematoxylin on stroma is among the pale ones."""
 _PUREST_SHARE = 0.05
+"""Share of the chromogen's pixels, the warmest ones, that its hue is measured on."""
 
 COLOUR_MIN = 0.075
-"""Real Ki-67 images: 0.089 and more, least in glioma; grey with camera noise of 3 levels: 0.071 and less."""
+"""Smallest chroma, 95th percentile, of a picture in colour. Real: 0.089 and more, least in glioma; grey pictures with
+camera noise of 3 levels have 0.071 and less."""
 BLUE_MIN, BLUE_NONE = 0.01, 0.002
-"""Real: 0.043 and more, least where nearly every nucleus is brown."""
+"""Smallest usual share of blue pixels, and the share below which no index is given. Real: 0.043 and more, least where
+nearly every nucleus is brown."""
 COUNTERSTAIN_GREEN = (0.24, 1.8)
-"""Real: 0.43 to 1.34; methyl green 0.15."""
+"""Usual range of green over red density of the counterstain. Real: 0.43 to 1.34; methyl green has 0.15."""
 GREEN_SHARE_MAX = 0.05
-"""Real: 0.004 and less, 0.03 with DAB x 0.3; drawn green chromogens mostly 0.06 and more."""
+"""Largest usual share of green pixels. Real: 0.004 and less, 0.03 where DAB is weakened to 0.3 of its strength; drawn
+green chromogens mostly have 0.06 and more."""
 _GREENER = 0.04
+"""Blue less green density, over the sum, above which a pixel is green."""
 GREEN_EXCESS_MAX = 1.28
-"""Real DAB: 1.09 and less; AEC 1.41 and more, purple 1.8, fast red 2.1."""
+"""Largest green density over the mean of red and blue that DAB has. Real: 1.09 and less; AEC has 1.41 and more, purple
+1.8, fast red 2.1."""
 NEUTRAL_MAX, NEUTRAL_CERTAIN = 0.52, 0.6
-"""Where the chromogen is strong. Real DAB: 0.34 and less; drawn melanin 0.53 to 0.76, silver 1."""
+"""Red over blue density of a strong chromogen above which it is flagged, and above which no index is given. Real: 0.34
+and less; drawn melanin has 0.53 to 0.76, silver 1."""
 PALE_NEUTRAL_MAX = 1.0
-"""Where it is pale: the hematoxylin in the same nucleus outweighs faint DAB, up to 0.89 at 0.4 times its strength."""
+"""The same bound for a pale chromogen. It is higher because the hematoxylin in the same nucleus outweighs faint DAB:
+the ratio reaches 0.89 where DAB is weakened to 0.4 of its strength."""
 _STRONG_OD_SUM = 1.6
-"""Median of the purest pixels. Drawn pigment: 2.07 and more; real DAB at 0.6 times its strength: 1.4 and less."""
+"""Median density sum of the purest pixels from which a chromogen is strong. Drawn pigment has 2.07 and more; real DAB
+that is weakened to 0.6 of its strength has 1.4 and less."""
 
 
 def check_hues(pixels: NDArray[np.uint8]) -> tuple[Finding, ...]:
@@ -118,7 +130,10 @@ def _check_counterstain_hue(blue: NDArray[np.float32]) -> Finding:
 
 
 def _check_green(stained: NDArray[np.float32], glass_seen: bool) -> Finding:
-    """Look for pixels that let green pass: hematoxylin absorbs it more than blue, DAB more than red, eosin most."""
+    """Find pixels that let green light pass, as no usual stain does.
+
+    Hematoxylin absorbs green more than blue, DAB more than red, and eosin most of all.
+    """
     name = "green_share"
     if not glass_seen:
         return _unknown(name, "no glass was seen: what is green may be its tint.")
@@ -135,7 +150,7 @@ def _check_green(stained: NDArray[np.float32], glass_seen: bool) -> Finding:
 
 
 def _check_chromogen(stained: NDArray[np.float32]) -> tuple[Finding, Finding]:
-    """Judge what would be taken for DAB by its purest pixels, those with the least hematoxylin in them."""
+    """Judge what would be counted as DAB by its purest pixels, those with the least hematoxylin in them."""
     amounts = reference_amounts(stained)[:, 1]
     for least_od, least_share in _CHROMOGEN_STEPS:
         taken = stained[amounts > least_od]
@@ -174,7 +189,7 @@ def _check_dark(value: float, is_strong: bool) -> Finding:
 
 
 def _warmth(od: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute blue minus red over all: below 0 for hematoxylin, above for brown, shape (n,)."""
+    """Compute blue minus red density, over the sum: below 0 for hematoxylin, above 0 for brown; shape (n,)."""
     warmth: NDArray[np.float32] = (od[:, 2] - od[:, 0]) / od.sum(axis=1)
     return warmth
 

@@ -1,4 +1,4 @@
-"""The pixel size by the picture: patches of tissue, described by the shipped network at several assumed sizes."""
+"""A check of the pixel size: the shipped network describes patches of tissue at several assumed sizes."""
 
 from __future__ import annotations
 
@@ -40,13 +40,16 @@ if TYPE_CHECKING:
     from wsipsm.models.describe import Describer
 
 RULED_MODEL = DEFAULT_MODELS[Stain.HE]
-"""Name of the model whose maps the ruler reads, of slides of any stain."""
+"""Name of the model that describes patches for the ruler, on slides of any stain."""
 PATCH_PX = 256
+"""Side of a patch, pixels at the assumed size."""
 _MIN_PATCH_PX = 32
 N_PATCHES = 4
 N_PATCHES_IN_DOUBT = 8
+"""Patches of the second measurement, which follows where the first estimate is far from the stated size."""
 _N_CANDIDATES = 24
 _CANDIDATE_UM = 64.0
+"""Side of the square whose mean red light ranks a candidate, um."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,10 @@ class _Sample:
     describer: Describer
 
     def seen(self, steps: Iterable[float], n_patches: int) -> list[PatchSeen]:
-        """Describe patches as if their pixels were 2 to the power of each step times as large as stated."""
+        """Describe patches as if their pixels were 2 to the power of each step times as large as stated.
+
+        A patch that cannot be read is left out: the run itself reports what it cannot read.
+        """
         card = self.describer.card
         nucleus = card.outputs.index("nucleus") - len(card.outputs)
         found = []
@@ -68,7 +74,7 @@ class _Sample:
             boxes: set[Box] = set()
             for place, centre in enumerate(self.centres_px0[:n_patches].tolist()):
                 box = patch_box(self.slide, centre, scale, card.stride)
-                # The same patch twice, on a small image, would count twice.
+                # On a small image several centres give the same patch, which must not count more than once.
                 if box is None or box in boxes:
                     continue
                 boxes.add(box)
@@ -84,7 +90,7 @@ class _Sample:
 def check_picture_size(
     slide: Slide, thumbnail: NDArray[np.uint8], tissue: TissueMask, seed: int = 0
 ) -> tuple[Finding, ...]:
-    """Check the pixel size that is used by the picture, and by what else the file states.
+    """Check the pixel size in use against the picture, and against other statements of the file.
 
     Parameters
     ----------
@@ -93,9 +99,14 @@ def check_picture_size(
     thumbnail
         RGB of the mask's shape, (h, w, 3), uint8.
     tissue
-        Where to look.
+        Tissue that patches are chosen from.
     seed
         The same seed gives the same patches.
+
+    Returns
+    -------
+    Finding ``pixel_size`` and, where the file contradicts itself and the picture does not decide,
+    ``pixel_size_statements``.
 
     Raises
     ------
@@ -115,7 +126,7 @@ def check_picture_size(
 
 
 def _measure(sample: _Sample, ruler: Ruler) -> float | None:
-    """Estimate octaves between the true and the stated pixel size; twice where the first estimate is far from it."""
+    """Estimate octaves between the true and the stated pixel size; far from it, measure again around the estimate."""
     seen = sample.seen(STEPS, N_PATCHES)
     octaves = estimate_octaves(seen, ruler)
     if octaves is None:
@@ -127,7 +138,7 @@ def _measure(sample: _Sample, ruler: Ruler) -> float | None:
 
 
 def patch_box(slide: Slide, centre_px0: Sequence[float], scale: float, stride: int) -> Box | None:
-    """Lay a patch around a point of a slide.
+    """Place a patch around a point of a slide, moved so that it lies within the scanned area.
 
     Parameters
     ----------
@@ -136,13 +147,13 @@ def patch_box(slide: Slide, centre_px0: Sequence[float], scale: float, stride: i
     centre_px0
         x, y, level-0 pixels.
     scale
-        Level-0 pixels a pixel of the patch.
+        Level-0 pixels for each pixel of the patch.
     stride
-        The sides are multiples of it.
+        Length, in pixels of the patch, that the sides are multiples of.
 
     Returns
     -------
-    Pixels of the patch's size from the corner of what holds pixels; None where that is too small for a patch.
+    Box in pixels of the patch, counted from the corner of the scanned area; None where that area is too small.
     """
     content = SlideFrame.of(slide.info).content
     size = Size(int(content.width / scale), int(content.height / scale))
@@ -159,13 +170,19 @@ def patch_box(slide: Slide, centre_px0: Sequence[float], scale: float, stride: i
 
 
 def read_patch(slide: Slide, box: Box, scale: float) -> NDArray[np.uint8]:
-    """Read a patch that :func:`patch_box` laid: RGB of shape (box.height, box.width, 3), uint8."""
+    """Read a patch that :func:`patch_box` placed: RGB of shape (box.height, box.width, 3), uint8.
+
+    Raises
+    ------
+    SlideReadError
+        When the slide cannot be read there.
+    """
     content = SlideFrame.of(slide.info).content
     return read_box(slide, box, scale, (content.x, content.y))
 
 
 def load_describer(weights: str, card: ModelCard) -> Describer:
-    """Open the network that describes patches. The one place where this check meets one, and where torch loads."""
+    """Open the network that describes patches; no other function of this check loads a network, or torch."""
     from wsipsm.models.describe import open_describer
 
     return open_describer(Path(weights), card)
@@ -196,7 +213,18 @@ def _source(info: SlideInfo) -> str:
 
 
 def choose_centres(info: SlideInfo, thumbnail: NDArray[np.uint8], tissue: TissueMask, seed: int) -> NDArray[np.float64]:
-    """Draw points of tissue, of those the darker half in red light, where hematoxylin and so nuclei are.
+    """Choose random points of tissue, the darker half of them in red light, where hematoxylin and so nuclei are.
+
+    Parameters
+    ----------
+    info
+        Facts of the slide; its pixel size must be known.
+    thumbnail
+        RGB of the mask's shape, (h, w, 3), uint8.
+    tissue
+        Tissue to choose from; where none was found, the whole mask is used.
+    seed
+        Seed of the choice.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Pixel size: whether a picture looks as tissue does at the one that is stated.
+"""A check of the pixel size: whether a picture looks as tissue does at the pixel size that is stated.
 
-Patches are read as if their pixels were half, once and twice as large as stated; a :class:`~wsipsm.quality.ruler.Ruler`
-says of each how far that lies from the truth.
+Patches are read as if their pixels were half as large as stated, as large, and twice as large. For each, a
+:class:`~wsipsm.quality.ruler.Ruler` estimates how far the assumed size lies from the true one.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from wsipsm.quality.ruler import Ruler
 from wsipsm.slide.base import MppStatement, MppVerdict
 
 STEPS = (-1.0, 0.0, 1.0)
-"""Octaves by which the stated pixel size, or the one that was estimated first, is multiplied."""
+"""Octaves (factors of 2) from the stated pixel size, or from the one estimated first, to the assumed ones."""
 FAR_STEPS = (-3.0, -2.0, 2.0, 3.0)
-"""Steps that are tried, too, where no nuclei are seen near the stated size."""
+"""Further steps, which are tried where no nuclei are seen near the stated size."""
 NEAR_OCTAVES = 0.6
-"""An estimate this near is believed at once; one farther off is made again around it, on more patches."""
+"""An estimate up to this far from the stated size is final; for one farther off, more patches are read around it."""
 FARTHEST_OCTAVES = 2.0
-"""A second look is taken at most this far from the stated size: the ruler is fitted up to one octave farther."""
+"""The second measurement is centred at most this far from the stated size: the ruler is fitted up to one octave
+more."""
 FLAG_OCTAVES = 0.8
-"""Estimates as far from the stated size are flagged: a factor of 1.74."""
+"""An estimate at least this far from the stated size is flagged: a factor of 1.74."""
 _MIN_NUCLEUS_SCORE = 0.04
-"""Mean over a patch. One below it at every step holds no nuclei to speak of."""
+"""Mean nucleus score of a patch; one that stays below it at every step shows too few nuclei to be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatchSeen:
-    """A patch, read as if its pixels had one size."""
+    """Description of one patch that was read at one assumed pixel size."""
 
     place: int
-    """Number of the place on the slide; the same at every step."""
+    """Number of the point on the slide; the same at every step."""
     step: float
     """Octaves from the stated pixel size to the one at which it was read."""
     described: NDArray[np.float32]
@@ -50,7 +51,7 @@ def estimate_octaves(seen: Sequence[PatchSeen], ruler: Ruler) -> float | None:
     Parameters
     ----------
     seen
-        Patches at some steps, evenly on both sides of what is most likely.
+        Patches at several steps, as many above as below the most likely pixel size.
     ruler
         Ruler of the network that described them.
 
@@ -79,6 +80,10 @@ def check_pixel_size(octaves: float | None, stated_mpp: float, source: str) -> F
         The pixel size that is used, um/px.
     source
         Where it is stated.
+
+    Returns
+    -------
+    Finding ``pixel_size``; its value is the pixel size that would fit the picture, um/px.
     """
     stated = f"{stated_mpp:.4g} um/px ({source})"
     if octaves is None:
@@ -96,12 +101,24 @@ def check_pixel_size(octaves: float | None, stated_mpp: float, source: str) -> F
 
 
 def unchecked_pixel_size(stated_mpp: float, reason: str) -> Finding:
-    """Say why the picture was not asked."""
+    """Report that the picture did not serve to check the pixel size, with the reason."""
     return _finding(None, stated_mpp, Verdict.UNKNOWN, f"the pixel size was not checked by the picture: {reason}.")
 
 
 def check_statements(statements: Iterable[MppStatement], picture: Finding) -> Finding | None:
-    """Judge statements that contradict the one that is used; a picture that fits it decides, and so does the user."""
+    """Flag statements of a file that contradict the pixel size in use.
+
+    Parameters
+    ----------
+    statements
+        All statements of the pixel size; the first is the one that is used.
+    picture
+        Finding of :func:`check_pixel_size`.
+
+    Returns
+    -------
+    Finding ``pixel_size_statements``; None where nothing contradicts, the picture fits, or the user gave the size.
+    """
     statements = list(statements)
     contradicting = [one for one in statements if one.verdict == MppVerdict.CONTRADICTS and one.value is not None]
     if not contradicting or picture.verdict == Verdict.OK or statements[0].text == "given by the user":

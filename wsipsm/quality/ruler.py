@@ -1,7 +1,8 @@
-"""The ruler of the pixel-size check: how far a patch's true pixel size lies from the one at which it is read.
+"""The ruler of the pixel-size check: it estimates how far a patch's true pixel size lies from the assumed one.
 
-Ridge regression (Hoerl and Kennard 1970) on what the shipped H&E network's maps are like. Nobody labels anything: any
-picture whose pixel size is known, read as if it were another, is an example. ``benchmarks/pixel_size_fit.py`` makes it.
+It is a ridge regression (Hoerl and Kennard 1970) on statistics of the shipped H&E network's maps. Its fit needs no
+labels: any picture of known pixel size is an example when it is read at another. It is made by
+``benchmarks/pixel_size_fit.py``.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from wsipsm.stain import REFERENCE_HEMATOXYLIN
 
 RULER_PATH = Path(__file__).with_name("ruler.json")
 _MAX_DEVIATIONS = 6.0
-"""What is farther from the mean of the fit counts as being this far: no channel may decide alone."""
+"""Standard deviations at which a figure is cut off, so that no channel decides alone."""
 _RED_OD_OF_NUCLEI = 0.9
+"""Red optical density that the darkest pixels of a patch are scaled to."""
 _RED_QUANTILE = 0.97
+"""Quantile of red density that counts as that of the darkest pixels."""
 _GAINS = (0.5, 4.0)
+"""Smallest and largest factor of that scaling."""
 _MAX_OD = 2.4
 _HEMATOXYLIN_OVER_RED = np.array(REFERENCE_HEMATOXYLIN, np.float32) / np.float32(REFERENCE_HEMATOXYLIN[0])
 
@@ -58,7 +62,7 @@ class Ruler:
         return np.asarray(deviations @ self.slopes + self.intercept, np.float64)
 
     def to_json(self) -> bytes:
-        """Write it as :func:`read_ruler` reads it."""
+        """Write the ruler as JSON, in the form that :func:`read_ruler` reads."""
         arrays = {
             name: [float(f"{value:.5g}") for value in getattr(self, name)] for name in ("mean", "spread", "slopes")
         }
@@ -67,26 +71,26 @@ class Ruler:
 
 @cache
 def read_ruler(path: Path = RULER_PATH) -> Ruler:
-    """Read the ruler of the package."""
+    """Read a ruler from its JSON file; by default the one that comes with the package."""
     values = orjson.loads(path.read_bytes())
     arrays = {name: np.asarray(values[name], np.float64) for name in ("mean", "spread", "slopes")}
     return Ruler(sha256=values["sha256"], intercept=values["intercept"], **arrays)
 
 
 def show_nuclei(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Draw what absorbs red light as hematoxylin of a usual strength.
+    """Colour what absorbs red light as hematoxylin of a usual strength.
 
-    Blue and brown nuclei absorb red, eosin hardly does. So H&E and Ki-67, pale and dark, come to look alike, and one
-    ruler fits them all, with many more laboratories to be fitted on.
+    Blue and brown nuclei absorb red light, and eosin hardly does. So H&E and Ki-67 slides, pale and dark, look alike
+    after this, and one ruler serves them all and can be fitted on images of many more laboratories.
 
     Parameters
     ----------
     rgb
-        Shape (h, w, 3), uint8.
+        RGB image of shape (h, w, 3), uint8.
 
     Returns
     -------
-    Shape (h, w, 3), uint8.
+    RGB image of the same shape, uint8.
     """
     density = -np.log10(np.maximum(rgb[..., 0].astype(np.float32), 1) / 255)
     darkest = max(float(np.quantile(density, _RED_QUANTILE)), 1e-3)

@@ -1,4 +1,4 @@
-"""The checks of a slide's stain, before its nuclei are searched and after they were found."""
+"""The checks of a slide's stain that need no nuclei: whether the model suits it, and its hues."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ STAIN_NAMES = {Stain.HE: "H&E", Stain.IHC: "hematoxylin-DAB"}
 
 
 def check_stain(pixels: NDArray[np.uint8], decision: StainDecision, card: ModelCard) -> tuple[Finding, ...]:
-    """Check the stain of a slide by a sample of its pixels.
+    """Check the stain of a slide on a sample of its pixels.
 
     Parameters
     ----------
     pixels
         Sample of tissue, with the glass between it, shape (n, 3), uint8.
     decision
-        What the slide was taken for.
+        The stain that the slide was found to have, and how certain that is.
     card
         Card of the model that will find the nuclei.
 
     Returns
     -------
-    Findings; none of hue where the model scores no DAB.
+    ``stain_of_model`` where the model is made for another stain, and the findings of
+    :func:`~wsipsm.quality.hue.check_hues` where the model scores DAB.
     """
     matches = _check_model(decision, card)
     if card.stain is not Stain.IHC:
@@ -37,7 +38,7 @@ def check_stain(pixels: NDArray[np.uint8], decision: StainDecision, card: ModelC
 
 
 def _check_model(decision: StainDecision, card: ModelCard) -> tuple[Finding, ...]:
-    """Say that the model that was named is for another stain than the slide's."""
+    """Flag a model that the user named and that is made for another stain than the slide's."""
     if card.stain == decision.stain:
         return ()
     looks = f"the slide looks like {STAIN_NAMES[decision.stain]}, and the model {card.name} is made for"
