@@ -1,4 +1,4 @@
-"""Does the staining drift? What is known of a slide's stains, and a control chart of it over the slides of a cohort."""
+"""Drift of the staining: figures on the stains of a slide, and a control chart of one over the slides of a cohort."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MIN_SLIDES = 8
-"""Slides of a stain below which a chart says nothing."""
+"""Fewest slides of a stain that limits are computed from."""
 MIN_NUCLEI = 20
-"""Nuclei below which a median of theirs says nothing."""
+"""Fewest nuclei that a median is computed from."""
 LIMIT_SIGMAS = 3.0
-"""The limits of Shewhart's charts, in standard deviations."""
+"""Distance of the limits from the centre, in standard deviations, as in Shewhart's charts."""
 _RANGE_OF_TWO = math.sqrt(2) * NormalDist().inv_cdf(0.75)
 """Median distance of two values of a normal distribution, in its standard deviations: 0.954."""
 
 
 @dataclass(frozen=True, slots=True)
 class StainStatistics:
-    """The figures on the stains of one slide; None where there is too little to know one from."""
+    """Figures on the stains of one slide; a figure is None where too few nuclei or pixels show it."""
 
     hematoxylin_od: float | None
     """Median over all nuclei of their mean hematoxylin optical density."""
     dab_od: float | None
-    """The same of DAB: follows the share of positive nuclei, and says little about the staining."""
+    """The same median of DAB. It follows the share of positive nuclei, so it says little about the staining."""
     dab_od_positive: float | None
-    """The same over positive nuclei: how strong the stain is."""
+    """The same median of DAB over positive nuclei, which shows how strong the stain is."""
     dab_od_negative: float | None
-    """The same over negative nuclei: how much of it lies where it does not belong."""
+    """The same median of DAB over negative nuclei, which shows how much stain lies where it does not belong."""
     background_level: float | None
     """Grey level of empty glass, 0..255, mean of red, green and blue; None where the sample showed no glass."""
 
     def rounded(self) -> StainStatistics:
-        """Give the same with four decimals, as ``summary.json`` holds it."""
+        """Round every figure to the four decimals that ``summary.json`` has."""
         return StainStatistics(*(None if value is None else round(value, 4) for value in astuple(self)))
 
 
@@ -50,13 +50,17 @@ def stain_statistics(
     Parameters
     ----------
     hematoxylin_od
-        Mean optical density of each nucleus, shape (n,); NaN is left out.
+        Mean hematoxylin optical density of each nucleus, shape (n,); NaN is left out.
     dab_od
-        The same of DAB; None on H&E.
+        Mean DAB optical density of each nucleus, shape (n,); None on H&E.
     cut_od
-        DAB density from which a nucleus is positive; None on H&E.
+        DAB optical density from which a nucleus is positive; None on H&E.
     background
-        Grey levels of empty glass; None where none was seen.
+        Grey levels of empty glass, red, green and blue, 0..255; None where no glass was seen.
+
+    Returns
+    -------
+    The figures, not rounded.
     """
     dab = np.empty(0) if dab_od is None or cut_od is None else np.asarray(dab_od, np.float64)
     positive = np.zeros(0, bool) if cut_od is None else dab >= cut_od
@@ -76,18 +80,18 @@ def _median(values: NDArray[np.float64]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ControlChart:
-    """Values of a statistic in the order of the slides, and between which limits they are expected."""
+    """Values of a statistic in the order of the slides, with the limits between which they are expected."""
 
     values: NDArray[np.float64]
-    """Shape (n,); NaN where it is not known."""
+    """Value of each slide, shape (n,); NaN where it is not known."""
     centre: float | None
+    """Median of the values; None, as both limits are, with fewer than ``MIN_SLIDES`` known values."""
     low: float | None
     high: float | None
-    """None with fewer than ``MIN_SLIDES`` values."""
 
     @property
     def n_known(self) -> int:
-        """Slides of which the statistic is known."""
+        """Number of slides of which the statistic is known."""
         return int(np.isfinite(self.values).sum())
 
     @property
@@ -95,31 +99,37 @@ class ControlChart:
         """Which values lie outside the limits, shape (n,)."""
         if self.low is None or self.high is None:
             return np.zeros(len(self.values), bool)
-        # What is not known is neither below nor above.
+        # Comparisons with NaN are false, so a slide whose value is not known is never outside.
         return np.asarray((self.values < self.low) | (self.values > self.high))
 
 
 def control_chart(values: ArrayLike, finest: float = 0.0) -> ControlChart:
-    """Lay a Shewhart chart of individual values, with limits that outliers do not move.
+    """Compute a Shewhart chart of individual values, with limits that outliers do not move.
 
-    The centre is the median, and the standard deviation the median distance between a value and the next, over 0.954
-    (median moving range: Shewhart 1931, Economic Control of Quality of Manufactured Product; Wheeler and Chambers 1992,
-    Understanding Statistical Process Control). Distances between neighbours are what differs without drift, so that a
-    slow drift does not widen the limits that are to show it, as it would a standard deviation or MAD of all values.
+    The centre is the median. The standard deviation is the median distance between a value and the next, divided by
+    0.954 (median moving range: Shewhart 1931, Economic Control of Quality of Manufactured Product; Wheeler and Chambers
+    1992, Understanding Statistical Process Control). A slow drift hardly changes the distance between neighbours, so it
+    does not widen the limits that are to show it. It would widen them if they came from the standard deviation or MAD
+    of all values.
 
-    Of slides that differ by chance alone (normal), 0.3 % are flagged in long series, 1.0 % in 20, 2.1 % in 8.
+    Of slides that differ by chance alone (normal distribution), 0.3 % lie outside the limits in long series, 1.0 % in
+    series of 20 slides, and 2.1 % in series of 8.
 
     Parameters
     ----------
     values
-        Values in the order of the slides, shape (n,); NaN where not known, and then passed over.
+        Values in the order of the slides, shape (n,); NaN where not known, which is left out.
     finest
-        Smallest standard deviation that is believed: equal slides would else differ by rounding.
+        Lower bound of the standard deviation, so that slides that differ by rounding alone do not lie outside.
+
+    Returns
+    -------
+    The chart; it has no limits where fewer than ``MIN_SLIDES`` values are known.
 
     Raises
     ------
     ValueError
-        When values are not in a row, or one is infinite.
+        When the array of values has not one dimension, or a value is infinite.
     """
     row = np.asarray(values, np.float64)
     if row.ndim != 1 or np.isinf(row).any():

@@ -1,4 +1,4 @@
-"""Means over fields: every part of the region speaks alike, not every nucleus."""
+"""Means of the index over square fields, so that a crowded field counts no more than a sparse one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from wsipsm.scoring.spatial import Lattice, check_nuclei, count_cells, ratio_interval
 
 FIELD_UM = 500.0
-"""Side of a field: some 500 to 1000 nuclei in cellular tumour."""
+"""Side of a field, um: it holds some 500 to 1000 nuclei in cellular tumour."""
 MIN_FIELD_NUCLEI = 50
-"""Nuclei below which a field's own index says too little to be averaged."""
+"""Fewest nuclei of a field that is averaged; with fewer its own index is too uncertain."""
 
 _UNWEIGHTED = "mean of the indices of square fields"
 _WEIGHTED = "mean of the indices of square fields, each weighted by its area inside the region"
@@ -24,19 +24,19 @@ class Fields:
 
     column: NDArray[np.int64]
     row: NDArray[np.int64]
-    """Counted from the corner of the slide's bounds, in sides."""
+    """Column and row of each field, counted from the corner of the slide's bounds."""
     n: NDArray[np.int64]
     n_positive: NDArray[np.int64]
     side_um: float
 
     @property
     def index(self) -> NDArray[np.float64]:
-        """Positive / all of each."""
+        """Share of positive nuclei of each field, 0..1, shape (m,)."""
         return np.asarray(self.n_positive / self.n, np.float64)
 
     @property
     def boxes_um(self) -> NDArray[np.float64]:
-        """Left, top, right, bottom of each, shape (m, 4), um from the corner of the slide's bounds."""
+        """Left, top, right, bottom of each field, shape (m, 4), um from the corner of the slide's bounds."""
         corner = np.stack([self.column, self.row], 1) * self.side_um
         return np.concatenate([corner, corner + self.side_um], 1)
 
@@ -49,7 +49,7 @@ class FieldMean:
     """Fraction, 0..1; None when no field holds enough nuclei."""
     low: float | None
     high: float | None
-    """Interval; None where there are too few fields for one."""
+    """Both ends of the interval; None where there are too few fields for one."""
     n_fields: int
     """Fields that were averaged."""
     n_nuclei: int
@@ -69,9 +69,13 @@ def lay_fields(xy_um: NDArray[np.float64], positive: NDArray[np.bool_], *, side_
     xy_um
         Centroids inside the region, shape (n, 2), um from the corner of the slide's bounds.
     positive
-        Shape (n,).
+        Whether each nucleus is positive, shape (n,).
     side_um
-        Side of a field.
+        Side of a field, um.
+
+    Returns
+    -------
+    The fields that hold nuclei.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def unweighted_mean(
     Parameters
     ----------
     fields
-        Counts of each field, shape (n,).
+        Fields as :func:`lay_fields` returns them.
     min_nuclei
         Fields with fewer are left out.
     n_resamples, confidence, seed
@@ -140,7 +144,7 @@ def area_weighted_mean(
     Parameters
     ----------
     fields
-        Counts of each field, shape (n,).
+        Fields as :func:`lay_fields` returns them.
     area_um2
         Area of each field inside the region, shape (m,), um2, in the order of ``fields.boxes_um``.
     min_nuclei
@@ -190,7 +194,7 @@ def _average(fields: Fields, weight: NDArray[np.float64], method: str, resamplin
 
 
 def _as_lattice(fields: Fields, weight: NDArray[np.float64]) -> Lattice:
-    """Lay weight and weight x index on the grid; weights are scaled to 1, so that sums keep their precision."""
+    """Put weight and weight x index on the grid; the largest weight becomes 1, so that sums keep their precision."""
     corner = (int(fields.column.min()), int(fields.row.min()))
     column, row = fields.column - corner[0], fields.row - corner[1]
     whole = np.zeros((int(row.max()) + 1, int(column.max()) + 1))

@@ -1,4 +1,4 @@
-"""The hottest field of at least 500 nuclei, with an interval that owns up to the search."""
+"""The hot spot: the field of at least 500 nuclei with the highest index, and an interval that allows for the search."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from wsipsm.scoring.index import wilson_interval
 from wsipsm.scoring.spatial import Lattice, check_nuclei, count_cells, merge_cells
 
 CELL_UM = 50.0
-"""Edges of a candidate field lie on this lattice, so that its counts are exact and cheap."""
+"""Side of a lattice cell, um. Edges of candidate fields lie on the lattice, so that their counts are exact and
+cheap."""
 PLACE_CELLS = 2
-"""A candidate's corner lies on every second lattice line: 100 um apart, a quarter of a usual field's side."""
+"""Candidates' corners lie on every second lattice line: 100 um apart, a quarter of a usual field's side."""
 MAX_SIDE_UM = 1500.0
-"""A wider field is not a spot: 500 nuclei on 2.25 mm2 is sparse tissue."""
+"""Largest side of a field, um; a wider one is no spot, since 500 nuclei on 2.25 mm2 is sparse tissue."""
 MANY_NUCLEI, FEWEST_SEARCHES = 1_000_000, 20
-"""The number of nuclei from which on the search is repeated so often: with 100,000 places the winner's luck hardly
+"""Number of nuclei from which a bootstrap makes only the fewest searches: among 100,000 places their gain hardly
 varies."""
 MAX_CELLS = 2**21
-"""Bound of the lattice, whatever the slide's extent."""
+"""Largest number of lattice cells; on a wider slide the cells grow."""
 
 _METHOD = (
     "square grown until it holds enough nuclei, highest index; interval from the lower bound after removing "
@@ -38,16 +39,18 @@ class HotSpot:
 
     x_um: float
     y_um: float
-    """Centre, um from the corner of the slide's bounds."""
+    """Centre of the field, um from the corner of the slide's bounds."""
     side_um: float
+    """Side of the field, um."""
     n: int
     n_positive: int
     index: float
-    """Index as counted: too high by what the search gained."""
+    """Index as counted, a fraction; it is too high, since the search chose the highest."""
     corrected: float
-    """Index without the expected gain of the search; too low where a real hot spot stands alone."""
+    """Index less the expected gain of the search; it is too low where there is one real hot spot alone."""
     low: float
     high: float
+    """Both ends of the interval that allows for the search."""
     wilson_low: float
     wilson_high: float
     """Interval of counting alone, as if the place had been chosen blindly: do not report it."""
@@ -67,7 +70,7 @@ class HotSpotSearch:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Candidate fields on a lattice: first row and column, one past the last, nuclei."""
+    """Candidate fields on a lattice: first row, first column, side in cells, and number of nuclei; shapes (n,)."""
 
     top: NDArray[np.int64]
     left: NDArray[np.int64]
@@ -92,30 +95,37 @@ def find_hot_spot(
     al. 2016, npj Breast Cancer 2:16014); here every place is tried. Squares rather than discs: their edges lie on a
     lattice, so counts of all of them, and of all bootstrap resamples, are exact sums of a table (Crow 1984).
 
-    What it is an interval of: the expected index at the chosen place, the mean over its nuclei of their probability
-    of being positive. The highest of many counts is high partly by luck. The luck is measured by drawing classes anew
-    from a smoothed map of this slide, searching again, and comparing each winner's count with what it was drawn from.
-    The map pulls local indices towards the slide's, as far as counting noise asks, so that its spread is that of
-    the tissue (Louis 1984, J Am Stat Assoc 79:393). It flattens a single true hot spot, whose gain is then overrated.
-    So the lower bound is that of the corrected index and the upper bound is Wilson's: the interval holds both the
-    slide without a real hot spot and the one with it, is wide, and covers at least as often as it says.
+    The interval is one of the expected index at the chosen place, which is the mean over its nuclei of their
+    probability of being positive. The highest of many counts is high partly by chance. This gain of the search is
+    estimated by a bootstrap: classes are drawn at random from a smoothed map of this slide, the search is repeated on
+    them, and the index of the field that it finds is compared with the mean of the map there. The map shrinks local
+    indices towards the slide's by the share of their variation that is counting noise, so that what is left varies as
+    the tissue does (Louis 1984, J Am Stat Assoc 79:393). A single real hot spot is flattened by this, and the gain is
+    then overestimated. So the lower bound is that of the corrected index and the upper bound is Wilson's: the interval
+    is right both for a slide with a real hot spot and for one without. It is wide, and covers at least as often as it
+    claims.
 
     Parameters
     ----------
     xy_um
         Centroids inside the region, shape (n, 2), um from the corner of the slide's bounds.
     positive
-        Shape (n,).
+        Whether each nucleus is positive, shape (n,).
     min_nuclei
         Fewest nuclei of a field.
     max_side_um
-        Largest side; places that need more are no candidates.
+        Largest side of a field, um; places that need more are no candidates.
     n_resamples
-        Searches in the bootstrap; 20 from a million nuclei on, where searches differ little.
+        Number of searches in the bootstrap, at least 20; 20 are made from a million nuclei on, where they differ
+        little.
     confidence
         Coverage, between 0 and 1.
     seed
         Seed of the resampling.
+
+    Returns
+    -------
+    The hot spot, or the reason why there is none.
 
     Raises
     ------
@@ -138,7 +148,7 @@ def find_hot_spot(
             None, f"not scorable: no square of {max_side_um:g} um holds {min_nuclei} nuclei; the tissue is too sparse."
         )
     counts = _count(_summed(lattice.part), places)
-    # The smaller field wins a tie: it is the denser one.
+    # Of equal indices the smaller field is taken, since it is the denser one.
     best = int(np.lexsort((places.side, -counts / places.n))[0])
     return HotSpotSearch(_describe(lattice, places, counts, best, n_resamples, confidence, seed), None)
 
@@ -179,9 +189,9 @@ def _describe(
 
 
 def _grow(lattice: Lattice, min_nuclei: int, max_cells: int) -> _Places:
-    """Grow the smallest square from each corner that holds enough nuclei."""
+    """Find for each corner the smallest square that holds enough nuclei, where one of ``max_cells`` does."""
     rows, columns = lattice.whole.shape
-    # On lines of the slide, not of the region, so that a region's outline does not move the candidates.
+    # Corners are counted from the slide's corner, not the region's, so that no outline moves the candidates.
     top, left = (
         axis.ravel()
         for axis in np.meshgrid(
@@ -202,7 +212,7 @@ def _grow(lattice: Lattice, min_nuclei: int, max_cells: int) -> _Places:
 
 
 def _search_gains(lattice: Lattice, places: _Places, n_resamples: int, seed: int) -> NDArray[np.float64]:
-    """Compute the logit of the winner's count less the logit of what it was sampled from, per search."""
+    """Compute the gain of each search: the logit of the index found less that of its expected value; (n_resamples,)."""
     share = _smooth(lattice, int(np.median(places.side)))
     expected = logit(_count(_summed(share * lattice.whole), places) / places.n)
     filled = np.flatnonzero(lattice.whole)
@@ -223,7 +233,7 @@ def _search_gains(lattice: Lattice, places: _Places, n_resamples: int, seed: int
 
 
 def _smooth(lattice: Lattice, side: int) -> NDArray[np.float64]:
-    """Smooth the index around each cell towards the slide's, so that what is left varies as much as the tissue."""
+    """Smooth and shrink the index around each cell towards the slide's, so that it varies as the tissue does."""
     total = lattice.whole.sum()
     share = float(np.clip(lattice.part.sum() / total, 0.5 / total, 1 - 0.5 / total))
     fields = merge_cells(lattice, side)
@@ -240,7 +250,7 @@ def _smooth(lattice: Lattice, side: int) -> NDArray[np.float64]:
 
 
 def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum a table over areas, with a row and column of zeros in front."""
+    """Compute the summed-area table of values, with a row and column of zeros in front."""
     table = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
     np.cumsum(values, axis=0, out=table[1:, 1:])
     np.cumsum(table[1:, 1:], axis=1, out=table[1:, 1:])
@@ -248,7 +258,7 @@ def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _count(table: NDArray[np.float64], places: _Places) -> NDArray[np.float64]:
-    """Sum over squares; what hangs over the lattice holds nothing."""
+    """Sum over squares by a summed-area table, shape (n,); parts outside the lattice count 0."""
     return _difference(table, _corners((table.shape[0] - 1, table.shape[1] - 1), places))
 
 

@@ -1,4 +1,4 @@
-"""The share of nuclei that a marker stains, its interval, and what a pathologist should know before using it."""
+"""The labelling index: the share of nuclei that a marker stains, its interval, and what limits its use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsipsm.markers.marker import Marker
 from wsipsm.markers.registry import DEFAULT_MARKER
 
 ALL_NUCLEI = "all nuclei"
-"""Name of the region when none was drawn."""
+"""Start of the region's name when none was drawn."""
 
 _METHOD = "unweighted global: positive / (positive + negative) nuclei of the region; 95% Wilson score interval"
 
@@ -25,11 +25,11 @@ class LabellingIndex:
     n_scored: int
     low: float | None
     high: float | None
-    """95 % interval of the fraction: of counting alone, not of the choice of region or of the cut."""
+    """Both ends of the 95 % interval of the fraction, which allows for counting alone, not for the choice of a cut."""
     method: str
     region: str
     flags: tuple[str, ...]
-    """What limits its use, in plain words; empty when nothing does."""
+    """Sentences on what limits the use of the index; empty when nothing does."""
 
 
 def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -51,7 +51,7 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
     Raises
     ------
     ValueError
-        When the numbers are no counts, or the confidence is no probability.
+        Unless 0 <= n_positive <= n and 0 < confidence < 1.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
     share = n_positive / n
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    # Exact at the ends, where rounding would leave a tiny number instead.
+    # The ends 0 and 1 are set, since rounding would leave a tiny distance to them.
     low = 0.0 if n_positive == 0 else max(0.0, centre - half)
     high = 1.0 if n_positive == n else min(1.0, centre + half)
     return low, high
@@ -91,6 +91,10 @@ def labelling_index(
     marker
         Marker that was stained; it states how many nuclei a score of it needs.
 
+    Returns
+    -------
+    The index, with flags for too few nuclei, an incomplete region, and a region that nobody drew.
+
     Examples
     --------
     >>> index = labelling_index(150, 850, region="tumour", coverage=1.0)
@@ -109,7 +113,7 @@ def labelling_index(
             f"{math.floor(coverage * 1000) / 10:.1f}% of the region was analysed, the rest could not be read; "
             "the index is of the analysed part."
         )
-    # Also less areas that were cut out.
+    # The name goes on where areas were cut out of all nuclei.
     if region.startswith(ALL_NUCLEI):
         flags.append(
             "all nuclei: stroma and lymphocytes count. "

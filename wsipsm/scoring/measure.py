@@ -18,18 +18,18 @@ def measure_nuclei(
     outputs: tuple[str, ...],
     labels: NDArray[np.integer] | None = None,
 ) -> dict[Column, NDArray[np.float64]]:
-    """Average stains and network maps over every nucleus.
+    """Average stain densities and network scores over the pixels of every nucleus.
 
     Parameters
     ----------
     label_image
-        Shape (height, width), int32; 0 is background.
+        Label of each pixel, shape (height, width), int32; 0 is background.
     hematoxylin_od
-        Shape (height, width), optical density.
+        Hematoxylin optical density, shape (height, width), float32.
     dab_od
-        The same for DAB; None on H&E.
+        DAB optical density, shape (height, width), float32; None on H&E.
     maps
-        The network's outputs, shape (n_outputs, height, width).
+        The network's scores, shape (n_outputs, height, width), float32, 0..1.
     outputs
         Names of the score maps; ``nucleus`` and, where there is one, ``positive`` are averaged.
     labels
@@ -50,7 +50,7 @@ def measure_nuclei(
     index = np.where(present, wanted, 0)
 
     def mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
-        # Weighted bin counts are sums in float64, one pass whatever the number of nuclei.
+        # A weighted bin count sums in float64, in one pass for all nuclei.
         sums = np.bincount(pixel_labels, values.reshape(-1)[foreground], n_bins)[index]
         counts = np.where(present, areas[index], 0)
         means = np.full(len(wanted), np.nan)

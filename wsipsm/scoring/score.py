@@ -1,4 +1,4 @@
-"""Every figure of a marker in a region, from one pass over its nuclei."""
+"""The score of a region: every figure that a marker has there."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ from wsipsm.scoring.spatial import SpatialInterval, block_bootstrap_interval
 CURVE_OD = (0.0, 1.0, 0.02)
 """First and last cut of the threshold curve, and its step."""
 NEAR_OD = 0.05
+"""Distance from the cut within which a nucleus counts as near it, optical density."""
 AreasOf: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Boxes of shape (m, 4), um, to their areas inside the region, um2."""
+"""Function from boxes, shape (m, 4), um, to their areas inside the region, shape (m,), um2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure that is scored beside the share of positive nuclei, for markers that have such."""
+    """A figure that is scored beside the share of positive nuclei, for markers that have one."""
 
     key: str
     name: str
     value: float
     text: str
-    """Value as text, as a reader is shown it."""
+    """Value as it is shown to a reader."""
     method: str
 
 
 @dataclass(frozen=True, slots=True)
 class MarkerScore:
-    """The score of a region."""
+    """Every figure of a marker in a region."""
 
     index: LabellingIndex
-    """All nuclei of the region: the headline."""
+    """Index of all nuclei of the region, the main figure."""
     interval: SpatialInterval | None
-    """Interval of the same index, with neighbours allowed to be alike; None without nuclei."""
+    """Interval of the same index that allows for neighbouring nuclei being alike; None without nuclei."""
     unweighted: FieldMean
     area_weighted: FieldMean
     hot_spot: HotSpotSearch
@@ -60,11 +61,11 @@ class MarkerScore:
     """Share of nuclei within ``NEAR_OD`` of the cut."""
     fields: Fields
     figures: tuple[Figure, ...] = ()
-    """Figures beside the share of positive nuclei, for markers that have such; empty without nuclei."""
+    """Figures beside the share of positive nuclei, for markers that have them; empty without nuclei."""
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What limits its use, in plain words."""
+        """Sentences on what limits the use of the score."""
         unsure = [band for band in self.bands if band.straddled]
         straddling = [
             f"the interval straddles {' and '.join(f'{limit:.0%}' for limit in band.straddled)} ({band.name})."
@@ -92,21 +93,25 @@ def score_nuclei(
     xy_um
         Centroids inside the region, shape (n, 2), um from the corner of the slide's bounds.
     dab_od
-        Mean DAB optical density of each, shape (n,).
+        Mean DAB optical density of each nucleus, shape (n,).
     cut_od
         DAB optical density from which a nucleus is positive.
     cut_from
-        Where the cut comes from.
+        Origin of the cut, in plain words.
     region
         Name of the region; "all nuclei" when none was drawn.
     coverage
         Share of the region that could be read and searched, 0..1.
     areas_of
-        Areas of boxes inside the region.
+        Function that gives the areas of boxes inside the region.
     marker
         Marker that was stained: its bands, its further figures, and how many nuclei a score of it needs.
     seed
         Seed of the bootstraps.
+
+    Returns
+    -------
+    The score; without nuclei its figures are None or empty.
 
     Raises
     ------

@@ -13,18 +13,18 @@ def threshold_curve(dab_od: NDArray[np.floating], cuts_od: ArrayLike) -> NDArray
     ----------
     dab_od
         Mean DAB optical density of each nucleus, shape (n,); NaN counts as negative, as in
-        :func:`~wsipsm.scoring.index.classify`.
+        :func:`~wsipsm.instances.table.classify`.
     cuts_od
         Cuts from which a nucleus is positive, shape (m,), optical density, in any order.
 
     Returns
     -------
-    Shape (m,); NaN when there are no nuclei.
+    Fraction of positive nuclei at each cut, 0..1, shape (m,); NaN when there are no nuclei.
 
     Raises
     ------
     ValueError
-        When an array has another shape, or a cut is not finite.
+        When an array has not one dimension, or a cut is not finite.
     """
     dab_od, cuts = np.asarray(dab_od), np.asarray(cuts_od, np.float64)
     if dab_od.ndim != 1 or cuts.ndim != 1 or not np.isfinite(cuts).all():
@@ -47,7 +47,7 @@ def share_near_cut(dab_od: NDArray[np.floating], cut_od: float, within_od: float
     cut_od
         The cut, optical density.
     within_od
-        Distance from the cut that counts as near, both sides, ends included.
+        Distance from the cut, optical density, up to which a nucleus is near it, on both sides, the ends included.
 
     Returns
     -------

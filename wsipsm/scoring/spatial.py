@@ -1,8 +1,9 @@
 """Interval of the labelling index that allows for neighbouring nuclei being alike.
 
-Positive nuclei come in clusters, so 50,000 nuclei know less than 50,000 independent ones would. The standard error here
-counts, beside every nucleus, every pair of nuclei near enough to be alike; how near is read from the slide itself.
-Blocks of that size are drawn with replacement, which gives the shape of the estimate's distribution.
+Positive nuclei come in clusters, so 50,000 of them say less about a tumour than 50,000 independent nuclei would. The
+standard error here therefore includes, beside every nucleus, every pair of nuclei that are near enough to be alike;
+that distance is estimated from the slide itself. A bootstrap of blocks of that size, drawn with replacement, gives the
+shape of the estimate's distribution.
 """
 
 from __future__ import annotations
@@ -18,57 +19,59 @@ from scipy.special import expit, logit, stdtrit
 from wsipsm.scoring.index import wilson_interval
 
 MIN_CELL_UM = 25.0
-"""Side of the squares that nuclei are counted in; nearer than this, two nuclei are one place."""
+"""Smallest side of the squares (cells) that nuclei are counted in, um; distances within a cell count as 0."""
 NUCLEI_A_CELL = 4
-"""Cells are made large enough to hold about this many."""
+"""Number of nuclei that a cell is made large enough to hold on average."""
 MAX_CELLS = 2**18
-"""Bound of the lattice, whatever the slide's extent: cells grow instead."""
+"""Largest number of cells; on a wider slide the cells grow instead."""
 MIN_BLOCKS, MAX_BLOCKS = 20, 300
-"""Blocks that the occupied area is cut into; some more where the outline is ragged."""
+"""Bounds of the number of blocks that the occupied area is cut into; a ragged outline gives some more."""
 FEWEST_BLOCKS = 6
-"""The fewest blocks: with fewer, nothing can be said about likeness between neighbours."""
+"""Fewest blocks that an interval is made from; fewer do not show how alike neighbours are."""
 FEWEST_OF_A_KIND = 5
-"""Positive (and negative) nuclei below which resampling has nothing to work with."""
+"""Fewest positive, and fewest negative, nuclei that are resampled."""
 MAX_PAIR_SHARE = 0.35
-"""Longest reach, as a share of all pairs of nuclei: beyond, too little is left to compare with."""
+"""Share of all pairs of nuclei that may lie within reach; with more, too few pairs are left to compare with."""
 RING_GROWTH = 1.3
 """Outer over inner radius of a ring of distances."""
 FEW_AREAS = 5
-"""Independent areas below which the interval is flagged."""
+"""Number of independent areas below which the interval is flagged."""
 SMALL_MM2 = 1.0
-"""Occupied area below which clusters may be wider than the region, and then cannot be seen in it."""
+"""Occupied area below which the interval is flagged, mm2: clusters wider than the region cannot be seen in it."""
 
 _WILSON = "Wilson score interval"
 _BOOTSTRAP = "studentised spatial-block bootstrap of the logit; standard error over pairs of nuclei within reach"
 _QUANTILE_LIMIT = 12.0
+"""Largest quantile of the studentised ratio that is used; tiny samples give absurd ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpatialInterval:
-    """Interval of a share, with how it was found."""
+    """Interval of a share, and how it was found."""
 
     low: float
     high: float
     n_blocks: int
-    """Blocks that held nuclei; 0 where none were drawn."""
+    """Number of blocks that hold nuclei; 0 where nothing was resampled."""
     block_um: float
-    """Side of a block, um; 0 where none were drawn."""
+    """Side of a block, um; 0 where nothing was resampled."""
     reach_um: float
-    """Distance up to which nuclei were found to be alike, um; 0 where independent counts suffice."""
+    """Distance up to which nuclei were found to be alike, um; 0 where they were not, or count as independent."""
     method: str
     flags: tuple[str, ...]
-    """What limits its use, in plain words; empty when nothing does."""
+    """Sentences on what limits the use of the interval; empty when nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """Numerator and denominator of a ratio, summed by square cell."""
+    """Numerator and denominator of a ratio, summed over square cells."""
 
     part: NDArray[np.float64]
-    """Shape (rows, columns): positive nuclei, or a weight times an index."""
+    """Positive nuclei of each cell, or weight times index, shape (rows, columns)."""
     whole: NDArray[np.float64]
-    """Shape (rows, columns): all nuclei, or the weight; 0 where there is nothing."""
+    """All nuclei of each cell, or the weight, shape (rows, columns); 0 in an empty cell."""
     cell_um: float
+    """Side of a cell, um."""
     corner: tuple[int, int]
     """Column and row of the first cell, counted from the corner of the slide's bounds."""
 
@@ -81,6 +84,7 @@ class StandardError:
     freedom: float
     """Degrees of freedom: about the number of areas that are independent of each other."""
     reach_um: float
+    """Distance up to which pairs of nuclei were included, um."""
 
 
 def block_bootstrap_interval(
@@ -94,35 +98,41 @@ def block_bootstrap_interval(
 ) -> SpatialInterval:
     """Compute the interval of the global index, positive / all, that allows for clusters.
 
-    What it is an interval of: the expected index of tissue like this, E[density x probability] / E[density] of the
-    random process that placed the nuclei and made them positive. It answers "what would another piece of this tumour
-    give", not "how many of these nuclei are positive", which is known. Clusters wider than the region cannot be seen
-    from inside it: then no method covers, and ours is flagged where it can see that.
+    The interval is one of the expected index of tissue like this, E[density x probability] / E[density] of the random
+    process that placed the nuclei and made them positive. It answers "what would another piece of this tumour give",
+    not "how many of these nuclei are positive", which is known. Clusters wider than the region cannot be seen from
+    inside it. No method has its stated coverage then, and this one adds a flag where few independent areas or a small
+    region show the danger.
 
-    1. Residuals e = positive - index x all are summed in cells. Their products over pairs of cells, ring by ring of
-       distance, are added up to the last ring before the first that is not positive (initial positive sequence: Geyer
+    1. Residuals e = positive - index x all are summed in cells. Their products over pairs of cells are added up, one
+    ring
+       of distances after the other, until the first ring whose sum is not positive (initial positive sequence: Geyer
        1992, Statistical Science 7:473; as a spatial covariance estimate: Conley 1999, J Econometrics 92:1). The sum is
-       divided by 1 - s, where s is the share of all pairs within reach, since subtracting the slide's own index takes
-       that share away. A sum of few independent areas gets Student's t with 1 / s degrees of freedom.
+       divided by 1 - s, where s is the share of all pairs within reach, since subtracting the slide's own index lowers
+       it by that share. With few independent areas Student's t with 1 / s degrees of freedom widens the interval.
     2. Square blocks as wide as the reach, between 20 and about 300 of them, are drawn with replacement; quantiles of
        the studentised ratio on the logit scale (Hall 1992, The Bootstrap and Edgeworth Expansion; Lahiri 2003,
        Resampling Methods for Dependent Data) take the place of the normal ones.
-    3. It is never narrower than Wilson's interval of independent nuclei.
+    3. The interval is never narrower than Wilson's, which takes nuclei as independent.
 
     Parameters
     ----------
     xy_um
         Centroids, shape (n, 2), um from the corner of the slide's bounds.
     positive
-        Shape (n,).
+        Whether each nucleus is positive, shape (n,).
     block_um
-        Reach and side of a block; found from the slide when None.
+        Reach, um, which the side of a block follows; estimated from the slide when None.
     n_resamples
-        Draws of all blocks.
+        Number of resamples, at least 100.
     confidence
         Coverage, between 0 and 1.
     seed
         Seed of the resampling; the same input and seed give the same interval.
+
+    Returns
+    -------
+    The interval. It is Wilson's, with a flag, where there are too few nuclei of a class or too few blocks.
 
     Raises
     ------
@@ -159,7 +169,7 @@ def block_bootstrap_interval(
 def check_nuclei(
     xy_um: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Refuse what are no nuclei.
+    """Check positions and classes of nuclei, and return them as float64 and bool arrays.
 
     Raises
     ------
@@ -182,18 +192,18 @@ def count_cells(
     cell_um: float = MIN_CELL_UM,
     max_cells: int = MAX_CELLS,
 ) -> Lattice:
-    """Count nuclei in square cells on a grid anchored where positions count from.
+    """Count nuclei in square cells on a grid that starts at the origin of the positions.
 
     Parameters
     ----------
     xy_um
         Centroids, shape (n, 2), n >= 1, um.
     positive
-        Shape (n,).
+        Whether each nucleus is positive, shape (n,).
     cell_um
-        Side of a cell; doubled until the extent needs no more than ``max_cells`` cells.
+        Side of a cell, um; doubled until the extent needs no more than ``max_cells`` cells.
     max_cells
-        Bound of memory.
+        Largest number of cells, which bounds the memory.
     """
     x, y = xy_um[:, 0], xy_um[:, 1]
     left, top, right, bottom = float(x.min()), float(y.min()), float(x.max()), float(y.max())
@@ -213,7 +223,7 @@ def count_cells(
 
 
 def merge_cells(lattice: Lattice, cells: int) -> Lattice:
-    """Sum cells x cells into one, anchored where positions count from."""
+    """Sum squares of ``cells`` x ``cells`` cells into one, on a grid that starts at the origin of the positions."""
     if cells == 1:
         return lattice
     starts = []
@@ -236,11 +246,11 @@ def ratio_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> SpatialInterval | None:
-    """Compute the interval of sum(part) / sum(whole), which must lie inside 0..1; see :func:`block_bootstrap_interval`.
+    """Compute the interval of sum(part) / sum(whole), a share; see :func:`block_bootstrap_interval`.
 
     Returns
     -------
-    None when there are fewer than ``FEWEST_BLOCKS`` blocks.
+    The interval; None when there are fewer than ``FEWEST_BLOCKS`` blocks, or the share is 0 or 1.
     """
     share = float(lattice.part.sum() / lattice.whole.sum())
     error = standard_error(lattice, reach_um)
@@ -254,7 +264,7 @@ def ratio_interval(
         return None
     tail = (1 - confidence) / 2
     below, above = _studentised_quantiles(part, whole, (tail, 1 - tail), n_resamples, seed)
-    # Few independent areas: the standard error itself is uncertain, which the blocks do not show.
+    # With few independent areas the standard error itself is uncertain, and the blocks do not show that.
     wider = float(stdtrit(error.freedom, 1 - tail)) / NormalDist().inv_cdf(1 - tail)
     steps = np.clip(np.array([above, below]) * wider, -_QUANTILE_LIMIT, _QUANTILE_LIMIT)
     low, high = expit(logit(share) - steps * error.value / (share * (1 - share)))
@@ -275,14 +285,14 @@ def ratio_interval(
 
 
 def standard_error(lattice: Lattice, reach_um: float | None = None) -> StandardError:
-    """Estimate the standard error of sum(part) / sum(whole), pairs of cells within reach included.
+    """Estimate the standard error of sum(part) / sum(whole), from products over all pairs of cells within reach.
 
     Parameters
     ----------
     lattice
         Lattice with at least one cell that is not empty.
     reach_um
-        Distance of pairs; found from the slide when None.
+        Largest distance of a pair, um; estimated from the lattice when None.
     """
     total = lattice.whole.sum()
     share = lattice.part.sum() / total
@@ -292,10 +302,10 @@ def standard_error(lattice: Lattice, reach_um: float | None = None) -> StandardE
     longest = max(0, min(int(np.searchsorted(within, MAX_PAIR_SHARE)), len(within) - 1))
     if reach_um is None:
         ring = 0
-        # Rings widen with distance: likeness that fades slowly would else be lost in the noise of a thin ring.
+        # Rings widen with distance: in a thin ring a likeness that falls off slowly is smaller than the noise.
         while ring < longest:
             wider = min(longest, max(ring + 1, math.ceil(ring * RING_GROWTH)))
-            # The slide's own index was subtracted, which lowers every product; what is known of that is put back.
+            # Subtracting the slide's own index lowered every product; the second term adds the expected loss again.
             gain = variance[wider] - variance[ring] + (within[wider] - within[ring]) * corrected[ring]
             if gain <= 0:
                 break
@@ -310,7 +320,7 @@ def standard_error(lattice: Lattice, reach_um: float | None = None) -> StandardE
 
 
 def _lay_lattice(xy_um: NDArray[np.float64], positive: NDArray[np.bool_]) -> Lattice:
-    """Lay cells of 25 um, or of a multiple where nuclei are sparse."""
+    """Count nuclei in cells of 25 um, or of a multiple where nuclei are sparse."""
     fine = count_cells(xy_um, positive)
     density = len(xy_um) / (np.count_nonzero(merge_cells(fine, 2).whole) * (2 * fine.cell_um) ** 2)
     return merge_cells(fine, max(1, round(math.sqrt(NUCLEI_A_CELL / density) / fine.cell_um)))
@@ -319,7 +329,7 @@ def _lay_lattice(xy_um: NDArray[np.float64], positive: NDArray[np.bool_]) -> Lat
 def _by_distance(
     residual: NDArray[np.float64], whole: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum of products over all ordered pairs of cells, by distance rounded to whole cells."""
+    """Sum products of ``residual``, and of ``whole``, over all ordered pairs of cells, by distance in whole cells."""
     shape = [2 * size for size in residual.shape]
     steps = [np.minimum(np.arange(size), size - np.arange(size)) for size in shape]
     ring = np.rint(np.hypot(steps[0][:, None], steps[1][None, :])).astype(np.intp).ravel()
