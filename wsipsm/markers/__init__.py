@@ -1,1 +1,1 @@
-"""Nuclear markers that DAB shows: what each is called, how its index is read, and from where its limits come."""
+"""Nuclear markers that DAB shows: their names, how their index is interpreted, and the sources of their limits."""

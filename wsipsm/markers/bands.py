@@ -1,4 +1,4 @@
-"""The place of an index among the limits of a marker, and whether its interval decides the question."""
+"""Bands of a marker's index: in which one an index lies, and whether its interval lies in the same one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Band:
     """The range between two limits."""
 
     word: str
-    """One or two words, such as 'low'."""
+    """Name of the band in a few words, such as 'low'."""
     span: str
     """Words for the range, such as 'below 20 %'."""
     meaning: str
@@ -27,33 +27,36 @@ class Limit:
     """Whether an index that is exactly the limit lies in the upper band."""
 
     def is_below(self, index: float) -> bool:
-        """Tell whether the limit lies below an index, that is whether the index lies in the upper band."""
+        """Tell whether an index, a fraction, lies in the upper of the two bands."""
         return index >= self.value if self.starts_upper else index > self.value
 
 
 @dataclass(frozen=True, slots=True)
 class BandCall:
-    """An index against one set of limits."""
+    """The band of an index by one set of limits."""
 
     name: str
+    """Name of the set of limits."""
     band: str
+    """Name of the band that the index lies in."""
     meaning: str
     """Meaning of the band, in plain words."""
     limits: tuple[float, ...]
     straddled: tuple[float, ...]
-    """Limits that the interval reaches across: on this count the band is not certain."""
+    """Limits that lie within the interval, so that the band is not certain; empty when there are none."""
     reference: str
+    """Publication or approval that the limits are taken from."""
     certain: bool
     """Whether the whole interval lies in the band."""
 
 
 @dataclass(frozen=True, slots=True)
 class BandSet:
-    """Limits that answer one question about an index, and what they make of it."""
+    """Limits that answer one question about an index, with the bands between them."""
 
     name: str
     bands: tuple[Band, ...]
-    """Bands from the lowest, one more than there are limits."""
+    """Bands from the lowest to the highest, one more than there are limits."""
     limits: tuple[Limit, ...]
     """Limits in ascending order."""
     reference: str
@@ -76,14 +79,15 @@ class BandSet:
             )
 
     def call(self, value: float, low: float, high: float) -> BandCall:
-        """Place an index among the limits.
+        """Find the band of an index, and the limits that its interval straddles.
 
         Parameters
         ----------
         value
             Index as a fraction.
         low, high
-            Interval of the index as fractions; the block-bootstrap one is the honest choice.
+            Both ends of the index's interval as fractions. Wilson's interval is too narrow for this, since it ignores
+            that neighbouring nuclei are alike; the block-bootstrap one allows for it.
 
         Raises
         ------
@@ -95,7 +99,7 @@ class BandSet:
                 f"bands: {value} in {low} to {high}; fractions with 0 <= low <= value <= high <= 1 are needed."
             )
         band = self.bands[sum(limit.is_below(value) for limit in self.limits)]
-        # An interval that only touches the limit from the side where the limit itself lies is not across.
+        # An interval that ends exactly at a limit straddles it only when the limit itself belongs to the other band.
         straddled = tuple(limit.value for limit in self.limits if limit.is_below(low) != limit.is_below(high))
         return BandCall(
             name=self.name,
@@ -110,7 +114,7 @@ class BandSet:
 
 @dataclass(frozen=True, slots=True)
 class ComparedBands:
-    """Limits by which two indices of a slide are compared, and how a comparison names them."""
+    """Limits by which two indices of one slide are compared, and their names in the comparison."""
 
     bands: BandSet
     title: str

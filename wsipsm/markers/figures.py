@@ -13,16 +13,16 @@ if TYPE_CHECKING:  # the command line reads markers for its help, and starts fas
 
 @dataclass(frozen=True, slots=True)
 class FigureKind:
-    """A figure that is scored beside the share of positive nuclei, such as the H-score."""
+    """Definition of a figure that is scored beside the share of positive nuclei, such as the H-score."""
 
     key: str
-    """Names it in files."""
+    """Name of the figure in files."""
     name: str
-    """Names it for a reader."""
+    """Name of the figure in reports."""
     measure: Callable[[NDArray[np.floating], float], float]
-    """Function of mean DAB optical densities of nuclei, shape (n,) with n > 0, and of the cut from which one is
-    positive."""
+    """Function that computes the figure from the mean DAB optical densities of nuclei, shape (n,) with n > 0, and the
+    DAB cut."""
     decimals: int
-    """Digits behind the point that a reader is shown."""
+    """Number of decimals in reports."""
     method: str
-    """How it is made and whose it is, in plain words."""
+    """How the figure is computed and who introduced it, in plain words."""

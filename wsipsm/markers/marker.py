@@ -9,7 +9,7 @@ from wsipsm.markers.bands import BandSet, ComparedBands
 from wsipsm.markers.figures import FigureKind
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,23}$"
-"""What the name of a marker may be."""
+"""Regular expression that the name of a marker matches."""
 
 
 class Place(StrEnum):
@@ -17,15 +17,15 @@ class Place(StrEnum):
 
     NUCLEI = "nuclei"
     UNSTATED = "unstated"
-    """The marker is known by its name alone."""
+    """Nothing but its name is known of the marker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
     """A nuclear marker that DAB shows.
 
-    A marker that wsipsm knows is one module of `wsipsm.markers.known`; every other has its name, its share of positive
-    nuclei and intervals, and no bands.
+    Each marker that wsipsm knows is one module of `wsipsm.markers.known`. Any other marker is scored as well, with the
+    share of positive nuclei and its intervals, and without bands.
     """
 
     key: str
@@ -37,26 +37,26 @@ class Marker:
     place: Place = Place.UNSTATED
     """Where its brown belongs; a slide on which it lies elsewhere gets no index."""
     index_name: str = "labelling index"
-    """What the share of positive nuclei is called."""
+    """Name of the share of positive nuclei in reports."""
     min_nuclei: int = 500
-    """Fewest nuclei of a score that may be reported, and of its hot spot."""
+    """Fewest nuclei of a score that may be reported, and of a hot spot."""
     min_nuclei_reference: str = ""
-    """Publication that asks for so many; empty where none is known, and the usual number is kept."""
+    """Publication that asks for this number; empty where none is known, and the usual number is kept."""
     bands: tuple[BandSet, ...] = ()
-    """How an index is read, one set a question."""
+    """Bands of an index, one set for each question that it answers."""
     compared_by: tuple[ComparedBands, ...] = ()
-    """How two indices of a slide are read where their agreement is asked."""
+    """Bands by which the agreement of two indices of a slide is judged."""
     figures: tuple[FigureKind, ...] = ()
-    """What is scored beside the share of positive nuclei."""
+    """Figures that are scored beside the share of positive nuclei."""
     index_columns: tuple[str, ...] = ()
-    """Names under which readers' tables keep its index."""
+    """Names that the column of its index may have in tables of human readers."""
 
     @property
     def spellings(self) -> frozenset[str]:
-        """Every name it is known by, as lower case letters and digits."""
+        """Every name of the marker, as lower case letters and digits."""
         return self.aliases | {self.key}
 
     @property
     def belief(self) -> str:
-        """What is taken for granted about its brown, as the reason to withhold an index where it is not so."""
+        """Words for where its brown is assumed to lie; they are the reason to withhold an index where it does not."""
         return "an index counts stained nuclei" if self.place is Place.UNSTATED else f"{self.name} stains {self.place}"

@@ -17,12 +17,16 @@ def is_marker_name(text: str) -> bool:
 
 
 def marker_of(text: str) -> Marker:
-    """Find the marker of a name: ``ki67``, ``Ki 67`` and ``mib-1`` are Ki-67; one that is not known has its name only.
+    """Find the marker of a name: ``ki67``, ``Ki 67`` and ``mib-1`` are Ki-67.
 
     Parameters
     ----------
     text
-        A name, in any case and with any blanks and signs, as a user writes it or as a report spells it.
+        A name as a user writes it or as a report spells it; case, blanks and punctuation do not matter.
+
+    Returns
+    -------
+    The known marker of that name; where there is none, a marker that has this name and no bands.
     """
     letters = "".join(char for char in text.casefold() if char.isalnum())
     found = (marker for marker in known_markers() if letters in marker.spellings)

@@ -1,4 +1,4 @@
-"""Markers that wsipsm knows: each module here is one, as its ``MARKER``; a new file is a new marker."""
+"""Markers that wsipsm knows: each module here defines one as ``MARKER``, so a new file adds a new marker."""
 
 from __future__ import annotations
 

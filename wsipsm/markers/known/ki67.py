@@ -24,7 +24,7 @@ PROGNOSTIC = BandSet(
     reference="International Ki67 in Breast Cancer Working Group: Nielsen et al. 2021, "
     "J Natl Cancer Inst 113:808, 10.1093/jnci/djaa201",
 )
-"""5 % or less and 30 % or more are reliable; between them not."""
+"""The working group takes an index of 5 % or less, or of 30 % or more, as reliable, and one between them not."""
 DRUG = BandSet(
     name="drug threshold, 20% (abemaciclib)",
     bands=(
@@ -54,7 +54,7 @@ MARKER = Marker(
     min_nuclei=500,
     min_nuclei_reference="500 to 1000 are asked for: Dowsett et al. 2011, J Natl Cancer Inst 103:1656, "
     "10.1093/jnci/djr393",
-    # Both were set on scores of invasive tumour by people, or by the approved test; neither on a score like this one.
+    # Both sets were made for scores of invasive tumour by people, or by the approved test; none for automated scores.
     bands=(PROGNOSTIC, DRUG),
     compared_by=(
         ComparedBands(
