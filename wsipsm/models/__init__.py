@@ -1,1 +1,1 @@
-"""Networks, their cards and weights."""
+"""Networks, their model cards and weights, and the backends that run them."""

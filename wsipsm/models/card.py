@@ -1,4 +1,4 @@
-"""Model card: what a set of weights is, and what must be known to use it."""
+"""The model card: what a set of weights is, and what must be known to use it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from wsipsm.keys import Stain
 
 OUTPUTS = {Stain.HE: ("nucleus", "distance"), Stain.IHC: ("nucleus", "distance", "positive")}
-"""Names of a network's channels, in order."""
+"""Names of a network's output channels, in order, by the stain that it is made for."""
 
 
 class DecodeSettings(BaseModel):
-    """Settings that turn score maps into instances; part of the card because they were chosen with the weights."""
+    """Settings of decoding score maps into instances; the card has them because they were chosen with the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,7 +22,7 @@ class DecodeSettings(BaseModel):
     distance_sigma_px: float = Field(2.0, ge=0)
     """Gaussian smoothing of the distance map before peaks are sought, working pixels."""
     peak_radius_px: int = Field(6, ge=1)
-    """A seed is the maximum of the distance map within this radius, working pixels."""
+    """A seed is a pixel with the highest distance within this radius, working pixels."""
     peak_min: float = Field(0.25, ge=0, lt=1)
     """Smallest smoothed distance at a seed; the map is 1 at a nucleus' centre."""
     saddle_share: float = Field(0.85, gt=0, le=1)
@@ -30,9 +30,9 @@ class DecodeSettings(BaseModel):
     opening_share: float = Field(0.0, ge=0, le=0.5)
     """Radius of the disc that each instance is opened by, as a part of the square root of its area; 0: none."""
     min_area_um2: float = Field(4.0, gt=0)
-    """Smaller instances are dropped."""
+    """Smaller instances are dropped, um2."""
     max_area_um2: float = Field(400.0, gt=0)
-    """Larger instances are dropped and counted. Also sets the halo."""
+    """Larger instances are dropped and counted, um2. The size of the halo follows from it too."""
     min_mean_probability: float = Field(0.0, ge=0, lt=1)
     """Instances whose mean nucleus probability is lower are dropped."""
     min_distance: float = Field(0.0, ge=0, lt=1)
@@ -40,7 +40,7 @@ class DecodeSettings(BaseModel):
 
 
 class DataSource(BaseModel):
-    """Pixels that a model was trained on, and their terms."""
+    """A set of images that a model was trained on, and its terms of use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,19 +56,21 @@ class ModelCard(BaseModel):
 
     name: str
     architecture: Literal["nucleus-unet", "nucleus-unet-fine"] = "nucleus-unet"
-    """The fine one has a second head, for pixels that are coarse."""
+    """Name of the network; the fine one has a second head, for coarse pixel sizes."""
     stain: Stain
     mpp: float = Field(gt=0)
     """Working pixel size, um/px."""
     stride: int = Field(ge=1)
-    """Tile origins must be multiples of it for a position-independent result, working pixels."""
+    """Stride of the network, working pixels; results are independent of position where tile origins are multiples of
+    it."""
     reach_px: int = Field(ge=0)
-    """Farthest input pixel that can change an output pixel, measured, smoothing included, working pixels."""
+    """Largest distance from an output pixel to an input pixel that changes it, measured, with smoothing, working
+    pixels."""
     input_sigma_px: float = Field(0.0, ge=0, le=3)
-    """Gaussian smoothing of the image before the network, working pixels: scans of one glass that were compressed
-    unlike then give the same nuclei."""
+    """Sigma of the Gaussian smoothing of the image before the network, working pixels. With it, scans of one glass
+    slide that were compressed differently give the same nuclei."""
     outputs: tuple[str, ...]
-    """Channels: 'nucleus' and 'distance', then 'positive' where the model scores a marker."""
+    """Output channels: 'nucleus' and 'distance', then 'positive' where the model scores a marker."""
     decode: DecodeSettings = DecodeSettings()
     sha256: str
     """SHA-256 of the safetensors file."""

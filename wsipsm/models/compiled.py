@@ -1,9 +1,9 @@
-"""Networks as OpenVINO compiled them, kept for the user's next process, which then needs no torch.
+"""A cache of networks that OpenVINO compiled, so that the user's next process needs no torch.
 
-Torch, tracing and conversion take seconds of every process. What comes of them gives the same scores to the bit each
-time, which OpenVINO's own file format for networks would not. It is kept in a folder that this user alone can enter:
-whoever could write there could decide what a network says. An entry is named by all that it is made of, and holds its
-own checksum; one that is damaged or does not load is made anew.
+Importing torch, tracing and conversion would take seconds in every process. A compiled network gives the same scores to
+the bit each time it is loaded; OpenVINO's own file format for networks does not. The cache is a folder that this user
+alone can enter, because whoever can write there can decide what a network finds. The name of an entry is a hash of all
+that the network is made of, and the entry holds its own checksum. One that is damaged or does not load is made again.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from wsipsm.models.forms import Form
 
 FOLDER_VARIABLE = "WSIPSM_NETWORK_CACHE"
-"""The variable that names the folder in place of the user's; 'off' keeps nothing."""
+"""Environment variable that names another folder for the cache; with 'off' nothing is kept."""
 _OFF = "off"
 _SUFFIX = ".network"
 _N_KEPT = 32
-"""The most entries that are kept, of about 2 MB each; those that were made first go first."""
+"""Largest number of entries that are kept, of about 2 MB each; the oldest are removed first."""
 _MADE_BY = ("unet.py", "forms.py", "conversion.py", "compiled.py")
-"""The modules beside this one that decide what a compiled network is."""
+"""Modules of this folder whose code decides what a compiled network is."""
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
 def open_compiled(weights: Path, card: ModelCard, form: Form, settings: dict[str, Any]) -> openvino.CompiledModel:
-    """Load a network as it was compiled before, or convert, compile and keep it.
+    """Load a compiled network from the cache, or convert, compile and keep it.
 
     Parameters
     ----------
@@ -48,7 +48,11 @@ def open_compiled(weights: Path, card: ModelCard, form: Form, settings: dict[str
     form
         Which maps it gives of an image.
     settings
-        Settings of OpenVINO; the number of threads makes no other network.
+        Settings of OpenVINO; networks that differ in the number of threads alone share an entry.
+
+    Returns
+    -------
+    The compiled network, ready for requests on the CPU.
 
     Raises
     ------
@@ -56,32 +60,32 @@ def open_compiled(weights: Path, card: ModelCard, form: Form, settings: dict[str
         When the weights are unusable.
     """
     core = openvino.Core()
-    read_weights(weights, card)  # damaged weights are refused also where what was made of them is kept
+    read_weights(weights, card)  # damaged weights must be refused even where the cache holds their network
     folder = private_folder()
     entry = None if folder is None else folder / f"{_name(core, card, form, settings)}{_SUFFIX}"
     kept = None if entry is None else _read_entry(entry)
     if kept is not None:
-        with suppress(RuntimeError):  # OpenVINO's, of what it cannot load here
+        with suppress(RuntimeError):  # OpenVINO raises it for a network that it cannot load on this machine
             return core.import_model(kept, "CPU", settings)
     from wsipsm.models.conversion import convert_network
 
     compiled = core.compile_model(convert_network(weights, card, form), "CPU", settings)
     if entry is not None:
-        # A full disk or a lost folder costs the next process its seconds, and no run.
+        # Where the disk is full or the folder is gone, the next process compiles again; this run need not fail.
         with suppress(OSError, OutputError):
             _write_entry(entry, compiled.export_model().getvalue())
     return compiled
 
 
 def private_folder() -> Path | None:
-    """Give the folder of compiled networks, made when absent; None where none is that this user alone can enter."""
+    """Return the folder of the cache, made when absent; None where there is none that this user alone can enter."""
     try:
         folder = _chosen_folder()
         if folder is None:
             return None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = os.lstat(folder)
-    except (OSError, RuntimeError, ValueError):  # no home, or a path that cannot be
+    except (OSError, RuntimeError, ValueError):  # no home folder, or an impossible path
         return None
     if not stat.S_ISDIR(facts.st_mode):
         return None
@@ -99,7 +103,7 @@ def _chosen_folder() -> Path | None:
 
 
 def _name(core: openvino.Core, card: ModelCard, form: Form, settings: dict[str, Any]) -> str:
-    """Name all that decides what a compiled network is: the network, who made it, and for which processor."""
+    """Compute the hash of all that decides a compiled network: network, code, libraries and processor."""
     facts = {
         "card": [card.sha256.lower(), card.architecture, card.stride, card.outputs],
         "form": form,
@@ -124,7 +128,10 @@ def _torch_version() -> str:
 
 
 def _instruction_sets(facts: Path = Path("/proc/cpuinfo")) -> str:
-    """Say what the processor can do, where Linux tells: machines that share a home may be called alike."""
+    """Read the processor's instruction sets, where Linux lists them; empty elsewhere.
+
+    Machines that share a home folder may have processors of one name and different abilities.
+    """
     try:
         lines = facts.read_text(errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The conversion from torch to OpenVINO. It needs both, so it is imported only where no compiled network is kept."""
+"""The conversion of a network from torch to OpenVINO; it needs both, so only a miss in the cache imports it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from wsipsm.models.forms import Form, formed_network
 
 
 def convert_network(weights: Path, card: ModelCard, form: Form) -> openvino.Model:
-    """Convert a network.
+    """Convert a network to a model of OpenVINO that takes an image (1, h, w, 3), uint8.
 
-    ``openvino.convert_model`` does the same three steps but reports its use to the maker over the net, which software
-    beside patients' data must not, and traces twice.
+    ``openvino.convert_model`` would do the same three steps. But it traces twice, and it reports its use to its makers
+    over the internet, which software that handles patients' data must not do.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def convert_network(weights: Path, card: ModelCard, form: Form) -> openvino.Mode
     """
     example = torch.zeros((1, 4 * card.stride, 4 * card.stride, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
-        # OpenVINO reads TorchScript; its deprecation is for OpenVINO to act on, not for the user.
+        # OpenVINO reads TorchScript. That torch deprecates it concerns OpenVINO and no user.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
         network = formed_network(weights, card, form)
         traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Figures that describe a network's own maps over a patch: the check of the pixel size reads a picture by them.
+"""Statistics of a network's maps over a patch, from which the check of the pixel size estimates the scale of a picture.
 
-A network that was trained to find nuclei of one size answers to others unlike: its channels know the scale of what they
-are shown, in pictures of any organ and stain strength, also where it finds no nucleus at all.
+A network that was trained on nuclei of one size responds differently to nuclei of other sizes. So its channels depend
+on the scale of a picture, of any organ and stain strength, even where the network finds no nucleus.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from wsipsm.models.smooth import network_input
 STATISTICS = ("mean", "spread", "mean where nuclei are")
 """Names of the statistics of every channel."""
 _MIN_STRIDES_WITH_EDGE = 6
-"""One stride is left out along the border, where the network's own padding is seen, of a patch of so many."""
+"""Number of strides a side from which one stride along the border is left out, where the network's padding shows."""
 _SMALL_WEIGHT = 1e-3
-"""The weight of a pixel without nucleus, so that a patch without nuclei has a mean, too."""
+"""Weight that is added to every pixel, so that a patch without nuclei has a weighted mean, too."""
 
 
 class Describer:
@@ -39,17 +39,22 @@ class Describer:
         self._network = network
 
     def describe(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give statistics of every channel of the network's seven maps and of its scores.
+        """Compute statistics of every channel of the network's seven maps and of its scores.
 
         Parameters
         ----------
         rgb
-            Shape (h, w, 3); h and w multiples of 16.
+            Image of shape (h, w, 3), uint8; h and w multiples of the card's stride.
 
         Returns
         -------
-        Shape (3, channels): mean, standard deviation, and mean weighted by the nucleus score, of which the last
-        channels are the scores themselves.
+        Mean, standard deviation, and mean weighted by the nucleus score of each channel, shape (3, channels), float32;
+        the last channels are the scores.
+
+        Raises
+        ------
+        ValueError
+            When the image has another shape or type.
         """
         edge = self.card.stride if min(rgb.shape[:2]) >= _MIN_STRIDES_WITH_EDGE * self.card.stride else 0
         maps = [one[0] for one in self._network.run(network_input(rgb, self.card))]

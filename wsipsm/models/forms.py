@@ -1,4 +1,4 @@
-"""The forms of a network: one gives the scores of an image, one all its maps. The module needs torch."""
+"""The two forms of a network: one gives the scores of an image, the other all its maps. The module needs torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Form = Literal["scores", "maps"]
 
 
 class _Scores(nn.Module):
-    """A network that maps an image as it is read, (1, h, w, 3) uint8, to scores 0..1 of shape (1, outputs, h, w)."""
+    """A network that maps an image, (1, h, w, 3) uint8, to scores 0..1 of shape (1, outputs, h, w)."""
 
     def __init__(self, network: NucleusUnet) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Scores(nn.Module):
 
 
 class _Maps(nn.Module):
-    """A network that maps the same image to its seven maps and its scores without the fine head."""
+    """A network that maps an image, (1, h, w, 3) uint8, to its seven maps and its scores without the fine head."""
 
     def __init__(self, network: NucleusUnet) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _Maps(nn.Module):
 
 
 def formed_network(weights: Path, card: ModelCard, form: Form) -> nn.Module:
-    """Load a network that gives what is asked for: a tuple of maps of shape (1, channels, h, w).
+    """Load a network in one of its forms; it returns a tuple of maps, each of shape (1, channels, h, w).
 
     Raises
     ------

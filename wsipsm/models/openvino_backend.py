@@ -40,11 +40,12 @@ class OpenVinoNetwork:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            # Pinned, every process of one thread takes the first processor, and many workers are as fast as one.
+            # With pinning, every process of one thread takes the first processor, and many workers are no faster than
+            # one.
             "ENABLE_CPU_PINNING": False,
         }
         self._request = open_compiled(weights, card, form, settings).create_infer_request()
 
     def run(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Give the maps of an image of shape (1, h, w, 3)."""
+        """Compute the maps of an image of shape (1, h, w, 3), uint8; each has shape (1, channels, h, w), float32."""
         return list(self._request.infer([batch], share_inputs=True).values())

@@ -1,4 +1,4 @@
-"""A rim around an image, so that the zeros a network pads with lie outside what is looked at."""
+"""Reflection of an image at its border, so that the zeros that a network pads with stay away from the image itself."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch.nn import functional
 
 
 def pad_reflected(image: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
-    """Reflect a batch (n, c, h, w) at its border; what is asked beyond the image's own length repeats its edge.
+    """Extend a batch (n, c, h, w) by its reflection, and beyond the image's own length by its last row or column.
 
-    Left and top must be shorter than the image; right and bottom, which alignment makes longer, need not be.
+    Lengths are pixels. ``left`` and ``top`` must be shorter than the image; ``right`` and ``bottom``, which alignment
+    makes longer, need not be.
     """
     last_row, last_column = image.shape[2] - 1, image.shape[3] - 1
     image = functional.pad(image, (left, min(right, last_column), top, min(bottom, last_row)), mode="reflect")
@@ -20,11 +21,20 @@ def pad_reflected(image: Tensor, left: int, right: int, top: int, bottom: int) -
 
 
 def pad_aligned(image: Tensor, rim_px: int, stride: int) -> tuple[Tensor, tuple[slice, slice]]:
-    """Reflect a batch (n, c, h, w) by a rim, and on to whole strides on the right and below.
+    """Extend a batch (n, c, h, w) on all sides by a reflected rim, and on the right and below to whole strides.
+
+    Parameters
+    ----------
+    image
+        Batch of shape (n, c, h, w).
+    rim_px
+        Width of the rim, pixels; narrower where the image is smaller.
+    stride
+        Length that both sides of the result are multiples of, pixels.
 
     Returns
     -------
-    The padded batch, and the rows and columns of it that are the image.
+    The extended batch, and the rows and columns of it that are the image.
     """
     rims, inside = [], []
     for side in image.shape[2:]:

@@ -1,7 +1,7 @@
-"""The way from pixels to score maps, through OpenVINO or torch, in tiles that leave no trace.
+"""Prediction of score maps from pixels, by OpenVINO or torch, in tiles whose borders do not show in the result.
 
-Both backends compute in float32, said to them explicitly: OpenVINO would silently take bfloat16 where the processor
-has it, and cuDNN TF32. Each is imported when it is chosen: torch takes seconds, which OpenVINO need not spend.
+Both backends are set to float32 explicitly: OpenVINO would silently take bfloat16 where the processor has it, and cuDNN
+TF32. A backend is imported only when it is chosen, because torch takes seconds to import.
 """
 
 from __future__ import annotations
@@ -37,25 +37,30 @@ class Predictor(Protocol):
         Parameters
         ----------
         rgb
-            Shape (h, w, 3); h and w multiples of the card's stride.
+            Image of shape (h, w, 3), uint8; h and w multiples of the card's stride.
 
-        Returns
-        -------
-        Scores 0..1, shape (outputs, h, w); independent of what lies around beyond ``card.reach_px`` of the border.
+        Returns ------- Scores 0..1, shape (outputs, h, w), float32. Those farther than ``card.reach_px`` from the
+        border do not depend on what lies outside the image.
+
+        Raises
+        ------
+        ValueError
+            When the image has another shape or type.
         """
 
 
 class Network(Protocol):
-    """A network as a backend runs it."""
+    """A network that a backend has loaded."""
 
     backend: str
+    """Library, version, device and precision."""
 
     def run(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Give the maps of an image, itself of shape (1, h, w, 3): each of shape (1, channels, h, w)."""
+        """Compute the maps of an image of shape (1, h, w, 3), uint8; each has shape (1, channels, h, w), float32."""
 
 
 class NetworkPredictor:
-    """Scores images by a network of either backend.
+    """A predictor that scores images by a network of either backend.
 
     Parameters
     ----------
@@ -104,7 +109,20 @@ def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", thread
 
 
 def open_network(weights: Path, card: ModelCard, form: Form, backend: str, threads: int) -> Network:
-    """Load a network in a form; all else is as :func:`open_predictor` does it."""
+    """Load a network in one of its forms.
+
+    Parameters
+    ----------
+    weights, card, backend, threads
+        The same as in :func:`open_predictor`.
+    form
+        Which maps the network gives of an image.
+
+    Raises
+    ------
+    ModelError
+        When the weights are unusable, or the backend is unknown or not installed.
+    """
     if backend not in BACKENDS:
         known = ", ".join(BACKENDS)
         raise ModelError(
@@ -139,20 +157,20 @@ def predict_tiled(predictor: Predictor, rgb: NDArray[np.uint8], margin_px: int, 
     predictor
         The network.
     rgb
-        Shape (h, w, 3), the margin included; its origin lies at a multiple of the stride of the working grid.
+        Image of shape (h, w, 3), uint8, with the margin; its origin on the working grid is a multiple of the stride.
     margin_px
-        Margin around what is returned, pixels; a multiple of the stride, and at least the card's reach.
+        Width of the margin, pixels, which is cut off the result; a multiple of the stride, at least the card's reach.
     tile_px
-        Side of what is kept of a tile; a multiple of the stride.
+        Side of the part of a tile that is kept, pixels; a multiple of the stride.
 
     Returns
     -------
-    Scores 0..1, shape (outputs, h - 2 * margin_px, w - 2 * margin_px).
+    Scores 0..1, shape (outputs, h - 2 * margin_px, w - 2 * margin_px), float32.
 
     Raises
     ------
     ValueError
-        When margin or tile do not fit the network, or nothing is left within the margin.
+        When the margin or tile does not suit the network, or nothing is left within the margin.
     """
     stride, reach = predictor.card.stride, predictor.card.reach_px
     height, width = rgb.shape[0] - 2 * margin_px, rgb.shape[1] - 2 * margin_px
@@ -162,7 +180,7 @@ def predict_tiled(predictor: Predictor, rgb: NDArray[np.uint8], margin_px: int, 
         raise ValueError(f"tile_px={tile_px}: a positive multiple of {stride} is needed.")
     if height <= 0 or width <= 0:
         raise ValueError(f"image of {rgb.shape[1]} x {rgb.shape[0]} px: nothing is left within {margin_px} px.")
-    # The network takes whole strides only. What is added is farther than the reach from all that is returned.
+    # The network takes whole strides only. The added pixels are farther than the reach from every score that is kept.
     rgb = np.pad(rgb, ((0, -height % stride), (0, -width % stride), (0, 0)), constant_values=_WHITE)
     maps = np.empty((len(predictor.card.outputs), height, width), dtype=np.float32)
     for y in range(0, height, tile_px):

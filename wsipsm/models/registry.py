@@ -1,6 +1,6 @@
-"""Shipped and own models: from a name or a path to weights and their card. Loads no torch.
+"""A search for models, shipped ones and the user's own: from a name or a path to weights and their card, without torch.
 
-A model is two files beside each other with the same stem: ``name.safetensors`` and its card ``name.json``.
+A model is two files with the same stem in one folder: ``name.safetensors`` and its card ``name.json``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from wsipsm.models.shipped import zoo_dir
 
 WEIGHTS_SUFFIX = ".safetensors"
 MAX_WEIGHTS_BYTES = 1_000_000_000
-"""The shipped networks have about 5 MB; more than this is another kind of file."""
+"""Largest weights file that is read; the shipped networks have about 5 MB, so a larger file is of another kind."""
 _MAX_CARD_BYTES = 1_000_000
 _PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 
 
 def card_path(weights: Path) -> Path:
-    """Tell where the card of a weights file lies."""
+    """Return the path of the card of a weights file."""
     return weights.with_suffix(".json")
 
 
 def list_models() -> list[ModelCard]:
-    """List the cards of the models in the package, by name.
+    """List the cards of the models in the package, sorted by name.
 
     Raises
     ------
@@ -49,11 +49,11 @@ def resolve_model(name_or_path: str | Path) -> tuple[Path, ModelCard]:
     Parameters
     ----------
     name_or_path
-        A shipped name wins over a file of that name in the current folder.
+        Name or path; a shipped model takes precedence over a file of its name in the current folder.
 
     Returns
     -------
-    Path of the weights, whose checksum agrees with the card; and the card.
+    Path of the weights, whose checksum agrees with the card, and the card.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def resolve_model(name_or_path: str | Path) -> tuple[Path, ModelCard]:
 
 
 def check_weights_path(weights: Path) -> None:
-    """Refuse what is no weights file, before any of it is read.
+    """Refuse a file that cannot be weights, before any of it is read.
 
     Raises
     ------
@@ -114,12 +114,12 @@ def check_weights_path(weights: Path) -> None:
 
 
 def check_weights_suffix(weights: Path) -> None:
-    """Refuse names that are no safetensors file's; pickles could run code when loaded.
+    """Refuse a path that does not end in .safetensors; other formats are pickles, which can run code when loaded.
 
     Raises
     ------
     ModelError
-        When the suffix is another.
+        When the path has another suffix.
     """
     suffix = weights.suffix.lower()
     if suffix == WEIGHTS_SUFFIX:
@@ -165,7 +165,7 @@ def read_weights(weights: Path, card: ModelCard) -> bytes:
     Raises
     ------
     ModelError
-        When the file is absent, of another kind, too large, or not the one that the card states.
+        When the file is absent, of another kind, too large, or its checksum is not the card's.
     """
     check_weights_path(weights)
     try:
@@ -182,7 +182,7 @@ def read_card(path: Path) -> ModelCard:
     Raises
     ------
     ModelError
-        When the file is absent, is no JSON, or is no card.
+        When the file is absent, cannot be read, is too large, or is no card.
     """
     try:
         if not path.is_file():

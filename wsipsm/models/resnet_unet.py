@@ -1,4 +1,4 @@
-"""The paper's detector and segmenter: an encoder-decoder on ResNet-34, one score map a class."""
+"""The network of the paper's detector and segmenter: an encoder-decoder on ResNet-34 with one map for each class."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class ResnetUnet(nn.Module):
     Parameters
     ----------
     n_classes
-        Background and the classes of nuclei.
+        Number of classes: the background and each class of nuclei.
     seed
-        Seed of the random weights. The paper starts from ImageNet's; load them into ``encoder`` where they are at
-        hand.
+        Seed of the random weights. The paper starts from ImageNet's; where those are available, load them into
+        ``encoder``.
     """
 
     def __init__(self, n_classes: int, seed: int = 0) -> None:

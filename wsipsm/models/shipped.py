@@ -1,4 +1,4 @@
-"""The names of the models that come with the package, and which a run takes. It is light: help texts need it."""
+"""Names of the models that come with the package, and the defaults of a run; help texts import it, so it is light."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from wsipsm.keys import Stain
 
 DEFAULT_MODELS = MappingProxyType({Stain.HE: "nuclei-he", Stain.IHC: "ki67-ihc"})
-"""Models of a run in which none is named."""
+"""Names of the models that a run uses where the user names none, by stain."""
 
 
 def zoo_dir() -> Path:
@@ -17,5 +17,5 @@ def zoo_dir() -> Path:
 
 
 def shipped_names() -> list[str]:
-    """List the names of the models in the package, sorted; a model's card lies in a file of its name."""
+    """List the names of the models in the package, sorted; no card is read, since its file has the model's name."""
     return sorted(path.stem for path in zoo_dir().glob("*.json"))

@@ -1,4 +1,4 @@
-"""Gaussian smoothing of what a network is shown: what compression adds lies in the finest detail, nuclei do not."""
+"""Gaussian smoothing of a network's input, which removes traces of compression, since they are finer than nuclei."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from wsipsm.models.card import ModelCard
 
 
 def smoothing_radius(sigma_px: float) -> int:
-    """Compute the reach of the smoothing, pixels."""
+    """Compute the radius of the smoothing's kernel, pixels."""
     return int(np.ceil(3 * sigma_px))
 
 
 def smooth_image(rgb: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
-    """Smooth an image of shape (h, w, 3), uint8; OpenCV's fixed-point filter is exact, so tiles leave no trace."""
+    """Smooth an image of shape (h, w, 3), uint8; OpenCV's fixed-point filter is exact, so tiles do not change it."""
     if sigma_px <= 0:
         return rgb
     side = 2 * smoothing_radius(sigma_px) + 1
@@ -23,12 +23,12 @@ def smooth_image(rgb: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
 
 
 def network_input(rgb: NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
-    """Give an image as a network takes it: smoothed, as a batch of one, shape (1, h, w, 3).
+    """Make the input of a network from an image: smoothed, as a batch of one, shape (1, h, w, 3), uint8.
 
     Raises
     ------
     ValueError
-        When it is not uint8 of shape (h, w, 3), or its sides are no multiples of the card's stride.
+        When the image is not uint8 of shape (h, w, 3), or its sides are no multiples of the card's stride.
     """
     stride = card.stride
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[0] % stride or rgb.shape[1] % stride:

@@ -11,7 +11,7 @@ from wsipsm.models.smooth import smoothing_radius
 
 
 def smooth_batch(rgb: Tensor, sigma_px: float) -> Tensor:
-    """Smooth a batch of shape (n, 3, h, w), as :func:`wsipsm.models.smooth.smooth_image` does but for its rounding."""
+    """Smooth a batch (n, 3, h, w), as :func:`wsipsm.models.smooth.smooth_image` does but without rounding."""
     if sigma_px <= 0:
         return rgb
     radius = smoothing_radius(sigma_px)

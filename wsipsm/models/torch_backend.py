@@ -1,4 +1,4 @@
-"""A network that torch runs: scores on the first GPU where there is one, all else on the processor."""
+"""A network that torch runs: scores on the first GPU where there is one, maps on the processor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TorchNetwork:
     """
 
     def __init__(self, weights: Path, card: ModelCard, form: Form, threads: int) -> None:
-        # A few patches, as maps are asked of, cost less than a GPU's start.
+        # Maps are computed for a few patches only, which takes less time than a GPU needs to start.
         on_gpu = form == "scores" and torch.cuda.is_available()
         self._device = torch.device("cuda" if on_gpu else "cpu")
         self.backend = f"torch {torch.__version__} {self._device.type} f32"
@@ -43,7 +43,7 @@ class TorchNetwork:
         self._threads = threads
 
     def run(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Give the maps of an image of shape (1, h, w, 3)."""
+        """Compute the maps of an image of shape (1, h, w, 3), uint8; each has shape (1, channels, h, w), float32."""
         image = torch.from_numpy(batch).to(self._device)
         with torch.inference_mode(), torch_threads(self._threads), _strict_float32():
             return [one.contiguous().cpu().numpy() for one in self._network(image)]
@@ -51,7 +51,7 @@ class TorchNetwork:
 
 @contextmanager
 def torch_threads(n_threads: int) -> Iterator[None]:
-    """Keep torch to so many threads of the processor for a while."""
+    """Limit torch to ``n_threads`` threads of the processor within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:

@@ -1,8 +1,8 @@
 """The nucleus network: a shallow EfficientNet-Lite0 encoder with a light decoder at half resolution.
 
-Read top to bottom. The encoder stops at stride 16 (the first block of the 112-channel stage), and nothing in
-it looks at a whole image (no squeeze-and-excite, batch norm uses stored statistics), so the network has a
-finite reach and its output at a pixel does not depend on where a tile was cut. Lite0: Tan & Le 2019.
+The encoder stops at stride 16 (the first block of the 112-channel stage). No layer depends on a whole image: there is
+no squeeze-and-excite, and batch norm uses stored statistics. So the network has a finite reach, and its output at a
+pixel does not depend on where a tile was cut. Lite0 is that of Tan & Le 2019.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _SKIP_AFTER = (0, 2, 4)
 """Blocks whose output is a skip connection, at strides 2, 4 and 8."""
 _DECODER_CHANNELS = (64, 40, 24)
 HEAD_STRIDE = 2
-"""Image pixels a pixel of the head, each way."""
+"""Stride of the head's maps: image pixels for each of their pixels, in both directions."""
 
 
 def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
-    # TensorFlow's SAME padding for even sizes, as the ImageNet weights of Lite0 were trained with.
+    # The ImageNet weights of Lite0 were trained with TensorFlow's SAME padding, which this is for even sizes.
     total = kernel - stride
     before = total // 2
     return functional.pad(x, (before, total - before, before, total - before))
 
 
 class _Conv(nn.Module):
-    """Convolution, batch norm and, unless asked otherwise, ReLU6."""
+    """A convolution, batch norm and, where ``activate`` is set, ReLU6."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1, activate: bool = True
@@ -69,7 +69,7 @@ class _Conv(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    """Expand by 1x1, filter each channel, project by 1x1 (Sandler et al. 2018)."""
+    """A block that expands by 1x1, filters each channel and projects by 1x1 (Sandler et al. 2018)."""
 
     def __init__(self, inputs: int, stage: _Stage) -> None:
         super().__init__()
@@ -86,9 +86,10 @@ class _InvertedResidual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """First nine blocks of EfficientNet-Lite0; returns maps at strides 2, 4, 8 and 16."""
+    """The first nine blocks of EfficientNet-Lite0; they give maps at strides 2, 4, 8 and 16."""
 
     channels = (16, 24, 40, 112)
+    """Number of channels of each of the four maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,15 +112,15 @@ class Encoder(nn.Module):
 
 
 class NucleusUnet(nn.Module):
-    """Image to logits, one channel an output, at full resolution.
+    """A network that maps an image to logits at full resolution, one channel for each output.
 
     Parameters
     ----------
     n_outputs
-        Number of channels: nucleus, distance, and positive where a marker is scored.
+        Number of output channels: nucleus, distance, and positive where a marker is scored.
     fine
-        Whether a second head adds to the interpolated values what makes the four pixels under each of theirs differ
-        (pixel shuffle, Shi et al. 2016): at coarse pixel sizes an outline is finer than the head's grid.
+        Whether a second head adds a value of its own to each of the four pixels under a pixel of the first head's grid
+        (pixel shuffle, Shi et al. 2016): at coarse pixel sizes an outline is finer than that grid.
     """
 
     def __init__(self, n_outputs: int, fine: bool = False) -> None:
@@ -135,7 +136,7 @@ class NucleusUnet(nn.Module):
         self.detail = nn.Conv2d(channels, n_outputs * HEAD_STRIDE**2, 1) if fine else None
 
     def maps(self, rgb: Tensor) -> list[Tensor]:
-        """Map RGB as :meth:`forward` takes it to the encoder's four maps and the decoder's three, in order."""
+        """Map RGB as in :meth:`forward` to the encoder's four maps and then the decoder's three."""
         maps: list[Tensor] = self.encoder(rgb / 127.5 - 1.0)
         *skips, y = maps
         for block, skip in zip(self.decoder, reversed(skips), strict=True):

@@ -1,9 +1,9 @@
-"""A loader of torchvision that also works beside a torch build that its compiled operators were not made for.
+"""A loader of torchvision that also works with a torch build that torchvision's compiled operators were not made for.
 
-The registry's torchvision is built against a CUDA torch. Beside a CPU torch its operators cannot load and
-``import torchvision`` raises because ``torchvision::nms`` has no schema. Nothing here calls those operators,
-so declaring their schemas is enough for the networks and feature extraction to work. A sound torchvision is
-imported untouched. Everything that needs torchvision imports it through here; inference does not.
+PyPI's torchvision is built for a torch with CUDA. With a CPU build of torch its operators cannot load, and
+``import torchvision`` raises because ``torchvision::nms`` has no schema. No code of this package calls those operators,
+so declaring their schemas is enough for the networks and feature extraction to work. A torchvision that imports without
+this is left unchanged. Every module that needs torchvision imports it by this function; inference needs none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Weights on disk and in the network: safetensors only, checked before anything runs."""
+"""Weights as files and in the network: they are safetensors only, and checked before a network runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def save_model(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> Mode
     Raises
     ------
     ModelError
-        When the suffix is another, or the state does not fit the card or is not finite.
+        When the path has another suffix, or the state does not fit the card or is not finite.
     OutputError
         When the disk is full or the place is not writable.
     """
@@ -63,9 +63,9 @@ def load_weights(weights: Path, card: ModelCard) -> dict[str, Tensor]:
     Parameters
     ----------
     weights
-        A .safetensors file.
+        Path of a .safetensors file.
     card
-        States the checksum and the number of outputs.
+        Card of the weights, which states their checksum, architecture and outputs.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def load_weights(weights: Path, card: ModelCard) -> dict[str, Tensor]:
 
 
 def build_network(card: ModelCard, weights: Path) -> NucleusUnet:
-    """Make the network of a card, with its weights, ready for inference.
+    """Build the network of a card, with its weights, ready for inference on the CPU.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def build_network(card: ModelCard, weights: Path) -> NucleusUnet:
         When the weights are unusable.
     """
     state = load_weights(weights, card)
-    network = _empty_network(card)  # values are assigned below: none need be drawn
+    network = _empty_network(card)  # random weights are not needed, since all are assigned below
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -103,8 +103,8 @@ def build_network(card: ModelCard, weights: Path) -> NucleusUnet:
 def measure_reach(network: nn.Module) -> int:
     """Measure how far an input pixel can be from an output pixel that it changes.
 
-    An impulse goes through a copy whose weights are all positive and whose norms do nothing, so that nothing cancels or
-    saturates: what the impulse reaches there is all that it can reach with any weights. It is sent at every position
+    An impulse is sent through a copy of the network in which all weights are positive and norms change nothing, so that
+    nothing cancels or saturates. With no other weights can the impulse reach farther. It is sent from every position
     modulo the stride, along both axes.
 
     Parameters
@@ -114,7 +114,7 @@ def measure_reach(network: nn.Module) -> int:
 
     Returns
     -------
-    Pixels, rounded up to a multiple of the network's stride.
+    The distance in pixels, rounded up to a multiple of the network's stride.
     """
     probe = _positive_copy(network)
     length = 32 * ENCODER_STRIDE
@@ -122,14 +122,14 @@ def measure_reach(network: nn.Module) -> int:
         farthest = max(_reach_along(probe, axis, length) for axis in (0, 1))
         if farthest < length // 2 - ENCODER_STRIDE:
             return -(-farthest // ENCODER_STRIDE) * ENCODER_STRIDE
-        length *= 2  # the reach came near the probe's border: a larger one is needed
+        length *= 2  # the impulse came near the border, which may have cut it off
 
 
 def _reach_along(probe: nn.Module, axis: int, length: int) -> int:
-    """Send an impulse, a line across the other axis, from each position modulo the stride; return how far it came."""
+    """Measure the reach along an axis, pixels: the impulse is a line across it, at each position modulo the stride."""
     shape = (length, ENCODER_STRIDE) if axis == 0 else (ENCODER_STRIDE, length)
     positions = range(length // 2, length // 2 + ENCODER_STRIDE)
-    # 127.5 is what the network scales to zero.
+    # The network scales 127.5 to zero.
     images = torch.full((len(positions), 3, *shape), 127.5, dtype=torch.float64)
     for image, position in zip(images, positions, strict=True):
         image.select(axis + 1, position).fill_(255.0)
