@@ -1,1 +1,1 @@
-"""Prior self-activation maps: pseudo labels from pixels alone."""
+"""Prior self-activation maps (PSM), and the pseudo labels that are made of them from pixels alone."""

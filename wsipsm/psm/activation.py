@@ -20,10 +20,10 @@ from wsipsm.models.padding import pad_reflected
 from wsipsm.psm.backbone import ActivationNetwork
 
 FeatureWeights: TypeAlias = tuple[Tensor, ...]
-"""One unit vector for each block of a stage."""
+"""One unit vector of feature weights, shape (channels,), for each block of a stage."""
 _BORDER_PX = 32
-"""Rim at stage 1 in which the network's zero padding shows; images are reflected by it and cropped again. Each stage
-further halves the resolution, so it doubles."""
+"""Width of the rim in which the network's zero padding shows at stage 1, pixels. Images are extended by it with their
+reflection, and maps are cropped again. Each further stage halves the resolution, so the rim doubles."""
 
 
 def activation_weights(
@@ -31,10 +31,10 @@ def activation_weights(
 ) -> FeatureWeights:
     """Compute the weight of every feature map of a stage (Eq. 4): the spatial mean of the gradient of z by it.
 
-    With one patch these are the paper's weights of that image. Over several they are averaged and then fixed: with a
-    nearly random network the sign of single images' weights differs from image to image (measured: the map's AUC for
-    nuclei ran from 0.10 to 0.87), and tiles of one slide would not make the map of the slide. Set-wide weights give
-    one sign, no seams, and need no gradient later.
+    With one patch these are the paper's weights of that image. Over several patches they are averaged and then fixed.
+    With a nearly random network the sign of the weights differs from image to image (the map's AUC for nuclei was
+    measured as 0.10 to 0.87), so the tiles of one slide would not fit together. Weights of a whole set give one sign
+    and no seams, and maps need no gradient then.
 
     Parameters
     ----------
@@ -43,11 +43,11 @@ def activation_weights(
     patches
         RGB, each of shape (height, width, 3), uint8.
     stage
-        1 to 4.
+        Stage of the network, 1 to 4.
 
     Returns
     -------
-    The weights, fixed.
+    One unit vector for each block of the stage.
     """
     totals: list[Tensor] = []
     for patch in patches:
@@ -65,7 +65,7 @@ def self_activation_map(
     stage: int = 1,
     rectified_sign: float | None = None,
 ) -> NDArray[np.float32]:
-    """Map of one image; see :func:`self_activation_maps`."""
+    """Map one image, shape (height, width), float32; see :func:`self_activation_maps`."""
     return next(self_activation_maps(network, weights, [rgb], stage, rectified_sign=rectified_sign))
 
 
@@ -86,11 +86,11 @@ def self_activation_maps(
     weights
         Weights of the same stage, as :func:`activation_weights` returns them.
     images
-        Each of shape (height, width, 3), uint8, of any size; neighbours of one size share a batch.
+        RGB, each of shape (height, width, 3), uint8, of any size; consecutive images of one size share a batch.
     stage
-        1 to 4.
+        Stage of the network, 1 to 4.
     batch
-        Images at once, at most.
+        Largest number of images in a batch.
     rectified_sign
         1 or -1: the sum of each block is given this sign and then rectified, the ReLU of Eq. 3. None: it is left as it
         is, of either sign.
@@ -129,24 +129,26 @@ def _weighted_sum(
 class MapScale:
     """Sign and scale that the maps of a set or slide share.
 
-    Per-image extremes would make the same tissue differ from image to image, and from tile to tile. Maps that were not
-    rectified are cut at their lowest percentile instead of at zero, where a ReLU of a nearly random network would take
-    half of them away.
+    With the extremes of each image the same tissue would differ from image to image, and from tile to tile. Maps that
+    were not rectified are cut at their lowest percentile and not at zero, where the ReLU of a nearly random network
+    would remove half of them.
     """
 
     sign: float
+    """Sign, 1 or -1, with which maps rise with darkness."""
     low: float
     high: float
+    """Values, after the sign, that become 0 and 1."""
 
     def apply(self, activation: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give a map of :func:`self_activation_maps` in 0..1, rising with darkness."""
+        """Scale a map of :func:`self_activation_maps` to 0..1, rising with darkness; same shape, float32."""
         span = max(self.high - self.low, 1e-12)
         scaled = np.clip((self.sign * activation - self.low) / span, 0.0, 1.0)
         return np.asarray(scaled, dtype=np.float32)
 
 
 def map_sign(values: NDArray[np.float32], darkness: NDArray[np.float32]) -> float:
-    """Sign, 1 or -1, with which map values rise with darkness; arrays of one shape, 1 where either is flat."""
+    """Find the sign, 1 or -1, with which map values rise with darkness; it is 1 where either array is constant."""
     flat = np.ptp(values) == 0 or np.ptp(darkness) == 0
     return 1.0 if flat or np.corrcoef(values.ravel(), darkness.ravel())[0, 1] >= 0 else -1.0
 
@@ -162,7 +164,7 @@ def fit_map_scale(maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArra
     maps
         Maps as :func:`self_activation_maps` returns them, each of shape (height, width).
     darkness
-        An optical density for each, same shapes.
+        Optical density of each image, of the same shapes.
     """
     step = 7  # every 49th pixel is enough for a correlation and two percentiles
     values = np.concatenate([m[::step, ::step].ravel() for m in maps])
@@ -175,7 +177,7 @@ def fit_map_scale(maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArra
 def orient_maps(
     maps: Sequence[NDArray[np.float32]], darkness: Sequence[NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
-    """Scale the maps of a set; see :func:`fit_map_scale` and :class:`MapScale`."""
+    """Fit sign and scale to the maps of a set and apply them; see :func:`fit_map_scale` and :class:`MapScale`."""
     scale = fit_map_scale(maps, darkness)
     return [scale.apply(activation) for activation in maps]
 
@@ -202,7 +204,7 @@ def _rims(side: int, stage: int) -> tuple[int, int]:
     stride = 2 ** (stage + 1)
     border = _BORDER_PX * 2 ** (stage - 1)
     fill = -side % stride
-    # A side can be reflected by less than its length only.
+    # Reflection can extend a side by less than its own length only.
     before = min(border, (side - 1) // stride * stride)
     after = fill + min(border, max(0, side - 1 - fill) // stride * stride)
     return before, after

@@ -1,4 +1,4 @@
-"""The activation network: any CNN of timm, or torchvision's ResNets, seen as four stages of blocks and an embedding z.
+"""The activation network: a CNN of timm or a ResNet of torchvision, as four stages of blocks and an embedding z.
 
 Chen et al., "Exploring Unsupervised Cell Recognition with Prior Self-activation Maps", MICCAI 2023, use Res2Net-101
 (26w, 4s) with random weights. A stage is named by its depth 1 to 4, which is stride 4 to 32 (their Fig. 3).
@@ -19,32 +19,33 @@ from wsipsm.models.vision import import_torchvision
 
 PAPER_NETWORK = "res2net101_26w_4s"
 SMALL_NETWORK = "torchvision:resnet18"
-"""Needs no further package, and gives maps of the same kind fast enough for a CPU."""
+"""A network that needs no further package, gives maps of the same kind, and is fast enough for a CPU."""
 EMBEDDING_SIZE = 128
+"""Number of components of z."""
 N_STAGES = 4
 _TORCHVISION = "torchvision:"
 
 
 class _Reached(Exception):
-    """The last block that is needed has run."""
+    """The last block that is needed has run, so the rest of the network is skipped."""
 
 
 class ActivationNetwork(nn.Module):
-    """A CNN with random weights: feature maps of the blocks of a stage, and an embedding z of the image.
+    """A CNN with random weights that gives the feature maps of a stage's blocks, and an embedding z of the image.
 
     Parameters
     ----------
     name
-        A CNN of timm, or ``torchvision:resnet18`` and its like.
+        Name of a CNN of timm, or of a ResNet of torchvision such as ``torchvision:resnet18``.
     seed
         Seed of the random weights.
     embedding_size
-        Components of z. The published code has one, whose similarity loss is next to nothing before any training.
+        Number of components of z. The published code has one, whose similarity loss is nearly 0 before any training.
 
     Raises
     ------
     UsageError
-        When there is no such network, timm is needed and missing, or it has no stages of strides 4 to 32.
+        When there is no such network, timm is needed and not installed, or the network lacks a stage of stride 4 to 32.
     """
 
     def __init__(self, name: str = SMALL_NETWORK, seed: int = 0, embedding_size: int = EMBEDDING_SIZE) -> None:
@@ -57,14 +58,23 @@ class ActivationNetwork(nn.Module):
         self._stages = [_blocks_of(self.trunk.get_submodule(stage)) for stage in names]
 
     def features(self, rgb: Tensor, stage: int) -> list[Tensor]:
-        """Compute the feature maps of every block of a stage; nothing behind it is run.
+        """Compute the feature maps of every block of a stage; later stages are not run.
 
         Parameters
         ----------
         rgb
             RGB in 0..255, shape (n, 3, h, w).
         stage
-            1 to 4.
+            Stage of the network, 1 to 4.
+
+        Returns
+        -------
+        Maps of each block, shape (n, channels, h / stride, w / stride).
+
+        Raises
+        ------
+        UsageError
+            When there is no such stage.
         """
         found: list[Tensor] = []
         blocks = self._blocks(stage)
@@ -95,7 +105,7 @@ class ActivationNetwork(nn.Module):
     def _run(self, rgb: Tensor, blocks: Sequence[nn.Module], keep: Callable[..., None]) -> Tensor:
         hooks = [block.register_forward_hook(keep) for block in blocks]
         try:
-            # One scale of input for the pretext and for the map: the published code trained on 0..255, mapped 0..1.
+            # Pretext and map get one input scale here. The published code trains on 0..255 and maps images of 0..1.
             pooled: Tensor = self.trunk(rgb / 127.5 - 1.0)
         except _Reached:
             return rgb.new_empty(0)
@@ -106,7 +116,7 @@ class ActivationNetwork(nn.Module):
 
 
 def _open_trunk(name: str) -> tuple[nn.Module, list[str], int]:
-    """Open a network without its head; also give its modules at strides 4, 8, 16, 32, and the width of its output."""
+    """Build a network without its head; return also its modules at strides 4, 8, 16, 32, and its number of outputs."""
     if name.startswith(_TORCHVISION):
         models = import_torchvision("models")
         kind = name.removeprefix(_TORCHVISION)
@@ -118,7 +128,7 @@ def _open_trunk(name: str) -> tuple[nn.Module, list[str], int]:
         width = trunk.fc.in_features
         trunk.fc = nn.Identity()
         return trunk, [f"layer{stage}" for stage in range(1, N_STAGES + 1)], width
-    if ":" in name:  # timm would look for it on the net or in a folder
+    if ":" in name:  # timm would look for such a name on the internet or in a folder
         raise UsageError(
             f"network {name!r}: names a place; the plain name of a CNN in timm is needed. Check --network."
         )
@@ -145,12 +155,12 @@ def _blocks_of(stage: nn.Module) -> list[nn.Module]:
 
 
 def import_timm() -> ModuleType:
-    """Import timm, which imports torchvision, through the module that mends torchvision.
+    """Import timm after torchvision, which it needs and which may import only by :func:`import_torchvision`.
 
     Raises
     ------
     UsageError
-        When it is not installed.
+        When timm is not installed.
     """
     import_torchvision("models")
     try:

@@ -1,8 +1,8 @@
 """Fusion of the self-activation map with the image, and clustering of the fused map (Eq. 5, 6).
 
-Eq. 5 adds beta times the raw image to the map. Here the raw image is given as stain densities, so that the sum
-is one density that rises in nuclei; K-means with three clusters (Eq. 6) then orders pixels into background,
-doubtful and nuclear, and the colour prior of the paper is the order of the centres.
+Eq. 5 adds beta times the raw image to the map. Here stain densities take the place of the raw image, so that the sum
+is one density that rises in nuclei. K-means with three clusters (Eq. 6) then divides pixels into background, doubtful
+and nuclear ones. The order of the centres tells which is which, where the paper has a colour prior.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BETA = {Stain.HE: 2.5, Stain.IHC: 4.0}
 """Weight of the image against the map in Eq. 5, as the paper sets it for MoNuSeg and BCData."""
 _N_CLUSTERS = 3
 _MAX_SAMPLES = 60_000
+"""Largest number of pixels that k-means is fitted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class NuclearClusters:
 
     @property
     def middle(self) -> float:
-        """Boundary that halves the doubtful cluster."""
+        """Midpoint between the two boundaries of the doubtful cluster."""
         return (self.background + 2 * self.doubtful + self.nuclear) / 4
 
     @property
@@ -50,9 +51,9 @@ def fuse(activation: NDArray[np.float32], density: NDArray[np.float32], beta: fl
     activation
         Self-activation map, shape (h, w), 0..1.
     density
-        A stain density, shape (h, w).
+        Stain density, shape (h, w).
     beta
-        Weight of the image; infinite leaves the map out.
+        Weight of the image; an infinite one leaves the map out.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def standardise(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def cluster(fused: NDArray[np.float32], seed: int = 0) -> NuclearClusters:
-    """Cluster the fused density by k-means into three (Eq. 6), fitted once an image or slide, seeded."""
+    """Divide a fused density, shape (h, w), into three clusters by seeded k-means (Eq. 6)."""
     values = fused.reshape(-1, 1)
     if len(values) > _MAX_SAMPLES:
         values = values[np.random.default_rng(seed).integers(0, len(values), _MAX_SAMPLES)]
@@ -80,11 +81,11 @@ def cluster(fused: NDArray[np.float32], seed: int = 0) -> NuclearClusters:
 
 
 def hematoxylin_densities(rgb: NDArray[np.uint8], profile: StainProfile) -> list[NDArray[np.float32]]:
-    """Estimate in four ways how much hematoxylin a pixel of H&E holds.
+    """Estimate in four ways how much hematoxylin each pixel of an H&E image of shape (h, w, 3) has.
 
     Returns
     -------
-    Hematoxylin, red-channel density, their sum, and hematoxylin less half the eosin; shape (h, w) each.
+    Hematoxylin, red-channel density, their sum, and hematoxylin less half the eosin, each standardised; shape (h, w).
     """
     hematoxylin, eosin = separate(rgb, profile)
     red = _smooth(optical_density(rgb, profile.background)[..., 0])
@@ -98,8 +99,8 @@ def marker_densities(
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]], NDArray[np.bool_]]:
     """Show the brown and the blue nuclei of an IHC image as densities.
 
-    One density for both finds no negatives, since the brown ones set its scale. So brown is taken first, and
-    blue is measured with the brown painted over and the local background taken off.
+    One density for both would find no negative nuclei, since the brown ones set its scale. So brown is measured first.
+    Then blue is measured, with brown replaced by the median blue and the local background subtracted.
 
     Returns
     -------

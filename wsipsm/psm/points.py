@@ -1,4 +1,4 @@
-"""Points and Voronoi labels: detection (Eq. 7) and what the segmenter learns from it (Eq. 8)."""
+"""Points of detected nuclei (Eq. 7), and the Voronoi labels that the segmenter learns from (Eq. 8)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ def find_maxima(
     Parameters
     ----------
     scores
-        Shape (h, w), 0..1.
+        Score map, shape (h, w), 0..1.
     radius_px
         Radius of the neighbourhood, a disc, pixels; at least 1.
     min_score
-        A maximum below it is none.
+        Smallest score of a point.
     sigma_px
-        Standard deviation of a Gaussian before, pixels; saturated maps are flat and would have no strict maximum.
+        Standard deviation of a Gaussian that smooths the map first, pixels. Saturated maps are flat and would have no
+        strict maximum without it.
 
     Returns
     -------
@@ -37,14 +38,14 @@ def find_maxima(
     reach = int(np.floor(radius_px))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     around = (y * y + x * x <= radius_px * radius_px) & ((y != 0) | (x != 0))
-    # Few pixels reach the score and are higher than the four next to them, so only those look farther: on a plateau
-    # there is none, however large it is.
+    # The whole disc is compared only for pixels that reach the score and are higher than their four neighbours. They
+    # are few, and a plateau has none of them, however large it is.
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8)
     nearest = cv2.dilate(smooth, cross, borderType=cv2.BORDER_CONSTANT, borderValue=-np.inf)
     rows, columns = np.nonzero((smooth >= min_score) & (smooth > nearest))
     padded = np.pad(smooth, reach, constant_values=-np.inf)
     strict = np.zeros(len(rows), dtype=bool)
-    for start in range(0, len(rows), _CANDIDATES):  # a few at a time: each looks at a whole disc
+    for start in range(0, len(rows), _CANDIDATES):  # in parts, since each candidate takes the memory of a whole disc
         some = np.s_[start : start + _CANDIDATES]
         others = padded[rows[some, None] + y[around] + reach, columns[some, None] + x[around] + reach]
         strict[some] = smooth[rows[some], columns[some]] > others.max(axis=1, initial=-np.inf)
@@ -60,15 +61,15 @@ def voronoi_label(
     Parameters
     ----------
     points_xy
-        Shape (n, 2), pixels, corner convention.
+        Points, shape (n, 2), pixels, corner convention, inside the image.
     shape
-        (height, width).
+        Height and width of the image, pixels.
     point_radius_px
-        Points are discs of this radius.
+        Radius of the disc that is drawn for a point, pixels.
 
     Returns
     -------
-    1 nucleus, 0 background, 255 ignored; shape (h, w).
+    Label of each pixel, 1 nucleus, 0 background, 255 ignored, shape (h, w); all ignored where there is no point.
     """
     label = np.full(shape, IGNORED, np.uint8)
     columns, rows = np.floor(points_xy).astype(np.intp).reshape(-1, 2).T
@@ -85,14 +86,14 @@ def voronoi_label(
 
 
 def divide_by_points(mask: NDArray[np.bool_], points_xy: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Divide a mask's parts by a watershed from the points in them; a part without a point stays one.
+    """Divide a mask's connected parts by a watershed from the points in them; a part without a point stays whole.
 
     Parameters
     ----------
     mask
-        Shape (h, w).
+        Mask of nuclei, shape (h, w).
     points_xy
-        Shape (n, 2), pixels, corner convention; those outside the mask are not used.
+        Points, shape (n, 2), pixels, corner convention, inside the image; those outside the mask are not used.
 
     Returns
     -------

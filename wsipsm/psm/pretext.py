@@ -1,7 +1,7 @@
-"""Pretext tasks that prepare the activation network on pixels alone (Eq. 1, 2; Table 3), as losses.
+"""Losses of the pretext tasks that prepare the activation network on pixels alone (Eq. 1, 2; Table 3).
 
-The positive of an image is its rotation, and two embeddings differ by their Manhattan distance. Similarity and
-contrastiveness are the paper's; rotation prediction and SimSiam go beyond it. Training lives in
+The positive of an image is its rotation, and the distance of two embeddings is the Manhattan distance. Similarity and
+contrast are the paper's tasks; rotation prediction and SimSiam go beyond it. The training itself is in
 :mod:`wsipsm.training.pretext_training`.
 """
 
@@ -20,24 +20,25 @@ class Pretext(StrEnum):
     """The pretext task that prepares the activation network."""
 
     SIMILARITY = "similarity"
-    """The loss of Eq. 2: an image and its rotation are alike. The paper's best; it can collapse, which is watched."""
+    """The loss of Eq. 2, which draws an image and its rotation together. It is the best one of the paper; the embedding
+    can collapse under it, which the training reports."""
     CONTRAST = "contrast"
-    """The loss of Eq. 1: nearer to the own rotation than to another image, by a margin."""
+    """The loss of Eq. 1: an image must be nearer to its own rotation than to another image, by a margin."""
     ROTATION = "rotation"
     """The classification of quarter turns (Gidaris et al. 2018)."""
     SIMSIAM = "simsiam"
-    """Predict the other view behind a stopped gradient (Chen and He 2021)."""
+    """The prediction of the other view's projection, through which no gradient flows (Chen and He 2021)."""
     IMAGENET = "imagenet"
     """Weights of ImageNet classification, not trained further."""
     NONE = "none"
-    """Random weights; only batch-norm statistics are fitted to the images. The control."""
+    """Random weights, as the control; only batch-norm statistics are fitted to the images."""
 
 
 UNTRAINED = frozenset({Pretext.IMAGENET, Pretext.NONE})
 
 
 class PretextHead(nn.Module):
-    """The layers of a task beyond the network: none, a classifier of turns, or SimSiam's projector and predictor."""
+    """The layers that a task adds to the network: none, a classifier of turns, or SimSiam's projector and predictor."""
 
     def __init__(self, pretext: Pretext, embedding_size: int) -> None:
         super().__init__()

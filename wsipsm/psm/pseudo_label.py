@@ -1,10 +1,10 @@
-"""Fused maps to pseudo labels: instances on which many seedings agree, and what nobody may learn from.
+"""Pseudo labels from fused maps: nuclei on which many divisions agree, background, and pixels to be ignored.
 
-A single threshold of a map gives pseudo masks that a student can only copy. Here every fused map is cut at
-several places, every cut is divided into objects, and an object is believed as far as it comes out again in the
-other seedings (instance consistency, after COIN, ICCV 2025). Believed objects are foreground, places where
-even a generous cut finds nothing are background, Voronoi edges between objects are background (Eq. 8), and
-everything between is ignored.
+A single threshold of a map gives pseudo masks that a student can only copy. Here every fused map is cut at several
+thresholds, and every cut is divided into objects (a seeding). The confidence of an object is the overlap with which it
+occurs in the other seedings (instance consistency, after COIN, ICCV 2025). Objects of high confidence are foreground.
+Background is where even the lowest threshold finds nothing, and on the Voronoi edges between objects (Eq. 8). All other
+pixels are ignored.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from wsipsm.instances.labels import grow, label_windows
 from wsipsm.psm.recurrence import Agreement
 
 IGNORED = 255
+"""Value of a pixel that no loss uses."""
 _KEEP_SHARE = 0.6
+"""Share of the objects that is kept."""
 _MIN_SIZE = 0.22
+"""Smallest area of a kept object, as a share of the median."""
 _SMOOTHING = 0.1
-"""Sigma of the smoothing of outlines, as a part of the square root of the area."""
+"""Sigma of the smoothing of outlines, as a share of the square root of the area."""
 _HALF = 0.5
 
 
@@ -35,19 +38,19 @@ class PseudoLabel:
     """The training target of one image."""
 
     nucleus: NDArray[np.uint8]
-    """1 nucleus, 0 background, 255 ignored; shape (h, w)."""
+    """Class of each pixel, 1 nucleus, 0 background, 255 ignored; shape (h, w)."""
     instances: NDArray[np.int32]
-    """The kept nuclei, numbered with gaps, 0 elsewhere; shape (h, w)."""
+    """Label image of the kept nuclei, numbered with gaps, 0 elsewhere; shape (h, w)."""
     positive: NDArray[np.uint8]
-    """1 positive, 0 negative, 255 where no kept nucleus lies; all 255 on H&E."""
+    """Marker of each pixel, 1 positive, 0 negative, 255 outside kept nuclei, shape (h, w); all 255 on H&E."""
     points_xy: NDArray[np.float64]
     """Centroids of the kept nuclei, shape (n, 2), corner convention."""
 
 
 def _select(agreement: Agreement, share: float, min_size: float) -> NDArray[np.bool_]:
-    """Choose the labels to keep: the best share within each third of the sizes, so that no size is lost for good.
+    """Choose the labels to keep: the most confident ones of each third of the sizes, so that all sizes remain.
 
-    Those smaller than ``min_size`` times the median are never kept.
+    Objects smaller than ``min_size`` times the median area are never kept.
     """
     area = np.bincount(agreement.labels.ravel(), minlength=len(agreement.confidence))
     keep = np.zeros(len(area), dtype=bool)
@@ -65,17 +68,22 @@ def _select(agreement: Agreement, share: float, min_size: float) -> NDArray[np.b
 def make_pseudo_label(
     groups: Sequence[tuple[Agreement, bool | None]], share: float = _KEEP_SHARE, refined: bool = False
 ) -> PseudoLabel:
-    """Join the agreements of one image, one a class, to what the student learns from.
+    """Make the training target of one image from the agreement of each class.
 
     Parameters
     ----------
     groups
-        Agreement and whether its nuclei are positive; None where no marker is scored. Earlier groups win.
+        Agreement, and whether its nuclei are positive (None where no marker is scored), for each class. Where objects
+        overlap, the earlier class keeps the pixels.
     share
-        Part of the objects kept, the best within each size and class.
+        Share of the objects that is kept, the most confident ones within each size and class.
     refined
-        Whether outlines are smoothed, which nuclei are and colour is not, and objects left out that are small for
-        their image: fragments.
+        Whether outlines are smoothed, since those of nuclei are smooth and those of colour are not, and whether objects
+        that are small for their image are left out as fragments.
+
+    Returns
+    -------
+    The training target.
     """
     shape = groups[0][0].labels.shape
     instances = np.zeros(shape, np.int32)
@@ -99,11 +107,12 @@ def make_pseudo_label(
 def _teachable(
     instances: NDArray[np.int32], generous: NDArray[np.bool_], found: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Mark nucleus, background, and what is left out because nobody can be sure of it."""
+    """Mark each pixel as nucleus, background or, where neither is certain, as ignored; shape (h, w), uint8."""
     foreground = instances > 0
     nucleus = np.full(instances.shape, IGNORED, np.uint8)
     nucleus[~(cv2.dilate((generous | found).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)] = 0
-    # The rim of a kept nucleus is background also where a generous cut took it along: left ignored, outlines creep out.
+    # The rim of a kept nucleus is background even where the lowest threshold includes it. If it were ignored, the
+    # outlines that a network learns would grow from round to round.
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
     rim = (cv2.dilate(foreground.astype(np.uint8), disc) > 0) & ~found
     nucleus[rim | voronoi_edges(instances)] = 0
@@ -112,9 +121,10 @@ def _teachable(
 
 
 def smooth_outlines(instances: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Smooth the outline of each instance by a Gaussian of a tenth of its size, fill its holes; lower labels win.
+    """Smooth the outline of each instance by a Gaussian of a tenth of its size, and fill its holes.
 
-    Holes are filled: a vesicular nucleus, dark at its rim alone, is a nucleus all over.
+    A vesicular nucleus is dark at its rim alone, so its pale middle must be filled. Where two smoothed instances
+    overlap, the lower label keeps the pixels.
     """
     result = np.zeros_like(instances)
     for label, window in label_windows(instances):
@@ -129,7 +139,7 @@ def smooth_outlines(instances: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def voronoi_edges(instances: NDArray[np.int32], reach_px: float = 4.0) -> NDArray[np.bool_]:
-    """Find the borders of the Voronoi cells of instances, within reach of one: background in Eq. 8."""
+    """Find the borders of the instances' Voronoi cells that lie within ``reach_px`` of one: background in Eq. 8."""
     if not instances.any():
         return np.zeros(instances.shape, dtype=bool)
     distance, nearest = ndimage.distance_transform_edt(instances == 0, return_indices=True)
@@ -138,7 +148,7 @@ def voronoi_edges(instances: NDArray[np.int32], reach_px: float = 4.0) -> NDArra
 
 
 def cell_borders(cells: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Find the pixels whose upper or left neighbour belongs to another cell; the image's border is none."""
+    """Find the pixels whose upper or left neighbour belongs to another cell; shape (h, w)."""
     edge = np.zeros(cells.shape, dtype=bool)
     edge[1:] |= cells[1:] != cells[:-1]
     edge[:, 1:] |= cells[:, 1:] != cells[:, :-1]
@@ -148,7 +158,7 @@ def cell_borders(cells: NDArray[np.int32]) -> NDArray[np.bool_]:
 def normalised_distance(instances: NDArray[np.int32]) -> NDArray[np.float32]:
     """Compute the distance to the outline of each instance, divided by its largest; shape (h, w), 0..1.
 
-    The border of the array is no outline: an instance goes on behind it.
+    The border of the array is no outline, since an instance that touches it continues outside.
     """
     result = np.zeros(instances.shape, np.float32)
     height, width = instances.shape

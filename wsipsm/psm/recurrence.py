@@ -24,28 +24,32 @@ class Agreement:
     """Objects on which the seedings of one image agree."""
 
     labels: NDArray[np.int32]
-    """Shape (h, w), 0 = background."""
+    """Label image of the objects, shape (h, w), 0 = background."""
     confidence: NDArray[np.float64]
-    """Mean best IoU over the other seedings, by label; entry 0 is unused."""
+    """Confidence by label, as :func:`take_greedily` gives it, shape (n + 1,); entry 0 is unused."""
     generous: NDArray[np.bool_]
-    """Where a generous seeding finds something, shape (h, w)."""
+    """Pixels where nuclei are possible, shape (h, w)."""
 
     def means(self, plane: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Average a plane (h, w) over each object, by label; entry 0 is not a number."""
+        """Average a plane (h, w) over each object; shape (n + 1,), by label, with NaN as entry 0."""
         ids = np.arange(1, len(self.confidence))
         found = np.asarray(ndimage.mean(plane, self.labels, ids), dtype=np.float64) if len(ids) else np.zeros(0)
         return np.concatenate([[np.nan], found])
 
 
 def find_agreement(densities: Sequence[NDArray[np.float32]], seed: int = 0) -> Agreement:
-    """Cut every density in three places, divide each cut into objects, and keep those that recur.
+    """Cut every density at three thresholds, divide each cut into objects, and keep those that recur.
 
     Parameters
     ----------
     densities
         Fused maps of one image (Eq. 5), each of shape (h, w).
     seed
-        Seed of K-means.
+        Seed of k-means, which sets the thresholds.
+
+    Returns
+    -------
+    Objects on which the cuts agree.
     """
     seedings: list[NDArray[np.int32]] = []
     generous = np.zeros(densities[0].shape, dtype=bool)
@@ -70,7 +74,19 @@ def fill_small_holes(mask: NDArray[np.uint8], max_hole_px: int) -> None:
 
 
 def divide_touching(mask: NDArray[np.bool_], opening_px: int) -> NDArray[np.int32]:
-    """Open a mask, fill its small holes, and divide it by a watershed on the smoothed distance to its edge."""
+    """Fill a mask's small holes, open it, and divide it by a watershed on the smoothed distance to its edge.
+
+    Parameters
+    ----------
+    mask
+        Mask of nuclei, shape (h, w).
+    opening_px
+        Radius of the disc of the opening, pixels.
+
+    Returns
+    -------
+    Label image, shape (h, w), 0 = background; objects too small or too large for a nucleus are left out.
+    """
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * opening_px + 1, 2 * opening_px + 1))
     filled = mask.astype(np.uint8)
     fill_small_holes(filled, _MAX_HOLE_PX)
@@ -96,7 +112,7 @@ def _best_iou(labels: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np
 
 
 def _solidity(image: NDArray[np.bool_]) -> float:
-    """Compute the share of an object's convex hull that it fills, as scikit-image does, in a twentieth of its time."""
+    """Compute the share of its convex hull that an object fills; scikit-image's function takes twenty times as long."""
     mask = image.astype(np.uint8)
     hull = np.zeros_like(mask)
     cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(mask)), 1)
@@ -104,7 +120,7 @@ def _solidity(image: NDArray[np.bool_]) -> float:
 
 
 def take_greedily(seedings: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Join several divisions of one image: the objects that recur in the others, the best first.
+    """Join several divisions of one image: take the objects that recur in the others, in order of their confidence.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Semantic clustering as the paper has it (Eq. 5, 6): map plus beta times the raw image, K-means, a colour prior.
+"""Semantic clustering of the paper (Eq. 5, 6): map plus beta times the raw image, k-means, and a colour prior.
 
-The chain of the shipped models clusters stain densities instead (:mod:`wsipsm.psm.cluster`); this is the paper's own,
-kept for its tables and figures.
+The shipped models were made with clusters of stain densities instead (:mod:`wsipsm.psm.cluster`). This module serves to
+repeat the paper's tables and figures.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ BACKGROUND, NUCLEUS, POSITIVE = 0, 1, 2
 N_CLUSTERS = 3
 _MAX_SAMPLES = 60_000
 _MIN_NUCLEAR_OD = 0.05
-"""Hematoxylin that the nuclear cluster must have above the palest one: an image without nuclei has no such cluster."""
+"""Smallest difference in hematoxylin density between the nuclear and the palest cluster; without it there are no
+nuclei."""
 
 
 @dataclass(frozen=True, slots=True)
 class SemanticClusters:
-    """Clusters of fused pixels, and what each of them is."""
+    """Clusters of fused pixels, and the class of each of them."""
 
     fusion: Fusion
     centres: NDArray[np.float32]
     """Centres of the clusters of fused pixels, shape (k, 3)."""
     classes: tuple[int, ...]
-    """BACKGROUND, NUCLEUS or POSITIVE, by cluster."""
+    """Class of each cluster: BACKGROUND, NUCLEUS or POSITIVE."""
     note: str
-    """What the colour prior missed; empty when nothing."""
+    """Text on the classes that no cluster has by the colour prior; empty when there is none."""
 
     def nearest(self, fused: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Give the number of the nearest centre of every pixel, shape (h, w)."""
@@ -45,29 +46,29 @@ class SemanticClusters:
         return np.asarray(cost.argmin(axis=-1), dtype=np.uint8)
 
     def apply(self, activation: NDArray[np.float32], rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Class of every pixel of an image, shape (h, w), by its nearest centre."""
+        """Find the class of every pixel of an image by its nearest centre; shape (h, w), uint8."""
         nearest = self.nearest(self.fusion.fuse(activation, rgb))
         named: NDArray[np.uint8] = np.asarray(self.classes, np.uint8)[nearest]
         return named
 
 
 def fuse_rgb(activation: NDArray[np.float32], rgb: NDArray[np.uint8], beta: float) -> NDArray[np.float32]:
-    """Add beta times the raw image to the heat map (Eq. 5).
+    """Add beta times the raw image to the activation map (Eq. 5).
 
-    The map's sign is arbitrary; it is taken falling in nuclei, as brightness does, since the two would cancel else.
+    The map's sign is arbitrary. Here the map falls in nuclei, as brightness does, since otherwise the two would cancel.
 
     Parameters
     ----------
     activation
         Activation map from :func:`wsipsm.psm.activation.orient_maps`: rising with darkness, 0..1, shape (h, w).
     rgb
-        Shape (h, w, 3), uint8.
+        Image of shape (h, w, 3), uint8.
     beta
         Weight of the raw image: 2.5 on MoNuSeg, 4 on BCData.
 
     Returns
     -------
-    Shape (h, w, 3), float32.
+    Fused map, shape (h, w, 3), float32.
     """
     heat = (1.0 - activation)[..., None]
     return np.asarray(heat + beta * (rgb.astype(np.float32) / 255.0), dtype=np.float32)
@@ -76,21 +77,21 @@ def fuse_rgb(activation: NDArray[np.float32], rgb: NDArray[np.uint8], beta: floa
 def fuse_stains(
     activation: NDArray[np.float32], rgb: NDArray[np.uint8], profile: StainProfile, beta: float
 ) -> NDArray[np.float32]:
-    """Add beta times the image given as stains to the heat map (Eq. 5 made general).
+    """Add beta times stain densities to the activation map, in place of the raw image of Eq. 5.
 
-    RGB spends clusters on eosin; hematoxylin, red-channel density and hematoxylin less half the eosin all rise in
-    nuclei. They are turned round so that they fall, as :func:`fuse_rgb` does.
+    With RGB some clusters only divide eosin. Hematoxylin, red-channel density and hematoxylin less half the eosin all
+    rise in nuclei; each is subtracted from 1, so that they fall there as the map in :func:`fuse_rgb` does.
 
     Parameters
     ----------
     activation, rgb, beta
         The same as in :func:`fuse_rgb`.
     profile
-        Stains of the slide; H&E.
+        Stain profile of the H&E slide.
 
     Returns
     -------
-    Shape (h, w, 3), float32.
+    Fused map, shape (h, w, 3), float32.
     """
     hematoxylin, eosin = separate(rgb, profile)
     red = optical_density(rgb, profile.background)[..., 0]
@@ -101,13 +102,13 @@ def fuse_stains(
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """The way in which map and image become one (Eq. 5)."""
+    """Settings of the fusion of map and image (Eq. 5)."""
 
     profile: StainProfile
     """Stain profile of the set or slide."""
     beta: float = 2.5
     stains: bool = False
-    """Whether the image is given as stains; the paper gives it as RGB."""
+    """Whether stain densities are added to the map; the paper adds RGB."""
     sigma_px: float = 0.0
     """Standard deviation of a Gaussian over the fused map, pixels; the paper has none."""
 
@@ -139,11 +140,15 @@ def fit_clusters(
     fusion
         Fusion of Eq. 5, with the set's stains.
     stain
-        H&E: one nuclear cluster. IHC: a negative and a positive one.
+        Stain of the images: H&E has one nuclear cluster, IHC a negative and a positive one.
     seed
         Seed of the sample and of k-means.
     n_clusters
-        K of the paper: 3.
+        Number of clusters; the paper's is 3.
+
+    Returns
+    -------
+    The clusters, with a note where the colour prior names none of them nuclear or positive.
     """
     rng = np.random.default_rng(seed)
     share = max(1, _MAX_SAMPLES // len(images))
@@ -153,7 +158,7 @@ def fit_clusters(
         fused.append(fusion.fuse(activation, rgb).reshape(-1, 3)[chosen])
         pixels.append(rgb.reshape(-1, 3)[chosen])
     samples, raw = np.concatenate(fused), np.concatenate(pixels)
-    # An image of one colour has one cluster: empty ones would have a colour of their own making.
+    # Where there are fewer colours than clusters, k-means would leave some clusters empty, without a colour.
     n_found = min(n_clusters, len(np.unique(samples, axis=0)))
     fitted = KMeans(n_found, n_init=3, random_state=seed).fit(samples)
     colours = [raw[fitted.labels_ == k] for k in range(n_found)]
@@ -164,7 +169,7 @@ def fit_clusters(
 def _name_clusters(
     colours: Sequence[NDArray[np.uint8]], profile: StainProfile, stain: Stain
 ) -> tuple[tuple[int, ...], str]:
-    """Colour prior: the bluest cluster is nuclear; on IHC the brownest is positive, if it is brown at all."""
+    """Name the clusters by the colour prior: the bluest is nuclear; on IHC the brownest is positive, if it is brown."""
     hematoxylin, second = np.array([_mean_densities(pixels, profile) for pixels in colours]).T
     classes = np.full(len(colours), BACKGROUND)
     notes = []
@@ -204,16 +209,20 @@ def clean_classes(
     classes
         Classes as :meth:`SemanticClusters.apply` returns them, shape (h, w).
     min_area_px, max_hole_px
-        Smaller parts are dropped, holes of at most this area filled.
+        Smallest area of a part that is kept, and largest area of a hole that is filled, pixels.
     opening_px
-        Radius of a disc; 0 opens nothing.
+        Radius of the disc of the opening, pixels; 0 opens nothing.
+
+    Returns
+    -------
+    Cleaned classes, shape (h, w), uint8.
     """
     result = np.zeros_like(classes)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * opening_px + 1, 2 * opening_px + 1))
     for kind in (NUCLEUS, POSITIVE):
         mask = np.asarray(cv2.morphologyEx((classes == kind).astype(np.uint8), cv2.MORPH_OPEN, disc), dtype=np.uint8)
         if not mask.any():
-            continue  # else a tiny image would be a hole in nothing
+            continue  # a tiny image without this class would count as a hole and be filled
         fill_small_holes(mask, max_hole_px)
         _, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] >= min_area_px
