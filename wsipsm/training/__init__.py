@@ -1,1 +1,1 @@
-"""Training on pseudo labels."""
+"""Training of networks on unlabelled pixels, by pretext tasks, pseudo labels and distillation."""

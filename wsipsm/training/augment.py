@@ -1,7 +1,7 @@
-"""Augmentation on tensors: the student must not be able to copy a colour threshold.
+"""Augmentation of training images, so that the student cannot simply learn the colour threshold of its labels.
 
-Labels were made on the image as it is; the input then gets other stain strengths, so that shape and texture
-are what is left to learn from.
+Labels are made on the image as it is. The input then gets other stain strengths, so that the student must learn from
+shape and texture.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ from wsipsm.training.bounds import CHECKED, NotNegative, NotNegativeSpan, Positi
 
 @dataclass(frozen=True, slots=True, config=CHECKED)
 class AugmentOptions:
-    """Settings on how far inputs are changed."""
+    """Settings of the augmentation of an input image."""
 
     log_gain: Span = (-0.7, 0.45)
-    """Natural logarithm of the gain of each stain: 0.5 to 1.6."""
+    """Natural logarithm of the gain of each stain; the default is a gain of 0.5 to 1.6."""
     offset_od: Span = (-0.04, 0.06)
+    """Optical density that is added to each stain."""
     log_gamma: NotNegative = 0.25
+    """Largest absolute value of the natural logarithm of gamma."""
     blur_share: Share = 0.3
-    """The share of the images that are blurred."""
+    """Share of the images that are blurred."""
     blur_sigma_px: NotNegativeSpan = (0.8, 0.8)
-    """Gaussian: 0.8 is what a mean of 3 x 3 does; 2.0 is a scan out of focus or a thick frozen section."""
+    """Sigma of the Gaussian blur, pixels. A mean of 3 x 3 pixels blurs like 0.8; a scan out of focus, or a thick frozen
+    section, like 2.0."""
     noise: NotNegative = 0.01
+    """Standard deviation of the noise, as a share of white."""
     jpeg_share: Share = 0.5
+    """Share of the images that are compressed."""
     jpeg_quality: Quality = (45, 95)
-    """Scans differ in how often and how hard they were compressed; that must not divide a nucleus."""
+    """Range of the JPEG quality. Scans differ in how often and how strongly they were compressed, and this must not
+    make a network divide a nucleus."""
     scale: PositiveSpan = (0.7, 1.5)
-    """Nuclei come out this many times as large."""
+    """Range of the factor by which nuclei are enlarged."""
 
 
 def jitter_stains(rgb: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    """Change stain strengths, gamma, sharpness and noise of a batch (n, 3, h, w) in 0..255."""
+    """Change stain strengths, gamma, sharpness and noise of a batch (n, 3, h, w), float32, in 0..255, at random."""
     vectors = torch.tensor([REFERENCE_HEMATOXYLIN, REFERENCE_EOSIN, REFERENCE_DAB])
     vectors = vectors / vectors.norm(dim=1, keepdim=True)
     n = len(rgb)
@@ -71,7 +77,7 @@ def _blur(image: Tensor, options: AugmentOptions, uniform: Callable[..., Tensor]
 
 
 def compress(rgb: NDArray[np.uint8], options: AugmentOptions, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Compress an image of shape (h, w, 3) as JPEG and read it again, now and then."""
+    """Compress an image of shape (h, w, 3), uint8, as JPEG and decode it again, with probability ``jpeg_share``."""
     if rng.random() >= options.jpeg_share:
         return rgb
     quality = int(rng.integers(options.jpeg_quality[0], options.jpeg_quality[1] + 1))
@@ -83,11 +89,22 @@ def compress(rgb: NDArray[np.uint8], options: AugmentOptions, rng: np.random.Gen
 def crop_scaled(
     shape: tuple[int, ...], crop_px: int, options: AugmentOptions, rng: np.random.Generator
 ) -> tuple[tuple[slice, slice], int]:
-    """Choose a square of an image that comes out ``crop_px`` wide at a drawn scale, and how to resize its colours.
+    """Choose a random square of an image that is ``crop_px`` wide when it is resized by a random scale.
+
+    Parameters
+    ----------
+    shape
+        Shape of the image; height and width come first.
+    crop_px
+        Side of the crop after resizing, pixels.
+    options
+        Settings, of which the range of the scale is used.
+    rng
+        Generator of the random choices.
 
     Returns
     -------
-    Rows and columns, and OpenCV's interpolation.
+    Rows and columns of the square, and OpenCV's interpolation for resizing its colours.
     """
     low, high = (math.log(s) for s in options.scale)
     height, width = shape[:2]
@@ -98,6 +115,6 @@ def crop_scaled(
 
 
 def turn(planes: list[NDArray[np.generic]], quarter_turns: int, mirrored: bool) -> list[NDArray[np.generic]]:
-    """Rotate and mirror arrays of shape (h, w, ...) alike."""
+    """Rotate and mirror arrays of shape (h, w, ...), all in the same way."""
     turned = [np.rot90(plane, quarter_turns, (0, 1)) for plane in planes]
     return [plane[:, ::-1] if mirrored else plane for plane in turned]

@@ -1,4 +1,4 @@
-"""The trainings of a recipe, one after the other; each is kept, so that a killed chain goes on where it was."""
+"""The chain of a recipe's trainings. Each finished one is stored, so that a chain that was killed can be continued."""
 
 from __future__ import annotations
 
@@ -26,41 +26,42 @@ from wsipsm.training.student import PseudoLabelledImage, StudentOptions, train_s
 
 Weights = dict[str, Tensor]
 _REPORTED_EVERY = 20
-"""The number of steps between two reports."""
+"""Number of steps between two reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The trainings of a recipe: where they are kept, and what they share."""
+    """The trainings of a recipe, with their images and their folder."""
 
     folder: Path
-    """The folder of finished trainings, named by what they were made from, and of the running one's checkpoint."""
+    """Folder of the finished trainings, whose names have a hash of all that shapes them, and of the running one's
+    checkpoint."""
     recipe: Recipe
     images: Sequence[StainedImage]
-    """Images that every training sees."""
+    """Images of all trainings."""
     consistency_images: Sequence[NDArray[np.uint8]]
-    """Further ones for consistency distillation alone, shape (h, w, 3)."""
+    """Further images for consistency distillation alone, shape (h, w, 3), uint8."""
     report: Callable[[str], None]
-    """Function that is given a line of text now and then."""
+    """Function that is called with lines of text on the progress."""
 
     @property
     def pixels(self) -> list[NDArray[np.uint8]]:
-        """What is learned from, without its stain profiles."""
+        """Pixels of the images, without the stain profiles."""
         return [image.rgb for image in self.images]
 
     @property
     def n_outputs(self) -> int:
-        """Channels of the network."""
+        """Number of the network's output channels."""
         return len(OUTPUTS[self.recipe.stain])
 
     def run(self, start: Weights) -> NucleusUnet:
-        """Do every training of the recipe.
+        """Run every training of the recipe.
 
         Parameters
         ----------
         start
-            Weights to start from, by name; those that fit are taken, others are random. A recipe without a first round
-            needs all of the network's.
+            Weights to start from, by name. Those whose shape fits are taken, the others are random; a recipe without a
+            first round needs all weights of the network.
 
         Returns
         -------
@@ -69,7 +70,7 @@ class Chain:
         Raises
         ------
         UsageError
-            When no nucleus was found to learn from.
+            When a round finds no nucleus in any image.
         ModelError
             When a checkpoint is damaged.
         OutputError
@@ -78,7 +79,7 @@ class Chain:
         network = self._first(start)
         for number in range(1, len(self.recipe.rounds) + 1):
             network = self._further(number, network)
-        return self._distilled(self._steadied(network))
+        return self._train_faster(self._train_consistency(network))
 
     def _first(self, start: Weights) -> NucleusUnet:
         recipe = self.recipe
@@ -121,11 +122,11 @@ class Chain:
         name
             Name of the training, for its files and its lines of progress.
         options, start
-            Options and first weights of the training.
+            Settings and first weights of the training.
         label
-            Function that makes the pseudo labels, when they are needed.
+            Function that makes the pseudo labels; it is called only where the training was not finished before.
         settings
-            Settings of the pseudo labels; with other ones it is another training.
+            Settings of the pseudo labels; a training with other ones is not continued.
 
         Returns
         -------
@@ -156,8 +157,8 @@ class Chain:
         network.load_state_dict(load_file(done))
         return network.eval()
 
-    def _steadied(self, network: NucleusUnet) -> NucleusUnet:
-        """Do the consistency distillations; a finished one goes on from its last checkpoint, and so does nothing."""
+    def _train_consistency(self, network: NucleusUnet) -> NucleusUnet:
+        """Run the consistency distillations; one that was finished before is loaded from its last checkpoint."""
         shown, student = [*self.pixels, *self.consistency_images], network
         for number, options in enumerate(self.recipe.consistency_options(), start=1):
             weights = [digest_state(part.state_dict()) for part in (network, student)]
@@ -167,7 +168,7 @@ class Chain:
             student = train_consistency(shown, network, options, self._progress(name), keep, student)
         return student
 
-    def _distilled(self, network: NucleusUnet) -> NucleusUnet:
+    def _train_faster(self, network: NucleusUnet) -> NucleusUnet:
         options = self.recipe.distil_options()
         if options is None:
             return network

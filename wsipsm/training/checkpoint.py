@@ -1,4 +1,4 @@
-"""Training state on disk: safetensors with a JSON header, written aside and renamed. Nothing is pickled."""
+"""Checkpoints: the state of a training in a safetensors file with a JSON header, without any pickle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_BYTES = 4 << 30
 
 
 def digest_arrays(arrays: Iterable[NDArray[np.generic]]) -> str:
-    """Name the content of arrays, shapes and types included: hex digits, which differ between trainings."""
+    """Compute the SHA-256 of arrays, with their shapes and types, as hex digits."""
     whole = hashlib.sha256()
     for array in arrays:
         whole.update(f"{array.dtype.str} {array.shape};".encode())
@@ -34,7 +34,7 @@ def digest_arrays(arrays: Iterable[NDArray[np.generic]]) -> str:
 
 
 def digest_state(state: Mapping[str, Tensor]) -> str:
-    """Name the content of weights, as :func:`digest_arrays` does."""
+    """Compute the SHA-256 of weights in the order of their names, as :func:`digest_arrays` does."""
     return digest_arrays(value.detach().cpu().numpy() for _, value in sorted(state.items()))
 
 
@@ -45,27 +45,29 @@ class Checkpoint:
     identity: str
     """Hash of all that shapes the training; a checkpoint of another one is not continued."""
     step: int
-    """Steps done."""
+    """Number of steps that were finished."""
     losses: tuple[float, ...]
+    """Loss of every finished step."""
     tensors: dict[str, Tensor]
+    """Weights, their average and the optimiser's state, by prefixed name."""
 
 
 def load_trunk(network: nn.Module, path: Path, name: str) -> None:
-    """Load weights of a network without its head, in the network's own names, in place.
+    """Load weights into a network without a head, in place.
 
     Parameters
     ----------
     network
         Network that takes the weights.
     path
-        A safetensors file; what it holds beyond the network is left.
+        Safetensors file with the network's own names; other tensors in it are ignored.
     name
         Name of the network, for the error.
 
     Raises
     ------
     ModelError
-        When the file is no safetensors file, or made for another network.
+        When the file cannot be read as safetensors, or was made for another network.
     """
     try:
         stored = safetensors.torch.load_file(path)
@@ -94,7 +96,7 @@ def save_checkpoint(
     Raises
     ------
     OutputError
-        When the disk is full or the place is not writable; the checkpoint before it stays.
+        When the disk is full or the place is not writable; the previous checkpoint remains.
     """
     tensors = {_NETWORK + name: value for name, value in network.state_dict().items()}
     tensors |= {_AVERAGE + name: value for name, value in (average or {}).items()}
@@ -141,7 +143,7 @@ def restore(
     Raises
     ------
     ModelError
-        When it was made for another architecture.
+        When the checkpoint was made for another architecture.
     """
     own = network.state_dict()
     stored = _part(checkpoint, _NETWORK)

@@ -1,7 +1,8 @@
-"""The agreement of a new model with the one it started from, on images kept from training; no labels.
+"""A comparison, without labels, of a new model with the one that it started from, on images kept from training.
 
-Agreement cannot say which of two models is right. It shows what a spoiled training does: many more or fewer nuclei,
-larger or smaller ones, others than before, or ones that are not found again when the image is seen a little otherwise.
+Agreement cannot show which of two models is right. But it shows the usual signs of a failed training: many more or
+fewer nuclei, larger or smaller ones, other ones than before, or nuclei that are not found again in the resized or
+rotated image.
 """
 
 from __future__ import annotations
@@ -25,25 +26,29 @@ from wsipsm.training.rounds import score_at_scale
 from wsipsm.training.sources import SourceImage
 
 MATCH_IOU = 0.5
+"""IoU above which two nuclei are the same."""
 MAX_COMPARED, CENTRE_PX = 8, 1024
-"""Images that are compared, and the side of what is taken of each: minutes, where training takes an hour."""
+"""Largest number of images that are compared, and largest side of the part of each, pixels. With these a comparison
+takes minutes, where a training takes an hour."""
 _VIEWS = ((0.7, 0), (1.4, 0), (1.0, 1))
 """Scale and quarter turns at which a nucleus must be found again."""
 
-# Chosen, not fitted: far from what two seeds of one recipe should differ by, so that a warning is worth reading.
+# The bounds are chosen, not fitted. Two seeds of one recipe differ by far less, so that a warning means something.
 COUNT_BOUNDS = (2 / 3, 3 / 2)
-"""Bounds of the number of nuclei, new over start."""
+"""Bounds of the number of nuclei, that of the new model over that of the start."""
 AREA_BOUNDS = (4 / 5, 5 / 4)
-"""Bounds of the median area, new over start.
+"""Bounds of the median area, that of the new model over that of the start.
 
 Nuclei whose outlines all lie a pixel too far out are a seventh larger, which costs 0.01 AJI (docs/accuracy.md). A
-training that was spoiled made them 1.26 times as large (docs/reliability.md).
+failed training made them 1.26 times as large (docs/reliability.md).
 """
 MIN_FOUND_AGAIN = 0.5
-"""Share of either model's nuclei that the other must find too."""
+"""Smallest share of either model's nuclei that the other must find too."""
 MAX_RECURRENCE_LOSS = 0.05
+"""Largest decrease of the share of nuclei that a model finds again at other scales and turned."""
 FEW_COMPARED = 5
-"""Images below which a comparison without doubts says little: on two, a loss of 0.05 AJI did not show."""
+"""Number of images below which a comparison without doubts proves little: on two images a loss of 0.05 AJI did not
+show."""
 BOUNDS_NOTE = "The bounds are chosen, not fitted"
 
 
@@ -57,7 +62,7 @@ class Split:
 
     @property
     def compared(self) -> list[NDArray[np.uint8]]:
-        """Pixels to compare models on, shape (h, w, 3) each: held back ones, or, where there is none, trained ones."""
+        """Pixels to compare models on, shape (h, w, 3) each: of images kept from training, else of trained ones."""
         chosen = self.held_back or self.trained
         every = math.ceil(len(chosen) / MAX_COMPARED)
         return [_centre(one.image.rgb) for one in chosen[::every]]
@@ -68,24 +73,24 @@ class Comparison:
     """Nuclei of a new model and of its start on the same images."""
 
     start: str
-    """Name of the model it is compared with."""
+    """Name of the model that the new one is compared with."""
     n_images: int
     held_back: bool
     """Whether the images were kept from training."""
     n_start: int
     n_new: int
     n_matched: int
-    """Pairs of a nucleus of either at an IoU above 0.5."""
+    """Number of pairs of a nucleus of either model with an IoU above 0.5."""
     area_start_um2: float
     area_new_um2: float
-    """Median; 0 where there is no nucleus."""
+    """Median area of each model's nuclei, um2; 0 where there are none."""
     recurrence_start: float
     recurrence_new: float
     """Share of a model's own nuclei that it finds again at other scales and turned, 0..1."""
 
     @property
     def count_ratio(self) -> float:
-        """Nuclei of the new model over those of the start; infinite when the start found none."""
+        """Number of the new model's nuclei over that of the start's; infinite when only the start found none."""
         return _ratio(self.n_new, self.n_start)
 
     @property
@@ -99,7 +104,7 @@ class Comparison:
         return self.n_matched / max(self.n_start, 1), self.n_matched / max(self.n_new, 1)
 
     def doubts(self) -> list[str]:
-        """Say what is out of bounds; empty when nothing is."""
+        """List what is out of bounds, in plain words; empty when nothing is."""
         if not self.n_new:
             return ["it finds no nucleus"]
         doubts = []
@@ -117,7 +122,7 @@ class Comparison:
         return doubts
 
     def lines(self) -> list[str]:
-        """Give a short report in plain words; the last line is a warning where there is a doubt."""
+        """Write a short report, a list of lines; the last line is a warning where anything is out of bounds."""
         of_start, of_new = self.found_again
         area, area_before = self.area_new_um2, self.area_start_um2
         steady, steady_before = self.recurrence_new, self.recurrence_start
@@ -131,7 +136,7 @@ class Comparison:
             f"  the same at IoU {MATCH_IOU:g}: {of_new:.0%} of its nuclei; {of_start:.0%} of those of {before}",
             f"  found again at other scales and turned: {steady:.0%}; {before}: {steady_before:.0%}",
             "This shows whether the model finds more, larger, other or less steady nuclei than the one before.",
-            "Which of the two is right it cannot show: that takes labels, or a look at both on a slide.",
+            "It cannot show which of the two is right: that takes labels, or a comparison of both on a slide.",
         ]
         if self.n_images < FEW_COMPARED:
             lines.append(
@@ -144,7 +149,7 @@ class Comparison:
         return lines
 
     def record(self) -> dict[str, str | int | float | bool]:
-        """Give the comparison as entries of a model card's training record."""
+        """Return the comparison as entries of a model card's training record."""
         return {
             "compared_with": self.start,
             "compared_images": self.n_images,
@@ -161,14 +166,18 @@ class Comparison:
 
 
 def hold_back(images: Sequence[SourceImage], every: int) -> Split:
-    """Keep some images from training: every Nth file, or, of fewer files, every Nth of their patches.
+    """Keep some images from training: every Nth file, or every Nth patch where there are fewer than N files.
 
     Parameters
     ----------
     images
-        All, in order.
+        All images, in order.
     every
-        0 keeps none.
+        The number N; 0 keeps no image from training.
+
+    Returns
+    -------
+    The images to train on and those kept, with a line of text on them.
     """
     if not every:
         return Split(list(images), [], "no image is held back, as the recipe asks")
@@ -204,7 +213,11 @@ def compare_models(
     images
         Images at 0.25 um/px, at least one, shape (h, w, 3), uint8.
     held_back
-        Whether they were kept from training.
+        Whether the images were kept from training.
+
+    Returns
+    -------
+    Numbers and areas of the nuclei, and how many are the same.
     """
     finders = [_Finder(copy.deepcopy(network).to(find_compute().device), card) for network, card in (start, new)]
     areas: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
@@ -238,7 +251,7 @@ class _Finder:
     card: ModelCard
 
     def find(self, rgb: NDArray[np.uint8], scale: float = 1.0, turns: int = 0) -> NDArray[np.int32]:
-        """Label image of a model's nuclei at the working pixel size, with the image seen resized and turned."""
+        """Find the nuclei in a resized and rotated copy of an image; the label image has the image's own shape."""
         height, width = rgb.shape[:2]
         coarser = self.card.mpp / WORKING_MPP
         size = (round(width / coarser), round(height / coarser))

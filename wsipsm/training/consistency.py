@@ -1,9 +1,9 @@
-"""Consistency distillation makes a network steady: the same nuclei in the same scan, however it was compressed.
+"""Consistency distillation: it trains a network to find the same nuclei in a scan however that was compressed.
 
-The teacher is the network as it was trained. It scores each crop in four turns (test-time augmentation); the student
-sees the crop once, compressed, blurred, with other stain strengths, and smoothed as it will be in use, and learns the
-mean of the teacher's scores.
-Where the teacher wavers, a nucleus that one compression divides and another joins, the mean is what both can agree on.
+The teacher is the network before this training. It scores each crop in four rotations (test-time augmentation). The
+student gets the crop once, compressed, blurred, with other stain strengths, and smoothed as in later use, and learns
+the mean of the teacher's scores. Where these vary, as for a nucleus that is divided in some views only, the student
+learns the average.
 """
 
 from __future__ import annotations
@@ -41,20 +41,21 @@ class ConsistencyOptions:
     batch: Batch = 6
     crop_px: CropPx = 256
     view_gains: ViewGains = (1.0, 1.0, 1.0, 1.0)
-    """Gain of the optical density in each test-time augmentation view of a crop, every view a quarter turn further;
-    what the teacher says is the mean over the views."""
+    """Gain of the optical density in each test-time augmentation view of a crop; each view is rotated by a further
+    quarter turn. The target is the mean of the teacher's scores over the views."""
     learning_rate: Positive = 1e-3
     seed: NonNegativeInt = 0
     input_sigma_px: Sigma = 0.0
-    """Smoothing of the student's input, the card's."""
+    """Sigma of the smoothing of the student's input, pixels, which becomes that of its card."""
     teacher_sigma_px: Sigma = 0.0
-    """Smoothing of what the teacher sees: that which it was trained with."""
+    """Sigma of the smoothing of the teacher's input, pixels; it should be the one that the teacher was trained with."""
     augment: AugmentOptions = field(
         default_factory=lambda: AugmentOptions(
             log_gain=(-0.2, 0.2), offset_od=(-0.02, 0.02), log_gamma=0.1, jpeg_share=1.0
         )
     )
-    """Milder than in training: the teacher sees the image as it is."""
+    """Augmentation of the student's input. It is milder than in other trainings, since the teacher gets the image as it
+    is."""
 
 
 def train_consistency(
@@ -65,22 +66,22 @@ def train_consistency(
     keep: Path | None = None,
     student: NucleusUnet | None = None,
 ) -> NucleusUnet:
-    """Train a copy of a network to say of a compressed image what the network says of the image.
+    """Train a copy of a network to give for a compressed image the scores that the network gives for the image itself.
 
     Parameters
     ----------
     images
-        Unlabelled, at the teacher's mpp, shape (h, w, 3).
+        Unlabelled images at the teacher's mpp, shape (h, w, 3), uint8.
     network
-        The teacher; it is not changed.
+        The teacher, which is not changed.
     options
         Settings of the training.
     progress
         Function that is called with the step, the number of steps and the loss.
     keep
-        Where checkpoint and log lie, without suffix; None: nowhere.
+        Path of checkpoint and log, without suffix; None: nothing is stored.
     student
-        What the student starts from; None: the teacher.
+        Network that the student starts from; None: the teacher.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def train_consistency(
 
 
 class _FrozenNorms(nn.Module):
-    """A network whose batch norms keep their statistics while it trains: those of the teacher fit already."""
+    """A network whose batch norms keep their statistics in training, since those of the teacher already fit."""
 
     def __init__(self, inner: NucleusUnet) -> None:
         super().__init__()
@@ -132,7 +133,7 @@ def _mean_over_views(teacher: NucleusUnet, rgb: Tensor, view_gains: Sequence[flo
     with torch.no_grad():
         total = torch.zeros(())
         for turns, gain in enumerate(view_gains):
-            # The density is -log of the transmission, so a gain is a power.
+            # Optical density is -log of the transmission, so a gain of it is a power of the transmission.
             seen = rgb if gain == 1 else 255 * (rgb / 255) ** gain
             scores = torch.sigmoid(teacher(torch.rot90(seen, turns, (2, 3))).float())
             total = total.to(scores) + torch.rot90(scores, -turns, (2, 3))

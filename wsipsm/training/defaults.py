@@ -1,4 +1,4 @@
-"""The recipes that made the shipped models, but for their images: what `wsipsm train` follows when no file is given."""
+"""The recipes of the shipped models without their images; `wsipsm train` follows them when no file is given."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from wsipsm.training.rounds import RoundOptions
 
 
 def default_recipe(stain: Stain) -> Recipe:
-    """Give the recipe of a stain's shipped model, without its images."""
+    """Make the recipe of a stain's shipped model, without its images."""
     return _he() if stain == Stain.HE else _ihc()
 
 
 def _he() -> Recipe:
-    # Cut tight from the first, nuclei shrink and pale ones are lost (docs/accuracy.md).
+    # With high cuts from the first round on, nuclei shrink and pale ones are lost (docs/accuracy.md).
     loose = FurtherRound(labels=RoundOptions(cuts=(0.4, 0.6), maybe=0.4, opening_share=0.0, min_distance=0.0))
     tighter = FurtherRound(labels=RoundOptions(cuts=(0.65, 0.85), min_distance=0.0))
-    # Stains, focus and compression of other laboratories.
+    # These ranges include the stains, focus and compression of other laboratories.
     any_scan = AugmentOptions(
         log_gain=(-0.7, 0.6),
         scale=(0.6, 1.6),
@@ -33,24 +33,25 @@ def _he() -> Recipe:
     )
     return Recipe(
         stain=Stain.HE,
-        # The map of some seeds opposes the stain on some images, so that it may only nudge (docs/accuracy.md).
+        # With some seeds the map contradicts the stain on some images, so its weight is small (docs/accuracy.md).
         first=FirstRound(beta=8.0, augment=AugmentOptions(scale=(0.7, 1.5))),
         rounds=(loose, loose, loose, tighter, FurtherRound(), FurtherRound(), FurtherRound()),
         round_augment=AugmentOptions(scale=(0.5, 1.6)),
-        # A paler view finds fewer false nuclei; the student learns to see it in any stain.
+        # In paler views the teacher finds fewer false nuclei; the student learns the same scores at any stain strength.
         consistency=(ConsistencyOptions(view_gains=(0.6, 0.8, 0.6, 0.8), augment=any_scan),),
-        # The later rounds shrink outlines a little: a low cut gives it back (docs/accuracy.md, round by round).
+        # The later rounds shrink outlines a little, and the low cut enlarges them again (docs/accuracy.md, by round).
         decode=DecodeSettings(foreground=0.4, saddle_share=0.8, opening_share=0.18, min_distance=0.6),
     )
 
 
 def _ihc() -> Recipe:
-    # Ki-67 images come at stated pixel sizes that differ from their nuclei's by more than those of H&E.
+    # Stated pixel sizes of Ki-67 images fit their nuclei less well than those of H&E, so the range of scales is wider.
     wide = AugmentOptions(scale=(0.6, 1.8))
-    # Pale negatives score low and come out without a clear middle: what asks for more loses them.
+    # Pale negative nuclei have low scores and no clear middle, so that stricter settings lose them.
     loose = FurtherRound(labels=RoundOptions(cuts=(0.4, 0.6), maybe=0.4, min_distance=0.0))
     mild = replace(ConsistencyOptions().augment, scale=wide.scale)
-    # The teacher sees what it was trained on, smoothed by 1.5 px; on sharper crops it wavers (docs/accuracy.md).
+    # The teacher's input is smoothed by 1.5 px, as in its training; on sharper crops its scores vary
+    # (docs/accuracy.md).
     steady = ConsistencyOptions(steps=800, input_sigma_px=1.5, teacher_sigma_px=1.5, augment=mild)
     return Recipe(
         stain=Stain.IHC,
@@ -59,7 +60,7 @@ def _ihc() -> Recipe:
         rounds=(loose, loose),
         round_augment=wide,
         consistency=(steady, replace(steady, steps=400, seed=2, input_sigma_px=2.0)),
-        # A disc of 4 um across, less than a lymphocyte's nucleus: smaller spots are debris or fragments.
+        # The smallest area is that of a disc 4 um wide, less than a lymphocyte's nucleus; smaller spots are fragments.
         decode=DecodeSettings(
             foreground=0.75,
             distance_sigma_px=3.0,

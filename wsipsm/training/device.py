@@ -1,4 +1,4 @@
-"""The device that a training runs on: found out, not asked for."""
+"""The device that a training runs on, which is found and not chosen by the user."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Device, number format and share of the work."""
+    """Device and number format of a training, and the number of processes that share it."""
 
     device: torch.device
     autocast: torch.dtype | None
-    """None: float32 throughout."""
+    """Number format of forward passes; None: float32 throughout."""
     rank: int = 0
+    """Number of this process, from 0."""
     n_ranks: int = 1
+    """Number of processes."""
 
     @property
     def description(self) -> str:
-        """Description of the device, as logs and cards name it."""
+        """Description of the device in plain words, for logs."""
         kind = "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
         many = f", {self.n_ranks} processes" if self.n_ranks > 1 else ""
         return f"{self.device.type} {kind}{many}"
@@ -34,9 +36,9 @@ class Compute:
 
 
 def find_compute() -> Compute:
-    """Take the GPU where there is one, in bf16, or fp16 where it lacks bf16; else the processor in float32.
+    """Choose the GPU where there is one, in bf16, or in fp16 where it lacks bf16; else the processor in float32.
 
-    Under torch's own launcher (``torchrun``) every process takes its GPU and its share of each batch.
+    With torch's own launcher (``torchrun``) every process takes a GPU of its own and a share of each batch.
     """
     rank, n_ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if not torch.cuda.is_available():

@@ -1,8 +1,9 @@
-"""A faster student: what a network says of an image, learned by a copy of it that sees coarser pixels.
+"""Distillation of a faster student: a copy of a network learns the network's scores from coarser pixels.
 
-The teacher looks at every whole image once, when it is first drawn, and its answers are kept: the larger of the two
-networks, at the finer pixels, would cost most of every step. The student sees crops, compressed, blurred and with other
-stain strengths, each of its pixels the mean of several of the teacher's, and learns the mean of the answers there.
+The teacher scores every whole image once, when it is first needed, and the scores are kept in memory. Otherwise the
+teacher, with its finer pixels, would take most of the time of every step. The student gets crops that are compressed,
+blurred and of other stain strengths, in which each pixel is the mean of several of the teacher's, and learns the mean
+of the teacher's scores there.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ _Pair: TypeAlias = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, config=CHECKED)
 class DistilOptions:
-    """Settings of the training."""
+    """Settings of the distillation of a faster student."""
 
     steps: Steps = 3000
     batch: Batch = 6
     crop_px: CropPx = 192
-    """The side of a crop as the student sees it."""
+    """Side of a crop, pixels of the student."""
     shrink: Shrink = 2
-    """Pixels of the teacher's that are one of the student's, each way."""
+    """Width of a pixel of the student, pixels of the teacher."""
     view_gains: ViewGains = (1.0, 1.0, 1.0, 1.0)
-    """Gain of the optical density in each test-time augmentation view of an image, every view a quarter turn further;
-    what the teacher says is the mean over the views."""
+    """Gain of the optical density in each test-time augmentation view of an image; each view is rotated by a further
+    quarter turn. The target is the mean of the teacher's scores over the views."""
     learning_rate: Positive = 1e-3
     seed: NonNegativeInt = 0
     augment: AugmentOptions = field(default_factory=AugmentOptions)
-    """Blur in the student's pixels."""
+    """Augmentation of the student's input; its blur is in pixels of the student."""
 
 
 def distil_student(
@@ -60,34 +61,35 @@ def distil_student(
     progress: Progress | None = None,
     keep: Path | None = None,
 ) -> NucleusUnet:
-    """Train a copy of a network, with a fine head, to say at coarser pixels what the network says.
+    """Train a copy of a network, with a fine head, to give the network's scores from coarser pixels.
 
     Parameters
     ----------
     images
-        Unlabelled, at the teacher's mpp, shape (h, w, 3).
+        Unlabelled images at the teacher's mpp, shape (h, w, 3), uint8.
     teacher
-        It is not changed.
+        Network that is learned from; it is not changed.
     options
         Settings of the training.
     progress
         Function that is called with the step, the number of steps and the loss.
     keep
-        Where checkpoint and log lie, without suffix; None: nowhere.
+        Path of checkpoint and log, without suffix; None: nothing is stored.
 
     Returns
     -------
-    The student with averaged weights, in evaluation mode, on the processor. See :func:`refine_head` for its head.
+    The student with averaged weights, in evaluation mode, on the processor. See
+    :func:`~wsipsm.models.unet.refine_head` for its head.
     """
     teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
 
     @cache
-    def answer(index: int) -> NDArray[np.float16]:
-        # When it is first wanted, so that a training that is done, or refused, asks the teacher nothing.
+    def teacher_scores(index: int) -> NDArray[np.float16]:
+        # Scored only when first needed, so that a training that is already finished, or refused, spends no time here.
         return _mean_over_views(teacher, images[index], options.view_gains)
 
     def make_batch(source: BatchSource) -> _Pair:
-        pairs = [_draw_pair(images, answer, options, source.rng) for _ in range(source.share(options.batch))]
+        pairs = [_draw_pair(images, teacher_scores, options, source.rng) for _ in range(source.share(options.batch))]
         crops, targets = (torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2) for part in zip(*pairs, strict=True))
         # The mean of each block of pixels, as scanners and readers make the coarser levels of a slide.
         small = functional.avg_pool2d(crops.float(), options.shrink)
@@ -105,10 +107,10 @@ def distil_student(
 
 
 def _mean_over_views(teacher: NucleusUnet, rgb: NDArray[np.uint8], view_gains: Sequence[float]) -> NDArray[np.float16]:
-    """Average the scores of a whole image, shape (h, w, outputs); as halves, since all images are held at once."""
+    """Average the scores of a whole image, shape (h, w, outputs), float16, since those of all images are in memory."""
     total: NDArray[np.float32] = np.zeros((), np.float32)
     for turns, gain in enumerate(view_gains):
-        # The density is -log of the transmission, so a gain is a power.
+        # Optical density is -log of the transmission, so a gain of it is a power of the transmission.
         seen = np.rint(255 * (rgb / 255) ** gain).astype(np.uint8)
         scores = score_at_scale(teacher, np.rot90(seen, turns), 1.0)
         total = total + np.rot90(scores, -turns, (1, 2))
@@ -117,18 +119,18 @@ def _mean_over_views(teacher: NucleusUnet, rgb: NDArray[np.uint8], view_gains: S
 
 def _draw_pair(
     images: Sequence[NDArray[np.uint8]],
-    answer: Callable[[int], NDArray[np.float16]],
+    teacher_scores: Callable[[int], NDArray[np.float16]],
     options: DistilOptions,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Draw a crop as large as the teacher's pixels are fine, and what is to be said of it, in the student's pixels."""
+    """Choose a random crop, in the teacher's pixels, and its target scores, in the student's pixels."""
     index = int(rng.integers(len(images)))
     side_px = options.crop_px * options.shrink
     window, soft = crop_scaled(images[index].shape, side_px, options.augment, rng)
     crop = cv2.resize(images[index][window], (side_px, side_px), interpolation=soft)
-    said = answer(index)[window].astype(np.float32)
-    mean = cv2.INTER_AREA if len(said) > options.crop_px else cv2.INTER_LINEAR
-    target = cv2.resize(said, (options.crop_px, options.crop_px), interpolation=mean)
+    scores = teacher_scores(index)[window].astype(np.float32)
+    mean = cv2.INTER_AREA if len(scores) > options.crop_px else cv2.INTER_LINEAR
+    target = cv2.resize(scores, (options.crop_px, options.crop_px), interpolation=mean)
     turns = int(rng.integers(4))
     turned = np.ascontiguousarray(np.rot90(crop, turns), dtype=np.uint8)
     return compress(turned, options.augment, rng), np.ascontiguousarray(np.rot90(target, turns), dtype=np.float32)

@@ -1,7 +1,8 @@
-"""The training loop that all networks share: seeded by step, resumable, watched.
+"""The training loop of all networks, which can be resumed.
 
-What a step sees depends on the seed and the step alone, so nothing random has to be stored: a killed training goes on
-from its last checkpoint to the same weights, and batches can be drawn ahead in another thread.
+The random choices of a step depend on the seed and the step alone, so no random state has to be stored. A training that
+was killed continues from its last checkpoint and gives the same weights, and batches can be made ahead in other
+threads.
 """
 
 from __future__ import annotations
@@ -32,53 +33,54 @@ Batch = TypeVar("Batch")
 Progress = Callable[[int, int, float], None]
 """A function that is called with the step, the number of steps and the loss."""
 _AHEAD = 3
+"""Number of batches that are made ahead."""
 CHECKPOINT_SUFFIX, LOG_SUFFIX = ".checkpoint", ".log.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSource:
-    """The source of a batch's random choices: the seed and the step, and this process's share of the work."""
+    """The source of a batch's random choices, which depend on seed, step and process, and the number of processes."""
 
     rng: np.random.Generator
     torch_seed: int
     n_ranks: int = 1
 
     def generator(self) -> torch.Generator:
-        """Return torch's own source of randomness for this step."""
+        """Make torch's random generator of this step."""
         return torch.Generator().manual_seed(self.torch_seed)
 
     def share(self, batch: int) -> int:
-        """Choose the items of a batch that this process makes."""
+        """Divide a batch: return the number of items, at least 1, that each process makes."""
         return max(1, batch // self.n_ranks)
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """Settings on how long and how fast to train, and where the state is kept."""
+    """Settings of the loop: its number of steps, its seed, and its checkpoint."""
 
     steps: int
     seed: int = 0
     checkpoint: Path | None = None
-    """Path without suffix; state and CSV log lie beside it. None keeps nothing."""
+    """Path of state and CSV log, without their suffixes; None: nothing is stored."""
     identity: str = ""
-    """Hash of all that shapes the training."""
+    """Text that names all that shapes the training; a checkpoint of another one is not continued."""
     checkpoint_s: float = 60.0
-    """A kill loses no more than this."""
+    """Time after which a step writes a checkpoint again, s; a training that is killed loses about as much."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan(Generic[Batch]):
-    """The parts of a training: where batches come from, what the loss is, who changes the weights."""
+    """The parts of a training: its network, batches, loss, optimiser and learning rate."""
 
     network: nn.Module
-    """Every trainable part; on the processor, moved by :func:`fit`."""
+    """Module with every trainable weight, on the processor; :func:`fit` moves it to the device."""
     make_batch: Callable[[BatchSource], Batch]
     loss: Callable[[nn.Module, Batch, torch.device], Tensor]
     optimiser: Callable[[nn.Module], Optimizer]
     learning_rate: Callable[[int], float]
-    """The learning rate of a step."""
+    """Function from the number of a step to its learning rate."""
     averaged: bool = False
-    """Whether the weights given back are a moving average."""
+    """Whether the final weights are a moving average over the steps."""
 
 
 def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | None = None) -> list[float]:
@@ -87,9 +89,9 @@ def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | Non
     Parameters
     ----------
     plan
-        What is trained.
+        Parts of the training.
     options
-        Steps, seed, checkpoint.
+        Settings of the loop.
     progress
         Function that is called at every step.
 
@@ -100,9 +102,11 @@ def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | Non
     Raises
     ------
     WsipsmError
-        When the loss is no number any more.
+        When the loss is not finite.
     ModelError
         When the checkpoint is of another training or architecture, or damaged.
+    OutputError
+        When a checkpoint cannot be written.
     """
     compute = find_compute()
     network = plan.network.to(compute.device).train()
@@ -110,7 +114,7 @@ def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | Non
     average = {k: v.detach().clone() for k, v in network.state_dict().items()} if plan.averaged else None
     losses = _resume(plan.network, optimiser, average, options)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast == torch.float16)
-    trained = _spread(network, compute)
+    trained = _distribute(network, compute)
     with _open_ahead(plan.make_batch, options, compute, len(losses)) as batches:
         saved = time.monotonic()
         for step in range(len(losses), options.steps):
@@ -143,7 +147,7 @@ def fit(plan: TrainingPlan[Batch], options: FitOptions, progress: Progress | Non
 
 
 def one_cycle(peak: float, steps: int, warm_share: float = 0.1) -> Callable[[int], float]:
-    """Compute a cosine from peak / 25 up to the peak and down to nearly nothing (Smith and Topin 2018)."""
+    """Make a one-cycle learning rate: by cosines from peak / 25 to the peak and to nearly 0 (Smith and Topin 2018)."""
     warm = max(1.0, warm_share * steps)
 
     def rate(step: int) -> float:
@@ -163,14 +167,14 @@ def averaged_plan(
     learning_rate: float,
     steps: int,
 ) -> TrainingPlan[Batch]:
-    """Give the plan of every nucleus network: AdamW, one cycle of the learning rate, averaged weights.
+    """Make the plan of every nucleus network: AdamW, one cycle of the learning rate, averaged weights.
 
     Parameters
     ----------
     network, make_batch, loss
         The same as in :class:`TrainingPlan`.
     learning_rate
-        The highest.
+        Highest learning rate of the cycle.
     steps
         Number of steps of the whole training.
     """
@@ -222,11 +226,11 @@ def _keep(
         writer.writerows(enumerate(losses))
 
 
-def _spread(network: nn.Module, compute: Compute) -> nn.Module:
+def _distribute(network: nn.Module, compute: Compute) -> nn.Module:
     """Distribute gradients to the other processes of torch's launcher, where there are any.
 
-    The group is joined once and left when the process ends: a second group made over the launcher's store would read
-    the first one's addresses from it, and wait for ever.
+    The process group is joined once and left only when the process ends. A second group would read the addresses of the
+    first one from the launcher's store, and wait forever.
     """
     if compute.n_ranks == 1:
         return network
@@ -240,7 +244,7 @@ def _spread(network: nn.Module, compute: Compute) -> nn.Module:
 
 
 def _share_result(network: nn.Module, compute: Compute) -> None:
-    """Give every process the first one's weights: batch norm saw other crops in each. Waits until they are kept."""
+    """Copy the first process's weights to all, since batch norm had other crops in each; wait until they are stored."""
     if compute.n_ranks > 1:
         for value in network.state_dict().values():
             torch.distributed.broadcast(value, src=0)
@@ -250,7 +254,7 @@ def _share_result(network: nn.Module, compute: Compute) -> None:
 def _open_ahead(
     make_batch: Callable[[BatchSource], Batch], options: FitOptions, compute: Compute, first: int
 ) -> Iterator[Iterator[Batch]]:
-    """Make batches in order, ahead in another thread, so that the trainer never waits for pixels."""
+    """Make batches in order and ahead of their use, in other threads, so that the loop rarely waits for them."""
 
     def at(step: int) -> Batch:
         source = np.random.SeedSequence([options.seed, step, compute.rank])

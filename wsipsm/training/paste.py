@@ -1,8 +1,9 @@
-"""Nuclei cut out of an image and pasted into its crops: examples whose outline is known to the pixel.
+"""Nuclei that are cut out of an image and pasted into its crops, as examples whose outline is known to the pixel.
 
-Pseudo labels are sure of the plain nuclei. What they leave out are touching nuclei, pale ones, and vesicular ones, of
-which a colour cut finds the rim or the clumps of chromatin alone. Pasting makes such examples out of the plain ones:
-against another nucleus, faded towards what lies around, hollowed with a nucleolus or two, or with clumped chromatin.
+Pseudo labels are reliable for plain nuclei. They miss touching and pale nuclei, and vesicular ones, of which a colour
+threshold finds only the rim or the clumps of chromatin. Pasting makes such examples from plain nuclei: it puts them
+against another nucleus, fades them towards their surroundings, or gives them a pale inside with nucleoli, or clumped
+chromatin.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ _MIN_CUTOUTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """A nucleus with what lies around it."""
+    """A nucleus with a margin of its surroundings."""
 
     od: NDArray[np.float32]
     """Optical density, shape (h, w, 3)."""
     mask: NDArray[np.float32]
-    """1 in the nucleus, 0 elsewhere, shape (h, w)."""
+    """Mask, 1 in the nucleus and 0 elsewhere, shape (h, w)."""
     positive: int
-    """1 positive, 0 negative, 255 where no marker is scored."""
+    """Class of the nucleus: 1 positive, 0 negative, 255 where no marker is scored."""
 
 
 class _Appearance(Enum):
@@ -54,38 +55,40 @@ class _Appearance(Enum):
 
 @checked_dataclass(frozen=True, slots=True, config=CHECKED)
 class PasteOptions:
-    """Settings on how many nuclei are pasted, and how they are changed."""
+    """Settings of pasting: how many nuclei are pasted, and how they are changed."""
 
     share: Share = 0.85
-    """The share of crops that get any."""
+    """Share of the crops that nuclei are pasted into."""
     most: NonNegativeInt = 40
-    """Tries a crop; places that would hide another nucleus are given up."""
+    """Largest number of tries for a crop; a try fails where the nucleus would hide another one."""
     touching: Share = 0.7
-    """Share that is put against another nucleus."""
+    """Share of the nuclei that are put against another nucleus."""
     vesicular: Share = 0.2
     clumped: Share = 0.2
     pale: Share = 0.2
-    """The rest stay as they are, a little lighter or darker."""
+    """Shares of the nuclei that are made vesicular, clumped and pale; the rest become a little lighter or darker."""
     log_scale: Span = (-0.6, 0.5)
-    """The natural logarithm of how much larger plain and pale ones become."""
+    """Range of the natural logarithm of the factor that plain and pale nuclei are enlarged by."""
     open_log_scale: Span = (-0.2, 0.8)
-    """The same of vesicular and clumped ones, which are larger than what they are made from."""
+    """The same range for vesicular and clumped nuclei, which are larger in nature than plain ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A crop that nuclei are pasted into; its arrays are changed."""
+    """A crop that nuclei are pasted into; pasting changes its arrays in place."""
 
     od: NDArray[np.float32]
-    """Shape (h, w, 3)."""
+    """Optical density, shape (h, w, 3)."""
     nucleus: NDArray[np.uint8]
-    """1, 0 or 255 (ignored), shape (h, w)."""
+    """Label of each pixel, 1, 0 or 255 (ignored), shape (h, w)."""
     instances: NDArray[np.int32]
+    """Label image of the nuclei, shape (h, w), 0 = background."""
     positive: NDArray[np.uint8]
+    """Class of each pixel, 1, 0 or 255, shape (h, w)."""
 
 
 def to_density(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Convert colours to optical density against white, shape as given; not capped, so `to_rgb` gives them back."""
+    """Convert colours to optical density against white, of the same shape; it has no cap, so `to_rgb` inverts it."""
     return np.asarray(-np.log10(np.maximum(rgb, 1).astype(np.float32) / 255), np.float32)
 
 
@@ -95,23 +98,23 @@ def to_rgb(od: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def cut_out(rgb: NDArray[np.uint8], instances: NDArray[np.int32], positive: NDArray[np.uint8]) -> tuple[Cutout, ...]:
-    """Cut out the instances that are whole, convex and near an ellipse.
+    """Cut out the instances that are whole, convex and close to an ellipse.
 
     Parameters
     ----------
     rgb
-        Shape (h, w, 3).
+        Image of shape (h, w, 3), uint8.
     instances
-        Shape (h, w), 0 = background.
+        Label image, shape (h, w), 0 = background.
     positive
-        1, 0 or 255, shape (h, w).
+        Class of each pixel, 1, 0 or 255, shape (h, w).
     """
     found = []
     height, width = instances.shape
     for label, window in label_windows(instances):
         rows, columns = window
         if rows.start == 0 or columns.start == 0 or rows.stop == height or columns.stop == width:
-            continue  # cut by the image's border
+            continue  # the image's border cuts it
         mask = instances[window] == label
         if np.count_nonzero(mask) < _MIN_AREA_PX or not _is_plain(mask):
             continue
@@ -136,7 +139,7 @@ def paste_nuclei(
     scale
         Factor by which the crop was resized.
     options, rng
-        Settings, and the source of everything drawn.
+        Settings, and the generator of all random choices.
     """
     if len(cutouts) < _MIN_CUTOUTS or rng.random() >= options.share:
         return
@@ -162,7 +165,7 @@ def paste_nuclei(
 
 
 def _is_plain(mask: NDArray[np.bool_]) -> bool:
-    """Tell whether a mask is convex, and near the ellipse of its second moments."""
+    """Tell whether a mask is convex, and close to the ellipse of its second moments."""
     padded = np.pad(mask, 1).astype(np.uint8)
     contours, _ = cv2.findContours(padded, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hull = cv2.convexHull(max(contours, key=len))
@@ -202,7 +205,7 @@ def _turn(
 def _place(
     instances: NDArray[np.int32], area: int, options: PasteOptions, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Choose row and column of the centre: against a nucleus that is there, or anywhere."""
+    """Choose row and column of the centre: against a nucleus of the crop, or anywhere."""
     labels = np.flatnonzero(np.bincount(instances.ravel())[1:]) + 1
     if len(labels) and rng.random() < options.touching:
         rows, columns = np.nonzero(instances == labels[int(rng.integers(len(labels)))])
@@ -215,7 +218,7 @@ def _place(
 def _density_around(
     od: NDArray[np.float32], mask: NDArray[np.bool_], occupied: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Compute the median density, shape (3,), in a ring around a mask; of the window where nuclei fill the ring."""
+    """Compute the median density, shape (3,), in a ring around a mask, or in the window where nuclei fill the ring."""
     ring = (cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & ~mask & ~occupied
     return np.asarray(np.median(od[ring] if ring.sum() > 8 else od.reshape(-1, 3), axis=0), np.float32)
 
@@ -255,7 +258,7 @@ def _change_appearance(
 def _clump(
     od: NDArray[np.float32], mask: NDArray[np.bool_], around: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Gather the chromatin in clumps, with light between them and a rim that need not be closed."""
+    """Gather the chromatin in clumps with pale gaps between them, and a rim that may be open."""
     noise = cv2.GaussianBlur(rng.normal(size=mask.shape), (0, 0), rng.uniform(1.2, 3.5))
     noise = noise / (noise.std() + 1e-6)
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
@@ -267,7 +270,7 @@ def _clump(
 def _hollow(
     od: NDArray[np.float32], mask: NDArray[np.bool_], around: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Lighten the inside to what lies around, keep a rim, and draw up to two nucleoli."""
+    """Lighten the inside towards the surroundings, keep a rim, and draw up to two nucleoli."""
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
     rim = rng.uniform(1.2, 3.0)
     hollow = (rng.uniform(0.45, 0.95) / (1 + np.exp((rim - depth) / 0.6)))[..., None]

@@ -1,4 +1,4 @@
-"""Patches of tissue to learn from, drawn from slides and images alike."""
+"""Patches of tissue for training, which are read from slides and images in the same way."""
 
 from __future__ import annotations
 
@@ -22,42 +22,43 @@ _PATCH_PX = 640
 _PATCHES_PER_SLIDE = 8
 _MIN_TISSUE_SHARE = 0.5
 _MIN_SIDE_PX = 36
-"""Self-activation maps are made of images reflected by up to 35 px, which a smaller image cannot be."""
+"""Smallest side of an image: self-activation maps need a reflected rim of up to 35 px, which a smaller image cannot
+give."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnPatches:
-    """Pixels of one slide or image."""
+    """Patches of one slide or image, and its stain."""
 
     images: list[StainedImage]
     decision: StainDecision
-    """What its colours say of the stain."""
+    """Stain that was found from the colours."""
 
 
 def draw_patches(path: Path, mpp: float | None, stain: Stain | None, seed: int, working_mpp: float) -> DrawnPatches:
-    """Read seeded patches of tissue, or the whole of a small image.
+    """Read random patches of tissue, or the whole of a small image.
 
-    Patches are read once and stay in memory, so that crops of slides come as fast as crops of images.
+    Patches are read once and stay in memory, so that crops of slides are as fast as crops of images.
 
     Parameters
     ----------
     path
-        Slide or image.
+        Path of a slide or image.
     mpp
         Pixel size of the image, um/px, where the file states none.
     stain
-        None: found from the colours.
+        Stain that the profile is fitted for; None: the one found from the colours.
     seed
-        Seed of the places of patches.
+        Seed of the positions of patches.
     working_mpp
         Pixel size to read at, um/px.
 
     Raises
     ------
     SlideError
-        When it cannot be used.
+        When the slide or image cannot be used.
     UsageError
-        When it is too small or holds too little tissue.
+        When it is too small or has too little tissue.
     """
     with open_slide(path, mpp, identify=False) as slide:
         slide_mpp = require_mpp(slide.info)

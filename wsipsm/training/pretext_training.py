@@ -1,4 +1,4 @@
-"""Training of the activation network by a pretext task, on pixels alone."""
+"""Training of the activation network by a pretext task, from pixels alone."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from wsipsm.training.checkpoint import digest_arrays, digest_state, load_trunk
 from wsipsm.training.fit import BatchSource, FitOptions, Progress, TrainingPlan, fit
 
 _COLLAPSED = 1e-3
+"""Spread below which the embedding has collapsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PretextOptions:
-    """Settings of a pretext task."""
+    """Settings of a pretext training."""
 
     steps: int = 25
-    """Enough to fit the batch-norm statistics to the tissue; the loss falls fast and more collapses z."""
+    """Number of steps. The default fits the batch-norm statistics to the tissue; with many more steps z collapses."""
     batch: int = 6
     crop_px: int = 96
     learning_rate: float = 1e-4
@@ -46,9 +47,9 @@ class PretextOptions:
     network: str = SMALL_NETWORK
     embedding_size: int = EMBEDDING_SIZE
     margin: float = 10.0
-    """The margin of Eq. 1."""
+    """Margin of Eq. 1."""
     weights: Path | None = None
-    """Safetensors of the network's own names, taken before training; needed for ImageNet weights."""
+    """Safetensors file of weights, by the network's own names, that the training starts from; ImageNet's need one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class _Views:
 
 
 class _Task(nn.Module):
-    """Network and head together: views in, loss out."""
+    """Network and head in one module, which maps views to the loss."""
 
     def __init__(self, network: ActivationNetwork, options: PretextOptions) -> None:
         super().__init__()
@@ -81,7 +82,7 @@ class _Task(nn.Module):
         """Embed all views at once, so that batch norm sees them together."""
         views = [anchor, positive] + ([negative] if self.options.pretext == Pretext.CONTRAST else [])
         _, z = self.network(torch.cat(views))
-        z = z.float()  # in bf16 the distance of near embeddings would round to nothing
+        z = z.float()  # in bf16 the distance of similar embeddings would round to 0
         za, zp, *rest = z.split(len(anchor))
         match self.options.pretext:
             case Pretext.CONTRAST:
@@ -111,7 +112,7 @@ def train_pretext(
     progress
         Function that is called with the step, the number of steps and the loss.
     keep
-        Where checkpoint and log lie, without suffix; None: nowhere.
+        Path of checkpoint and log, without suffix; None: nothing is stored.
 
     Returns
     -------
@@ -140,10 +141,10 @@ def train_pretext(
     def loss(trained: nn.Module, views: _Views, device: torch.device) -> Tensor:
         moved = [v.to(device, non_blocking=True) for v in (views.anchor, views.positive, views.negative, views.turns)]
         value: Tensor = trained(*moved)
-        # Untrained: the passes fit batch-norm statistics to the images, and nothing is learnt.
+        # For an untrained network the passes fit batch-norm statistics to the images, and no weight changes.
         return value * 0 if options.pretext in UNTRAINED else value
 
-    # Untrained weights stay as they are; only their batch-norm statistics move, and ImageNet's do not even that.
+    # Random weights are not trained, but their batch-norm statistics are fitted; ImageNet's weights keep theirs.
     learning_rate = 0.0 if options.pretext in UNTRAINED else options.learning_rate
     steps = 0 if options.pretext == Pretext.IMAGENET else options.steps
     plan = TrainingPlan(
@@ -155,7 +156,7 @@ def train_pretext(
     )
     identity = f"{options} {digest_state(task.state_dict())} {digest_arrays(images)}"
     losses = fit(plan, FitOptions(steps, options.seed, keep, identity), progress)
-    # Measured anew, so that a training that went on from a checkpoint gives the same.
+    # The spread is measured after training, so that it is the same for one that was continued from a checkpoint.
     spread = _measure_spread(network, _draw_views(images, options, _first(options)))
     return network.eval(), PretextLog(tuple(losses), spread, collapsed=spread < _COLLAPSED)
 
@@ -165,7 +166,7 @@ def _first(options: PretextOptions) -> BatchSource:
 
 
 def _measure_spread(network: ActivationNetwork, views: _Views) -> float:
-    """Measure the spread over one batch as in training, on a copy: batch norm keeps what it has seen."""
+    """Measure the spread over one batch in training mode, on a copy, since the pass changes batch-norm statistics."""
     device = next(network.parameters()).device
     trained = copy.deepcopy(network).train()
     with torch.no_grad():
@@ -179,11 +180,11 @@ def _draw_views(images: Sequence[NDArray[np.uint8]], options: PretextOptions, so
     for _ in range(batch):
         index = int(source.rng.integers(len(images)))
         anchors.append(_crop(images[index], side, source.rng))
-        # Another image, where there is one: a crop beside the anchor may show the same tissue.
+        # The negative comes from another image, where there is one; a crop of the same image may show the same tissue.
         other = (index + int(source.rng.integers(1, max(2, len(images))))) % len(images)
         negatives.append(_crop(images[other], side, source.rng))
     anchor, negative = torch.stack(anchors), torch.stack(negatives)
-    # Rotation is known from upright too; the others need a view that differs.
+    # The classifier of turns must also know upright images; the other tasks need a view that differs.
     lowest = 0 if options.pretext == Pretext.ROTATION else 1
     turns = torch.from_numpy(source.rng.integers(lowest, N_TURNS, size=batch))
     return _Views(anchor, turned(anchor, turns), negative, turns)

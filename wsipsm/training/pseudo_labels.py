@@ -1,4 +1,4 @@
-"""The chain of the paper, from unlabelled images to pseudo-labelled ones.
+"""The way from unlabelled images to the pseudo labels of the first round.
 
 Pretext (Eq. 2) -> activation weights and maps (Eq. 3, 4) -> fusion with the stains (Eq. 5) -> clusters (Eq. 6)
 -> objects on which seedings agree -> pseudo labels with Voronoi edges (Eq. 8).
@@ -25,8 +25,9 @@ from wsipsm.training.student import PseudoLabelledImage
 _PATCH_PX = 224
 _MAX_PATCHES = 32
 _MIN_BLUE_OD, _DOUBTFUL_BLUE_OD = 0.07, 0.03
-"""Red-channel OD above the local background: of a blue nucleus, and from which a pixel may belong to one. Texture of
-stroma has a standard deviation of 0.02 to 0.03 on the images looked at, agreed objects a median of 0.1 to 0.17."""
+"""Red-channel density above the local background that a blue nucleus has at least, and from which a pixel may belong to
+one. On the images that were examined, the texture of stroma has a standard deviation of 0.02 to 0.03, and the objects
+that seedings agree on have a median of 0.1 to 0.17."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def make_pseudo_labels(
     seed
         Seed of the pretext training and of k-means.
     report
-        Function that is given a line of text now and then.
+        Function that is called with lines of text on the progress.
     beta
         Weight of the stain against the self-activation map (Eq. 5); None: the paper's; infinite: the stain alone.
 
@@ -86,8 +87,8 @@ def _label_he(image: StainedImage, activation: NDArray[np.float32], beta: float,
 def _label_ihc(image: StainedImage, activation: NDArray[np.float32], beta: float, seed: int) -> PseudoLabel:
     positives, negatives, brown = marker_densities(image.rgb, image.profile)
     cut = image.profile.dab_cut_od or DEFAULT_DAB_CUT_OD
-    # K-means always finds a highest cluster: an image without nuclei of a colour must not invent any, so what is kept
-    # must also pass a density that is the same for every image.
+    # K-means always finds a highest cluster, even in an image without nuclei of a colour. So the objects that are kept
+    # must also reach a density that is the same for every image.
     positive = find_agreement([fuse(activation, density, beta) for density in positives], seed)
     positive = _confirmed(positive, positives[0], cut, brown)
     blue_activation = np.where(brown, 0, activation).astype(np.float32)
@@ -99,7 +100,7 @@ def _label_ihc(image: StainedImage, activation: NDArray[np.float32], beta: float
 def _confirmed(
     found: Agreement, density: NDArray[np.float32], min_mean: float, generous: NDArray[np.bool_]
 ) -> Agreement:
-    """Drop objects whose mean density is not above ``min_mean``, and set where nuclei remain possible."""
+    """Drop objects whose mean density is not above ``min_mean``, and replace the pixels where nuclei are possible."""
     keep = found.means(density) > min_mean
     labels = np.where(keep[found.labels], found.labels, 0).astype(np.int32)
     return Agreement(labels, found.confidence, generous)

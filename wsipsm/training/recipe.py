@@ -1,8 +1,8 @@
-"""A recipe: everything that shapes a model, from pseudo labels to a faster student, in one checked object.
+"""The recipe of a model: all settings of its trainings, from pseudo labels to a faster student, checked as one object.
 
-Pseudo labels teach the student of the first round; each further self-training round learns from what the network of the
-round before finds again at several scales; consistency distillation makes the network steady from scan to scan; and
-distilling, where it is asked for, makes a faster student of it. Any of these steps may be left out.
+The student of the first round learns from pseudo labels. Each further self-training round learns from the nuclei that
+the network of the round before finds at several scales. Consistency distillation makes the results depend less on how a
+slide was scanned. Distilling makes a faster student. Any of these steps may be left out.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from wsipsm.training.rounds import RoundOptions
 from wsipsm.training.student import StudentOptions
 
 WORKING_MPP = 0.25
-"""Pixel size that images are read at and networks learn at, um/px; a distilled student works at a multiple."""
+"""Pixel size at which images are read and networks are trained, um/px; a distilled student works at a multiple of
+it."""
 OWN_TERMS = "the user's own"
 _SEED_STEP = 1000
-"""The step between the seeds of two rounds, which the seeds of other recipes should not meet."""
+"""Difference between the seeds of two rounds, so large that recipes of other seeds do not use the same ones."""
 
 
 class _Settings(BaseModel):
@@ -38,18 +39,21 @@ class ImageSource(_Settings):
     """Images of one kind below the data folder."""
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Patterns below the data folder, such as `monuseg/train/images/*.tif`; `**` goes through folders."""
+    """Patterns of files below the data folder, such as `monuseg/train/images/*.tif`; `**` matches all subfolders."""
     name: Annotated[str, Field(min_length=1)]
-    """The name in the model card; sources of one name and terms are one entry there."""
+    """Name in the model card; sources of one name and terms are one entry there."""
     terms: str = OWN_TERMS
+    """Terms of use of the images, for the model card."""
     mpp: Positive | None = None
     """Pixel size, um/px, in place of the file's; needed where the file states none."""
     every: PositiveInt = 1
-    """Take every Nth file in the order of their paths; the others stay for scoring."""
+    """Number N where only every Nth file is used, in the order of their paths; the others remain for scoring."""
     whole: bool = False
-    """Whether images are taken whole, with stains fitted on all of their pixels; else by patches of tissue."""
+    """Whether images are used whole, with stains fitted on pixels of the whole image; else patches of tissue are
+    used."""
     part: Literal["every training", "consistency"] = "every training"
-    """Which trainings see them; images for consistency distillation alone need not be of the quality of the others."""
+    """Trainings that use the images; those for consistency distillation alone may be of lower quality than the
+    others."""
 
     @field_validator("files")
     @classmethod
@@ -71,7 +75,7 @@ class FirstRound(_Settings):
     """Pseudo labels from self-activation maps and stains, and the student that learns from them."""
 
     steps: NonNegativeInt = 600
-    """0 leaves this round out: the model that is started from goes on as it is."""
+    """Number of steps; 0 leaves this round out, and the next step continues with the model that was started from."""
     beta: NotNegative
     """Weight of the stain against the self-activation map (Eq. 5); infinite: the stain alone."""
     learning_rate: Positive = 2e-3
@@ -83,19 +87,19 @@ class FurtherRound(_Settings):
 
     steps: Steps = 300
     labels: RoundOptions = RoundOptions()
-    """How its scores become pseudo labels; the smoothing is the recipe's."""
+    """Settings of the pseudo labels; their smoothing is the recipe's."""
 
 
 class Recipe(_Settings):
-    """Everything that shapes a model but the pixels and the weights it starts from."""
+    """All settings of a model's trainings; only the pixels and the first weights are not part of it."""
 
     stain: Stain
     seed: NonNegativeInt = 0
-    """The seed of everything random."""
+    """Seed of all random choices."""
     sources: tuple[ImageSource, ...] = ()
-    """Images below a data folder; none: those that the command names."""
+    """Images below a data folder; where there are none, those that the command names are used."""
     hold_back_every: NonNegativeInt = 5
-    """Every Nth image is kept from all trainings, to compare the model with its start on; 0: none."""
+    """Number N where every Nth image is kept from all trainings, to compare the model with its start on; 0: none."""
     batch: Batch = 6
     crop_px: CropPx = 256
     input_sigma_px: Sigma = 0.0
@@ -106,12 +110,14 @@ class Recipe(_Settings):
     round_augment: AugmentOptions = AugmentOptions()
     round_paste: PasteOptions = PasteOptions()
     consistency: tuple[ConsistencyOptions, ...] = ()
-    """The network of the last round teaches all of them, and each starts where the one before ended. Seeds are added to
-    the recipe's; the model has the last one's smoothing."""
+    """Consistency distillations, one after the other. The network of the last round is the teacher of all of them, and
+    each starts from the result of the one before. Their seeds are added to the recipe's; the model has the last one's
+    smoothing."""
     distil: DistilOptions | None = None
-    """A faster student at coarser pixels; None: the model is the network itself. The seed is added to the recipe's."""
+    """Settings of a faster student at coarser pixels; None: there is none. Its seed is added to the recipe's."""
     distilled_min_distance: Score | None = None
-    """The faster student's `decode.min_distance`: coarse pixels show less of a small nucleus' middle."""
+    """The faster student's `decode.min_distance`; it is lower, since coarse pixels show less of a small nucleus'
+    middle."""
     decode: DecodeSettings = DecodeSettings()
 
     @model_validator(mode="after")
@@ -135,11 +141,11 @@ class Recipe(_Settings):
 
     @property
     def only_distils(self) -> bool:
-        """Whether the network that is distilled is the one that is started from, as it is."""
+        """Whether the recipe only distils the network that it starts from."""
         return not (self.first.steps or self.rounds or self.consistency)
 
     def first_options(self) -> StudentOptions:
-        """Give the training settings of the first round."""
+        """Make the training settings of the first round."""
         return StudentOptions(
             steps=self.first.steps,
             batch=self.batch,
@@ -151,7 +157,7 @@ class Recipe(_Settings):
         )
 
     def round_options(self, number: int, steps: int) -> StudentOptions:
-        """Give the training settings of a further round, numbered from 1."""
+        """Make the training settings of a further round; ``number`` counts from 1."""
         return StudentOptions(
             steps=steps,
             batch=self.batch,
@@ -161,17 +167,17 @@ class Recipe(_Settings):
             augment=self.round_augment,
             paste=self.round_paste,
             input_sigma_px=self.input_sigma_px,
-            robustness=0.0,  # these labels are few and good; cross-entropy keeps the scores between 0 and 1
+            robustness=0.0,  # these labels are few and reliable; with cross-entropy not all scores end near 0 or 1
         )
 
     def round_labels(self, further: FurtherRound) -> RoundOptions:
-        """Give how a further round makes its pseudo labels."""
+        """Make the settings of a further round's pseudo labels."""
         return replace(further.labels, input_sigma_px=self.input_sigma_px)
 
     def consistency_options(self) -> list[ConsistencyOptions]:
-        """Give the settings of each consistency distillation, with the recipe's seed."""
+        """Make the settings of each consistency distillation; the recipe's seed is added to theirs."""
         return [replace(given, seed=self.seed + given.seed) for given in self.consistency]
 
     def distil_options(self) -> DistilOptions | None:
-        """Give the settings of distilling, with the recipe's seed."""
+        """Make the settings of distilling, where there is one; the recipe's seed is added to its own."""
         return None if self.distil is None else replace(self.distil, seed=self.seed + self.distil.seed)

@@ -1,4 +1,4 @@
-"""Recipes as settings files: TOML that states what differs from the default recipe of its stain."""
+"""Recipes as settings files, in TOML, which state only what differs from the default recipe of their stain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXAMPLE = "pipelines/README.md"
 
 
 def read_recipe_settings(path: Path) -> dict[str, object]:
-    """Read a settings file as it is; its stain, where it states one, is known to be one.
+    """Read a settings file without checking it; only its stain, where it states one, is checked.
 
     Raises
     ------
@@ -39,23 +39,23 @@ def make_recipe(
     steps: int | None = None,
     seed: int | None = None,
 ) -> Recipe:
-    """Lay settings over the default recipe of a stain: tables key by key, lists as a whole.
+    """Make a recipe from the default of a stain and settings that replace parts of it: tables by key, lists as a whole.
 
     Parameters
     ----------
     stain
-        Stain whose default recipe is meant.
+        Stain whose default recipe is used.
     settings
         Settings as :func:`read_recipe_settings` returns them; may be empty.
     source
-        File that they come from, for errors.
+        File of the settings, for errors.
     steps, seed
-        Steps of the first round, and seed, of the command line; they go before the file's.
+        Steps of the first round, and seed, from the command line; they replace those of the file.
 
     Raises
     ------
     UsageError
-        When a key is unknown or a value impossible; it names the file, the key and the value.
+        When a key is unknown or a value impossible; the text names the file, the key and the value.
     """
     values = _laid_over(default_recipe(stain).model_dump(), settings)
     changes: dict[str, object] = {"stain": stain}

@@ -1,7 +1,8 @@
-"""The pseudo labels of the next self-training round: nuclei that a trained network finds again at other scales.
+"""The pseudo labels of the next self-training round: nuclei that a trained network finds at several scales.
 
-One scale divides large nuclei and joins small ones; what several scales agree on is whole. The rest of what the network
-saw teaches nothing, so that its errors are not learned a second time, and outlines are smoothed before they are.
+At a single scale a network divides large nuclei or joins small ones; nuclei on which several scales agree are whole.
+All else that the network finds is ignored, so that the next network does not learn its errors, and outlines are
+smoothed.
 """
 
 from __future__ import annotations
@@ -36,20 +37,21 @@ _RIM_PX = 32
 
 @dataclass(frozen=True, slots=True, config=CHECKED)
 class RoundOptions:
-    """Settings on how a network's scores become the pseudo labels of the next round."""
+    """Settings of making pseudo labels of the next round from a network's scores."""
 
     scales: Scales = (0.5, 0.7, 1.0, 1.4)
-    """Sizes that the network sees each image at."""
+    """Factors by which each image is resized for the network."""
     cuts: Cuts = (0.55, 0.75)
-    """Nucleus scores from which a pixel belongs to a nucleus; what is found comes out again at several of them."""
+    """Nucleus scores from which a pixel belongs to a nucleus; objects are compared across all scales and cuts."""
     maybe: Score = 0.5
-    """Score from which a pixel may be nucleus at some scale: those that no kept nucleus covers are ignored."""
+    """Score above which a pixel may be nucleus, at any scale; such a pixel is ignored where no kept nucleus covers
+    it."""
     opening_share: OpeningShare = 0.18
-    """How outlines are opened, as in the model card."""
+    """The ``opening_share`` of decoding, as in a model card."""
     min_distance: Score = 0.5
-    """Smallest distance score that an object must reach: what the network sees no whole nucleus in is no target."""
+    """Smallest distance score that an object must reach; the network does not take a lower one for a whole nucleus."""
     input_sigma_px: Sigma = 0.0
-    """Smoothing of the input, as the card will have it."""
+    """Sigma of the smoothing of the network's input, pixels, as in the model card."""
 
     def __post_init__(self) -> None:
         if len(self.scales) * len(self.cuts) < 2:
@@ -63,14 +65,14 @@ def relabel_images(
     options: RoundOptions,
     report: Callable[[str], None],
 ) -> list[PseudoLabelledImage]:
-    """Make the pseudo labels of another self-training round from what a network sees in the images.
+    """Make the pseudo labels of another self-training round from a network's scores.
 
     Parameters
     ----------
     images
-        Shape (h, w, 3) each.
+        RGB, each of shape (h, w, 3), uint8.
     network
-        Trained, with 2 outputs (H&E) or 3 (IHC).
+        Trained network with 2 outputs (H&E) or 3 (IHC).
     mpp
         Pixel size of the images, um/px.
     options
@@ -105,7 +107,7 @@ def _relabel(
 def score_at_scale(
     network: NucleusUnet, rgb: NDArray[np.uint8], scale: float, input_sigma_px: float = 0.0
 ) -> NDArray[np.float32]:
-    """Score an image that the network sees resized, then smoothed; at the image's own size: (outputs, h, w), 0..1."""
+    """Score a resized and then smoothed image; the scores, 0..1, have the image's own size: (outputs, h, w)."""
     height, width = rgb.shape[:2]
     size = (max(ENCODER_STRIDE, round(width * scale)), max(ENCODER_STRIDE, round(height * scale)))
     soft = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -124,7 +126,7 @@ def score_at_scale(
 def _agreements(
     scores: Sequence[NDArray[np.float32]], mpp: float, options: RoundOptions
 ) -> list[tuple[Agreement, bool | None]]:
-    """Join the scales to what they agree on, one group a class."""
+    """Find the objects on which scales and cuts agree, for each class of nuclei."""
     outputs = OUTPUTS[Stain.HE if len(scores[0]) == len(OUTPUTS[Stain.HE]) else Stain.IHC]
     decodings = [
         DecodeSettings(foreground=cut, opening_share=options.opening_share, min_distance=options.min_distance)

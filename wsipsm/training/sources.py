@@ -1,4 +1,4 @@
-"""The images that a recipe learns from: files below a data folder, or slides and images that a command names."""
+"""The images of a training: files below a data folder, or slides and images that a command names."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from wsipsm.training.pseudo_labels import StainedImage
 from wsipsm.training.recipe import OWN_TERMS, WORKING_MPP, ImageSource, Recipe
 
 _PROFILE_STRIDE = 7
-"""The stride of the pixels of a whole image that its stains are fitted on."""
+"""Step between the pixels of a whole image that its stains are fitted on."""
 _MAX_WHOLE_PX = 400_000_000
 _MAX_NAME = 500
 
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """Pixels to learn from, and where they come from."""
+    """An image to train on, and its origin."""
 
     image: StainedImage
     file: Path
     name: str
-    """The name of its source in the model card."""
+    """Name of the image's source in the model card."""
     terms: str
 
 
 @dataclass(frozen=True, slots=True)
 class GatheredImages:
-    """The images that all trainings of one recipe are given."""
+    """The images of all trainings of one recipe."""
 
     images: list[SourceImage]
     consistency: list[SourceImage]
@@ -48,12 +48,12 @@ class GatheredImages:
 
 
 def find_files(source: ImageSource, data: Path) -> list[Path]:
-    """Give the files of a source in the order of their paths.
+    """List the files of a source in the order of their paths, or every Nth of them where the source asks for that.
 
     Raises
     ------
     UsageError
-        When there is none.
+        When no file matches.
     """
     found = sorted({path for pattern in source.files for path in data.glob(pattern) if path.is_file()})
     if not found:
@@ -92,13 +92,13 @@ def gather_named(
     Parameters
     ----------
     paths
-        Slides give patches of their tissue, small images are taken whole.
+        Slides, of which patches of tissue are read, and small images, which are read whole.
     mpp
-        Pixel size of those that state none, um/px.
+        Pixel size of files that state none, um/px.
     stain
-        None: what most of them look like; the others are left out then.
+        Stain of the files; None: that of most of them by their colours, and files of another stain are left out.
     seed
-        Seed of the places of patches.
+        Seed of the positions of patches.
     terms
         Terms of use of the pixels, for the model card.
 
@@ -109,7 +109,7 @@ def gather_named(
     Raises
     ------
     SlideError, UsageError
-        When one cannot be used.
+        When a file cannot be used.
     """
     drawn = [draw_patches(path, mpp, stain, seed, WORKING_MPP) for path in paths]
     chosen = stain or _majority([source.decision.stain for source in drawn])
@@ -124,7 +124,7 @@ def gather_named(
 
 
 def card_sources(images: Iterable[SourceImage]) -> tuple[DataSource, ...]:
-    """Give the model card's entries for images: one for each name and terms, in order."""
+    """Make the model card's entries for images: one for each name and terms, in the order of the images."""
     counted = Counter((image.name, image.terms) for image in images)
     return tuple(DataSource(name=name, n_images=n, terms=terms) for (name, terms), n in counted.items())
 

@@ -28,27 +28,27 @@ class Start:
     """Weights that a training starts from."""
 
     name: str
-    """The name that the new model's card gives."""
+    """Name of the start in the new model's card."""
     weights: dict[str, Tensor]
-    """The weights by name; empty: all are random."""
+    """Weights by name; where it is empty, all weights are random."""
     card: ModelCard | None = None
-    """None: the weights are no model that finds nuclei."""
+    """Card of the model that the weights belong to; None: they are random, or of an encoder alone."""
 
 
 def load_start(init: str, stain: Stain | None) -> Start | None:
-    """Load what a training starts from.
+    """Load the weights that a training starts from.
 
     Parameters
     ----------
     init
-        'auto' is the shipped model of the stain, 'random' nothing; else the name of a shipped model or the path of
-        weights with their card, or of the weights of an encoder alone, which have none.
+        'auto' for the shipped model of the stain, 'random' for random weights, the name of a shipped model, or the path
+        of weights, which have a card or are those of an encoder alone.
     stain
-        None: not known yet.
+        Stain of the training; None: not known yet.
 
     Returns
     -------
-    None when it hangs on the stain.
+    The start; None where it depends on a stain that is not known yet.
 
     Raises
     ------
@@ -68,17 +68,23 @@ def load_start(init: str, stain: Stain | None) -> Start | None:
 
 
 def load_compared(start: Start, stain: Stain) -> Start:
-    """Give the model that a new one is compared with: its start, or, where that finds no nuclei, the shipped one."""
+    """Load the model that a new one is compared with: its start, or the shipped one where it has none.
+
+    Raises
+    ------
+    ModelError
+        When the shipped model cannot be used.
+    """
     return start if start.card is not None and start.card.stain == stain else _of_model(DEFAULT_MODELS[stain])
 
 
 def check_start(start: Start, recipe: Recipe) -> None:
-    """Refuse to leave out the first round where there is no finished network to go on with.
+    """Refuse a recipe without a first round where the start is no finished network to continue with.
 
     Raises
     ------
     UsageError
-        When the start is no such network.
+        When the recipe has no first round and the start is not a model for its stain and pixel size.
     """
     if recipe.first.steps:
         return
@@ -104,12 +110,12 @@ def _of_model(name: str) -> Start:
 
 
 def _read_encoder(path: Path) -> dict[str, Tensor] | None:
-    """Read the weights of an encoder alone; None when there is more in the file, so that its card is missed.
+    """Read the weights of an encoder alone; return None when the file has others too, and so is a model without card.
 
     Raises
     ------
     ModelError
-        When it is no encoder of this network.
+        When the file is unusable, or its encoder does not fit this network.
     """
     check_weights_path(path)
     try:

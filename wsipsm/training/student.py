@@ -1,4 +1,4 @@
-"""The student's training: random crops of pseudo-labelled images, a moving average of the weights."""
+"""The student's training on random crops of pseudo-labelled images, with a moving average of the weights."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class StudentOptions:
     learning_rate: Positive = 2e-3
     seed: int = 0
     input_sigma_px: Sigma = 0.0
-    """Smoothing of the input, as the card will have it."""
+    """Sigma of the smoothing of the input, pixels, which becomes that of the model card."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     paste: PasteOptions = field(default_factory=PasteOptions)
-    """How nuclei are pasted into images that have cutouts."""
+    """Settings of pasting nuclei into images that have cutouts."""
     robustness: Share = ROBUSTNESS
-    """q of the generalised cross-entropy on nucleus and positive."""
+    """Exponent q of the generalised cross-entropy on nucleus and positive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class PseudoLabelledImage:
     rgb: NDArray[np.uint8]
     label: PseudoLabel
     cutouts: tuple[Cutout, ...] = ()
-    """Nuclei of this image to paste into its crops; none: nothing is pasted."""
+    """Nuclei of this image that may be pasted into its crops."""
 
 
 _Batch: TypeAlias = tuple[Tensor, list[Tensor]]
@@ -72,17 +72,17 @@ def train_student(
     labelled
         Images with their pseudo labels.
     n_outputs
-        2 for H&E, 3 for IHC.
+        Number of output channels: 2 for H&E, 3 for IHC.
     options
         Settings; two runs on the same CPU with the same seed give the same weights.
     start
-        Weights to start from, by name; those that fit are taken, others stay random.
+        Weights to start from, by name; those whose shape fits are taken, the others stay random.
     progress
         Function that is called with the step, the number of steps and the loss.
     keep
-        Where checkpoint and log lie, without suffix; None: nowhere.
+        Path of checkpoint and log, without suffix; None: nothing is stored.
     identity
-        Hash of what the images and their pseudo labels were made from; a checkpoint of others is not continued.
+        Hash of all that shapes the images and their pseudo labels; a checkpoint of others is not continued.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def train_student(
     Raises
     ------
     WsipsmError
-        When the loss is no number any more.
+        When the loss is not finite.
     ModelError
         When the checkpoint is of another training.
     """

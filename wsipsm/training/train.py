@@ -1,4 +1,4 @@
-"""A model from unlabelled slides or images: a recipe followed from the pixels to weights, card and comparison."""
+"""Training of a model from unlabelled slides or images by a recipe, up to its weights, card and comparison."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ class TrainRequest:
     """Options that a user may choose for a training."""
 
     sources: Sequence[Path] = ()
-    """Slides or images; they take the place of the recipe's own sources."""
+    """Slides or images that take the place of the recipe's own sources."""
     data: Path | None = None
-    """Folder that the recipe's sources lie below."""
+    """Folder with the files of the recipe's sources."""
     recipe: Path | None = None
     """Settings file; None: the default recipe of the stain."""
     stain: Stain | None = None
-    """None: the recipe's, or what most of the sources look like."""
+    """Stain of the model; None: the recipe's, or that of most of the sources by their colours."""
     steps: int | None = None
-    """The steps of the first round; None: the recipe's."""
+    """Number of steps of the first round; None: the recipe's."""
     seed: int | None = None
-    """The seed of everything random; None: the recipe's, or 0."""
+    """Seed of all random choices; None: the recipe's, or 0."""
     mpp: float | None = None
     """Pixel size of sources that state none, um/px."""
     init: str = AUTO
-    """'auto' is the shipped model of the stain, 'random' is nothing; else a model, or the weights of an encoder."""
+    """Start of the training, as in :func:`~wsipsm.training.start.load_start`."""
     work: Path | None = None
-    """Folder that keeps every finished training; None: a hidden one beside the model, removed at the end."""
+    """Folder that keeps every finished training; None: a hidden one beside the model, which is removed at the end."""
     name: str | None = None
-    """The model's name; None: the file's stem."""
+    """Name of the model; None: the file's stem."""
     terms: str = OWN_TERMS
-    """The terms of the pixels of ``sources``, for the card."""
+    """Terms of use of the pixels of ``sources``, for the card."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model as it was written, and how it agrees with the one it started from."""
+    """The card of a model that was written, and its comparison with the one that it started from."""
 
     card: ModelCard
     comparison: Comparison
@@ -79,46 +79,51 @@ def train_model(
 ) -> ModelCard:
     """Train a model from pixels alone and write it with its card.
 
-    A killed training goes on where it was when it is called again in the same way: a hidden folder beside ``out`` keeps
+    A training that was killed continues when it is called again in the same way: a hidden folder beside ``out`` keeps
     finished trainings and the checkpoint of the running one, and is removed when the model is written.
 
     Parameters
     ----------
     sources
-        Slides or images. Slides give patches of their tissue, small images are taken whole.
+        Slides, of which patches of tissue are read, and small images, which are read whole.
     out
-        Safetensors file to write; the card goes beside it. Its training record has how the model's nuclei agree with
-        those of its start on images held back; `compared_doubts` is empty where nothing is out of bounds.
+        Safetensors file to write; the card is written beside it. The card's training record says how far the model's
+        nuclei agree with those of its start, on images kept from training; its `compared_doubts` is empty where nothing
+        is out of bounds.
     stain
-        None: the recipe's, or what most of the sources look like.
+        Stain of the model; None: the recipe's, or that of most of the sources by their colours.
     steps
         Number of steps of the first round; None takes the recipe's.
     seed
-        Seed of everything random; None takes the recipe's, or 0.
+        Seed of all random choices; None takes the recipe's, or 0.
     mpp
         Pixel size of images that state none, um/px.
     init
-        'auto' starts from the shipped model of the stain, 'random' from nothing, else a model with its card, or the
-        weights of an encoder.
+        Start of the training: 'auto' for the shipped model of the stain, 'random' for random weights, or a name or path
+        of a model or of the weights of an encoder.
     report
-        Function that is given a line of text now and then.
+        Function that is called with lines of text on the progress.
     name
         Name of the model; None takes the file's stem.
     terms
-        Terms of the pixels, for the card.
+        Terms of use of the pixels, for the card.
     recipe
         Settings file; None: the default recipe of the stain, which made the shipped model.
     data
-        Folder below which the sources of the settings file lie, in place of ``sources``.
+        Folder with the files of the recipe's sources, in place of ``sources``.
+
+    Returns
+    -------
+    The card of the model.
 
     Raises
     ------
     UsageError
-        When there is nothing to learn from, or the settings file cannot be used.
+        When there is no image to train on, no nucleus is found in any, or the settings file cannot be used.
     SlideError
         When a source cannot be used.
     ModelError
-        When what is started from cannot be used.
+        When the weights to start from cannot be used.
     OutputError
         When the disk is full or the place is not writable.
 
@@ -153,16 +158,20 @@ def follow_recipe(request: TrainRequest, out: Path, report: Report) -> TrainedMo
     Parameters
     ----------
     request
-        What the user chose.
+        Options of the user.
     out
-        Safetensors file to write; the card goes beside it.
+        Safetensors file to write; the card is written beside it.
     report
-        Function that is given a line of text now and then.
+        Function that is called with lines of text on the progress.
+
+    Returns
+    -------
+    The card of the model, and its comparison with its start.
 
     Raises
     ------
     UsageError, SlideError, ModelError, OutputError
-        As :func:`train_model`.
+        As in :func:`train_model`.
     """
     possible = _possible_recipes(request)
     known = next(iter(possible)) if len(possible) == 1 else None
@@ -189,12 +198,12 @@ def follow_recipe(request: TrainRequest, out: Path, report: Report) -> TrainedMo
         out, network.state_dict(), card.model_copy(update={"training": card.training | comparison.record()})
     )
     if request.work is None:
-        shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed does no harm
+        shutil.rmtree(folder, ignore_errors=True)  # a folder that cannot be removed does no harm
     return TrainedModel(written, comparison)
 
 
 def _possible_recipes(request: TrainRequest) -> dict[Stain, Recipe]:
-    """Give the recipe, or, where the stain is found from the pixels, that of each; every setting is checked here."""
+    """Make the recipe, or that of each stain where pixels decide the stain; all settings are checked here."""
     settings = {} if request.recipe is None else read_recipe_settings(request.recipe)
     stated = Stain(str(settings["stain"])) if "stain" in settings else None
     if request.stain and stated and request.stain != stated:
@@ -215,7 +224,7 @@ def _possible_recipes(request: TrainRequest) -> dict[Stain, Recipe]:
 
 
 def _check_own_sources(request: TrainRequest, recipe: Recipe, chosen: Stain | None) -> None:
-    """Refuse a training that has no images: neither named ones nor a recipe's own."""
+    """Refuse a training without named images whose recipe's own sources cannot be used."""
     if not recipe.sources:
         raise UsageError(
             "train: no slide or image was given; at least one is needed. Name files, or a recipe that has sources and "
@@ -255,7 +264,7 @@ class _Facts:
     data: tuple[DataSource, ...] = field(default=())
 
     def card(self, name: str) -> ModelCard:
-        """Give the card of the finished network; its checksum is not known yet."""
+        """Make the card of the finished network; its checksum is still empty."""
         recipe, before = self.recipe, self.start.card
         earlier = before.data if before and not recipe.first.steps else ()
         shrink = recipe.distil.shrink if recipe.distil else 1
@@ -294,7 +303,7 @@ class _Facts:
 
 
 def _coarser(decode: DecodeSettings, recipe: Recipe) -> DecodeSettings:
-    """Give decoding at the pixel size of a faster student: lengths in pixels shrink with it."""
+    """Convert decoding to the pixel size of a faster student: lengths in its pixels are shorter."""
     if recipe.distil is None:
         return decode
     shrink, lower = recipe.distil.shrink, recipe.distilled_min_distance
@@ -308,7 +317,7 @@ def _coarser(decode: DecodeSettings, recipe: Recipe) -> DecodeSettings:
 
 
 def _hidden_folder(out: Path) -> Path:
-    """Make the hidden folder beside a model in which its training goes on.
+    """Make the hidden folder beside a model that keeps its trainings.
 
     Raises
     ------
