@@ -1,1 +1,1 @@
-"""The engine of the paper as it is printed: its networks, trained pixel by pixel, and its figure."""
+"""The paper's engine as published: its networks, which are trained on the class of each pixel, and its figure."""

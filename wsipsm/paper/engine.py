@@ -1,7 +1,7 @@
 """The paper's engine, from unlabelled images to a detector and a segmenter (Fig. 1 of the paper).
 
 Pretext (Eq. 1, 2) -> self-activation maps (Eq. 3, 4) -> fused map and clusters (Eq. 5, 6) -> pseudo masks -> detector
-and its points (Eq. 7) -> Voronoi labels and segmenter (Eq. 8). Only pixels come in.
+and its points (Eq. 7) -> Voronoi labels and segmenter (Eq. 8). The engine uses pixels alone, and no labels.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ _PATCH_PX = 256
 _MAX_PATCHES = 32
 _EVERY_PIXEL = 7
 Announce: TypeAlias = Callable[[str], None]
+"""A function that is called with a line of text."""
 Progress: TypeAlias = Callable[[str, int, int, float], None]
 """A function that is called with the part of the chain, the step, the number of steps and the loss."""
 
@@ -66,10 +67,10 @@ class PaperMaps:
     weights: FeatureWeights
     """Weights of the feature maps, for the set; empty when each image has its own."""
     sign: float
-    """Sign of the set's maps, by which they are rectified; unused otherwise."""
+    """Sign of the set's maps, 1 or -1, with which they are rectified; without rectification it is not used."""
     scale: MapScale
     clusters: SemanticClusters | None
-    """None: fitted to each image."""
+    """Clusters of the set; None: they are fitted to each image."""
 
     def activation(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the self-activation map in 0..1, rising with darkness, shape (h, w)."""
@@ -84,7 +85,7 @@ class PaperMaps:
         return self.classify(rgb)[0]
 
     def classify(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
-        """Compute the pseudo mask of an image, and say where the colour prior fits no cluster to a class."""
+        """Compute the pseudo mask of an image, and a note on classes that no cluster has, else an empty text."""
         activation = self.activation(rgb)
         clusters = self.clusters_of(rgb, activation)
         return self.mask_of(rgb, activation, clusters), clusters.note
@@ -100,13 +101,13 @@ class PaperMaps:
 
 @dataclass(frozen=True, slots=True)
 class PaperEngine:
-    """The trained engine."""
+    """The trained engine: maps, detector and segmenter."""
 
     maps: PaperMaps
     log: PretextLog
     detector: ResnetUnet
     segmenter: ResnetUnet | None
-    """None where it was trained for detection only, as always on IHC."""
+    """Network of the segmentation; None where only detection was trained, as always on IHC."""
 
     def scores(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the detector's score of background and of each class of nuclei, shape (classes, h, w)."""
@@ -126,16 +127,16 @@ class PaperEngine:
         points: NDArray[np.float64] | None = None,
         pseudo_mask: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.int32]:
-        """Label image of nuclei (Eq. 8), shape (h, w).
+        """Compute the label image of an image's nuclei (Eq. 8), shape (h, w), int32.
 
         Parameters
         ----------
         rgb
             Image of shape (h, w, 3), uint8.
         points
-            Detected points of the image, where they are known already; used when ``instances`` is "points".
+            Detected points of the image, where they are already known; used when ``instances`` is "points".
         pseudo_mask
-            Pseudo mask of the image, where it is known already; used when ``cut`` is "mask".
+            Pseudo mask of the image, where it is already known; used when ``cut`` is "mask".
 
         Raises
         ------
@@ -176,10 +177,10 @@ def train_paper(
     options
         Settings of the engine.
     keep
-        Folder of checkpoints and logs, in a folder of their own for these images and settings; a killed training goes
-        on from there. None: nowhere.
+        Folder in which checkpoints and logs are stored, in a subfolder for these images and settings; a training that
+        was killed is continued from them. None: nothing is stored.
     announce
-        Function that is given a line of text at each step of the chain.
+        Function that is called with a line of text at each step of the chain.
     progress
         Function that is called with the stage's name, the step, the number of steps and the loss.
     segmenting
@@ -188,7 +189,7 @@ def train_paper(
     Raises
     ------
     UsageError
-        When there is no image, or none shows a nucleus.
+        When there is no image, or one is too small, or none shows a nucleus.
     ModelError
         When a checkpoint in the folder is of another training.
     """
@@ -245,7 +246,7 @@ def train_maps(
     announce: Announce,
     progress: Progress,
 ) -> tuple[PaperMaps, PretextLog]:
-    """Train the activation network and fit what its maps need; see :func:`train_paper`."""
+    """Train the activation network, and fit weights, scale and clusters to the images; see :func:`train_paper`."""
     if not images:
         raise UsageError("psm: there is no image to learn from; at least one is needed. Check the folder.")
     smallest = min(min(rgb.shape[:2]) for rgb in images)
@@ -257,7 +258,7 @@ def train_maps(
     if options.clusters.image == "stains" and options.stain != Stain.HE:
         raise UsageError('clusters.image = "stains": given for IHC; it is made for H&E. Choose "rgb".')
     if smallest < max(options.pretext.crop_px, options.detection.crop_px):
-        announce(f"the smallest image has a side of {smallest} px: no crop will be larger, of no image")
+        announce(f"the smallest image has a side of {smallest} px: crops of all images will be no larger")
     section = options.pretext
     pretext = PretextOptions(
         steps=_steps(section, options, len(images)),
@@ -286,7 +287,7 @@ def fit_maps(network: ActivationNetwork, images: Sequence[NDArray[np.uint8]], op
     if section.weights == "set":
         patches = [central_patch(rgb, _PATCH_PX) for rgb in chosen]
         weights = activation_weights(network, patches, section.stage)
-    if weights and section.rectified:  # else the scale finds the sign
+    if weights and section.rectified:  # in all other cases the scale includes the sign
         plain = [self_activation_map(network, weights, rgb, section.stage) for rgb in chosen]
         sign = map_sign(_sampled(plain), _sampled([_darkness(rgb) for rgb in chosen]))
     raw = [_signed_map(network, weights, sign, rgb, options) for rgb in chosen]
@@ -300,7 +301,7 @@ def fit_maps(network: ActivationNetwork, images: Sequence[NDArray[np.uint8]], op
 def _signed_map(
     network: ActivationNetwork, weights: FeatureWeights, sign: float, rgb: NDArray[np.uint8], options: PaperOptions
 ) -> NDArray[np.float32]:
-    """Map before scaling: rectified by the set's sign, or signed by the image's own where it has weights of its own."""
+    """Compute a map before scaling; the sign is the set's, or the image's own where it has weights of its own."""
     section = options.activation
     if weights:
         return self_activation_map(network, weights, rgb, section.stage, sign if section.rectified else None)
@@ -356,7 +357,7 @@ def _steps(section: PretextSection | NetworkSection, options: PaperOptions, n_im
 
 
 def _own_folder(keep: Path, identity: str) -> Path:
-    """Return the folder of one training, so that other settings neither meet nor overwrite its checkpoints."""
+    """Make the folder of one training, so that a training with other settings does not touch its checkpoints."""
     folder = keep / identity[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -366,7 +367,7 @@ def _own_folder(keep: Path, identity: str) -> Path:
 
 
 def _draw_curves(keep: Path | None) -> None:
-    """Plot the logs that lie in the folder."""
+    """Plot the losses of the logs in a folder."""
     if keep is None:
         return
     logs = {name: keep / f"{name}{LOG_SUFFIX}" for name in ("pretext", "detector", "segmenter")}
@@ -381,7 +382,7 @@ def _read_losses(path: Path) -> list[float]:
 
 
 def _identity(images: Sequence[NDArray[np.uint8]], options: PaperOptions) -> str:
-    """Compute the hash of pixels and of the settings that shape a training: what a checkpoint belongs to."""
+    """Compute the hash of the pixels and settings that shape a training; its checkpoints belong to this hash."""
     settings = options.model_dump(mode="json", exclude={"segmentation": {"cut", "instances"}})
     return digest({"pixels": digest_arrays(images), "options": settings})
 

@@ -1,4 +1,4 @@
-"""The paper's figure for one slide or image: every step of its chain on the same pixels."""
+"""The paper's figure for one slide or image, with every step of the chain on the same pixels."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _MASK_SCORE = 0.35
 
 @dataclass(frozen=True, slots=True)
 class PsmResult:
-    """The result of drawing the figure."""
+    """The path of the figure, and what it shows."""
 
     picture: str
     stain: Stain
     n_points: int
     nuclear_share: float
-    """Part of the shown pixels that the pseudo mask calls nuclear."""
+    """Share of the shown pixels that are nuclear in the pseudo mask, 0..1."""
     collapsed: bool
+    """Whether the embedding collapsed in the pretext training, so that the maps mean little."""
     notes: tuple[str, ...]
 
 
@@ -41,16 +42,16 @@ class PsmChoice:
     """Options that a user may choose for the figure."""
 
     config: Path | None = None
-    """TOML; None: the paper's settings for the stain, but short trainings."""
+    """Settings file; None: the paper's settings for the stain, with short trainings."""
     network: str | None = None
     seed: int | None = None
     stain: Stain | None = None
-    """None: by colour."""
+    """Stain of the slide; None: the one found from its colours."""
     trained: bool = False
     """Whether a detector is trained for the points; else they are maxima of the smoothed pseudo mask."""
 
     def options(self, stain: Stain | None) -> PaperOptions:
-        """Give the settings for a slide of a stain; None: it is not known yet."""
+        """Make the settings for a slide of a stain; None: the stain is not known yet."""
         changes = {} if self.seed is None else {"seed": self.seed}
         options = read_paper_options(self.config, stain, **changes)
         if self.config is None:
@@ -75,20 +76,20 @@ def show_psm(
     announce: Announce,
     progress: Progress,
 ) -> PsmResult:
-    """Train the activation network on a slide's own pixels and draw what the chain makes of a part of it.
+    """Train the activation network on a slide's own pixels, and draw each step of the chain on a part of the slide.
 
     Parameters
     ----------
     path
-        Slide or image.
+        Path of a slide or image.
     out
-        Folder for the picture; checkpoints lie in ``training`` in it.
+        Folder for the picture and the checkpoints, both in a subfolder with the slide's name.
     choice
         Options of the figure.
     mpp
         Pixel size where the file states none, um/px.
     working_mpp
-        Pixel size to work at, um/px.
+        Pixel size that the slide is read at, um/px.
     announce, progress
         The same as in :func:`wsipsm.paper.engine.train_paper`.
 

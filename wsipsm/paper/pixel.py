@@ -19,8 +19,9 @@ from wsipsm.training.checkpoint import load_trunk
 from wsipsm.training.fit import BatchSource, FitOptions, Progress, TrainingPlan, fit
 
 PixelLoss: TypeAlias = Callable[[Tensor, Sequence[Tensor]], Tensor]
-"""Logits (n, classes, h, w) and target planes (n, h, w) to a loss."""
+"""Function from logits (n, classes, h, w) and target planes (n, h, w) to a loss."""
 _RIM_PX = 64
+"""Width of the reflected rim around a scored image, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class PixelOptions:
     learning_rate: float = 1e-4
     seed: int = 0
     augment: bool = False
-    """Turns, mirrors and stain jitter between label and input. The published code has none."""
+    """Whether inputs are rotated, mirrored and given other stain strengths; the published code has no augmentation."""
     encoder_weights: Path | None = None
-    """Safetensors of torchvision's ResNet-34; None: random weights."""
+    """Safetensors file of weights of torchvision's ResNet-34; None: random weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ def train_pixels(
     Parameters
     ----------
     examples
-        Images with their targets, at least one; crops are as large as the smallest allows.
+        Images with their targets, at least one; crops are no larger than the smallest image.
     n_classes
-        Background and the classes of nuclei.
+        Number of classes: the background and each class of nuclei.
     loss
         Loss of a batch: Eq. 8, or cross-entropy for the detector of Eq. 7.
     options
@@ -73,9 +74,9 @@ def train_pixels(
     progress
         Function that is called with the step, the number of steps and the loss.
     keep
-        Where checkpoint and log lie, without suffix.
+        Path of checkpoint and log, without suffix; None: nothing is stored.
     identity
-        Hash of what the targets were made from.
+        Hash of all that shapes the targets; a checkpoint of others is not continued.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def train_pixels(
     side = max(STRIDE, min(options.crop_px, smallest) // STRIDE * STRIDE)
 
     def make_batch(source: BatchSource) -> _Batch:
-        # The deepest batch norm sees one value a crop when crops are of one stride, and needs two.
+        # With crops of one stride, the deepest batch norm gets one value for each crop, and it needs at least two.
         n_crops = max(source.share(options.batch), 2 if side == STRIDE else 1)
         crops = [_draw_crop(examples, side, options, source) for _ in range(n_crops)]
         rgb = torch.from_numpy(np.stack([crop[0] for crop in crops])).permute(0, 3, 1, 2).float()
@@ -125,7 +126,7 @@ def _draw_crop(
 
 
 def score_pixels(network: ResnetUnet, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Class probabilities of a whole image, shape (classes, h, w), reflected at its border."""
+    """Compute class probabilities of a whole image, (h, w, 3), reflected at its border; (classes, h, w), float32."""
     device = next(network.parameters()).device
     image = torch.from_numpy(rgb.copy()).to(device).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
