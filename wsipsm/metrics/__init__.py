@@ -1,1 +1,1 @@
-"""Pure scores: label images, points, and how outlines become labels."""
+"""Scores of label images and points against a reference, agreement of measurements, and outlines as label images."""

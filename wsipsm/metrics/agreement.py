@@ -1,7 +1,7 @@
-"""The agreement of two columns of measurements: limits of agreement, ICC, kappa by band.
+"""The agreement of two columns of measurements: limits of agreement, intraclass correlation (ICC), and kappa of bands.
 
-The statistics are those of pingouin (intraclass correlation), statsmodels (kappa) and scipy (t quantiles). They come
-with the extra ``agree``: whatever must load without it imports this module inside a function.
+The statistics are those of pingouin (ICC), statsmodels (kappa) and scipy (t quantiles). pingouin and statsmodels come
+with the extra ``agree``, so a module that must load without them imports this one inside a function.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from wsipsm.markers.bands import ComparedBands
 
 MIN_SLIDES = 3
-"""The fewest slides: with two, an interval has one degree of freedom and says nothing."""
+"""Fewest slides of a comparison; with two, an interval has one degree of freedom and is too wide to be of use."""
 _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its 95 % interval; None where the data define none, and then ``note`` says why."""
+    """A value with its 95 % interval; either is None where the data define none, and ``note`` gives the reason."""
 
     value: float | None
     low: float | None = None
@@ -44,29 +44,29 @@ class LimitsOfAgreement:
     """Mean difference."""
     lower: Estimate
     upper: Estimate
-    """Limits between which 95 % of differences lie when they are normally distributed."""
+    """Limits between which 95 % of the differences lie when these are normally distributed."""
     sd: float
     """Standard deviation of the differences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bands:
-    """Classes that a labelling index in percent is read as."""
+    """Bands of a labelling index, in percent."""
 
     name: str
     labels: tuple[str, ...]
     edges: tuple[tuple[float, bool], ...]
-    """Ascending; True when a value on the edge belongs to the band above it."""
+    """Edges between the bands in percent, ascending, each with whether a value on it belongs to the band above."""
 
     @classmethod
     def of(cls, compared: ComparedBands) -> Bands:
-        """Make the classes of a marker's limits, which are fractions there."""
-        # Rounded, since 100 times a limit such as 0.07 is not 7.
+        """Make the bands from a marker's limits, which are fractions."""
+        # Rounding is needed, since 100 times a limit such as 0.07 is not exactly 7.
         edges = tuple((round(100 * limit.value, 9), limit.starts_upper) for limit in compared.bands.limits)
         return cls(compared.title, tuple(band.span for band in compared.bands.bands), edges)
 
     def assign(self, percent: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Give the band's number, from 0, of each value in percent."""
+        """Find the number of the band, from 0, of each value in percent; same shape, intp."""
         number = np.zeros(percent.shape, np.intp)
         for edge, is_above in self.edges:
             number += percent >= edge if is_above else percent > edge
@@ -80,7 +80,7 @@ class BandAgreement:
     name: str
     labels: tuple[str, ...]
     table: tuple[tuple[int, ...], ...]
-    """Slides; a row a band of the reference, a column a band of the measurement."""
+    """Numbers of slides; each row is a band of the reference, each column a band of the measurement."""
     share_agreeing: float
     """Share of slides in the same band, 0..1."""
     kappa: Estimate
@@ -92,7 +92,7 @@ def limits_of_agreement(reference: NDArray[np.float64], measured: NDArray[np.flo
     Parameters
     ----------
     reference, measured
-        The same subjects in the same order, shape (n,), float64, finite, n >= 3, one unit.
+        Values of the same subjects in the same order, shape (n,), float64, finite, n >= 3, in one unit.
 
     Returns
     -------
@@ -127,12 +127,16 @@ def intraclass_correlation(ratings: NDArray[np.float64]) -> Estimate:
     """Compute ICC(2,1): two-way random effects, absolute agreement, single measurement.
 
     Shrout & Fleiss, Psychol Bull 1979;86:420-428; with the interval of ICC(A,1) in McGraw & Wong, Psychol Methods
-    1996;1:30-46. A constant difference between the raters lowers it, as agreement asks and correlation does not.
+    1996;1:30-46. Unlike a correlation, it is lowered by a constant difference between the raters.
 
     Parameters
     ----------
     ratings
-        A row a subject, a column a rater, shape (n, k), float64, finite, n >= 3, k >= 2.
+        Ratings of n subjects (rows) by k raters (columns), shape (n, k), float64, finite, n >= 3, k >= 2.
+
+    Returns
+    -------
+    The ICC, with an interval where one is defined.
 
     Raises
     ------
@@ -162,7 +166,7 @@ def intraclass_correlation(ratings: NDArray[np.float64]) -> Estimate:
 def band_agreement(
     reference_percent: NDArray[np.float64], measured_percent: NDArray[np.float64], bands: Bands
 ) -> BandAgreement:
-    """Compute Cohen's kappa of two indices read as bands (unweighted).
+    """Compute the unweighted kappa of Cohen for the bands of two indices.
 
     Cohen, Educ Psychol Meas 1960;20:37-46; large-sample interval of Fleiss, Cohen & Everitt, Psychol Bull
     1969;72:323-327, cut to the possible -1..1.
@@ -172,7 +176,11 @@ def band_agreement(
     reference_percent, measured_percent
         Labelling indices in percent, same subjects in the same order, shape (n,), float64, finite, n >= 3.
     bands
-        How indices are read.
+        Bands of the indices.
+
+    Returns
+    -------
+    The table of bands, the share of slides that agree, and kappa.
 
     Raises
     ------
@@ -205,7 +213,7 @@ def _kappa(table: NDArray[np.int64], n_agreeing: int) -> Estimate:
     if 1 in (np.count_nonzero(table.sum(0)), np.count_nonzero(table.sum(1))):
         return Estimate(value, note="one of the two lies in one band throughout, which makes kappa 0")
     low, high = float(result.kappa_low), float(result.kappa_upp)
-    if not low < high:  # written so that not-a-number is met too
+    if not low < high:  # in this form the comparison also finds NaN
         return Estimate(value, note="too few values for a large-sample interval")
     return Estimate(value, max(low, -1.0), min(high, 1.0))
 
@@ -222,7 +230,7 @@ def _check(*columns: NDArray[np.float64]) -> None:
 
 @contextmanager
 def _undisturbed_pingouin() -> Iterator[None]:
-    """Keep pingouin at full precision, and silence its notices about the next pandas."""
+    """Set pingouin to full precision, and hide its warnings of deprecations, within the context."""
     rounding = pingouin.options.get("round.column.CI95")
     pingouin.options["round.column.CI95"] = None
     try:

@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 def assign_pairs(rows: NDArray[np.intp], columns: NDArray[np.intp], gain: NDArray[np.float64]) -> NDArray[np.intp]:
     """Choose pairs so that each row and column is used once and the total gain is largest.
 
-    Pairs that share neither row nor column cannot compete, so each connected component of the graph of pairs
-    is solved on its own (Hungarian method): exact, and as fast on a slide as on an image.
+    Pairs that share neither row nor column do not exclude each other. So each connected component of the graph of pairs
+    is solved on its own, by the Hungarian method. The result is exact, and fast even for a whole slide.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def assign_pairs(rows: NDArray[np.intp], columns: NDArray[np.intp], gain: NDArra
 
     Returns
     -------
-    Indices into the pairs of those chosen, in rising order, shape (m,).
+    Indices of the chosen pairs, ascending, shape (m,).
     """
     if rows.size == 0:
         return np.empty(0, np.intp)
@@ -41,7 +41,7 @@ def assign_pairs(rows: NDArray[np.intp], columns: NDArray[np.intp], gain: NDArra
 def _assign_dense(
     group: NDArray[np.intp], rows: NDArray[np.intp], columns: NDArray[np.intp], gain: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Solve one component as a dense matrix in which a pair that is not allowed gains 0."""
+    """Solve one component as a dense matrix in which a pair that is not allowed has the gain 0."""
     row_ids, row = np.unique(rows[group], return_inverse=True)
     column_ids, column = np.unique(columns[group], return_inverse=True)
     matrix = np.zeros((row_ids.size, column_ids.size))

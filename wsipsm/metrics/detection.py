@@ -13,9 +13,9 @@ from wsipsm.metrics.assignment import assign_pairs
 
 @dataclass(frozen=True, slots=True)
 class DetectionScore:
-    """Counts of a matching; counts of several images add up with ``+``.
+    """Counts of a matching; counts of several images are added with ``+``.
 
-    A ratio without a denominator is 1 when nothing was to be found and nothing was found, else 0.
+    A ratio whose denominator is 0 is 1 when there was nothing to find and nothing was found, else 0.
     """
 
     n_matched: int
@@ -56,30 +56,39 @@ class PointMatch:
     predicted: NDArray[np.intp]
     """Indices of the matched points, shape (n_matched,), sorted by ``truth``."""
     distance: NDArray[np.float64]
-    """Distance of each pair, in the points' unit."""
+    """Distance of each pair, in the points' unit, shape (n_matched,)."""
     score: DetectionScore
 
 
 def match_points(truth_xy: NDArray[np.float64], predicted_xy: NDArray[np.float64], radius: float) -> PointMatch:
     """Match points one to one within a radius.
 
-    Among all one-to-one matchings whose every pair lies within ``radius`` (edge included), takes one with the most
-    pairs, and among those the one of smallest total distance. Assigning first and cutting at the radius afterwards
-    would lose matches where points are dense.
+    Of all one-to-one matchings in which no pair is farther apart than ``radius``, the result is one with the most
+    pairs, and of these the one with the smallest total distance. A method that assigns first and then drops pairs
+    beyond the radius would lose matches where points are dense.
 
     Parameters
     ----------
     truth_xy, predicted_xy
-        Points, shape (n, 2), one unit.
+        Points, shape (n, 2), in one unit.
     radius
         Largest distance of a match, in that unit, above 0.
+
+    Returns
+    -------
+    The matched pairs and their counts.
+
+    Raises
+    ------
+    ValueError
+        When an array has another shape, or the radius is not above 0.
     """
     truth_xy, predicted_xy = _as_points(truth_xy), _as_points(predicted_xy)
     if not radius > 0:
         raise ValueError(f"match radius: {radius}; it must be above 0.")
     near = cKDTree(truth_xy).sparse_distance_matrix(cKDTree(predicted_xy), radius, output_type="ndarray")
     rows, columns, distance = near["i"], near["j"], near["v"]
-    # A pair is worth more than all that distances can gain, so more pairs always beat nearer ones.
+    # A further pair gains more than all distances together can, so the number of pairs counts before their distances.
     worth = min(len(truth_xy), len(predicted_xy)) + 1
     chosen = assign_pairs(rows, columns, worth + 1 - distance / radius)
     chosen = chosen[np.argsort(rows[chosen], kind="stable")]

@@ -1,4 +1,4 @@
-"""Outlines to label images: Aperio XML by MATLAB's rules, shapely polygons by pixel centres."""
+"""Label images from outlines: Aperio XML by MATLAB's rules, and shapely polygons by pixel centres."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from wsipsm.errors import UsageError
 from wsipsm.geometry import Size
 
 MAX_XML_BYTES = 256 * 2**20
-"""The largest annotation of a public set is some MiB."""
+"""Largest annotation file that is read; the largest one of a public set has a few MiB."""
 MAX_COORDINATE_PX = 2_000_000.0
-"""Outlines are drawn step by step, so a vertex must be somewhere near a slide."""
+"""Largest coordinate of a vertex, pixels. Outlines are drawn point by point, so one far outside a slide would take very
+long."""
 _SUBPIXELS = 5
-"""poly2mask rounds vertices to a fifth of a pixel."""
+"""Subpixels in each direction; poly2mask rounds vertices to a fifth of a pixel."""
 
 
 def read_aperio_xml(path: str | Path) -> list[NDArray[np.float64]]:
@@ -27,17 +28,17 @@ def read_aperio_xml(path: str | Path) -> list[NDArray[np.float64]]:
     Parameters
     ----------
     path
-        XML file; the regions of all its layers are read.
+        Path of an XML file; the regions of all its layers are read.
 
     Returns
     -------
-    Vertices of each region as they stand in the file, shape (n, 2), x before y, in file order.
+    Vertices of each region as in the file, shape (n, 2), float64, x before y, in file order.
 
     Raises
     ------
     UsageError
-        When the file is too large or no XML, declares a document type or entities (which could make it expand without
-        end or read other files), or a vertex has no X and Y that can be a pixel.
+        When the file is unreadable, too large or no XML; declares a document type or entities, which could make it
+        expand without end or read other files; or has a vertex whose X or Y is missing or no coordinate of a slide.
     """
     path = Path(path)
     collector = _RegionCollector()
@@ -52,7 +53,7 @@ def read_aperio_xml(path: str | Path) -> list[NDArray[np.float64]]:
 
 
 class _RegionCollector:
-    """Handlers of an XML parser that keep the vertices of regions, and refuse what annotations never hold."""
+    """Handlers of an XML parser that collect the vertices of regions, and refuse document types and entities."""
 
     def __init__(self) -> None:
         self.regions: list[list[tuple[float, float]]] = []
@@ -92,8 +93,8 @@ class _RegionCollector:
 def aperio_labels(regions: Iterable[NDArray[np.float64]], size: Size) -> NDArray[np.int32]:
     """Draw Aperio regions as the MoNuSeg organisers' MATLAB script does.
 
-    X and Y are taken unchanged as MATLAB's coordinates, in which the first pixel's centre is 1. A pixel in several
-    regions belongs to the earliest; regions without a pixel are dropped and not numbered.
+    X and Y are used unchanged as MATLAB's coordinates, in which the first pixel's centre is 1. A pixel in several
+    regions belongs to the first of them. A region without a pixel has no number.
 
     Parameters
     ----------
@@ -111,7 +112,6 @@ def aperio_labels(regions: Iterable[NDArray[np.float64]], size: Size) -> NDArray
     for vertices in regions:
         rows, columns = poly2mask_pixels(vertices, size)
         free = labels[rows, columns] == 0
-        # A region wholly under earlier ones has no pixel of its own, so it has no number either.
         if free.any():
             n += 1
             labels[rows[free], columns[free]] = n
@@ -127,7 +127,7 @@ def poly2mask_pixels(vertices: NDArray[np.float64], size: Size) -> tuple[NDArray
     Parameters
     ----------
     vertices
-        MATLAB coordinates (the first pixel's centre is 1), shape (n, 2), x before y; closed if it is not.
+        MATLAB coordinates (the first pixel's centre is 1), shape (n, 2), x before y; an open outline is closed.
     size
         Width and height of the image, pixels; parts outside are cut off.
 
@@ -138,16 +138,16 @@ def poly2mask_pixels(vertices: NDArray[np.float64], size: Size) -> tuple[NDArray
     none = np.empty(0, np.intp)
     if len(vertices) < 3:
         return none, none
-    # 0-based fifths of a pixel; MATLAB rounds halves up (coordinates are positive).
+    # The points are in fifths of a pixel, from 0. MATLAB rounds halves up (coordinates are positive).
     points = np.floor(_SUBPIXELS * (vertices - 0.5) + 0.5).astype(np.int64)
     x, y = _trace_ring(np.concatenate([points, points[:1]]))
     steps = np.flatnonzero(np.diff(x))
-    # The edge between two subpixel columns bears the lower one's number.
+    # The edge between two subpixel columns has the number of the lower one.
     edge_x = np.minimum(x[steps], x[steps + 1])
     at_centre = edge_x % _SUBPIXELS == _SUBPIXELS // 2
     column = edge_x[at_centre] // _SUBPIXELS
     edge_y = np.minimum(y[steps], y[steps + 1])[at_centre]
-    # First row whose centre is on or below the crossing: ceil((y + 0.5) / 5 - 0.5).
+    # This is the first row whose centre is on or below the crossing: ceil((y + 0.5) / 5 - 0.5).
     row = np.clip(-((_SUBPIXELS // 2 - edge_y) // _SUBPIXELS), 0, size.height)
     inside = (column >= 0) & (column < size.width)
     column, row = column[inside], row[inside]
@@ -164,8 +164,8 @@ def poly2mask_pixels(vertices: NDArray[np.float64], size: Size) -> tuple[NDArray
 def polygon_labels(polygons: Sequence[shapely.Polygon | shapely.MultiPolygon], size: Size) -> NDArray[np.int32]:
     """Draw polygons by pixel centres.
 
-    A pixel belongs to a polygon that contains its centre, (column + 0.5, row + 0.5); outlines of whole pixels come
-    back exactly. In several polygons it belongs to the first.
+    A pixel belongs to the first polygon that contains its centre, (column + 0.5, row + 0.5). So outlines that run along
+    pixel edges are drawn exactly.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def polygon_labels(polygons: Sequence[shapely.Polygon | shapely.MultiPolygon], s
 
     Returns
     -------
-    Label image, shape (height, width): polygon i has label i + 1, also when others have no pixel.
+    Label image, shape (height, width), int32: polygon i has label i + 1, even when earlier ones have no pixel.
     """
     labels = np.zeros((size.height, size.width), np.int32)
     for label, polygon in enumerate(polygons, start=1):

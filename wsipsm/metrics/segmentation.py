@@ -3,8 +3,8 @@
 Labels are any positive integers, 0 is background; gaps in the numbering do not matter. Instances are taken as
 labelled: they are never relabelled by connected components.
 
-Where nothing is to be found and nothing was found, every score is 1. Where only one side is empty, every score is 0;
-segmentation quality is 0 when nothing matched.
+Where neither image has an instance, every score is 1. Where only one of them has none, every score is 0. Segmentation
+quality is 0 when nothing matched.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Overlap:
     """Pixels of each predicted instance, shape (n_predicted,)."""
     truth: NDArray[np.intp]
     predicted: NDArray[np.intp]
-    """Both sides of the overlapping pairs as indices into the areas, shape (n_pairs,), by truth, then prediction."""
+    """Indices into the areas of both instances of each overlapping pair, shape (n_pairs,), sorted by truth first."""
     shared: NDArray[np.int64]
     """Pixels that each pair shares, at least 1, shape (n_pairs,)."""
 
     @property
     def union(self) -> NDArray[np.int64]:
-        """Pixels in either end of each pair, shape (n_pairs,)."""
+        """Pixels in either instance of each pair, shape (n_pairs,)."""
         return self.truth_area[self.truth] + self.predicted_area[self.predicted] - self.shared
 
     @property
@@ -43,7 +43,7 @@ class Overlap:
 
     @property
     def both_empty(self) -> bool:
-        """True when there is no instance on either side."""
+        """Whether neither image has an instance."""
         return self.truth_area.size == 0 and self.predicted_area.size == 0
 
 
@@ -71,7 +71,7 @@ def measure_overlap(truth: NDArray[np.integer], predicted: NDArray[np.integer]) 
 
     Returns
     -------
-    Overlap; every score of this module can be had from it, so it needs to be counted once only.
+    The overlap, from which the scores of instances are computed, so that it is counted only once.
 
     Raises
     ------
@@ -93,12 +93,13 @@ def measure_overlap(truth: NDArray[np.integer], predicted: NDArray[np.integer]) 
 def aji(overlap: Overlap) -> float:
     """Compute the aggregated Jaccard index as the MoNuSeg organisers' code does.
 
-    Every true nucleus takes the prediction of highest IoU, which several may share; predictions that none took
-    add their area to the union (Kumar et al. 2017, doi:10.1109/TMI.2017.2677499).
+    Every true nucleus is paired with the prediction of highest IoU, which may be paired with several. Predictions
+    without a pair add their area to the union (Kumar et al. 2017, doi:10.1109/TMI.2017.2677499).
     """
     if overlap.both_empty:
         return 1.0
-    # Highest IoU first within each true nucleus; the first row of each is its choice (lowest label on a tie).
+    # Pairs are sorted by true nucleus, then by falling IoU, so the first of each is its choice (of equals, lowest
+    # label).
     order = np.lexsort((overlap.predicted, -overlap.iou, overlap.truth))
     chosen = order[np.unique(overlap.truth[order], return_index=True)[1]]
     return _aggregate(overlap, chosen)
@@ -122,8 +123,12 @@ def panoptic_quality(overlap: Overlap, iou: float = 0.5) -> PanopticQuality:
     overlap
         Overlap that `measure_overlap` returned.
     iou
-        A pair matches above this IoU, not at it. From 0.5 on no instance can be in two matches; below it pairs are
-        assigned one to one, by the largest sum of IoU.
+        IoU above which a pair matches. From 0.5 on no instance can be in two matches; with a lower one, pairs are
+        assigned one to one by the largest sum of IoU.
+
+    Returns
+    -------
+    Panoptic quality, its factors and counts.
     """
     n_truth, n_predicted = overlap.truth_area.size, overlap.predicted_area.size
     if overlap.both_empty:
@@ -139,9 +144,10 @@ def panoptic_quality(overlap: Overlap, iou: float = 0.5) -> PanopticQuality:
 def object_dice(overlap: Overlap) -> float:
     """Compute the Dice coefficient object by object, weighted by area, as in the GlaS challenge.
 
-    Half the area-weighted mean, over true objects, of the Dice with the predicted object that shares most pixels, and
-    half the same from predicted to true objects; an object that meets none scores 0 (Sirinukunwattana et al. 2017,
-    doi:10.1016/j.media.2016.08.008). Objects may be taken several times; of equals the lowest label.
+    The score is the mean of two figures. One is the area-weighted mean, over true objects, of the Dice with the
+    predicted object that shares most pixels; the other is the same from predicted to true objects. An object without
+    overlap scores 0 (Sirinukunwattana et al. 2017, doi:10.1016/j.media.2016.08.008). An object may be chosen several
+    times; of equals the lowest label is chosen.
     """
     if overlap.both_empty:
         return 1.0
@@ -174,7 +180,7 @@ def foreground_iou(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -
 
 
 def _index_labels(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Compute the area of each instance, and number the image anew, 1..n in the order of its labels, flat."""
+    """Compute the area of each instance, and the flat image with its labels replaced by 1..n in their order."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"label image: type {labels.dtype}; an integer type is needed.")
     ids, index, area = np.unique(labels.ravel(), return_inverse=True, return_counts=True)
@@ -186,7 +192,7 @@ def _index_labels(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArr
 
 
 def _aggregate(overlap: Overlap, chosen: NDArray[np.intp]) -> float:
-    """Divide shared pixels by the union of the chosen pairs and of every instance in none of them."""
+    """Divide the shared pixels of the chosen pairs by their union plus the area of every instance in none of them."""
     lone_truth = np.ones(overlap.truth_area.size, bool)
     lone_predicted = np.ones(overlap.predicted_area.size, bool)
     lone_truth[overlap.truth[chosen]] = False
