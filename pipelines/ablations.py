@@ -3,9 +3,10 @@
     python pipelines/ablations.py pretext|depth|beta|lambda MONUSEG_DIR OUT [--seeds 0 1 2] [--every 3] [--steps 50]
                                   [--network NAME] [--lite0 lite0.safetensors]
 
-Each writes OUT/<name>.csv (a row an image), OUT/<name>.md and OUT/<name>.png. The chain is trained on the pixels of
-the chosen images; labels only score what came out: pixel AUC of the map, and AJI and Dice of the pseudo mask (lambda:
-of the segmentation), its parts taken as nuclei, and divided by a watershed.
+Each writes OUT/<name>.csv (a row for each image), OUT/<name>.md and OUT/<name>.png. The chain is trained on the pixels
+of the chosen images, and their labels serve only to score the results. The scores are the pixel AUC of the map, and AJI
+and Dice of the pseudo mask (lambda: of the segmentation), once with its connected parts as nuclei and once divided by a
+watershed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Study:
-    """What every ablation is given."""
+    """The images and settings of every ablation."""
 
     images: list[LabelledImage]
     seeds: list[int]
@@ -51,11 +52,11 @@ class Study:
 
     @property
     def pixels(self) -> list[NDArray[np.uint8]]:
-        """What the chain learns from."""
+        """Pixels that the chain is trained on."""
         return [image.rgb for image in self.images]
 
     def options(self, seed: int, task: str = "similarity", network: str | None = None) -> PaperOptions:
-        """Set one run: what CPUs afford, where the paper trains 100 epochs."""
+        """Make the settings of one run, with short trainings for CPUs where the paper trains 100 epochs."""
         weights = self.lite0 if task == "imagenet" else None
         pretext = PretextSection(
             task=task, network=network or self.network, steps=self.steps, crop_px=128, weights=weights
@@ -64,7 +65,7 @@ class Study:
 
 
 def pretext_rows(study: Study) -> Iterator[Row]:
-    """Table 3: the pretext task, with untrained networks as controls."""
+    """Compare pretext tasks, with untrained networks as controls (Table 3)."""
     settings = [(task, study.network) for task in PRETEXTS]
     if study.lite0 is not None:
         settings += [("imagenet", LITE0), ("none", LITE0)]
@@ -76,7 +77,7 @@ def pretext_rows(study: Study) -> Iterator[Row]:
 
 
 def depth_rows(study: Study) -> Iterator[Row]:
-    """Fig. 3: the stage that the map is taken from."""
+    """Compare the stages that the map can be computed from (Fig. 3)."""
     for seed in study.seeds:
         options = study.options(seed)
         maps, _ = train_maps(study.pixels, options, None, print, _silent)
@@ -86,7 +87,7 @@ def depth_rows(study: Study) -> Iterator[Row]:
 
 
 def beta_rows(study: Study) -> Iterator[Row]:
-    """Eq. 5: weight of the raw image; without it the map alone is clustered."""
+    """Compare weights of the raw image (Eq. 5); with the weight 0 the map alone is clustered."""
     for seed in study.seeds:
         options = study.options(seed)
         maps, _ = train_maps(study.pixels, options, None, print, _silent)
@@ -96,7 +97,7 @@ def beta_rows(study: Study) -> Iterator[Row]:
 
 
 def lambda_rows(study: Study) -> Iterator[Row]:
-    """Eq. 8: weight of points and Voronoi edges."""
+    """Compare weights of points and Voronoi edges (Eq. 8)."""
     for seed in study.seeds:
         for weight in LAMBDAS:
             section = SegmentationSection(point_weight=weight, steps=2 * study.steps, crop_px=256)
@@ -131,11 +132,11 @@ def _row(
 
 
 def _silent(part: str, step: int, steps: int, loss: float) -> None:
-    """Trainings here are short."""
+    """Report nothing, since the trainings here are short."""
 
 
 def summarise(rows: list[Row]) -> list[tuple[str, str, NDArray[np.float64]]]:
-    """Give setting, score, and its mean over images for each seed."""
+    """List each setting and score with its mean over images for each seed."""
     settings = list(dict.fromkeys(str(row["setting"]) for row in rows))
     seeds = sorted({int(str(row["seed"])) for row in rows})
     out = []

@@ -1,10 +1,10 @@
-"""What each ingredient of ``nuclei-he`` gives: the recipe with one thing left out, at a smaller budget.
+"""The effect of each ingredient of ``nuclei-he``: its recipe with one ingredient left out, with shorter trainings.
 
     python pipelines/ingredients.py MONUSEG_DIR encoder.safetensors OUT [--seeds 0] [--every 1] [--steps 200]
 
-Writes OUT/ingredients.csv (a row an image) and OUT/ingredients.md. Everything is trained on the pixels of the images,
-all or every Nth; their labels only score what came out, one view an image. OUT/work keeps the trainings: a killed run
-goes on.
+The script writes OUT/ingredients.csv (a row for each image) and OUT/ingredients.md. It trains on the pixels of the
+images, of all or of every Nth, and their labels serve only to score the results, with one view of each image. OUT/work
+keeps the trainings, so that a run that was killed continues.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Study:
-    """What every arm is given."""
+    """The images, weights and settings of every arm."""
 
     images: list[LabelledImage]
     chain: Chain
     encoder: dict[str, Tensor]
     round_steps: int
     made: dict[float, list[PseudoLabelledImage]] = field(default_factory=dict)
-    """First pseudo labels by beta; they take minutes."""
+    """Pseudo labels of the first round by beta, which are kept since they take minutes to make."""
 
     @property
     def recipe(self) -> Recipe:
-        """Of `nuclei-he`, with fewer steps."""
+        """Recipe of `nuclei-he`, with fewer steps."""
         return self.chain.recipe
 
     @property
     def pixels(self) -> list[NDArray[np.uint8]]:
-        """What is learned from."""
+        """Pixels that networks are trained on."""
         return self.chain.pixels
 
     def labelled(self, beta: float) -> list[PseudoLabelledImage]:
-        """First pseudo labels, with the stain weighing ``beta`` against the map."""
+        """Make the pseudo labels of the first round, with the weight ``beta`` of the stain against the map."""
         if beta not in self.made:
             self.made[beta] = make_pseudo_labels(self.chain.images, Stain.HE, self.recipe.seed, print, beta)
         return self.made[beta]
@@ -81,7 +81,7 @@ class Study:
         start: dict[str, Tensor] | None = None,
         **changes: object,
     ) -> NucleusUnet:
-        """Train a first round of its own."""
+        """Train a first round with other pseudo labels or settings than the recipe's."""
         options: StudentOptions = replace(self.recipe.first_options(), **changes)  # type: ignore[arg-type]
         return self.chain.train_student(name, options, self.encoder if start is None else start, make, name)
 
@@ -136,7 +136,7 @@ def run_arms(study: Study) -> Iterator[Row]:
 
 
 def _threshold_labels(study: Study) -> list[PseudoLabelledImage]:
-    """Take the no-network floor as labels: every pixel is taught."""
+    """Make labels by thresholds alone, without a network; no pixel of them is ignored."""
     labelled = []
     for image in study.chain.images:
         found = segment_he(image.rgb)
@@ -155,12 +155,12 @@ def _network_rows(study: Study, network: NucleusUnet, decodings: Mapping[str, De
 def _rows(study: Study, name: str, found: Sequence[NDArray[np.int32]]) -> Iterator[Row]:
     for image, labels in zip(study.images, found, strict=True):
         scores = score_labels(image.truth, labels)
-        told: Row = {"setting": name, "seed": study.recipe.seed, "image": image.name}
-        yield told | {score: scores[score] for score in SCORES}
+        row: Row = {"setting": name, "seed": study.recipe.seed, "image": image.name}
+        yield row | {score: scores[score] for score in SCORES}
 
 
 def summarise(rows: Sequence[Row]) -> str:
-    """Means over images; over several seeds, their mean and standard deviation."""
+    """Write a table of means over images; over several seeds, with their mean and standard deviation."""
     lines = ["| setting | " + " | ".join(SCORES) + " |", "|---|" + "---|" * len(SCORES)]
     seeds = sorted({str(row["seed"]) for row in rows})
     for name in dict.fromkeys(str(row["setting"]) for row in rows):

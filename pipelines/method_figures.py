@@ -1,9 +1,9 @@
-"""The pictures of docs/method.md, all from a drawn slide: no image of a patient is shown.
+"""The pictures of docs/method.md, all of a drawn slide, so that no image of a patient is shown.
 
     python pipelines/method_figures.py docs/figures
 
-Writes method-labels.png (pixels to pseudo labels), method-paste.png (pasted nuclei) and method-decode.png (scores to
-nuclei), with seed 0.
+The script writes method-labels.png (from pixels to pseudo labels), method-paste.png (pasted nuclei) and
+method-decode.png (from scores to nuclei), with seed 0.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Picture = NDArray[np.generic]
 
 
 def main() -> None:
-    """Draw all three."""
+    """Draw all three pictures."""
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     rgb, _ = draw_array(seed=0, size=(SIDE_PX, SIDE_PX), n_nuclei=700, touching_fraction=0.3, stain=Stain.HE)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def draw_labels(rgb: NDArray[np.uint8], path: Path) -> None:
-    """Pixels to pseudo labels, and the same crop with nuclei pasted into it."""
+    """Draw the steps from pixels to pseudo labels, and the same crop with nuclei pasted into it."""
     network, _ = train_pretext([rgb], PretextOptions(seed=0, steps=PRETEXT_STEPS))
     weights = activation_weights(network, [central_patch(rgb, 224)])
     profile = fit_stain_profile(rgb.reshape(-1, 3)[::7], Stain.HE, 0)
@@ -65,7 +65,7 @@ def draw_labels(rgb: NDArray[np.uint8], path: Path) -> None:
     ]
     _save(panels, path)
     cutouts = cut_out(rgb, label.instances, label.positive)
-    # The number pasted is drawn too: of a few crops the fullest is shown.
+    # The number of pasted nuclei is random as well, so the crop with the most of twelve is shown.
     canvas = max(
         (_paste(rgb, label, cutouts, seed) for seed in range(12)), key=lambda made: len(np.unique(made.instances))
     )
@@ -86,7 +86,7 @@ def _paste(rgb: NDArray[np.uint8], label: PseudoLabel, cutouts: Sequence[Cutout]
 
 
 def draw_decoding(rgb: NDArray[np.uint8], path: Path) -> None:
-    """Scores of the shipped model to nuclei."""
+    """Draw the steps from the scores of the shipped model to nuclei."""
     weights, card = resolve_model("nuclei-he")
     scores = score_at_scale(build_network(card, weights), rgb, 1.0)
     labels = decode_instances(scores, card.outputs, card.decode, card.mpp)
