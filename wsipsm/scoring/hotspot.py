@@ -92,18 +92,17 @@ def find_hot_spot(
 
     A square at every 100 um is grown in steps of 50 um until it holds enough nuclei. The hot-spot score of the
     International Ki67 in Breast Cancer Working Group is one field of 500 cells that a person chose by eye (Leung et
-    al. 2016, npj Breast Cancer 2:16014); here every place is tried. Squares rather than discs: their edges lie on a
-    lattice, so counts of all of them, and of all bootstrap resamples, are exact sums of a table (Crow 1984).
+    al. 2016, npj Breast Cancer 2:16014); here every place is tried. Fields are squares and not discs because the edges
+    of squares lie on a lattice, so that all counts, also of bootstrap resamples, are exact sums of a table (Crow 1984).
 
     The interval is one of the expected index at the chosen place, which is the mean over its nuclei of their
     probability of being positive. The highest of many counts is high partly by chance. This gain of the search is
     estimated by a bootstrap: classes are drawn at random from a smoothed map of this slide, the search is repeated on
     them, and the index of the field that it finds is compared with the mean of the map there. The map shrinks local
-    indices towards the slide's by the share of their variation that is counting noise, so that what is left varies as
-    the tissue does (Louis 1984, J Am Stat Assoc 79:393). A single real hot spot is flattened by this, and the gain is
-    then overestimated. So the lower bound is that of the corrected index and the upper bound is Wilson's: the interval
-    is right both for a slide with a real hot spot and for one without. It is wide, and covers at least as often as it
-    claims.
+    indices towards the slide's just so far that they vary as the tissue does without counting noise (Louis 1984, J Am
+    Stat Assoc 79:393). A single real hot spot is flattened by this, and the gain is then overestimated. So the lower
+    bound is that of the corrected index and the upper bound is Wilson's: the interval is right both for a slide with a
+    real hot spot and for one without. It is wide, and covers at least as often as it claims.
 
     Parameters
     ----------
