@@ -113,7 +113,7 @@ def labelling_index(
             f"{math.floor(coverage * 1000) / 10:.1f}% of the region was analysed, the rest could not be read; "
             "the index is of the analysed part."
         )
-    # The name goes on where areas were cut out of all nuclei.
+    # Where areas were cut out of all nuclei, the name is longer.
     if region.startswith(ALL_NUCLEI):
         flags.append(
             "all nuclei: stroma and lymphocytes count. "

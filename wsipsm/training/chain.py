@@ -147,7 +147,7 @@ class Chain:
             if not any(image.label.instances.any() for image in labelled):
                 raise UsageError(
                     f"train: no nucleus was found in the images for the {name}; tissue with nuclei is needed. "
-                    "Check --mpp and --stain; after a short or spoiled round, train it for more steps."
+                    "Check --mpp and --stain; after a round that was too short or failed, train it for more steps."
                 )
             keep = done.with_suffix("")
             network = train_student(labelled, self.n_outputs, options, start, self._progress(name), keep, identity)

@@ -125,7 +125,7 @@ class Comparison:
         """Write a short report, a list of lines; the last line is a warning where anything is out of bounds."""
         of_start, of_new = self.found_again
         area, area_before = self.area_new_um2, self.area_start_um2
-        steady, steady_before = self.recurrence_new, self.recurrence_start
+        again, again_before = self.recurrence_new, self.recurrence_start
         kept = "kept from training" if self.held_back else "that it was TRAINED ON, as none was held back"
         images = "1 image" if self.n_images == 1 else f"{self.n_images} images"
         before = self.start
@@ -134,7 +134,7 @@ class Comparison:
             f"  nuclei: {self.n_new} (x {self.count_ratio:.2f}); {before}: {self.n_start}",
             f"  median area: {area:.1f} um2 (x {self.area_ratio:.2f}); {before}: {area_before:.1f}",
             f"  the same at IoU {MATCH_IOU:g}: {of_new:.0%} of its nuclei; {of_start:.0%} of those of {before}",
-            f"  found again at other scales and turned: {steady:.0%}; {before}: {steady_before:.0%}",
+            f"  found again at other scales and turned: {again:.0%}; {before}: {again_before:.0%}",
             "This shows whether the model finds more, larger, other or less steady nuclei than the one before.",
             "It cannot show which of the two is right: that takes labels, or a comparison of both on a slide.",
         ]

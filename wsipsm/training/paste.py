@@ -186,7 +186,7 @@ def _is_plain(mask: NDArray[np.bool_]) -> bool:
 def _turn(
     cutout: Cutout, scale: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-    """Rotate, stretch and perhaps mirror a cutout onto a square; None when it comes out too small."""
+    """Rotate, stretch and perhaps mirror a cutout onto a square; None where the result is too small."""
     angle, stretch = rng.uniform(0, 2 * math.pi), math.exp(rng.uniform(-0.2, 0.2))
     flip = -1.0 if rng.random() < 0.5 else 1.0
     height, width = cutout.mask.shape

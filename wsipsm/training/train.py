@@ -153,7 +153,7 @@ def train_model(
 
 
 def follow_recipe(request: TrainRequest, out: Path, report: Report) -> TrainedModel:
-    """Train a model as asked for, compare it with its start, and write it with its card.
+    """Train a model by the options of a user, compare it with its start, and write it with its card.
 
     Parameters
     ----------
