@@ -64,7 +64,7 @@ def test_every_public_name_loads() -> None:
 
 
 def test_all_is_exactly_what_is_public() -> None:
-    listed = {name for names in wsipsm._HOMES.values() for name in names}
+    listed = {name for names in wsipsm._MODULES.values() for name in names}
     assert sorted(wsipsm.__all__) == sorted({*listed, "__version__"})
     for name in wsipsm.__all__:
         getattr(wsipsm, name)
@@ -83,11 +83,11 @@ def test_type_checkers_see_the_same_names() -> None:
         for node in block.body
         if isinstance(node, ast.ImportFrom)
     }
-    assert typed == {home: tuple(sorted(names)) for home, names in wsipsm._HOMES.items()}
+    assert typed == {module: tuple(sorted(names)) for module, names in wsipsm._MODULES.items()}
 
 
 def test_public_objects_are_those_of_their_homes() -> None:
-    for home, names in wsipsm._HOMES.items():
+    for home, names in wsipsm._MODULES.items():
         for name in names:
             assert getattr(wsipsm, name) is getattr(import_module(home), name)
 

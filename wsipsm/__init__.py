@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_HOMES = MappingProxyType(
+_MODULES = MappingProxyType(
     {
         "wsipsm.config": ("RunOptions",),
         "wsipsm.errors": (
@@ -92,7 +92,7 @@ _HOMES = MappingProxyType(
         "wsipsm.tissue": ("find_tissue",),
     }
 )
-"""Where each public name lives; the imports above say the same to type checkers (a test compares them)."""
+"""Module that defines each public name; the imports above say the same to type checkers (a test compares them)."""
 
 __all__ = [
     "ArraySlide",
@@ -140,15 +140,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its home on first use (PEP 562)."""
+    """Load a public name from its module on first use (PEP 562)."""
     if name == "__version__":
         # Reading the package's metadata costs more than all the rest of this module.
         value: Any = import_module("importlib.metadata").version("wsipsm")
     else:
-        home = next((module for module, names in _HOMES.items() if name in names), None)
-        if home is None:
+        source = next((module for module, names in _MODULES.items() if name in names), None)
+        if source is None:
             raise AttributeError(f"module 'wsipsm' has no attribute {name!r}")
-        value = getattr(import_module(home), name)
+        value = getattr(import_module(source), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""Options of a run and of the paper's engine, checked at birth."""
+"""Options of a run and of the paper's engine, validated when they are made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FixedStain(BaseModel):
     dab_cut_od: float = Field(gt=0, lt=2)
     """Mean DAB OD from which a nucleus counts as positive."""
     notes: tuple[str, ...] = ()
-    """What of it fell back to a fixed value, and why."""
+    """Which of these values are a fixed default because they could not be fitted, and why."""
 
 
 class RunOptions(BaseModel):
@@ -41,37 +41,39 @@ class RunOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = None
-    """Name of a shipped model or path of weights; None: chosen by the stain that the slide shows."""
+    """Name of a shipped model or path of weights; None: the shipped model for the stain that the slide shows."""
     marker: str = Field(DEFAULT_MARKER.key, pattern=NAME_PATTERN)
-    """Nuclear marker that DAB shows; bands are given for those of `wsipsm.markers.known` alone."""
+    """Nuclear marker that DAB shows. Only markers of `wsipsm.markers.known` can have bands."""
     mpp: float | None = None
-    """Level-0 pixel size, um/px, in place of the file's. Checked where the slide is opened."""
+    """Level-0 pixel size, um/px, instead of the file's; it is checked when the slide is opened. None: the file's."""
     on_pixel_size: Literal["flag", "refuse"] = "flag"
-    """What becomes of a slide whose nuclei do not have the size of nuclei at its pixel size."""
+    """Whether a slide whose nuclei are too small or too large for its pixel size gets a flag or is refused."""
     image: int | None = Field(None, ge=1)
-    """Number of the image in the file that is the slide, from 1; None: the largest pyramid."""
+    """Which image of the file to use as the slide, counted from 1; None: the largest pyramid."""
     roi: Path | None = None
     """GeoJSON of the region to score; None: all tissue."""
     qupath_frame: QuPathFrame = QuPathFrame.CROPPED
-    """What QuPath shows of a slide with an empty canvas around it: where the ROI was drawn, and what GeoJSON is for."""
+    """Which part QuPath shows of a slide with an empty canvas around it; ROI and written GeoJSON are in this frame."""
     roi_class: tuple[str, ...] | None = None
-    """Classes of the annotations that count; None: tumour, and every plain one where there is none."""
+    """Classes of the annotations that count; None: tumour, or, where there is none, all that are not cut out; these
+    must then be of one class."""
     exclude_class: tuple[str, ...] | None = None
     """Classes of the annotations that are cut out; None: `wsipsm.region.roles.EXCLUDE_CLASSES`."""
     tma_cores: bool = False
-    """Whether TMA cores of the GeoJSON are areas like annotations."""
+    """Whether TMA cores of the GeoJSON count as annotations do."""
     absent_class_is_error: bool = True
-    """Whether each of these classes must be in the GeoJSON; those of a cohort's slides need not hold all."""
+    """Whether the GeoJSON must have each class of `roi_class` and `exclude_class`; a cohort's files need not."""
     workers: int | None = Field(None, ge=0)
     """Worker processes; 0 works in this process, None takes what the machine or job grants."""
     scheduler: str | None = None
     """Address of a running Dask scheduler; None starts a local cluster."""
     overwrite: bool = False
-    """Redo a finished run. Unfinished runs are continued, and other options replace old results, without it."""
+    """Whether a finished run is computed again. An unfinished run is continued, and results of other options are
+    replaced, in either case."""
     block_px: int | None = Field(None, ge=64, le=16384)
-    """Side of a block's core, working pixels; None: chosen by the slide and the memory that there is."""
+    """Side of a block's core, working pixels; None: chosen by the slide's size and the free memory."""
     tile_px: int | None = Field(None, ge=32, le=8192)
-    """Side of the square the network sees at once without its margin, working pixels; None: chosen with the block's."""
+    """Side of a tile without its halo, working pixels; None: chosen together with `block_px`."""
     seed: int = 0
     """Seed of the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
@@ -80,7 +82,7 @@ class RunOptions(BaseModel):
     """Stains and DAB cut of a reference; None: fitted on each slide."""
 
     def roi_rules(self) -> RoiRules:
-        """Give which annotations of a region of interest count."""
+        """Return the rules that decide which annotations of a region of interest count."""
         from wsipsm.region import RoiRules
 
         return RoiRules(self.roi_class, self.exclude_class, self.tma_cores, self.absent_class_is_error)
@@ -94,9 +96,9 @@ class PretextSection(_Section):
     """Pretext task of the activation network (Eq. 1, 2; Table 3)."""
 
     task: Literal["similarity", "contrast", "rotation", "simsiam", "imagenet", "none"] = "similarity"
-    """The names of :class:`wsipsm.psm.pretext.Pretext`."""
+    """One of the names of :class:`wsipsm.psm.pretext.Pretext`."""
     network: str = "res2net101_26w_4s"
-    """A CNN of timm, or torchvision:resnet18 and its like."""
+    """Name of a CNN of timm, or of torchvision with a prefix, such as ``torchvision:resnet18``."""
     embedding_size: int = Field(128, ge=1, le=4096)
     epochs: float = Field(100, gt=0)
     steps: int | None = Field(None, ge=0)
@@ -106,7 +108,7 @@ class PretextSection(_Section):
     learning_rate: float = Field(1e-4, gt=0)
     margin: float = Field(10.0, ge=0)
     weights: Path | None = None
-    """Safetensors that training starts from; imagenet needs them."""
+    """Safetensors file that training starts from; the task ``imagenet`` needs one."""
 
 
 class ActivationSection(_Section):
@@ -115,9 +117,10 @@ class ActivationSection(_Section):
     stage: int = Field(1, ge=1, le=4)
     weights: Literal["image", "set"] = "set"
     """Source of the gradients that weigh the feature maps: each image's own, as in the paper, or the mean over the
-    set. A map's sign is arbitrary and is chosen for the image or the set alike, so that the map rises with darkness."""
+    set. A map's sign is arbitrary; it is chosen for each image, or once for the set, so that the map rises with
+    darkness."""
     rectified: bool = False
-    """ReLU of Eq. 3 on each block's sum. Without it maps are cut at their lowest percentile."""
+    """Whether the ReLU of Eq. 3 is applied to each block's sum. Otherwise maps are cut at their lowest percentile."""
 
 
 class ClusterSection(_Section):
@@ -125,18 +128,19 @@ class ClusterSection(_Section):
 
     beta: float = Field(2.5, ge=0)
     image: Literal["rgb", "stains"] = "rgb"
-    """What beta weighs: the raw image, or its stains (H&E)."""
+    """What beta weighs: the raw image, or its stain densities (H&E only)."""
     sigma_px: float = Field(0.0, ge=0, le=20)
-    """Standard deviation of a Gaussian over the fused map, pixels; the paper names none."""
+    """Standard deviation of a Gaussian that smooths the fused map, pixels; the paper names no such step."""
     clusters: int = Field(3, ge=2, le=16)
     fitted: Literal["image", "set"] = "image"
-    """Frequency of the fit: once an image, where each is from another slide, or once for all of a slide or set."""
+    """How often clusters are fitted: for each image, which suits images of different slides, or once for a slide or
+    set."""
     min_area_px: int = Field(200, ge=0)
-    """Smaller parts of the pseudo mask are dropped."""
+    """Area in pixels below which a part of the pseudo mask is removed."""
     max_hole_px: int = Field(64, ge=0)
-    """Smaller holes of the pseudo mask are filled."""
+    """Area in pixels below which a hole of the pseudo mask is filled."""
     opening_px: int = Field(0, ge=0, le=20)
-    """Radius of an opening that parts threads from nuclei; the paper has none."""
+    """Radius in pixels of a morphological opening that cuts threads off nuclei; the paper has no such step."""
 
 
 class NetworkSection(_Section):
@@ -149,19 +153,19 @@ class NetworkSection(_Section):
     crop_px: int = Field(512, ge=32, le=2048)
     learning_rate: float = Field(1e-4, gt=0)
     augment: bool = False
-    """Turns, mirrors and stain jitter; the paper names none."""
+    """Whether patches are turned, mirrored and varied in stain; the paper names no augmentation."""
     encoder_weights: Path | None = None
-    """Safetensors of torchvision's ResNet-34 that the encoder starts from, as the published code does from ImageNet's;
-    None: random weights."""
+    """Safetensors file of torchvision's ResNet-34 that the encoder starts from (the published code starts from
+    ImageNet weights); None: random weights."""
 
 
 class DetectionSection(NetworkSection):
     """Settings of the detection (Eq. 7)."""
 
     radius_px: float = Field(10.0, ge=1, le=200)
-    """Radius of the neighbourhood in which a point is the highest, pixels."""
+    """Radius in pixels of the neighbourhood in which a point must have the highest score."""
     sigma_px: float = Field(3.0, ge=0, le=50)
-    """Standard deviation of the Gaussian that smooths the scores before that, pixels."""
+    """Standard deviation in pixels of the Gaussian that smooths the scores before points are searched."""
     min_score: float = Field(0.5, ge=0, le=1)
 
 
@@ -171,14 +175,15 @@ class SegmentationSection(NetworkSection):
     point_weight: float = Field(0.5, ge=0)
     """Lambda: weight of points and Voronoi edges against the pseudo mask's background."""
     balanced: bool = False
-    """Whether points and edges weigh alike, however many pixels they have; the paper does not."""
+    """Whether points and edges have equal weight, however many pixels they have; in the paper they have not."""
     point_radius_px: int = Field(2, ge=0, le=20)
     cut: Literal["half", "mask"] = "half"
-    """Nuclear is what scores above one half, as in the paper, or as many of an image's pixels as its pseudo mask has:
-    a network taught by a few pixels at points scores few above one half. Changing it trains nothing anew."""
+    """Which pixels are nuclear: those that score above one half, as in the paper (``half``), or the highest-scoring
+    ones, as many as the image's pseudo mask has (``mask``), since a network trained on few pixels scores few above one
+    half. A change of this setting repeats no training."""
     instances: Literal["components", "points", "watershed"] = "components"
-    """Nuclei are connected parts, as in the paper, or parts divided from the detected points, or by their shape.
-    Changing it trains nothing anew."""
+    """How nuclei are separated: as connected parts, as in the paper (``components``), by a division from the detected
+    points (``points``), or by shape (``watershed``). A change of this setting repeats no training."""
 
 
 class PaperOptions(_Section):
@@ -192,11 +197,11 @@ class PaperOptions(_Section):
     segmentation: SegmentationSection = SegmentationSection()
     seed: int = Field(0, ge=0)
     budget: float = Field(1.0, gt=0, le=100)
-    """Share of the epochs that are trained."""
+    """Factor on the number of epochs or steps; 1 trains all of them."""
 
 
 def read_toml(path: Path, option: str, example: str) -> JsonObject:
-    """Read a settings file as it is; what its keys mean is checked by who asked for it.
+    """Read a settings file; the caller checks its keys and values.
 
     Parameters
     ----------
@@ -205,7 +210,7 @@ def read_toml(path: Path, option: str, example: str) -> JsonObject:
     option
         Option that named the file, for errors.
     example
-        Where a user sees what such a file holds, for errors.
+        Path of a file of this kind that a user can look at, for errors.
 
     Raises
     ------
@@ -221,7 +226,7 @@ def read_toml(path: Path, option: str, example: str) -> JsonObject:
 
 
 def paper_defaults(stain: Stain) -> dict[str, object]:
-    """Give the settings of the paper for a stain: MoNuSeg's for H&E, BCData's for IHC."""
+    """Return the paper's settings for a stain, as values for `PaperOptions`: MoNuSeg's for H&E, BCData's for IHC."""
     shared: dict[str, object] = {"stain": stain, "activation": {"weights": "image", "rectified": True}}
     return shared if stain == Stain.HE else shared | {"clusters": {"beta": 4.0, "fitted": "set"}}
 
@@ -232,11 +237,11 @@ def read_paper_options(path: Path | None, stain: Stain | None = None, **changes:
     Parameters
     ----------
     path
-        None: the paper's settings for the stain.
+        Path of the file; None: the paper's settings for the stain.
     stain
-        What the images are stained with; a file made for another stain is refused. None: H&E, or what the file says.
+        Stain of the images; a file made for another stain is refused. None: the file's stain, or H&E without one.
     changes
-        Options of the command line, which go before the file's.
+        Options of the command line, which override the file's.
 
     Raises
     ------

@@ -57,27 +57,28 @@ LIBRARIES = (
 )
 """Distribution and module of the libraries about which only the version is of interest."""
 
-# What a library that is absent, broken or built for another machine raises when it is loaded.
 _LOAD_ERRORS = (ImportError, OSError, RuntimeError, AttributeError)
+"""Errors that a library raises on import when it is absent, broken or built for another machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     subject: str
     state: State
-    """'fail' is what a run cannot do without."""
+    """'fail' when a run cannot work without the subject, 'note' when it can, 'ok' when nothing is wrong."""
     found: str
     remedy: str = ""
+    """What the user can do about it; empty when nothing is to be done."""
 
     def to_dict(self) -> dict[str, str]:
-        """Return the fields as JSON takes them."""
+        """Return the fields as a dictionary that JSON can hold."""
         return {"subject": self.subject, "state": self.state, "found": self.found, "remedy": self.remedy}
 
 
 def examine_machine() -> list[Finding]:
-    """Look at everything that a run depends on; no finding stops the others."""
+    """Check everything that a run depends on; a check that fails does not stop the others."""
     checks: dict[str, Callable[[], Finding]] = {
         "python": _check_python,
         "openslide": _check_openslide,
@@ -184,7 +185,7 @@ def _check_memory() -> Finding:
 
 
 def _check_models() -> Finding:
-    # Here, so that a library that it needs and that is broken is a finding and not the end.
+    # Imported here, so that a broken library that the registry needs becomes a finding instead of ending the check.
     from wsipsm.models.registry import list_models, resolve_model
 
     try:
@@ -218,7 +219,7 @@ def _check_workers() -> Finding:
     n_workers = granted_cpus()
     problems = [*ground_problems(n_workers), *filter(None, [process_problem()])]
     if problems:
-        remedy = "Put it right, or pass --workers 0, which works in one process."
+        remedy = "Repair this, or pass --workers 0, which works in one process."
         return Finding("worker processes", "fail", "; ".join(problems), remedy)
     return Finding(
         "worker processes", "ok", f"{n_workers} can be started: /dev/shm, 127.0.0.1, files, processes, temporary folder"
@@ -227,7 +228,7 @@ def _check_workers() -> Finding:
 
 def _can_write(folder: Path) -> bool:
     try:
-        # Tried, because permission bits say nothing on read-only mounts or for root.
+        # A file is written, because permission bits say nothing on read-only mounts or for root.
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:

@@ -56,9 +56,9 @@ def run_cli(*arguments: str) -> tuple[int, str]:
         ((), "a slide, a folder or a manifest is needed"),
         (("slides",), "--out DIR is needed"),
         (("--resume", "absent"), "an earlier 'wsipsm cohort ... --out' wrote to is needed"),
-        (("slides", "--resume", "absent"), "goes on as it was asked for"),
-        (("--resume", "absent", "--model", "ki67-ihc"), "goes on as it was asked for"),
-        (("--resume", "absent", "--stain-from", "batch"), "goes on as it was asked for"),
+        (("slides", "--resume", "absent"), "continues with its first options"),
+        (("--resume", "absent", "--model", "ki67-ihc"), "continues with its first options"),
+        (("--resume", "absent", "--stain-from", "batch"), "continues with its first options"),
     ],
 )
 def test_what_cannot_be_gone_on_with(

@@ -41,7 +41,7 @@ def first_run(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Re
 def test_run_tells_progress_on_stderr_and_results_on_stdout(first_run: tuple[Result, Path]) -> None:
     result, out = first_run
     assert result.exit_code == 0, result.output
-    assert "looking at the slide" in result.stderr
+    assert "examining the slide" in result.stderr
     assert "1/1 blocks" in result.stderr
     assert "Ki-67 labelling index: " in result.stdout
     assert str(out / "case 07") in result.stdout

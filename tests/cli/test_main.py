@@ -66,7 +66,7 @@ def test_unexpected_error_says_how_to_see_where() -> None:
     result = invoke(ZeroDivisionError("division by zero"))
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: unexpected ZeroDivisionError: division by zero. Run it again with --debug to see where it arose.\n"
+        "error: unexpected ZeroDivisionError: division by zero. Run it again with --debug to see where it occurred.\n"
     )
 
 

@@ -223,7 +223,7 @@ def test_several_results_and_what_is_none(result: RunSummary, tmp_path: Path) ->
     done = runner.invoke(app, ["score", *paths, "--dab-cut", "0.25"])
     assert done.exit_code == 0
     assert "DAB cut 0.250" in done.output
-    assert f"passed over: {out / 'cohort.csv'}" in done.output
+    assert f"skipped: {out / 'cohort.csv'}" in done.output
     assert f"{out / 'cohort.csv'} keeps the run's own scoring" in done.output
     unfinished = out / "unfinished"
     unfinished.mkdir()

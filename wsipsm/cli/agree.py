@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 Reference = Annotated[
     Path,
     typer.Argument(
-        metavar="REF.csv", help="Table with a column slide, and an index or counts of each.", show_default=False
+        metavar="REF.csv", help="Table with a column slide, and an index or counts of each slide.", show_default=False
     ),
 ]
 Cohort = Annotated[
     Path,
     typer.Argument(
-        metavar="COHORT.csv", help="cohort.csv of wsipsm cohort, or another such table.", show_default=False
+        metavar="COHORT.csv", help="cohort.csv of wsipsm cohort, or a table like REF.csv.", show_default=False
     ),
 ]
 OutDir = Annotated[
@@ -33,27 +33,25 @@ OutDir = Annotated[
         "--out",
         "-o",
         metavar="DIR",
-        help="Folder of agreement.md, agreement.csv and bland_altman.png.",
+        help="Folder to write agreement.md, agreement.csv and bland_altman.png into.",
         show_default=False,
     ),
 ]
 RefColumn = Annotated[
     str | None,
-    typer.Option(
-        "--ref-column", metavar="NAME", help="Column of REF.csv that is compared.", show_default="its only index"
-    ),
+    typer.Option("--ref-column", metavar="NAME", help="Column of REF.csv to compare.", show_default="its only index"),
 ]
 Column = Annotated[
     str | None,
-    typer.Option("--column", metavar="NAME", help="Column of COHORT.csv that is compared.", show_default="its index"),
+    typer.Option("--column", metavar="NAME", help="Column of COHORT.csv to compare.", show_default="its index"),
 ]
 UnitOption = Annotated[
     str | None,
     typer.Option(
         "--unit",
         metavar="percent|fraction|count",
-        help="What the numbers of REF.csv are; count compares counts with counts.",
-        show_default="by the values, where they allow only one",
+        help="Unit of the numbers in REF.csv; with count, both tables hold counts.",
+        show_default="percent, if the median is above 1",
     ),
 ]
 CohortUnit = Annotated[
@@ -61,7 +59,7 @@ CohortUnit = Annotated[
     typer.Option(
         "--cohort-unit",
         metavar="percent|fraction",
-        help="What the numbers of COHORT.csv are.",
+        help="Unit of the numbers in COHORT.csv.",
         show_default="fraction for labelling_index",
     ),
 ]
@@ -80,8 +78,8 @@ def agree(
 ) -> None:
     """Compare a cohort with reference counts or indices.
 
-    Slides are joined by name. Gives bias and limits of agreement (Bland-Altman), ICC and kappa by band, each with its
-    interval, as a page, a table and a plot. Slides that only one table has are named. Needs wsipsm[agree].
+    Slides are joined by name. The report gives bias and limits of agreement (Bland-Altman), ICC and kappa by band, each
+    with its interval, as a page, a table and a plot, and names slides that only one table has. It needs wsipsm[agree].
 
     Example: wsipsm agree pathologist.csv results/cohort.csv --out agreement
     """

@@ -1,4 +1,4 @@
-"""``wsipsm bench``: methods scored on a published set."""
+"""``wsipsm bench``: scores of methods on a published set."""
 
 from __future__ import annotations
 
@@ -18,28 +18,33 @@ if TYPE_CHECKING:
     from wsipsm.keys import Stain
 
 ChosenSet = Annotated[
-    SetName, typer.Argument(metavar="monuseg|bcdata|shidc|dcis", help="Which set.", show_default=False)
+    SetName, typer.Argument(metavar="monuseg|bcdata|shidc|dcis", help="Name of the set.", show_default=False)
 ]
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Where it was unpacked, layout as downloaded.", show_default=False)
+    Path, typer.Argument(metavar="DIR", help="Folder of the unpacked set, laid out as downloaded.", show_default=False)
 ]
 Protocol = Annotated[
     ScoringProtocol,
     typer.Option(
         "--protocol",
-        help="whole: whole images, true instances. paper: as the published PSM code scores MoNuSeg, flaws included.",
+        help="whole: scores whole images against true instances. paper: scores MoNuSeg as the published PSM code does, "
+        "with its flaws.",
     ),
 ]
-Methods = Annotated[str, typer.Option("--methods", metavar="NAMES", help="With commas; a row of the table each.")]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the tables are written.")]
+Methods = Annotated[
+    str, typer.Option("--methods", metavar="NAMES", help="Methods to score, separated by commas; each is a table row.")
+]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write the tables into.")]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", metavar="N", min=1, help="Only the first N images.", show_default="all"),
+    typer.Option("--limit", metavar="N", min=1, help="Score only the first N images.", show_default="all"),
 ]
 Train = Annotated[
     bool,
     typer.Option(
-        "--train", help="Also train the paper's engine on the images' pixels; a row a step.", show_default="no"
+        "--train",
+        help="Also train the paper's engine on the images' pixels; each of its steps is a table row.",
+        show_default="no",
     ),
 ]
 TrainOn = Annotated[
@@ -47,7 +52,7 @@ TrainOn = Annotated[
     typer.Option(
         "--train-on",
         metavar="DIR",
-        help="Folder of the images that --train learns from, such as the set's training part.",
+        help="Folder of the images that --train uses, such as the set's training part.",
         show_default="the scored images",
     ),
 ]
@@ -57,7 +62,12 @@ Config = Annotated[
 ]
 Budget = Annotated[
     float | None,
-    typer.Option("--budget", metavar="SHARE", help="Share of the epochs that --train takes.", show_default="all"),
+    typer.Option(
+        "--budget",
+        metavar="FACTOR",
+        help="Factor on the epochs or steps of --train, such as 0.1.",
+        show_default="the configuration's, or 1",
+    ),
 ]
 ALL_METHODS = ",".join(BuiltIn)
 
@@ -77,13 +87,13 @@ def bench(
     seed: ChosenSeed = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score methods on a published labelled set: a table with a row a method, a file with a row an image.
+    """Score methods on a published labelled set: one table row for each method, and a file with one row for each image.
 
     floor, cellprofiler and fiji use no network; wsipsm is the installed model, whose best, median and worst image are
     drawn too.
 
     With --train the published method is trained first, on pixels alone: those of the set, or of --train-on.
-    Checkpoints lie in the folder training of --out, and the same command goes on after a kill.
+    Checkpoints are kept in the folder training of --out, and the same command continues after it was stopped.
 
     Example: wsipsm bench monuseg "MoNuSeg 2018 Training Data" --out tables
     """
@@ -97,7 +107,7 @@ def bench(
         raise UsageError("--train-on, --config, --budget: given without --train; they are for training. Add --train.")
     chosen: list[BuiltIn | Method] = [*parse_methods(methods)]
     with (
-        says_how_to_continue("No table was written; a training goes on from its last checkpoint."),
+        says_how_to_continue("No table was written; a training continues from its last checkpoint."),
         open_announcer(quiet) as announce,
     ):
         opened = open_set(name, folder, protocol, limit)
@@ -109,7 +119,7 @@ def bench(
             with open_steps(quiet) as progress:
                 trained = train_methods(opened, options, out / "training" / name, announce, progress, train_on)
             if os.environ.get("RANK", "0") != "0":
-                return  # one of torchrun's further processes: the first one scores
+                return  # torchrun started several processes, and only the one of rank 0 scores
             chosen[-1:-1] = trained
         report = run_bench(opened, chosen, model=model, seed=seed or 0, announce=announce)
         written = write_tables(report, out)
@@ -122,6 +132,6 @@ def bench(
 def _paper_options(stain: Stain, config: Path | None, budget: float | None, seed: int | None) -> PaperOptions:
     from wsipsm.config import read_paper_options
 
-    asked: dict[str, float | None] = {"seed": seed, "budget": budget}
-    given = {key: value for key, value in asked.items() if value is not None}
+    options: dict[str, float | None] = {"seed": seed, "budget": budget}
+    given = {key: value for key, value in options.items() if value is not None}
     return read_paper_options(config, stain, **given)

@@ -1,4 +1,4 @@
-"""``wsipsm cohort``: all slides of a folder or manifest through the same engine."""
+"""``wsipsm cohort``: runs all slides of a folder or manifest."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ Sources = Annotated[
     typer.Argument(
         metavar="SLIDE...|DIR|MANIFEST.csv",
         help="Slides, a folder of slides, a pattern in quotes, addresses (https://, s3://, gs://), or a CSV file with "
-        "a row a slide.",
+        "one row for each slide.",
         show_default="needed, unless --resume is given",
     ),
 ]
 Retry = Annotated[
     int,
-    typer.Option(min=0, metavar="N", help="Tries of what failed, after all other slides; a pause lies before each."),
+    typer.Option(
+        min=0, metavar="N", help="How often to try failed slides again, after all others, with a pause before each try."
+    ),
 ]
 MaxFailures = Annotated[
     int | None,
@@ -37,12 +39,16 @@ MaxFailures = Annotated[
 SkipBad = Annotated[
     bool,
     typer.Option(
-        "--skip-bad", help="Go on without slides that cannot be used; they are rows that say why.", show_default="no"
+        "--skip-bad",
+        help="Continue without slides that cannot be used; their rows in the table say why.",
+        show_default="no",
     ),
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Keeps slides fetched by address.", show_default="in the cohort's folder"),
+    typer.Option(
+        metavar="DIR", help="Folder that keeps slides fetched by address.", show_default="in the cohort's folder"
+    ),
 ]
 AllowPrivate = Annotated[
     bool,
@@ -52,23 +58,23 @@ AllowPrivate = Annotated[
         show_default="no",
     ),
 ]
-CacheBytes = Annotated[int, typer.Option(min=1, metavar="N", help="What the cache may hold.")]
+CacheBytes = Annotated[int, typer.Option(min=1, metavar="N", help="Most bytes that the cache may hold.")]
 StainFrom = Annotated[
     str | None,
     typer.Option(
         "--stain-from",
         metavar="SLIDE|batch",
-        help="Stains and DAB cut for all: those of this slide, or fitted once on the cohort's.",
-        show_default="each slide its own",
+        help="Use the same stains and DAB cut for all slides: those of this slide, or fitted once on the cohort.",
+        show_default="fitted on each slide",
     ),
 ]
 Slurm = Annotated[
     Path | None,
-    typer.Option("--slurm", metavar="TOML", help="Run on SLURM jobs of this profile.", show_default="none"),
+    typer.Option("--slurm", metavar="TOML", help="Run in SLURM jobs, as this profile describes.", show_default="none"),
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option("--resume", metavar="DIR", help="Go on with the cohort in this folder.", show_default="none"),
+    typer.Option("--resume", metavar="DIR", help="Continue the cohort in this folder.", show_default="none"),
 ]
 OutDir = Annotated[
     Path | None,
@@ -76,7 +82,7 @@ OutDir = Annotated[
         "--out",
         "-o",
         metavar="DIR",
-        help="Folder of cohort.csv and of one folder a slide.",
+        help="Folder for cohort.csv and for one folder of results for each slide.",
         show_default="needed, unless --resume is given",
     ),
 ]
@@ -99,12 +105,12 @@ def cohort(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run many slides; write cohort.csv and cohort.parquet with a row a slide.
+    """Run many slides; write cohort.csv and cohort.parquet with one row for each slide.
 
-    All slides are looked at first, and every one that cannot be used is listed. Blocks of all slides share the workers.
-    A slide that fails is tried again after all others; then it is a row that says why. Given again, the command does
-    finished slides and blocks no second time. What happened stands in journal.jsonl. Exits with 5 when some slides
-    failed, with 7 when some are incomplete.
+    All slides are checked first, and every one that cannot be used is listed. Blocks of all slides share the workers.
+    A slide that fails is tried again after all others; if it fails again, its row says why. The same command run again
+    skips finished slides and blocks. Events are recorded in journal.jsonl. The exit code is 5 when some slides failed,
+    and 7 when some are incomplete.
 
     Example: wsipsm cohort slides/ --out results
 
@@ -125,10 +131,11 @@ def cohort(
         slurm=slurm,
         allow_private_addresses=allow_private_addresses,
     )
-    folder, asked = _whole_command(CohortRequest(sources=tuple(sources or ()), options=options, how=how), out, resume)
+    given = CohortRequest(sources=tuple(sources or ()), options=options, how=how)
+    folder, request = _whole_request(given, out, resume)
     hint = f"Finished slides and blocks are kept; 'wsipsm cohort --resume {folder}' continues from them."
     with says_how_to_continue(hint), open_listener(silent=quiet or as_json) as listener:
-        summary = run_cohort(asked.sources, folder, asked.options, listener, asked.how)
+        summary = run_cohort(request.sources, folder, request.options, listener, request.how)
     _show(summary, as_json, quiet)
     raise typer.Exit(summary.exit_code)
 
@@ -142,8 +149,8 @@ def _show(summary: CohortSummary, as_json: bool, quiet: bool) -> None:
         show_lines(_lines_about(summary))
 
 
-def _whole_command(given: CohortRequest, out: Path | None, resume: Path | None) -> tuple[Path, CohortRequest]:
-    """Return folder and command: as given, or as they were, with the options on workers as given now."""
+def _whole_request(given: CohortRequest, out: Path | None, resume: Path | None) -> tuple[Path, CohortRequest]:
+    """Return folder and request: those given, or with --resume the stored ones with the worker options given now."""
     from wsipsm.cohort.request import read_request
 
     if resume is None:
@@ -154,8 +161,8 @@ def _whole_command(given: CohortRequest, out: Path | None, resume: Path | None) 
     own = given.options.model_dump(exclude={"workers", "scheduler"}, exclude_defaults=True)
     if given.sources or out is not None or own or given.how.stain_from is not None:
         raise UsageError(
-            f"--resume {resume}: the cohort goes on as it was asked for; only --workers, --scheduler, --slurm, --quiet "
-            "and --json may be given with it. For other options give the whole command with --out."
+            f"--resume {resume}: the cohort continues with its first options; only --workers, --scheduler, --slurm, "
+            "--quiet and --json may be given with it. For other options give the whole command with --out."
         )
     kept = read_request(resume)
     options, how = kept.options, kept.how
@@ -171,4 +178,4 @@ def _lines_about(summary: CohortSummary) -> list[str]:
     n_flagged = sum(bool(row.flags) for row in summary.rows)
     if n_flagged:
         lines.append(f"FLAG: {n_flagged} of them; the column flags says why, and whether an index is withheld")
-    return [*lines, f"table in {summary.table}", f"  look at {summary.page}"]
+    return [*lines, f"table in {summary.table}", f"  page in {summary.page}"]

@@ -1,4 +1,4 @@
-"""``wsipsm demo``: a drawn slide with known truth, run and compared."""
+"""``wsipsm demo``: draws a slide with known truth, runs it and compares the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEMO_MODEL = DEFAULT_MODELS[Stain.IHC]
 SLIDE_NAME = "demo-ki67.tiff"
 MIN_RECALL = 0.97
 MAX_INDEX_ERROR = 0.02
-"""The largest error of the labelling index, as a fraction: two points."""
+"""Largest error of the labelling index, as a fraction: two percentage points."""
 
 OutDir = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the drawn slide and its results.")]
 Opens = Annotated[
@@ -47,7 +47,7 @@ def demo(
 
     Example: wsipsm demo --out wsipsm-demo --no-open
     """
-    # Always computed again: a demo that only finds its old results proves nothing.
+    # The demo always computes anew, since old results would not show that the installation works.
     options = build_run_options(model=DEMO_MODEL, workers=workers, overwrite=True)
     from wsipsm.cli.progress import open_listener
     from wsipsm.cli.summary_text import lines_about_run
@@ -108,13 +108,13 @@ def make_folder(path: Path) -> Path:
 
 
 def show_picture(path: Path, wanted: bool) -> None:
-    """Open a picture with the desktop's viewer when someone can see it; say where it lies otherwise."""
+    """Open a picture in the desktop's viewer where there is a display; print its path otherwise."""
     command = _viewer() if wanted and sys.stdout.isatty() else None
     if command is None:
         show(f"Look at {path}")
         return
     show(f"opening {path}")
-    # Detached, so that a viewer that stays open does not keep the command from ending.
+    # The viewer gets its own session, so that the command can end while the viewer stays open.
     subprocess.Popen([command, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 

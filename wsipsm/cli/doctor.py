@@ -1,4 +1,4 @@
-"""``wsipsm doctor``: what works on this machine."""
+"""``wsipsm doctor``: checks what works on this machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say which libraries, processors, memory and models a run would find here.
+    """Show which libraries, processors, memory and models this machine has for a run.
 
-    Exits with 0 when a run can work, with 1 when something it needs is missing.
+    The exit code is 0 when a run can work, and 1 when something that it needs is missing.
 
     Example: wsipsm doctor
     """
@@ -31,5 +31,5 @@ def doctor(as_json: AsJson = False) -> None:
             show(f"  {finding.subject:{width}}  {finding.found}")
             if finding.remedy:
                 show(f"      {'':{width}}  {finding.remedy}")
-        show("All that a run needs is here." if n_failed == 0 else f"{n_failed} of the above must be put right.")
+        show("Everything that a run needs is here." if n_failed == 0 else f"{n_failed} of the above must be repaired.")
     raise typer.Exit(EXIT_OK if n_failed == 0 else EXIT_UNEXPECTED)

@@ -1,4 +1,4 @@
-"""``wsipsm info``, ``check`` and ``models``: look at files without running anything."""
+"""``wsipsm info``, ``check`` and ``models``: describe slides, results and models without a run."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 GeoJsonPath = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE|RESULT", help="GeoJSON file, .geojson or .geojson.gz; or a slide's folder.", show_default=False
+        metavar="FILE|RESULT",
+        help="GeoJSON file, .geojson or .geojson.gz; or the folder of a slide's results.",
+        show_default=False,
     ),
 ]
 OnSlidePath = Annotated[
     Path | None,
     typer.Option(
-        "--slide", metavar="SLIDE", help="Slide that the file is for.", show_default="only the file is looked at"
+        "--slide", metavar="SLIDE", help="Slide that the file is for.", show_default="only the file is checked"
     ),
 ]
 
 N_SHOWN_PROBLEMS = 20
-"""Files with a flaw have it in every feature; the first few are enough."""
+"""Number of problems that are printed; a file often has the same problem in every feature."""
 
 
 def info(slide: SlidePath, mpp: Mpp = None, image: ImageNumber = None, as_json: AsJson = False) -> None:
@@ -58,10 +60,10 @@ def check(
     qupath_frame: QuPathFrameOption = QuPathFrame.CROPPED,
     as_json: AsJson = False,
 ) -> None:
-    """Check that QuPath reads a GeoJSON file as it was meant, or that all files of a slide's folder agree.
+    """Check that QuPath reads a GeoJSON file correctly, or that all files of a slide's folder agree.
 
-    With the slide, also that every position lies where the slide holds pixels, as QuPath counts them. Exits with 0
-    when all is well, with 1 when problems were found.
+    With the slide, also check that every position lies where the slide holds pixels, in QuPath's coordinates. The exit
+    code is 0 when there are no problems, and 1 when there are some.
 
     Example: wsipsm check wsipsm-out/slide/cells.geojson.gz --slide slide.svs
 
@@ -100,7 +102,7 @@ def check(
 
 
 def _check_folder(folder: Path, as_json: bool) -> None:
-    """Check that the files of a slide's folder are of one scoring."""
+    """Check that the files of a slide's folder belong to one scoring."""
     from wsipsm.finished.check import check_result
 
     problems = check_result(folder)
@@ -109,7 +111,7 @@ def _check_folder(folder: Path, as_json: bool) -> None:
     elif problems:
         show_lines(f"{folder}: {problem}" for problem in problems)
     else:
-        show(f"{folder}: no problems; nuclei, classes, counts, region and pictures are of one scoring.")
+        show(f"{folder}: no problems; nuclei, classes, counts, region and pictures belong to one scoring.")
     if problems:
         raise typer.Exit(EXIT_UNEXPECTED)
 
@@ -178,7 +180,7 @@ def _lines_about(report: SlideReport) -> list[str]:
 
 
 def _lines_about_images(facts: SlideInfo) -> list[str]:
-    """List every image of a file that holds more than one, and the pictures that are no scan."""
+    """Describe every image of a file that holds several, and the pictures that are no scan, such as a label."""
     lines = [
         f"image {number:<6}{_sized(image)}{', the slide' if number == facts.image else ', left out'}"
         for number, image in enumerate(facts.images, start=1)

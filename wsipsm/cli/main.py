@@ -1,4 +1,4 @@
-"""The ``wsipsm`` command: its commands, and what an error looks like to a user."""
+"""The ``wsipsm`` command: its subcommands, and how errors are shown to a user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from wsipsm.cli import agree, bench, cohort, demo, doctor, inspect, psm, run, score, status, train
-from wsipsm.cli.signals import leave_on_signals, said_of, stop_on_signals
+from wsipsm.cli.signals import describe_stop, leave_on_signals, stop_on_signals
 from wsipsm.cli.streams import open_streams
 from wsipsm.cli.terminal import CleanFormatter, show, show_traceback
 from wsipsm.errors import EXIT_UNEXPECTED, WsipsmError, one_line
@@ -25,10 +25,10 @@ DEBUG_VARIABLE = "WSIPSM_DEBUG"
 
 
 class CommandGroup(TyperGroup):
-    """Commands whose errors become one line on stderr and an exit code."""
+    """Group of commands that turns every error into one line on stderr and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Accept ``--debug`` before or after the command's name; refuse names that results could not hold."""
+        """Accept ``--debug`` before or after the command's name; refuse words that results could not store as names."""
         for word in args:
             require_plain_word(word)
         options = args[: args.index("--")] if "--" in args else args
@@ -37,16 +37,16 @@ class CommandGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the command line, on which --help and --version already print."""
-        return _in_one_line(functools.partial(super().make_context, *args, **kwargs))
+        """Parse the command line; --help and --version print and exit here."""
+        return _with_short_errors(functools.partial(super().make_context, *args, **kwargs))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        return _in_one_line(functools.partial(super().invoke, ctx))
+        return _with_short_errors(functools.partial(super().invoke, ctx))
 
 
-def _in_one_line(act: Callable[[], Any]) -> Any:
-    """Do something; turn what it raises into a line and an exit code."""
+def _with_short_errors(act: Callable[[], Any]) -> Any:
+    """Call a function; turn an error that it raises into one line on stderr and an exit code."""
     try:
         try:
             result = act()
@@ -60,14 +60,14 @@ def _in_one_line(act: Callable[[], Any]) -> Any:
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as interrupt:
         notes = getattr(interrupt, "__notes__", ["Nothing was left half-written."])
-        called, code = said_of(interrupt)
-        _say(f"{called}: {' '.join(notes)}")
+        reason, code = describe_stop(interrupt)
+        _say(f"{reason}: {' '.join(notes)}")
         raise typer.Exit(code) from interrupt
     except BrokenPipeError as error:
         _leave_closed_pipe()
         raise typer.Exit(EXIT_UNEXPECTED) from error
     except Exception as error:
-        # Typer's own: usage errors, which it formats, and the exit codes that commands raise.
+        # Typer formats its own usage errors, and typer.Exit carries the exit code of a command.
         _clean_usage_error(error)
         if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message"):
             raise
@@ -102,7 +102,7 @@ app.command("doctor")(doctor.doctor)
 
 
 def print_version(wanted: bool) -> None:
-    """Print the version and leave."""
+    """Print the version and exit."""
     if wanted:
         from importlib.metadata import version
 
@@ -113,19 +113,19 @@ def print_version(wanted: bool) -> None:
 @app.callback()
 def configure(
     debug: Annotated[
-        bool, typer.Option(DEBUG_FLAG, help="Show tracebacks and what libraries log.", envvar=DEBUG_VARIABLE)
+        bool, typer.Option(DEBUG_FLAG, help="Show tracebacks and log lines of libraries.", envvar=DEBUG_VARIABLE)
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=print_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
     ] = False,
 ) -> None:
     """Set up logging."""
     if debug:
-        # Also for whatever reads it in the processes of a local cluster.
+        # Processes of a local cluster inherit the variable.
         os.environ[DEBUG_VARIABLE] = "1"
     level = logging.INFO if debug else logging.CRITICAL
     handler = logging.StreamHandler()
-    # The handler and not the loggers: distributed sets levels of its own when it is imported, later than this.
+    # The level is set on the handler, because distributed sets levels of its loggers when it is imported later.
     handler.setLevel(level)
     handler.setFormatter(CleanFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
@@ -133,7 +133,7 @@ def configure(
 
 
 def main() -> None:
-    """Run the command in this process, with its signals and streams; :mod:`wsipsm.cli.start` comes before it."""
+    """Run the command with its own handling of signals and streams; :mod:`wsipsm.cli.start` calls this."""
     stop_on_signals()
     open_streams()
     try:
@@ -153,7 +153,7 @@ def _say(line: str, error: BaseException | None = None) -> None:
 
 
 def _clean_usage_error(error: Exception) -> None:
-    """Clean what Typer is about to print: it repeats words of the command line, which may be names of files."""
+    """Clean the message that Typer will print, since it repeats words of the command line, perhaps odd file names."""
     message = getattr(error, "message", None)
     if isinstance(message, str):
         vars(error)["message"] = without_secrets(one_line(message))
@@ -161,17 +161,17 @@ def _clean_usage_error(error: Exception) -> None:
 
 def _unexpected(error: Exception) -> typer.Exit:
     what = one_line(error) or "no message"
-    where = "" if _debugging() else f" Run it again with {DEBUG_FLAG} to see where it arose."
+    where = "" if _debugging() else f" Run it again with {DEBUG_FLAG} to see where it occurred."
     _say(f"error: unexpected {type(error).__name__}: {what}.{where}", error)
     return typer.Exit(EXIT_UNEXPECTED)
 
 
 def _flush() -> None:
-    """Write what was printed now: a stream that fails is met before the interpreter's own flush complains."""
+    """Flush standard output, so that a failing stream raises here and not in the interpreter's flush at exit."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def _leave_closed_pipe() -> None:
-    # The interpreter flushes stdout once more on its way out; it must find somewhere to write.
+    # The interpreter flushes stdout once more at exit and needs a file descriptor that it can write to.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,7 +23,7 @@ Mpp = Annotated[
     typer.Option(
         "--mpp",
         metavar="UM",
-        help="Pixel size of level 0 in um/px, instead of what the file says.",
+        help="Pixel size of level 0 in um/px, instead of the file's.",
         show_default="the file's",
     ),
 ]
@@ -33,7 +33,7 @@ ImageNumber = Annotated[
         "--image",
         metavar="N",
         min=1,
-        help="Which image of the file is the slide, as 'wsipsm info' numbers them.",
+        help="Image of the file to use as the slide, numbered as 'wsipsm info' shows.",
         show_default="the largest pyramid",
     ),
 ]
@@ -42,13 +42,13 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME|PATH",
-        help=f"{', '.join(shipped_names())} or a .safetensors file.",
+        help=f"Model to use: {', '.join(shipped_names())} or a .safetensors file.",
         show_default="chosen by the slide's stain",
     ),
 ]
 _WITH_BANDS = [marker.key for marker in known_markers() if marker.bands]
-ABOUT_BANDS = f"bands are given for {' and '.join(_WITH_BANDS)} alone"
-"""A sentence on the markers whose index is placed in bands."""
+ABOUT_BANDS = f"bands are given for {' and '.join(_WITH_BANDS)} only"
+"""Clause for help texts on the markers whose index is placed in bands."""
 Marker = Annotated[
     str,
     typer.Option(
@@ -66,20 +66,22 @@ Roi = Annotated[
         show_default="all tissue",
     ),
 ]
-FRAME_HELP = "What QuPath shows of a slide with an empty canvas around it (MRXS, SCN): full when it does not crop."
+FRAME_HELP = (
+    "Part that QuPath shows of a slide with an empty canvas around it (MRXS, SCN): full when QuPath does not crop it."
+)
 QuPathFrameOption = Annotated[QuPathFrame, typer.Option("--qupath-frame", metavar="cropped|full", help=FRAME_HELP)]
 Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         metavar="N",
-        help="Processes of a local Dask cluster; 0 works in this process.",
+        help="Number of processes of a local Dask cluster; 0 works in this process.",
         show_default="by CPUs and memory",
     ),
 ]
 ChosenSeed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", help="Seed of everything random.", show_default="the configuration's, or 0"),
+    typer.Option("--seed", metavar="N", help="Seed of all random choices.", show_default="the configuration's, or 0"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", show_default="no")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.", show_default="no")]
@@ -93,12 +95,12 @@ def check_mpp(mpp: float | None) -> None:
     Raises
     ------
     UsageError
-        Naming ``--mpp``, the value and the accepted range.
+        When the value is outside the accepted range, which the message names.
     """
     from wsipsm.slide.base import PLAUSIBLE_MPP
 
     low, high = PLAUSIBLE_MPP
-    # Written so that not-a-number is refused too.
+    # The negated comparison also refuses NaN.
     if mpp is not None and not low <= mpp <= high:
         raise UsageError(
             f"--mpp {mpp:g}: not a pixel size that can show nuclei; {low:g} to {high:g} um/px is accepted. "
@@ -108,7 +110,7 @@ def check_mpp(mpp: float | None) -> None:
 
 @contextmanager
 def says_how_to_continue(hint: str = CONTINUE_HINT) -> Iterator[None]:
-    """Attach ``hint`` to Ctrl-C, for the line that the command ends with."""
+    """Add ``hint`` to the interrupt of Ctrl-C or a signal; the command prints it as its last line."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

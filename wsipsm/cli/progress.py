@@ -1,4 +1,4 @@
-"""Listeners that show a user how far a run is: a bar on a terminal, plain lines elsewhere. Both write to stderr."""
+"""Listeners that show the progress of a run on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PLAIN_PERIOD_S = 5.0
-"""Plain lines go to log files: seldom enough not to fill them."""
+"""Seconds between plain lines; these often go to log files, which more lines would fill."""
 
 N_SHOWN_FAILURES = 5
-"""Number of failures that are shown of one slide; what fails one block often fails them all."""
+"""Number of failed blocks that are shown for one slide; the same cause often makes all blocks fail."""
 
-_STAGE_TEXTS = {"plan": "looking at the slide", "segment": "finding nuclei", "write": "writing results"}
+_STAGE_TEXTS = {"plan": "examining the slide", "segment": "finding nuclei", "write": "writing results"}
 
 
 @dataclass
 class SlideCounts:
-    """Counts of one slide's run."""
+    """Counts of blocks, tiles and nuclei in the run of one slide."""
 
     slide: str
     n_blocks: int = 0
@@ -58,7 +58,7 @@ class SlideCounts:
 
     @classmethod
     def of_plan(cls, plan: RunPlanned, clock: Callable[[], float] = time.monotonic) -> SlideCounts:
-        """Start counting at what an earlier run left."""
+        """Start with the counts of blocks that an earlier run finished."""
         return cls(
             slide=plan.slide,
             n_blocks=plan.n_blocks,
@@ -83,13 +83,13 @@ class SlideCounts:
 
     @property
     def tiles_per_s(self) -> float:
-        """Tiles of this run a second; those done before do not count."""
+        """Tiles per second of this run; tiles of an earlier run do not count."""
         elapsed = self.clock() - self.started_s
         return (self.n_tiles_done - self.n_tiles_before) / elapsed if elapsed > 0 else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the last tile at the speed so far; None before the first."""
+        """Estimated seconds until the last tile, at the speed so far; None before the first tile."""
         speed = self.tiles_per_s
         return (self.n_tiles - self.n_tiles_done) / speed if speed > 0 else None
 
@@ -103,7 +103,7 @@ class SlideCounts:
 
 
 class PlainProgress:
-    """Writes a line when something begins or ends, and every few seconds between."""
+    """Writes a line when a stage begins or a slide ends, and every few seconds in between."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -144,7 +144,7 @@ class PlainProgress:
         now = self._clock()
         if now - self._last_s >= PLAIN_PERIOD_S:
             self._last_s = now
-            self._line(f"looked at {n_done} of {n_slides} slides")
+            self._line(f"checked {n_done} of {n_slides} slides")
 
     def _tick(self, counts: SlideCounts) -> None:
         now = self._clock()
@@ -157,7 +157,7 @@ class PlainProgress:
 
 
 class BarProgress:
-    """Draws a bar for each slide at hand, and one above them for the cohort when there is one."""
+    """Draws a bar for each slide in progress, and above them one for the cohort where there is one."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -200,7 +200,7 @@ class BarProgress:
 
     def _show_check(self, n_done: int, n_slides: int) -> None:
         if self._check is None:
-            self._check = self._progress.add_task("looking at the slides", total=n_slides, facts="")
+            self._check = self._progress.add_task("checking the slides", total=n_slides, facts="")
         self._progress.update(self._check, completed=n_done, facts=f"{n_done}/{n_slides}")
         if n_done == n_slides:
             self._progress.remove_task(self._check)
@@ -227,7 +227,7 @@ class BarProgress:
         if slide in self._bars:
             self._progress.remove_task(self._bars.pop(slide))
         if self._cohort is not None and slide not in self._ended:
-            self._ended.add(slide)  # one that failed is tried again
+            self._ended.add(slide)  # a failed slide is tried again and ends twice
             self._progress.advance(self._cohort)
             task = next(task for task in self._progress.tasks if task.id == self._cohort)
             self._progress.update(self._cohort, facts=f"{task.completed:.0f}/{task.total:.0f}")
@@ -235,12 +235,12 @@ class BarProgress:
 
 @contextmanager
 def open_listener(silent: bool) -> Iterator[Listener]:
-    """Give the listener that fits where stderr goes.
+    """Give a listener that draws bars where stderr is a terminal, and writes plain lines elsewhere.
 
     Parameters
     ----------
     silent
-        Show nothing, for ``--quiet`` and ``--json``.
+        Whether nothing is shown, as for ``--quiet`` and ``--json``.
     """
     if silent:
         yield ignore_events

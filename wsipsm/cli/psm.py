@@ -1,4 +1,4 @@
-"""``wsipsm psm``: the figure of the paper for one's own slide."""
+"""``wsipsm psm``: draws the figure of the paper for a slide of the user."""
 
 from __future__ import annotations
 
@@ -11,23 +11,30 @@ from wsipsm.cli.options import AsJson, ChosenSeed, Mpp, Quiet, SlidePath, check_
 from wsipsm.cli.terminal import show, show_json
 from wsipsm.keys import Stain
 
-OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture.")]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write the picture into.")]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="TOML", help="Settings of the chain.", show_default="a short pretext"),
+    typer.Option("--config", metavar="TOML", help="Settings of all steps.", show_default="a short pretext training"),
 ]
 StainChoice = Annotated[
     Stain | None,
-    typer.Option("--stain", help="What the slide is stained with.", show_default="told from colour"),
+    typer.Option("--stain", help="Stain of the slide.", show_default="found from the colours"),
 ]
 Network = Annotated[
     str | None,
     typer.Option(
-        "--network", metavar="NAME", help="A CNN of timm, or torchvision:resnet18.", show_default="the configuration's"
+        "--network",
+        metavar="NAME",
+        help="Name of a CNN of timm, or torchvision:resnet18.",
+        show_default="the configuration's",
     ),
 ]
-WorkingMpp = Annotated[float, typer.Option("--working-mpp", metavar="UM", min=0.05, help="Pixel size to work at.")]
-Train = Annotated[bool, typer.Option("--train", help="Also train a detector for the points: long.", show_default="no")]
+WorkingMpp = Annotated[
+    float, typer.Option("--working-mpp", metavar="UM", min=0.05, help="Pixel size to work at, in um/px.")
+]
+Train = Annotated[
+    bool, typer.Option("--train", help="Also train a detector for the points, which takes long.", show_default="no")
+]
 
 
 def psm(
@@ -43,9 +50,9 @@ def psm(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what prior self-activation maps make of a slide: maps by stage, clusters, pseudo mask, points.
+    """Draw the steps of prior self-activation maps on a slide: maps of each stage, clusters, pseudo mask, points.
 
-    The activation network learns from the slide's own pixels, without labels, within a minute or two.
+    The activation network is trained on the slide's own pixels, without labels, within a minute or two.
 
     Example: wsipsm psm slide.svs --out figures
     """
@@ -59,7 +66,7 @@ def psm(
     choice = PsmChoice(config=config, network=network, seed=seed, stain=stain, trained=train)
     silent = quiet or as_json
     with (
-        says_how_to_continue("No picture was written; the same command goes on from the last checkpoint."),
+        says_how_to_continue("No picture was written; the same command continues from the last checkpoint."),
         open_announcer(silent) as announce,
         open_steps(silent) as progress,
     ):

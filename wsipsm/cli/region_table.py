@@ -1,4 +1,4 @@
-"""The table of what each annotation of a drawn region was taken for."""
+"""The table of annotations in a drawn region, with the use that each was put to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TITLES = ("annotation", "class", "taken as", "area mm2", "nuclei")
 
 
 def lines_about_annotations(rows: Sequence[AnnotationFacts], indent: str = "  ") -> list[str]:
-    """Give a table in lines: annotation, class, use, area and nuclei; no line where nothing was drawn.
+    """Write a table of annotation, class, use, area and nuclei as lines of text.
 
     Parameters
     ----------
     rows
-        Rows that `wsipsm.region.annotation_rows` returned.
+        Rows that `wsipsm.region.annotation_rows` returned; without rows there are no lines.
     indent
         Text before each line.
     """

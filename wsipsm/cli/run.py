@@ -1,4 +1,4 @@
-"""``wsipsm run``: one slide from file to results."""
+"""``wsipsm run``: finds and scores the nuclei of one slide."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ StainFrom = Annotated[
     typer.Option(
         "--stain-from",
         metavar="SLIDE",
-        help="Take stains and DAB cut of this slide.",
-        show_default="fitted on the slide",
+        help="Use the stains and DAB cut of this slide.",
+        show_default="fitted on the slide itself",
     ),
 ]
 Name = Annotated[
@@ -25,13 +25,13 @@ Name = Annotated[
     typer.Option(
         "--name",
         metavar="NAME",
-        help="Of the slide's folder in DIR.",
+        help="Name of the slide's folder in DIR.",
         show_default="the file's name without its suffix",
     ),
 ]
 OutDir = Annotated[
     Path,
-    typer.Option("--out", "-o", metavar="DIR", help="Folder of results; each slide gets a folder of its own in it."),
+    typer.Option("--out", "-o", metavar="DIR", help="Folder of results, in which each slide gets its own folder."),
 ]
 
 
@@ -47,8 +47,9 @@ def run(
 ) -> None:
     """Find the nuclei of a slide and score Ki-67.
 
-    Writes nuclei as a table and for QuPath, the labelling index with its interval, and an overview picture. A run
-    that was stopped continues from its finished blocks. Exits with 7 when part of the slide could not be read.
+    The results are the nuclei as a table and as a file for QuPath, the labelling index with its interval, and an
+    overview picture. A run that was stopped continues from its finished blocks. The exit code is 7 when part of the
+    slide could not be read.
 
     Example: wsipsm run slide.svs --out results --roi tumour.geojson
     """

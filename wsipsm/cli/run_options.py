@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 OnPixelSize = Annotated[
     Literal["flag", "refuse"],
-    typer.Option("--on-pixel-size", help="What becomes of a slide whose picture does not fit its pixel size."),
+    typer.Option("--on-pixel-size", help="What to do with a slide whose nuclei do not fit its pixel size."),
 ]
 RoiClass = Annotated[
     list[str] | None,
     typer.Option(
         "--roi-class",
         metavar="CLASS",
-        help="Annotations of this class count. Several: repeat it, or use commas; '*' is every class, 'none' no class.",
+        help="Score annotations of this class. For several, repeat the option or use commas; '*' means every class, "
+        "'none' annotations without a class.",
         show_default="Tumor, Tumour; all where there is none",
     ),
 ]
@@ -40,13 +41,11 @@ ExcludeClass = Annotated[
     typer.Option(
         "--exclude-class",
         metavar="CLASS",
-        help="Annotations of this class are cut out. Several: repeat it, or use commas.",
+        help="Cut out annotations of this class. For several, repeat the option or use commas.",
         show_default="Ignore, Necrosis, Artefact, Artifact, Exclude",
     ),
 ]
-TmaCores = Annotated[
-    bool, typer.Option("--tma-cores", help="TMA cores are areas like annotations.", show_default="left out")
-]
+TmaCores = Annotated[bool, typer.Option("--tma-cores", help="Treat TMA cores as annotations.", show_default="left out")]
 Scheduler = Annotated[
     str | None,
     typer.Option(
@@ -56,26 +55,28 @@ Scheduler = Annotated[
         show_default="none",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute again what is already done.", show_default="no")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute finished results again.", show_default="no")]
 BlockPx = Annotated[
     int | None,
     typer.Option(
         "--block-px",
         metavar="PX",
-        help="Side of a block, the unit of work and of continuing.",
+        help="Side of a block, the part of a slide that is computed and stored as one.",
         show_default="by slide and memory",
     ),
 ]
 TilePx = Annotated[
     int | None,
     typer.Option(
-        "--tile-px", metavar="PX", help="Side of a tile given to the network.", show_default="by slide and memory"
+        "--tile-px", metavar="PX", help="Side of a tile, the input of the network.", show_default="by slide and memory"
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything that is sampled.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of all random samples.")]
 Backend = Annotated[
     str,
-    typer.Option("--backend", metavar="|".join(BACKENDS), help="What runs the network; auto takes OpenVINO on CPU."),
+    typer.Option(
+        "--backend", metavar="|".join(BACKENDS), help="Library that runs the network; auto uses OpenVINO on a CPU."
+    ),
 ]
 
 _RUN_OPTIONS: Mapping[str, tuple[Any, object]] = MappingProxyType(
@@ -126,19 +127,20 @@ def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def read_run_options(context: typer.Context, needs_roi: bool = True) -> RunOptions:
-    """Take what a command line says of a run.
+    """Make ``RunOptions`` of what a command line gives.
 
     Parameters
     ----------
     context
         Context of a command that `takes_run_options`.
     needs_roi
-        Choices about annotations are refused without ``--roi``; the slides of a cohort may name files of their own.
+        Whether options about annotations are refused without ``--roi``. A cohort does not need it, since the manifest
+        may name a GeoJSON file for each slide.
 
     Raises
     ------
     UsageError
-        As :func:`build_run_options`.
+        When an option has a value that cannot be used; the message names both.
     """
     given = {name: context.params[name] for name in _RUN_OPTIONS}
     if needs_roi:
@@ -153,7 +155,7 @@ def build_run_options(**values: Any) -> RunOptions:
     Raises
     ------
     UsageError
-        Naming the flag and the value that was refused.
+        When a value cannot be used; the message names the flag and the value.
     """
     if values.get("scheduler") is not None and values.get("workers") is None:
         from wsipsm.executors.scheduler_address import check_address
@@ -167,10 +169,10 @@ def build_run_options(**values: Any) -> RunOptions:
     if values.get("workers") is not None and values.get("scheduler") is not None:
         raise UsageError(
             f"--scheduler {values['scheduler']}: given together with --workers {values['workers']}; "
-            "a running scheduler brings its own workers. Leave one of the two out."
+            "a running scheduler has its own workers. Leave one of the two out."
         )
     if values.get("backend", "auto") not in BACKENDS:
-        # Here and not in a worker, so that it ends before any work.
+        # Checked before any work, and not first in a worker.
         raise UsageError(f"--backend {values['backend']}: unknown; one of {', '.join(BACKENDS)} is needed. See --help.")
     try:
         return RunOptions(**values)
@@ -181,7 +183,7 @@ def build_run_options(**values: Any) -> RunOptions:
 
 
 def split_classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Split an option that may be repeated into classes, at commas; quotes keep a comma."""
+    """Split the values of an option that may be repeated into class names at commas, except at commas in quotes."""
     if not given:  # an option that was not given is None in a command and an empty list in its context
         return None
     import csv
@@ -192,12 +194,12 @@ def split_classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
 def check_roi_options(
     roi: Path | None, roi_class: Sequence[str] | None, exclude_class: Sequence[str] | None, tma_cores: bool
 ) -> None:
-    """Refuse choices about annotations where no file with annotations is given.
+    """Refuse options about annotations where no file with annotations is given.
 
     Raises
     ------
     UsageError
-        Naming the flag.
+        When such an option is given without ``--roi``; the message names it.
     """
     given = {"--roi-class": roi_class, "--exclude-class": exclude_class, "--tma-cores": tma_cores or None}
     for flag, value in given.items():

@@ -1,4 +1,4 @@
-"""``wsipsm score``: the marker again from stored nuclei, with another region or cut, in seconds."""
+"""``wsipsm score``: scores stored nuclei again, with another region, cut or marker, in seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ Results = Annotated[
 Roi = Annotated[
     Path | None,
     typer.Option(
-        "--roi", metavar="FILE", help="GeoJSON from QuPath: whose nuclei count.", show_default="as the run did"
+        "--roi",
+        metavar="FILE",
+        help="GeoJSON from QuPath; nuclei inside it are scored.",
+        show_default="the run's own region",
     ),
 ]
 ScoreFrame = Annotated[
@@ -39,7 +42,7 @@ DabCut = Annotated[
         min=0.0,
         max=3.0,
         metavar="OD",
-        help="DAB density from which a nucleus is positive.",
+        help="Mean DAB optical density from which a nucleus is positive.",
         show_default="the run's own",
     ),
 ]
@@ -65,11 +68,12 @@ def score(
     marker: ScoreMarker = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score Ki-67 again, after a region was drawn or edited in QuPath, with another cut or marker.
+    """Score Ki-67 again, with a region drawn in QuPath, another cut or another marker.
 
-    Nothing is inferred anew. All files of a slide's folder show the scoring then: nuclei and their classes, figures and
-    pictures. Without options they show the run's own again. The folder scores keeps every scoring.
-    Of several paths those without results are passed over. Exits with 5 when some of several could not be scored.
+    The network is not run again. Afterwards all files of a slide's folder show the new scoring: nuclei and their
+    classes, numbers and pictures. Without options they show the run's own scoring again. The folder scores keeps every
+    scoring. Of several paths, those without results are skipped. The exit code is 5 when some of several could not be
+    scored.
 
     Example: wsipsm score wsipsm-out/slide --roi tumour.geojson
     """
@@ -101,20 +105,20 @@ def score(
 
 
 def _folders_of(results: list[Path]) -> list[Path]:
-    """Choose the folders with results; of the paths that a shell makes of ``results/*``, others are passed over."""
+    """Choose the folders with results, since a shell expands ``results/*`` to other files too, which are skipped."""
     from wsipsm.finished.rescore import holds_result
 
     found = [path for path in results if holds_result(path)]
     if not found:
-        return results[:1]  # which says what is wrong with it
+        return results[:1]  # scoring it raises an error that says what is wrong
     for path in results:
         if path not in found:
-            show(f"passed over: {path}: no results of a slide in it", err=True)
+            show(f"skipped: {path}: no results of a slide in it", err=True)
     return found
 
 
 def lines_about_score(scored: Scored) -> list[str]:
-    """Show a score in a few lines."""
+    """Write a score as a few lines of text."""
     from wsipsm.results.summary import ScoreFacts
 
     found = scored.score
@@ -128,8 +132,8 @@ def lines_about_score(scored: Scored) -> list[str]:
     near = f"{found.share_near_cut:.1%} of nuclei within 0.05" if found.share_near_cut is not None else "no nuclei"
     lines.append(f"  DAB cut {found.cut_od:.3f} OD, {found.cut_from}; {near}")
     lines += lines_about_annotations(scored.record.annotations)
-    told = () if scored.withheld is not None else index.flags
-    limits = [limit for limit in scored.limits if limit not in told]
+    shown_flags = () if scored.withheld is not None else index.flags
+    limits = [limit for limit in scored.limits if limit not in shown_flags]
     lines += [f"  note: {note}" for note in (*scored.record.notes, *limits)]
     lines.append(_line_about_cohort(scored))
     shown = f"  shown by all of {scored.folder}; research use only, not for diagnosis"
@@ -137,10 +141,10 @@ def lines_about_score(scored: Scored) -> list[str]:
 
 
 def _line_about_cohort(scored: Scored) -> str:
-    """Say that a cohort's table does not follow; empty without one, or where the run's own scoring is shown."""
+    """Say that a cohort's table is not updated; empty without a table, or where the run's own scoring is shown."""
     from wsipsm.cohort.table import CSV_NAME
 
     table = scored.folder.parent / CSV_NAME
     if scored.scoring.made_by == "run" or not table.is_file():
         return ""
-    return f"  note: {table} keeps the run's own scoring, which scores/run holds."
+    return f"  note: {table} keeps the run's own scoring, which is in scores/run."

@@ -1,4 +1,4 @@
-"""A score in lines, the same words whichever command shows it."""
+"""Lines of text about a score, in the same words for every command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def lines_about_index(
     index: LabellingIndex, scores: ScoreFacts | None = None, marker: str = DEFAULT_MARKER.name
 ) -> list[str]:
-    """Show the labelling index with n, intervals, method and region; the other scores in a line; and its flags."""
+    """Write the labelling index with counts, intervals, region, method and flags, and the other scores."""
     counts = f"{index.n_positive:,} positive of {index.n_scored:,} nuclei"
     value = "none"
     if index.value is not None:
@@ -34,7 +34,7 @@ def lines_about_index(
 
 
 def _line_about_places(scores: ScoreFacts) -> str:
-    """Show mean over fields and hot spot."""
+    """Write the mean over fields and the hot spot."""
     mean, by_area, spot = scores.unweighted_mean, scores.area_weighted_mean, scores.hot_spot.spot
     fields = "none, no field holds enough nuclei"
     if mean.value is not None:
@@ -47,12 +47,12 @@ def _line_about_places(scores: ScoreFacts) -> str:
 
 
 def _lines_about_figures(scores: ScoreFacts | None) -> list[str]:
-    """Show what the marker has beside the share of positive nuclei."""
+    """Write the marker's figures other than the share of positive nuclei."""
     figures = () if scores is None else scores.figures or ()
     return [f"  {figure.name}: {figure.text}; {figure.method}" for figure in figures]
 
 
 def _lines_about_bands(scores: ScoreFacts | None) -> list[str]:
-    """Say where the index lies among the marker's limits."""
+    """Write in which of the marker's bands the index is."""
     bands = () if scores is None else scores.bands
     return [f"  {one.name}: {one.meaning}{'' if one.certain else '; not certain on this count'}" for one in bands]

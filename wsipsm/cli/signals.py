@@ -1,6 +1,6 @@
-"""Signals that end a command: the same way out for all, with nothing left behind, and 128 + the signal as exit code.
+"""Signals that end a command: each raises the same error, which cleans up, and the exit code is 128 + the signal.
 
-Imports next to nothing, since a command can be stopped while it still loads.
+This module imports almost nothing, since a command can be stopped while it still loads.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextlib import suppress
 from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-_PATIENT = 1
-"""Further signals that only say that the command is ending already; the next one ends it on the spot."""
+_N_WARNINGS = 1
+"""Number of further signals that only print that the command is ending; the next one ends it at once."""
 
 
 class StoppedError(KeyboardInterrupt):
-    """A signal asks the command to end; what it holds is let go on the way out, as after Ctrl-C."""
+    """A signal ends the command; resources are released while it propagates, as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -33,19 +33,18 @@ def stop_on_signals() -> None:
         if not _is_stopping(sys.exception()):
             raise StoppedError(number)
         again.append(number)
-        if len(again) > _PATIENT:
+        if len(again) > _N_WARNINGS:
             os._exit(exit_code_of(number))
         with suppress(OSError):
-            os.write(2, b"stopping: workers end and temporary files go; once more ends it at once\n")
+            os.write(2, b"stopping: workers end and temporary files are removed; stop once more to end it at once\n")
 
     _install(stop)
 
 
 def leave_on_signals() -> None:
-    """Have further signals end the process at once, since only the interpreter is left to end; SIGINT is ignored.
+    """Let further signals end the process at once, since only the interpreter still has to exit; ignore SIGINT.
 
-    Ending itself, Python makes the handlers of a program those of the system, so that a second Ctrl-C would change how
-    the command ended.
+    At exit, Python restores the system's signal handlers, so a second Ctrl-C would change the exit code of the command.
     """
 
     def leave(number: int, _frame: FrameType | None) -> None:
@@ -56,19 +55,19 @@ def leave_on_signals() -> None:
 
 
 def exit_code_of(number: int) -> int:
-    """Exit code of a command that a signal ended."""
+    """Compute the exit code of a command that a signal ended."""
     return 128 + number
 
 
-def said_of(stop: BaseException) -> tuple[str, int]:
-    """Give how a stop is called in the last line, and the exit code."""
+def describe_stop(stop: BaseException) -> tuple[str, int]:
+    """Return the words for the command's last line, such as "stopped by SIGTERM", and the exit code."""
     number = stop.number if isinstance(stop, StoppedError) else int(signal.SIGINT)
-    called = "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-    return called, exit_code_of(number)
+    reason = "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    return reason, exit_code_of(number)
 
 
 def _is_stopping(error: BaseException | None) -> bool:
-    """Tell whether the exception that is handled now, or one that it came from, is a stop."""
+    """Tell whether an exception, or one during whose handling it was raised, is an interrupt."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True
@@ -79,6 +78,6 @@ def _is_stopping(error: BaseException | None) -> bool:
 def _install(handler: Callable[[int, FrameType | None], None]) -> None:
     for name in _NAMES:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        # Not what was ignored on purpose: nohup, or a shell that starts something in the background.
+        # A signal that is ignored on purpose stays so, as under nohup or for a shell's background job.
         if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, handler)

@@ -1,10 +1,10 @@
-"""The start of the ``wsipsm`` command: a signal while it still loads ends it as one later does."""
+"""The start of the ``wsipsm`` command: a signal while modules still load ends it as a later one does."""
 
 from __future__ import annotations
 
 import sys
 
-from wsipsm.cli.signals import said_of, stop_on_signals
+from wsipsm.cli.signals import describe_stop, stop_on_signals
 
 
 def main() -> None:
@@ -13,8 +13,8 @@ def main() -> None:
         stop_on_signals()
         from wsipsm.cli.main import main as run
     except KeyboardInterrupt as stop:
-        called, code = said_of(stop)
+        reason, code = describe_stop(stop)
         if sys.stderr is not None:
-            sys.stderr.write(f"{called}: Nothing was begun.\n")
+            sys.stderr.write(f"{reason}: Nothing was begun.\n")
         raise SystemExit(code) from None
     run()

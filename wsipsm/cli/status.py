@@ -1,4 +1,4 @@
-"""``wsipsm status``: how far a cohort is, from another terminal."""
+"""``wsipsm status``: shows how far a cohort is, while another terminal runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wsipsm.cohort.status import CohortStatus
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder that 'wsipsm cohort --out' was given.", show_default=False)
+    Path, typer.Argument(metavar="DIR", help="Folder given to 'wsipsm cohort --out'.", show_default=False)
 ]
 N_SHOWN = 20
 
@@ -22,7 +22,7 @@ N_SHOWN = 20
 def status(folder: Folder, as_json: AsJson = False) -> None:
     """Show how far a cohort is: slides done, running, waiting and failed.
 
-    It reads the folder only, so it can be asked at any time, from any machine that sees the folder.
+    It only reads the folder, so it can be run at any time, from any machine that sees the folder.
 
     Example: wsipsm status results
     """
@@ -45,4 +45,4 @@ def _lines_about(found: CohortStatus) -> list[str]:
     lines += [f"  failed: {slide}: {reason}" for slide, reason in found.failures[:N_SHOWN]]
     if len(found.failures) > N_SHOWN:
         lines.append(f"  and {len(found.failures) - N_SHOWN} more failed; cohort.csv has them all")
-    return [*lines, f"  started {found.n_starts} times, last sign {found.last or 'none'}"]
+    return [*lines, f"  started {found.n_starts} times, last event {found.last or 'none'}"]

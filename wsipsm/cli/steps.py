@@ -1,4 +1,4 @@
-"""The progress of a training: a bar with the loss on a terminal, plain lines elsewhere. Both write to stderr."""
+"""Listeners that show the progress of a training on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from wsipsm.cli.terminal import clean_line, show_on
 
 PLAIN_PERIOD_S = 15.0
 StepListener = Callable[[str, int, int, float], None]
-"""A function that is called with the part of the chain, the step, the number of steps and the loss."""
+"""A function that is called with the name of the training, the step, the number of steps and the loss."""
 
 
 @contextmanager
 def open_steps(silent: bool) -> Iterator[StepListener]:
-    """Give the listener that fits where stderr goes.
+    """Give a listener that draws bars where stderr is a terminal, and writes plain lines elsewhere.
 
     Parameters
     ----------
     silent
-        Show nothing, for ``--quiet`` and ``--json``.
+        Whether nothing is shown, as for ``--quiet`` and ``--json``.
     """
     if silent:
         yield lambda part, step, steps, loss: None
@@ -51,7 +51,7 @@ def open_steps(silent: bool) -> Iterator[StepListener]:
 
 
 class PlainSteps:
-    """Writes a line now and then, and one at the end of each part."""
+    """Writes a line every few seconds, and one at the end of each training."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock

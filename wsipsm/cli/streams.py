@@ -11,32 +11,32 @@ from wsipsm.errors import OutputError
 
 
 class _Output(io.FileIO):
-    """Standard output; when it cannot be written that is said once, and the rest goes nowhere."""
+    """Standard output; the first write that fails raises an error, and later ones are dropped."""
 
     _failed = False
 
     def write(self, data: Any, /) -> int:
-        """Write bytes."""
+        """Write bytes; return how many."""
         if self._failed:
             return memoryview(data).nbytes
         try:
             return super().write(data)
-        except BrokenPipeError:  # its reader has seen enough
+        except BrokenPipeError:  # the reader, such as head, has closed the pipe
             self._failed = True
             raise
         except OSError as error:
             self._failed = True
             raise OutputError(
-                f"standard output: cannot be written ({error.strerror}); what is printed needs a place. Results in "
-                "files are whole without it."
+                f"standard output: cannot be written ({error.strerror}); printed lines need a place. Result files are "
+                "complete without them."
             ) from error
 
 
 class _Errors(io.FileIO):
-    """Standard error; what cannot be said there is no reason to stop."""
+    """Standard error; a write that fails is ignored, since it is no reason to stop."""
 
     def write(self, data: Any, /) -> int:
-        """Write bytes, if they can be."""
+        """Write bytes if possible; return how many."""
         try:
             return super().write(data)
         except OSError:
@@ -44,22 +44,23 @@ class _Errors(io.FileIO):
 
 
 def open_streams() -> None:
-    """Put streams in place that hold when standard output or error are closed, full, or nobody reads them.
+    """Replace standard output and error by streams that work when these are closed, full, or without a reader.
 
-    A closed one is opened first: the next file would else get its number, and what is printed would land in it.
+    A closed one is opened first; otherwise the next opened file would get its descriptor, and printed lines would be
+    written into that file.
     """
-    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):  # output then fails as a closed one does
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):  # a closed output thus still fails
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, mode)
-    if os.name == "posix":  # elsewhere a console is no file
+    if os.name == "posix":  # on other systems a console is not written through a file descriptor
         sys.stdout = _text(_Output(1, "wb", closefd=False), sys.stdout, "strict")
         sys.stderr = _text(_Errors(2, "wb", closefd=False), sys.stderr, "backslashreplace")
 
 
 def _text(raw: io.FileIO, before: TextIO | None, errors: str) -> TextIO:
-    """Decode the text of a file as the stream in its place was encoded."""
+    """Wrap a raw file as a text stream with the encoding of the stream that it replaces."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(before, "encoding", None) or "utf-8",

@@ -1,4 +1,4 @@
-"""The text that a user reads when a run is over."""
+"""The text that a user reads at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def lines_about_run(summary: RunSummary) -> list[str]:
-    """Say what was found, where it lies and what to open next."""
+    """Write what was found, where the files are and which to open next."""
     density = "" if summary.nuclei_per_mm2 is None else f", {summary.nuclei_per_mm2:,.0f} per mm2"
     marker = summary.scoring.marker
     lines = [f"FLAG: {flag}" for flag in summary.flags]
@@ -48,7 +48,7 @@ def _lines_about_files(summary: RunSummary) -> list[str]:
     return [
         f"results in {summary.folder} ({done})",
         *restored,
-        f"  look at     {Artefact.OVERVIEW}",
+        f"  picture     {Artefact.OVERVIEW}",
         f"  QuPath      open the slide, then drag {Artefact.GEOJSON} onto it",
         f"  table       {Artefact.CELLS} (geopandas, pandas, R)",
         *(["  to compute them again, pass --overwrite"] if summary.was_done else []),

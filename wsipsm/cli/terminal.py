@@ -1,4 +1,4 @@
-"""The one way from wsipsm to a terminal: what it prints goes through `clean_text`, so that no text can steer it."""
+"""The only functions that print: all text goes through `clean_text`, so that none can control the terminal."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def show(line: object, err: bool = False) -> None:
 
 
 def show_word(word: object, colour: str) -> None:
-    """Print the first word of a line on stdout in a colour, and without it where no terminal shows it."""
+    """Print the first word of a line on stdout, in colour if stdout is a terminal."""
     typer.secho(clean_line(word), fg=colour, nl=False)
 
 
 def show_on(stream: TextIO, line: object) -> None:
-    """Write one line to a stream at once."""
+    """Write one line to a stream and flush it."""
     stream.write(f"{clean_line(line)}\n")
     stream.flush()
 
@@ -40,7 +40,7 @@ def show_json(value: Any) -> None:
     import orjson
 
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
-    # Every string was cleaned, so what is left to break lines is the indenting.
+    # Every string was cleaned, so only the indentation breaks lines.
     typer.echo(orjson.dumps(clean_json(value), option=options, default=clean_text).decode())
 
 
@@ -52,13 +52,13 @@ def show_traceback(error: BaseException) -> None:
 
 
 def clean_line(line: object) -> str:
-    """Give a line as it is shown."""
+    """Return a line as it is shown: as one line of text without control characters."""
     return clean_text(line, MAX_JSON_CHARS)
 
 
 class CleanFormatter(logging.Formatter):
-    """Format of log lines whose messages, from libraries mostly, are cleaned."""
+    """Formatter that cleans log lines, whose messages come mostly from libraries."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record; only line ends of tracebacks break it."""
+        """Format a record; each line of a traceback stays a line."""
         return "\n".join(clean_line(line) for line in super().format(record).split("\n"))

@@ -1,4 +1,4 @@
-"""``wsipsm train``: a model from unlabelled slides or images."""
+"""``wsipsm train``: trains a model on unlabelled slides or images."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ WEIGHTS_SUFFIX = ".safetensors"
 Sources = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="SLIDE_OR_IMAGE...", help="Unlabelled slides or images.", show_default="the recipe's, below --data"
+        metavar="SLIDE_OR_IMAGE...", help="Unlabelled slides or images.", show_default="the recipe's, in --data"
     ),
 ]
 OutFile = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", metavar="FILE", help="Weights to write, .safetensors; a card goes beside it.", show_default=False
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="Weights to write, .safetensors; the model's card is written beside them.",
+        show_default=False,
     ),
 ]
 StainChoice = Annotated[
     Stain | None,
-    typer.Option("--stain", help="What the slides are stained with.", show_default="found from the colours"),
+    typer.Option("--stain", help="Stain of the slides.", show_default="found from the colours"),
 ]
 Steps = Annotated[
     int | None,
@@ -39,7 +43,8 @@ RecipeFile = Annotated[
     typer.Option(
         "--recipe",
         metavar="FILE",
-        help="TOML of what differs from the default recipe of the stain; pipelines/ has those of the shipped models.",
+        help="TOML file with what differs from the default recipe of the stain; pipelines/ has the recipes of the "
+        "shipped models.",
         show_default="the shipped model's",
     ),
 ]
@@ -54,7 +59,7 @@ WorkFolder = Annotated[
     typer.Option(
         "--work",
         metavar="DIR",
-        help="Keep every finished training here, so that a recipe that only ends otherwise need not begin again.",
+        help="Folder to keep every finished training in, so that a recipe with the same beginning can reuse it.",
         show_default="a hidden folder beside --out, removed at the end",
     ),
 ]
@@ -63,7 +68,8 @@ Init = Annotated[
     typer.Option(
         "--init",
         metavar="auto|random|MODEL|PATH",
-        help="auto starts from the shipped model of the stain; PATH is a model, or the .safetensors of an encoder.",
+        help="Weights to start from; auto means the shipped model of the stain, PATH a model or the .safetensors of an "
+        "encoder.",
     ),
 ]
 
@@ -84,8 +90,8 @@ def train(
 ) -> None:
     """Train a model from pixels alone, by the recipe of the shipped model or one of your own.
 
-    No label is read. Slides give patches of their tissue; plain images need --mpp. Every fifth image is kept from
-    training, to compare the model's nuclei with those of its start.
+    No label is read. Patches are cut from the tissue of slides; plain images need --mpp. Every fifth image is left out
+    of the training, to compare the nuclei of the new model with those of the model that it started from.
 
     Example: wsipsm train slides/*.svs --out my-model.safetensors --stain ihc
     """
@@ -105,7 +111,7 @@ def train(
         init=init,
         work=work,
     )
-    hint = "No model was written; the same command goes on from the last checkpoint."
+    hint = "No model was written; the same command continues from the last checkpoint."
     with says_how_to_continue(hint), open_announcer(quiet or as_json) as announce:
         trained = follow_recipe(request, out, announce)
     card, comparison = trained.card, trained.comparison
@@ -121,12 +127,12 @@ def train(
 
 
 def check_weights_path(out: Path) -> None:
-    """Refuse a file name that ``wsipsm run --model`` would not take, and a folder that is not there.
+    """Refuse, before any work, a file name that ``wsipsm run --model`` would not accept.
 
     Raises
     ------
     UsageError
-        Before any work.
+        When the name has another suffix, is a folder, or lies in a folder that does not exist.
     """
     if out.suffix != WEIGHTS_SUFFIX:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Areas as annotations that QuPath reads: the hot spot, the fields, the region that was scored."""
+"""Writes areas, such as the hot spot, the fields or the scored region, as annotations that QuPath reads."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Annotation:
     """Polygon or MultiPolygon, level-0 pixels, corner convention."""
     name: str
     kind: str = ""
-    """QuPath's class; none when empty."""
+    """Name of the class in QuPath; empty for no class."""
     colour: tuple[int, int, int] = (255, 200, 0)
     measurements: dict[str, float] = field(default_factory=dict)
     locked: bool = True
-    """QuPath then does not move it by accident."""
+    """Whether QuPath locks it, so that a user does not move it by accident."""
 
 
 _NAMESPACE = uuid.UUID("6f1c9c3e-8a4b-5d0e-9a57-2f0b6f7d1c11")
 
 
 _DECIMALS = 2
-"""QuPath 0.6 snaps to a hundredth of a pixel."""
+"""Decimals of coordinates; QuPath 0.6 snaps to a hundredth of a pixel."""
 _MIN_AREA_PX2 = 0.01
 
 
@@ -52,7 +52,7 @@ def annotation_bytes(
     outline: BaseGeometry | None = None,
     ground: BaseGeometry | None = None,
 ) -> bytes:
-    """Give annotations as GeoJSON, a FeatureCollection in QuPath's frame.
+    """Write annotations as the UTF-8 text of a GeoJSON FeatureCollection in QuPath's frame.
 
     Parameters
     ----------
@@ -61,11 +61,11 @@ def annotation_bytes(
     annotations
         Annotations in the order of the file. One that has no part where the slide holds pixels is left out.
     about
-        What the file says about its making, under the key ``wsipsm``, which QuPath passes over.
+        Facts about the slide and the run, written under the key ``wsipsm``, which QuPath ignores.
     outline
-        Level-0 shape that is kept there to the last bit, for :func:`read_outline`: QuPath's is rounded.
+        Level-0 shape that is stored there exactly, for :func:`read_outline`, since QuPath's coordinates are rounded.
     ground
-        Part of it whose area counts, for :func:`read_ground`; None: all of it.
+        Part of the outline whose area counts, for :func:`read_ground`; None: all of it.
     """
     lines = []
     for annotation in annotations:
@@ -95,7 +95,7 @@ def read_outline(content: bytes) -> Polygon | MultiPolygon:
 
 
 def read_ground(content: bytes) -> Polygon | MultiPolygon | None:
-    """Read the part of that outline whose area counts, level-0 pixels, perhaps empty; None where all of it does.
+    """Read the part of the outline whose area counts, level-0 pixels; it may be empty. None where all of it counts.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def _read_exact(content: bytes, name: str) -> Polygon | MultiPolygon | None:
 def _in_frame(shape: BaseGeometry, frame: SlideFrame) -> BaseGeometry | None:
     """Cut a level-0 shape to the slide and give it in QuPath's frame, to a hundredth; None when nothing is left."""
     moved = shapely.transform(shape.intersection(frame.outline), frame.to_qupath)
-    # set_precision rounds and keeps the outcome valid; its grid leaves the last bits of a double behind.
+    # set_precision rounds and keeps the shape valid; np.round below removes its errors in the last bits.
     snapped = shapely.set_precision(moved, 10.0**-_DECIMALS)
     parts = [
         shapely.transform(shapely.remove_repeated_points(part), lambda xy: np.round(xy, _DECIMALS))

@@ -1,4 +1,4 @@
-"""The gallery of a benchmark: images beside what is true and what was found, for the eye to judge."""
+"""Draws the gallery of a benchmark: images beside the true and the found nuclei, for a person to compare."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from skimage.segmentation import find_boundaries
 from wsipsm.rundir import write_aside
 
 _SIDE_PX = 480
-"""Largest side of an image, pixels: its middle is shown."""
+"""Largest side of a shown image, pixels; of a larger one the middle is shown."""
 _ZOOM = 2
 _GAP_PX, _TEXT_PX = 12, 22
 _TRUE_COLOUR, _FOUND_COLOUR = (0, 230, 255), (255, 220, 0)
-"""Colours that are apart on purple, pink and brown, and for the colour-blind."""
+"""Colours that can be told apart on purple, pink and brown, also by colour-blind readers."""
 _CLASS_COLOURS = ((226, 26, 28), (38, 84, 222))
-"""Positive, negative."""
+"""Colours of positive and of negative nuclei."""
 _OUTLINE_LEGEND = "cyan: true outline   yellow: found"
 _POINT_LEGEND = "ring: true   dot: found   red: positive   blue: negative"
 
@@ -47,14 +47,14 @@ class PointPanel:
 
 
 def draw_gallery(path: Path, panels: Sequence[OutlinePanel | PointPanel]) -> None:
-    """Draw a row an image: its middle as it is, and the same with what is true and what was found.
+    """Draw one row for each image: its middle as it is, and the same with the true and the found nuclei.
 
     Parameters
     ----------
     path
         PNG to be written; an existing file is replaced.
     panels
-        All of one kind, top to bottom.
+        Panels from top to bottom, all of one kind.
 
     Raises
     ------

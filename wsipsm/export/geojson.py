@@ -1,8 +1,8 @@
-"""Nuclei as GeoJSON that QuPath 0.4 and later read, written as a stream.
+"""Writes nuclei, as a stream, as GeoJSON that QuPath 0.4 and later read.
 
-One Feature stands on each line, so that the file can be read, cut and checked a line at a time. QuPath builds a
-tree of a whole file first, about 11 bytes of heap for a byte of text: above some 100,000 nuclei a ``.zip`` of parts
-of 10,000 is lighter for it. That form is not written yet; the parts would be this writer's files under one name.
+Each line holds one Feature, so that the file can be read, cut and checked a line at a time. QuPath parses a whole file
+into a tree first, with about 11 bytes of heap for a byte of text. Above some 100,000 nuclei it would need less memory
+for a ``.zip`` of parts of 10,000; that form is not written yet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ CLASS_COLOURS: dict[str, tuple[int, int, int]] = {
     NucleusClass.NEGATIVE.value: (112, 112, 225),
     NucleusClass.NUCLEUS.value: (60, 190, 90),
 }
-"""QuPath's own colours for its own classes; a green that stands out from pink and purple for plain nuclei."""
+"""Colours of classes: QuPath's own for Positive and Negative, and for Nucleus a green that differs from pink and
+purple."""
 
 MEASUREMENTS: dict[Column, tuple[str, int]] = {
     Column.PROBABILITY: ("Detection probability", 4),
@@ -42,16 +43,16 @@ MEASUREMENTS: dict[Column, tuple[str, int]] = {
     Column.HEMATOXYLIN_OD: ("Nucleus: Hematoxylin OD mean", 4),
     Column.DAB_OD: ("Nucleus: DAB OD mean", 4),
 }
-"""Name as QuPath writes it, and decimals kept."""
+"""Measurements that are written: by column, the name that QuPath uses and the number of decimals."""
 
 _BATCH_ROWS = 4096
-"""Nuclei that become one text, of some megabytes."""
+"""Number of nuclei that are written at once, as some megabytes of text."""
 _COMPRESSION = 3
-"""Level of igzip, 0 to 3: files are as small as gzip's of level 4, in a third of the time."""
+"""Level of igzip, 0 to 3; files are as small as those of gzip's level 4, in a third of the time."""
 
 
 class GeoJsonWriter:
-    """Streamed writer of a FeatureCollection of detections.
+    """Writer that streams a FeatureCollection of detections.
 
     The same nuclei give the same bytes. A slide without nuclei gives a collection without features, which QuPath
     reads as 0 objects.
@@ -59,11 +60,11 @@ class GeoJsonWriter:
     Parameters
     ----------
     path
-        File to write; a suffix ``.gz`` compresses it. The caller sees to it that it only gets its final name whole.
+        File to write; with the suffix ``.gz`` it is compressed. The caller gives it its final name once it is closed.
     frame
         Frame of the slide, with what QuPath shows of it.
     run
-        What the file says about its making, under the key ``wsipsm``, which QuPath passes over.
+        Facts about the slide and the run, written under the key ``wsipsm``, which QuPath ignores.
 
     Raises
     ------
@@ -75,11 +76,11 @@ class GeoJsonWriter:
         self._frame = frame
         self.n_written = 0
         self.n_repaired = 0
-        """Outlines that rounding or the image's edge had made invalid and that were put right."""
+        """Number of outlines that rounding or the image's edge had made invalid and that were repaired."""
         self.n_dropped = 0
-        """Outlines of which nothing was left in the image."""
+        """Number of outlines that were left out, because they lie outside the image."""
         self._raw = open(path, "wb")  # noqa: SIM115  closed by close()
-        # Neither time nor name in the header: the same nuclei give the same bytes.
+        # The gzip header gets neither time nor name, so that the same nuclei give the same bytes.
         self._file: BinaryIO = self._raw
         if Path(path).suffix.lower() == ".gz":
             packed = igzip.IGzipFile("", "wb", _COMPRESSION, self._raw, mtime=0)  # type: ignore[no-untyped-call]
@@ -120,7 +121,7 @@ class GeoJsonWriter:
             self._raw.close()
 
     def _features(self, batch: pa.RecordBatch) -> tuple[memoryview, int]:
-        """Write the text of a batch's nuclei, each after a comma, and how many of them there are."""
+        """Make the text of a batch's nuclei, each after a comma; return it with their number."""
         coordinates, n_repaired = fit_outlines(batch.column(Column.GEOMETRY.value), self._frame)
         self.n_repaired += n_repaired
         if coordinates.null_count:
@@ -136,7 +137,7 @@ class GeoJsonWriter:
 
 
 def _measurement_texts(batch: pa.RecordBatch) -> Iterable[tuple[str, pa.Array]]:
-    """Name and values of each measurement, rounded, as JSON; null where a value is missing or not finite."""
+    """Give name and rounded values of each measurement as JSON; null where a value is missing or not finite."""
     for column, (label, decimals) in MEASUREMENTS.items():
         if column.value in batch.schema.names:
             values = batch.column(column.value).to_numpy(zero_copy_only=False).astype(np.float64)

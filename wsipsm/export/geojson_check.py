@@ -1,4 +1,4 @@
-"""Check that every QuPath since 0.4 reads a GeoJSON file as it was meant.
+"""Checks that every QuPath since 0.4 reads a GeoJSON file correctly.
 
 Files with one Feature a line, as wsipsm writes them, are checked a line at a time, in memory that hardly grows
 with the file; any other GeoJSON is parsed whole.
@@ -25,7 +25,7 @@ __all__ = ["GeoJsonReport", "OnSlide", "Problem", "check_geojson", "examine_geoj
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 MAX_PART_BYTES = 100_000_000
-"""Uncompressed size from which QuPath needs more than about 1.2 GB of heap."""
+"""Uncompressed size in bytes from which QuPath needs more than about 1.1 GB of heap."""
 MAX_ANNOTATIONS = 10_000
 _BOM = b"\xef\xbb\xbf"
 
@@ -39,12 +39,12 @@ class GeoJsonReport:
     problems: list[Problem]
     """Rules that are broken, at most ``geojson_rules.MAX_PROBLEMS``."""
     n_more: int
-    """Problems beyond those."""
+    """Number of further problems."""
     notes: list[str]
-    """What is allowed, but good to know."""
+    """Remarks on what is allowed but heavy or unusual."""
     n_features: int
     qupath_frame: QuPathFrame | None
-    """Frame of the positions: as the file says, or else as for the slide; None where neither is known."""
+    """Frame of the positions: the one that the file names, or else the slide's; None where neither is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class OnSlide:
     """The slide that a file is meant for."""
 
     frame: SlideFrame
-    """Frame of the slide, with what QuPath shows of it; what the file itself says of that goes before."""
+    """Frame of the slide, with what QuPath shows of it; a frame that the file itself names is used instead."""
     fingerprint: str
-    """Compared where the file names one."""
+    """Fingerprint of the slide, which is compared with the file's where it has one."""
 
 
 class _NotByLine(Exception):
@@ -70,7 +70,7 @@ def check_geojson(path: str | Path, size: Size | None = None) -> list[str]:
         File ending in .geojson, .json, .geojson.gz, .json.gz or .zip.
     size
         Width and height of the image as QuPath shows it, level-0 pixels; without it only negative coordinates are
-        known as outside.
+        found to be outside.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def check_geojson(path: str | Path, size: Size | None = None) -> list[str]:
 
 
 def examine_geojson(path: str | Path, size: Size | None = None, slide: OnSlide | None = None) -> GeoJsonReport:
-    """Check a file as :func:`check_geojson` does, and note what is allowed but heavy or odd.
+    """Check a file as :func:`check_geojson` does, and note what is allowed but heavy or unusual.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def examine_geojson(path: str | Path, size: Size | None = None, slide: OnSlide |
     image = slide.frame.content_qupath if slide else None if size is None else Box(0, 0, size.width, size.height)
     check = _FileCheck(Path(path), FeatureRules(image), slide)
     check.run()
-    rules = check.rules  # the check may have gone back to a copy
+    rules = check.rules  # not the object passed above: the check may have replaced it by a copy
     rules.finish()
     if rules.image is not None and rules.detection_area_px2 > rules.image.area:
         rules.report("total-area", "detections cover more than the image; are they in pixels of another slide?")
@@ -127,7 +127,7 @@ class _FileCheck:
     slide: OnSlide | None = None
     notes: list[str] = field(default_factory=list)
     _slips: list[tuple[str, str]] = field(default_factory=list)
-    """What the JSON parser's hooks saw in the document at hand."""
+    """Faults that the JSON parser's hooks found in the current document, as rule and message."""
     _decoder: json.JSONDecoder = field(init=False)
     qupath_frame: QuPathFrame | None = field(init=False)
 
@@ -192,12 +192,12 @@ class _FileCheck:
             )
 
     def _by_line(self, file: IO[bytes] | gzip.GzipFile, entry: str | None) -> int:
-        """Check a document with one Feature a line; the number of bytes read.
+        """Check a document with one Feature on each line; return the number of bytes read.
 
         Raises
         ------
         _NotByLine
-            When it is laid out otherwise; what was reported until then is to be forgotten.
+            When it has another layout; the caller then discards the problems reported so far.
         """
         header = file.readline().rstrip()
         if not header.endswith(b'"features":[') or header.startswith(_BOM):
@@ -219,7 +219,7 @@ class _FileCheck:
             try:
                 feature = self._parse(text.removesuffix(b","))
             except _NotByLine:
-                # The last line of a file that was cut: not worth parsing all of it again to say so.
+                # This is the last line of a truncated file, which need not be parsed again as a whole.
                 if index == 0 or file.read(1):
                     raise
                 break
@@ -230,7 +230,7 @@ class _FileCheck:
         return n_bytes
 
     def _whole(self, file: IO[bytes] | gzip.GzipFile, entry: str | None) -> int:
-        """Check a document of any layout; the number of bytes read."""
+        """Check a document of any layout; return the number of bytes read."""
         data = file.read()
         n_bytes = len(data)
         try:
@@ -253,7 +253,7 @@ class _FileCheck:
         return n_bytes
 
     def _parse(self, line: bytes) -> Any:
-        """Parse one line; one that is no JSON of its own means another layout, or damage."""
+        """Parse one line; a line that is not valid JSON means another layout, or damage."""
         try:
             return self._loads(line.decode("utf-8"))
         except (ValueError, RecursionError) as error:
@@ -280,7 +280,7 @@ class _FileCheck:
         self._slips.clear()
 
     def _collection(self, document: Any, entry: str | None) -> bool:
-        """Check the top level; True when its features can be looked at."""
+        """Check the top level; return whether its features can be checked."""
         if not isinstance(document, dict) or document.get("type") != "FeatureCollection":
             self.rules.report("collection", "the top level is not a FeatureCollection.", entry)
             return False
@@ -291,7 +291,7 @@ class _FileCheck:
         return True
 
     def _place(self, about: Any, entry: str | None) -> None:
-        """Take what a file of wsipsm says about its slide and frame."""
+        """Use the slide and frame that a file of wsipsm names."""
         if not isinstance(about, dict):
             return
         if about.get("qupath_frame") in list(QuPathFrame):

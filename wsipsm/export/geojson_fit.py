@@ -1,4 +1,4 @@
-"""Outlines as QuPath takes them: in its frame, on a grid of a hundredth of a pixel, valid and inside the image."""
+"""Fits outlines to QuPath: to its frame and a grid of a hundredth of a pixel, valid and inside the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wsipsm.instances.rings import Rings, read_rings
 from wsipsm.slide.frame import SlideFrame
 
 _DECIMALS = 2
-"""QuPath 0.6 snaps to a hundredth of a pixel: finer coordinates would move after validity was checked."""
+"""Decimals of coordinates. QuPath 0.6 snaps to a hundredth of a pixel, so finer ones would move after the check."""
 _MIN_AREA_PX2 = 0.01
 
 
@@ -29,8 +29,8 @@ def fit_outlines(wkb: pa.Array, frame: SlideFrame) -> tuple[pa.Array, int]:
 
     Returns
     -------
-    Coordinates as JSON, shape (n,), null where nothing is left in the image; and how many outlines that rounding or
-    the image's edge had made invalid were put right.
+    Coordinates as JSON, shape (n,), null where nothing is left in the image; and the number of outlines that were
+    repaired, because rounding or the image's edge had made them invalid.
     """
     rings = read_rings(wkb)
     if rings is None:
@@ -45,7 +45,7 @@ def fit_outlines(wkb: pa.Array, frame: SlideFrame) -> tuple[pa.Array, int]:
 
 
 def _runs_along_edges(rings: Rings) -> NDArray[np.bool_]:
-    """Tell whether rings go by turns along rows and columns, as `instances.trace` leaves them: those are valid."""
+    """Tell which rings alternate between rows and columns, as `instances.trace` makes them; these are valid."""
     moved = rings.xy[1:] != rings.xy[:-1]
     straight = moved[:, 0] != moved[:, 1]
     turns = moved[1:, 0] != moved[:-1, 0]
@@ -54,16 +54,16 @@ def _runs_along_edges(rings: Rings) -> NDArray[np.bool_]:
     turns[between] = True
     turns[between - 1] = True
     n_edges = np.diff(rings.starts) - 1
-    along = (n_edges >= 4) & (n_edges % 2 == 0)  # an even number, so that the first edge turns from the last too
+    along = (n_edges >= 4) & (n_edges % 2 == 0)  # with an even number the last and the first edge alternate too
     along[rings.of(np.flatnonzero(~straight))] = False
     along[rings.of(np.flatnonzero(~turns))] = False
     return np.asarray(along, dtype=bool)
 
 
 def _keeps_its_shape(rings: Rings, fitted: Rings) -> NDArray[np.bool_]:
-    """Tell whether rounding left every edge of a ring some length, and the ring an area.
+    """Tell in which rings, after rounding, every edge still has a length and the ring an area.
 
-    Rounding moves no row or column past another: where none of its edges vanishes, a ring along edges stays valid.
+    Rounding moves no row or column past another, so a ring along pixel edges stays valid if none of its edges vanishes.
     """
     moved = fitted.xy[1:] != fitted.xy[:-1]
     vanished = _either(moved != (rings.xy[1:] != rings.xy[:-1]))
@@ -78,7 +78,7 @@ def _keeps_its_shape(rings: Rings, fitted: Rings) -> NDArray[np.bool_]:
 
 def _lies_inside(fitted: Rings, frame: SlideFrame) -> NDArray[np.bool_]:
     box = frame.content_qupath
-    # Written so that NaN counts as outside.
+    # The negated comparison counts NaN as outside.
     outside = _either(~((fitted.xy >= (box.x, box.y)) & (fitted.xy <= (box.right, box.bottom))))
     inside = np.ones(len(fitted.starts) - 1, dtype=bool)
     inside[fitted.of(np.flatnonzero(outside))] = False
@@ -91,13 +91,13 @@ def _either(xy: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _fit_by_shape(wkb: pa.Array, frame: SlideFrame) -> tuple[pa.Array, int]:
-    """Fit any outlines, one polygon at a time where it has to be repaired."""
+    """Fit outlines of any form; those that need repair are repaired one at a time."""
     box = frame.content_qupath
     whole = shapely.box(box.x, box.y, box.right, box.bottom)
     polygons = shapely.from_wkb(wkb.to_numpy(zero_copy_only=False))
     fitted = np.asarray(shapely.transform(polygons, lambda xy: np.round(frame.to_qupath(xy), _DECIMALS)), dtype=object)
     left, top, right, bottom = shapely.bounds(fitted).T
-    # Written so that NaN bounds, of an empty outline, count as outside.
+    # These comparisons count the NaN bounds of an empty outline as outside.
     inside = (left >= box.x) & (top >= box.y) & (right <= box.right) & (bottom <= box.bottom)
     sound = inside & shapely.is_valid(fitted) & (shapely.area(fitted) > _MIN_AREA_PX2)
     sound &= ~_has_repeated_points(fitted)
@@ -115,7 +115,7 @@ def _has_repeated_points(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:
 def _repaired(polygon: shapely.Polygon, frame: shapely.Polygon) -> shapely.Polygon | None:
     """Find the largest valid part inside the frame, on the hundredth grid; None when nothing is left."""
     inside = shapely.intersection(shapely.make_valid(polygon), frame)
-    # set_precision rounds and keeps the outcome valid.
+    # set_precision rounds and keeps the shape valid.
     parts = shapely.get_parts(shapely.set_precision(inside, 10.0**-_DECIMALS))
     areas = shapely.area(parts)
     if not len(parts) or areas.max() <= _MIN_AREA_PX2:

@@ -1,6 +1,6 @@
 """The rules of QuPath for one Feature, and for all Features of a file together.
 
-QuPath drops a whole file for one bad object, so a rule is as strict as the strictest of versions 0.4 to 0.8.
+QuPath refuses a whole file for one bad object, so each rule is as strict as the strictest of versions 0.4 to 0.8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wsipsm.geometry import Box
 from wsipsm.text import JsonObject
 
 MAX_PROBLEMS = 1000
-"""Problems kept of a file; the rest is counted."""
+"""Number of problems that are kept of a file; further ones are only counted."""
 OBJECT_TYPES = ("annotation", "detection", "cell", "tile", "tmaCore", "unknown")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -54,10 +54,10 @@ class FeatureRules:
     """Checks Features one after the other; shapes are checked in batches, so ``finish`` must be called."""
 
     image: Box | None = None
-    """Where positions may lie, in QuPath's coordinates; without it only negative ones are known to be outside."""
+    """Where positions may lie, in QuPath's coordinates; without it only negative ones are found to be outside."""
     problems: list[Problem] = field(default_factory=list)
     n_more: int = 0
-    """Problems beyond those kept."""
+    """Number of problems beyond those kept."""
     n_features: int = 0
     n_annotations: int = 0
     _ids: set[bytes] = field(init=False)
@@ -69,7 +69,7 @@ class FeatureRules:
         self._shapes = ShapeRules(self.image)
 
     def set_image(self, image: Box) -> None:
-        """Say where positions may lie, once it is known."""
+        """Set where positions may lie, once it is known."""
         self.image = self._shapes.image = image
 
     def report(
@@ -103,12 +103,12 @@ class FeatureRules:
             self.report(rule, message, *place)
 
     def finish(self) -> None:
-        """Check the shapes that still wait."""
+        """Check the shapes that were not checked yet."""
         for rule, message, place in self._shapes.check_batch():
             self.report(rule, message, *place)
 
     def copy(self) -> FeatureRules:
-        """Copy of the state, so that a file can be looked at in another way from where this one stands."""
+        """Copy the state, so that a file can be checked again in another way from here."""
         self.finish()
         twin = replace(self, problems=list(self.problems))
         twin._ids, twin._colours = set(self._ids), dict(self._colours)
@@ -117,13 +117,13 @@ class FeatureRules:
 
     @property
     def detection_area_px2(self) -> float:
-        """Summed area of detections and cells."""
+        """Summed area of detections and cells, pixels."""
         return self._shapes.detection_area_px2
 
     def _id(self, feature: JsonObject) -> Iterator[Found]:
         name = feature.get("id")
         if not isinstance(name, str) or not _UUID.fullmatch(name):
-            yield "id", f"id is {name!r}; a UUID is needed, or QuPath makes one up."
+            yield "id", f"id is {name!r}; a UUID is needed, or QuPath makes a new one."
             return
         key = bytes.fromhex(name.replace("-", ""))
         if key in self._ids:
@@ -140,7 +140,7 @@ class FeatureRules:
         if kind not in OBJECT_TYPES:
             yield "object-type", f"objectType is {kind!r}; one of {', '.join(OBJECT_TYPES)} is needed."
         if "nucleusGeometry" in properties:
-            yield "cell", "nucleusGeometry stands inside properties, where QuPath passes over it."
+            yield "cell", "nucleusGeometry is inside properties, where QuPath ignores it."
         if kind == "detection" and "metadata" in properties:
             yield "metadata", "metadata on a detection; QuPath 0.5 logs an error for each."
         if not isinstance(properties.get("name", ""), str):
@@ -219,7 +219,7 @@ def _measurements(value: Any) -> Iterator[Found]:
 
 
 def _nulls(value: Any, path: str = "") -> Iterator[str]:
-    """Find where nulls stand; coordinates are checked by the rules of positions."""
+    """Find the paths of null values; coordinates are left out, since the rules of positions check them."""
     for key, item in value.items():
         here = f"{path}.{key}" if path else key
         if item is None:
@@ -231,7 +231,7 @@ def _nulls(value: Any, path: str = "") -> Iterator[str]:
 
 
 def read_parts(geometry: Any) -> tuple[Parts | None, list[Found]]:
-    """Read a geometry's coordinates, with what is wrong with their form.
+    """Read a geometry's coordinates, and find faults in their form.
 
     Parameters
     ----------
@@ -240,7 +240,8 @@ def read_parts(geometry: Any) -> tuple[Parts | None, list[Found]]:
 
     Returns
     -------
-    Parts, each a list of rings of shape (n, 2), or of points as one open ring; None when they cannot be read.
+    Parts, each a list of rings of shape (n, 2), or of points as one open ring, None when they cannot be read; and the
+    faults that were found.
     """
     if not isinstance(geometry, dict):
         return None, [("geometry", "not an object.")]
@@ -288,7 +289,7 @@ def _positions(ring: Any) -> np.ndarray | None:
     if not isinstance(ring, list) or set(map(type, ring)) != {list} or set(map(len, ring)) != {2}:
         return None
     flat = list(chain.from_iterable(ring))
-    # bool is an int to Python and NumPy, not to QuPath.
+    # A bool counts as a number in Python and NumPy, but not in QuPath.
     if not set(map(type, flat)) <= {int, float}:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Rules of outlines, checked for many at once."""
+"""Rules of outlines, which are checked for many outlines at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Item:
     place: Place
     is_detection: bool
     is_nucleus: bool
-    """The nucleus of the cell that stands before it."""
+    """Whether it is the nucleus of the cell before it in the list."""
 
 
 class ShapeRules:
@@ -42,7 +42,7 @@ class ShapeRules:
     Parameters
     ----------
     image
-        Where positions may lie, in QuPath's coordinates; None: only negative ones are known as outside.
+        Where positions may lie, in QuPath's coordinates; None: only negative ones are found to be outside.
     """
 
     def __init__(self, image: Box | None) -> None:
@@ -51,17 +51,17 @@ class ShapeRules:
         self.detection_area_px2 = 0.0
 
     def add(self, shapes: list[Parts], place: Place, *, is_detection: bool) -> None:
-        """Take a Feature's geometry, and that of its nucleus when it is a cell."""
+        """Add a Feature's geometry, and that of its nucleus when it is a cell."""
         for number, parts in enumerate(shapes):
             self._items.append(_Item(parts, place, is_detection and number == 0, number > 0))
 
     def check_full_batch(self) -> Iterator[tuple[str, str, Place]]:
-        """Check what waits once enough has come together."""
+        """Check the collected geometries if there are enough for a batch."""
         if len(self._items) >= BATCH_FEATURES:
             yield from self.check_batch()
 
     def check_batch(self) -> Iterator[tuple[str, str, Place]]:
-        """Check what waits: rule, message and place of every problem."""
+        """Check the collected geometries; yield rule, message and place of every problem."""
         items, self._items = self._items, []
         if not items:
             return
@@ -73,7 +73,7 @@ class ShapeRules:
         detection = np.array([item.is_detection for item in items])
         self.detection_area_px2 += float(areas[detection].sum())
         invalid = is_area & ~shapely.is_valid(geometries)
-        # The signed parts of a ring that crosses itself may cancel: that is no want of area, but flatness is.
+        # The signed area of a ring that crosses itself may be zero; only a flat convex hull means that it has no area.
         flat = np.zeros_like(invalid)
         flat[invalid] = shapely.area(shapely.convex_hull(geometries[invalid])) <= MIN_AREA_PX2
         small = flat | (is_area & ~invalid & (areas <= MIN_AREA_PX2))
@@ -86,17 +86,17 @@ class ShapeRules:
         for owner, item in enumerate(items):
             sound = item.is_nucleus and not (invalid[owner] or invalid[owner - 1])
             if sound and not shapely.covers(geometries[owner - 1], geometries[owner]):
-                yield "cell", "nucleusGeometry reaches out of the cell.", item.place
+                yield "cell", "nucleusGeometry extends beyond the cell.", item.place
 
     def _coordinates(self, items: list[_Item]) -> Iterator[tuple[int, str, str]]:
-        """Check single positions: decimals, repeats, inside the image. One problem a geometry and rule."""
+        """Check decimals, repeats and bounds of positions; yield at most one problem for each geometry and rule."""
         rings = [(owner, ring) for owner, item in enumerate(items) for part in item.parts.rings for ring in part]
         lengths = np.array([len(ring) for _, ring in rings])
         ring_of = np.repeat(np.arange(len(rings)), lengths)
         owner_of = np.repeat(np.array([owner for owner, _ in rings]), lengths)
         xy = np.concatenate([ring for _, ring in rings])
         hundredths = xy * 100
-        # 2e-11 of the value is what doubles of six digits lose when multiplied; a third decimal is far more.
+        # Multiplication of doubles of six digits errs by about 2e-11 of the value; a third decimal is far larger.
         fine = (np.abs(hundredths - np.rint(hundredths)) > 1e-4).any(axis=1)
         for owner in np.unique(owner_of[fine]).tolist():
             x, y = xy[fine & (owner_of == owner)][0]
@@ -105,7 +105,7 @@ class ShapeRules:
         areas = np.array([item.parts.is_area for item in items])
         for owner in np.unique(owner_of[same + 1]).tolist():
             if areas[owner]:
-                yield owner, "repeated", "a position is repeated at once."
+                yield owner, "repeated", "two successive positions are equal."
         box = self.image
         outside = (xy < (0 if box is None else (box.x, box.y))).any(axis=1)
         wanted = "0 or more"

@@ -1,4 +1,4 @@
-"""Many features of GeoJSON as one text, made column by column: a call for each nucleus would take most of the time."""
+"""Writes many GeoJSON features as one text, column by column, since one call for each nucleus would be slow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMMA, _OPEN, _CLOSE = b",[]"
 def join_features(
     ids: pa.Array, coordinates: pa.Array, classifications: pa.Array, measurements: Iterable[tuple[str, pa.Array]]
 ) -> memoryview:
-    """Write detections, each after a comma and on a line of its own.
+    """Write detections as GeoJSON text, each after a comma and on its own line.
 
     Parameters
     ----------
@@ -29,11 +29,11 @@ def join_features(
     coordinates, classifications
         Coordinates of the polygons, and their classes, as JSON, shape (n,).
     measurements
-        Name and values as JSON, shape (n,); null leaves a value out.
+        Name of each measurement, and its values as JSON, shape (n,); a null value is left out.
     """
     if not len(ids):
         return memoryview(b"")
-    # QuPath 0.4.0 read with the platform's character set, so names are written in ASCII.
+    # QuPath 0.4.0 reads files in the platform's character set, so names are written in ASCII.
     named = [_joined(f"{json.dumps(name)}:", values) for name, values in measurements]
     features = _joined(
         ',\n{"type":"Feature","id":"',
@@ -71,7 +71,7 @@ def ring_texts(rings: Rings) -> pa.Array:
         return pa.array([], pa.string())
     text = np.frombuffer(orjson.dumps(rings.xy, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)[1:].copy()
     ends = np.append(np.flatnonzero(text == _OPEN)[rings.starts[1:-1]], len(text))
-    # The comma between two rings, for which there is no use, makes room for the bracket that closes one.
+    # The comma between two rings is not needed; the closing bracket is written in its place.
     text[ends - 1] = _CLOSE
     return _joined("[[", _strings(text, ends), "]")
 
@@ -83,11 +83,11 @@ def polygon_texts(polygons: NDArray[np.object_]) -> pa.Array:
 
 
 def _coordinates(polygon: shapely.Polygon) -> list[list[list[float]]]:
-    # Adding 0.0 makes 0.0 of -0.0.
+    # Adding 0.0 turns -0.0 into 0.0.
     return [(shapely.get_coordinates(ring) + 0.0).tolist() for ring in shapely.get_rings(polygon)]
 
 
 def _strings(text: NDArray[np.uint8], ends: NDArray[np.integer]) -> pa.Array:
-    """Split a text of ASCII at the given ends."""
+    """Split an ASCII text at the given ends, shape (n,)."""
     offsets = np.concatenate([[0], ends]).astype(np.int32)
     return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(text))

@@ -1,4 +1,4 @@
-"""Picture of trainings: the loss of every step, and its running mean."""
+"""Draws the loss of trainings: the loss of every step, and its running mean."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from wsipsm.rundir import write_aside
 
 _WINDOW_SHARE = 0.05
+"""Window of the running mean, as a share of the steps."""
 
 
 def draw_losses(path: Path, losses: Mapping[str, Sequence[float]]) -> None:

@@ -1,7 +1,7 @@
-"""One picture that shows what was found: nuclei over the slide's thumbnail.
+"""Draws the nuclei that were found over the slide's thumbnail.
 
-Three styles follow from how large nuclei are in the picture: outlines where they can be seen; dots where they can be
-distinguishable; else a map of density, coloured by the share of positive nuclei.
+The style depends on how large nuclei are in the picture: outlines where these can be seen, dots where single nuclei can
+be told apart, and otherwise a density map that is coloured by the share of positive nuclei.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     NucleusClass.NEGATIVE.value: (38, 84, 222),
     NucleusClass.NUCLEUS.value: (0, 140, 70),
 }
-"""Stronger than QuPath's pastels, which vanish on tissue."""
+"""Colours of classes, stronger than QuPath's pale ones, which are hard to see on tissue."""
 _HEAT = np.array([[38, 84, 222], [60, 170, 200], [250, 210, 60], [245, 120, 30], [200, 10, 20]], np.float64)
 """Colours of 0, 10, 25, 50 and 100 % positive."""
 _HEAT_AT = np.array([0.0, 0.10, 0.25, 0.50, 1.0])
 _MIN_OUTLINE_PX = 7.0
-"""Diameter in the picture from which an outline can be seen."""
+"""Median diameter of nuclei, picture pixels, from which outlines are drawn, since they can be seen."""
 _MAX_CROWDING = 0.06
-"""Nuclei a pixel of the occupied part above which dots run into each other."""
+"""Largest number of nuclei per pixel of the occupied part for which dots are drawn; above it they would overlap."""
 _MIN_WIDTH_PX = 720
 _REGION_COLOUR = (20, 20, 20)
 CAPTION_LINES = 3
 _WHITE = (255, 255, 255)
 _PALE = 0.45
-"""Cover of white on the ground of dots and heat."""
+"""Opacity, 0 to 1, of the white layer between the thumbnail and dots or density map."""
 
 
 class OverviewCanvas:
-    """Picture that nuclei are added to batch by batch; memory does not grow with their number.
+    """Picture to which nuclei are added in batches; its memory does not grow with their number.
 
     Parameters
     ----------
     thumbnail
-        RGB, uint8, shape (h, w, 3). Pass a large one for a small slide: 3000 px show outlines up to about 1 mm.
+        RGB, uint8, shape (h, w, 3). A small slide needs a large one: with 3000 px outlines show up to about 1 mm.
     px0_per_pixel
         Level-0 pixels per thumbnail pixel.
     region_outline
-        Geometry in level-0 pixels whose border is drawn, or None.
+        Region in level-0 pixels whose outline is drawn; None draws none.
     mpp
         Level-0 pixel size, um/px, for a scale bar; None leaves it out.
     origin_px0
-        x, y at level 0 where the thumbnail begins.
+        Position x, y of the thumbnail's corner, level-0 pixels.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class OverviewCanvas:
 
     @property
     def n_by_class(self) -> dict[str, int]:
-        """Nuclei added so far by class, those classes that occur."""
+        """Number of nuclei added so far by class, without classes that do not occur."""
         counts = {name: int(count.sum()) for name, count in self._counts.items()}
         return {name: n for name, n in counts.items() if n}
 
@@ -101,7 +101,7 @@ class OverviewCanvas:
         row = np.clip(y.astype(np.intp), 0, height - 1)
         place = row * width + column
         for name, count in self._counts.items():
-            np.add.at(count.reshape(-1), place[classes == name], 1)  # flat, which numpy adds ten times as fast
+            np.add.at(count.reshape(-1), place[classes == name], 1)  # numpy adds to a flat array ten times as fast
         if self._with_outlines is not False:
             self._add_outlines(table, classes)
 
@@ -129,9 +129,9 @@ class OverviewCanvas:
         path
             File to write.
         caption
-            Lines below the picture, at most ``CAPTION_LINES``; one that is too long is cut.
+            Lines below the picture, at most ``CAPTION_LINES``; a line that is too long is cut.
         about
-            Names and texts that the file carries unseen.
+            Names and texts that are stored in the file's metadata.
 
         Raises
         ------
@@ -160,12 +160,12 @@ class OverviewCanvas:
 
     def _with_dots(self, ground: NDArray[np.uint8]) -> NDArray[np.uint8]:
         total = self._total()
-        # A quarter of the mean gap between neighbours, so that dots stay apart where nuclei do.
+        # The radius is a quarter of the mean gap between neighbours, so that dots of separate nuclei do not touch.
         gap = math.sqrt(np.count_nonzero(cv2.dilate((total > 0).astype(np.uint8), np.ones((9, 9)))) / total.sum())
         radius = int(np.clip(round(gap / 4), 1, 4))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
         picture = ground
-        # Positives last: few red dots must not vanish below many blue ones.
+        # Positives are drawn last, so that few red dots are not hidden below many blue ones.
         for name in (NucleusClass.NUCLEUS, NucleusClass.NEGATIVE, NucleusClass.POSITIVE):
             nuclei = self._counts[name] > 0
             if not nuclei.any():
@@ -264,21 +264,21 @@ def _pixel_rings(
 
 
 def _paled(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay white over a picture; by a table, since a value alone decides."""
+    """Blend a picture with white, by a lookup table, since each output value depends on one input value."""
     values = np.arange(256, dtype=np.uint8)[:, None, None]
     table = _blend(values, np.array(_WHITE[:1]), np.full(values.shape[:2], _PALE))
     return np.asarray(cv2.LUT(picture, table.ravel()), dtype=np.uint8)
 
 
 def _blend(ground: NDArray[np.uint8], colour: NDArray[Any], cover: NDArray[Any]) -> NDArray[np.uint8]:
-    """Lay a colour, shape (3,) or (h, w, 3), over a picture with a cover of 0..1, shape (h, w)."""
+    """Blend a picture with a colour, shape (3,) or (h, w, 3), by an opacity of 0..1, shape (h, w)."""
     share = np.asarray(cover, dtype=np.float32)[..., None]
     mixed = ground * (1 - share) + colour.astype(np.float32) * share
     return np.asarray(np.clip(np.rint(mixed), 0, 255), dtype=np.uint8)
 
 
 def _beside(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Place panels in a row, or below each other when they are wide, with a white gap."""
+    """Join panels side by side, or one below the other when they are wide, with a white gap."""
     height, width = panels[0].shape[:2]
     axis = 1 if width <= 1.3 * height else 0
     gap = np.full((height, 12, 3) if axis else (12, width, 3), 255, np.uint8)
@@ -289,7 +289,7 @@ def _beside(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def caption_px(width: int) -> int:
-    """Compute the height of the strip with caption, legend and scale bar below a picture of a width."""
+    """Compute the height in pixels of the strip with caption, legend and scale bar below a picture of this width."""
     text_px, pad = _text_and_pad(width)
     return (CAPTION_LINES + 1) * round(text_px * 1.5) + 2 * pad
 

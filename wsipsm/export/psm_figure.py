@@ -1,4 +1,4 @@
-"""The figure of the paper for one's own slide: what every step of the chain makes of the same pixels."""
+"""Draws the figure of the paper for another slide: the result of every step of the method on the same pixels."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _POINT_COLOURS = {1: "#19e0ff", 2: "#ffe14d"}
 
 @dataclass(frozen=True, slots=True)
 class PsmPicture:
-    """The panels of the figure; every array of shape (h, w) or (h, w, 3) of the same pixels."""
+    """The panels of the figure; every array is of the same pixels, with shape (h, w) or (h, w, 3)."""
 
     title: str
     rgb: NDArray[np.uint8]
     stages: Sequence[NDArray[np.float32]]
-    """Self-activation maps of stage 1, 2, ..., 0..1."""
+    """Self-activation maps of stage 1, 2 and so on, each from 0 to 1, shape (h, w)."""
     fused: NDArray[np.float32]
     """Map plus beta times image, shape (h, w, 3)."""
     clusters: NDArray[np.uint8]
@@ -37,22 +37,22 @@ class PsmPicture:
     classes: NDArray[np.uint8]
     """Pseudo mask: 0 background, 1 nucleus (negative on IHC), 2 positive."""
     points: dict[int, NDArray[np.float64]]
-    """Points (x, y) by class."""
+    """Points (x, y) in pixels, corner convention, shape (n, 2), by class."""
     voronoi: NDArray[np.uint8]
-    """1 nucleus, 0 background, 255 ignored."""
+    """Point label: 1 nucleus, 0 background, 255 ignored."""
     beta: float
     caption: str
 
 
 def draw_psm(path: Path, picture: PsmPicture) -> None:
-    """Draw the chain as one PNG, panel by panel.
+    """Draw the steps of the method as the panels of one PNG.
 
     Parameters
     ----------
     path
         PNG to be written; an existing file is replaced.
     picture
-        What is shown.
+        Arrays and texts that are shown.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def _fill(axes: Sequence[Axes], picture: PsmPicture) -> None:
     points = next(panels)
     _show(points, picture.rgb, f"{sum(len(xy) for xy in picture.points.values())} points (Eq. 7)")
     for kind, xy in picture.points.items():
-        # The picture's pixel centres lie at whole numbers, ours at halves.
+        # Matplotlib has pixel centres at whole numbers, points in the corner convention at halves.
         points.plot(xy[:, 0] - 0.5, xy[:, 1] - 0.5, "o", color=_POINT_COLOURS[kind], markersize=2.2, markeredgewidth=0)
     voronoi = np.zeros((*picture.voronoi.shape, 3), np.uint8)
     for value, colour in _VORONOI_COLOURS.items():

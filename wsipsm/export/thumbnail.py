@@ -1,4 +1,4 @@
-"""A small picture of a slide for pages that show many: its overview without the caption."""
+"""Makes a small picture of a slide, its overview without the caption, for pages that show many slides."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from wsipsm.rundir import write_aside
 
 THUMBNAIL_NAME = "thumbnail.jpg"
 _BOX_PX = (260, 150)
-"""Width and height that it fits in."""
+"""Largest width and height of the small picture, pixels."""
 _QUALITY = 80
 
 
 def write_thumbnail(overview: Path, path: Path) -> bool:
-    """Write a JPEG of some kilobytes.
+    """Write the small picture as a JPEG of some kilobytes.
 
     Parameters
     ----------
     overview
-        PNG to make it from.
+        PNG of the overview.
     path
         JPEG to be written; one that is newer than the overview is left as it is.
 
     Returns
     -------
-    Whether there is one now; without an overview that can be read there is none.
+    Whether the small picture exists now; it does not when the overview cannot be read.
 
     Raises
     ------
