@@ -17,18 +17,18 @@ FUNCTION, VALUE, THING = "function", "value", "thing"
 
 _VERBS = """
 accept add adjust admit allow announce answer append apply ask assemble assert assign attach average await balance
-begin block blur bound bring build call cancel change check choose claim class clean clear clip close cluster
+begin blend block blur bound bring build call cancel change check choose claim class clean clear clip close cluster
 collect colour combine compare complete compress compute connect convert copy count create crop cut decide declare
-decode delete describe detect dilate distinguish distribute divide do draw drop embed encode end enforce ensure
-enter erode escape estimate evaluate exit expand explain export extend extract fetch fill find finish fit flag
-flatten flip format forward fuse gather get give group grow guess halve handle have hold ignore import initialise
-intersect invert join judge keep label lay leave let lighten limit list listen load lock look make map mark mask
-match measure merge mirror move name normalise note offer open order pad parse paste pause pick place plan plot pool
-predict prepare print project put raise read receive record reduce reflect refuse register release remove rename
-render repeat replace report reserve resolve restore return reverse rotate round run sample save say scale score
-search select send separate serve set shift show shut sign smooth solve sort split start stitch stop store submit
-subtract sum summarise swap switch take tell test time trace train transform trim try turn undo unite update use
-validate verify wait walk warm warn weigh widen wrap write yield
+decode delete describe detect dilate distinguish distribute divide do draw drop embed empty encode end enforce ensure
+enter erode escape estimate evaluate exit expand explain export extend extract fetch fill find finish fit flag flatten
+flip flush format forward fuse gather get give group grow guess halve handle have hold ignore import initialise
+intersect invert join judge keep label lay leave let lighten limit list listen load lock look make map mark mask match
+measure merge mirror move name normalise note offer open order pad parse paste pause pick place plan plot pool predict
+prepare print project put quote raise read receive record reduce reflect refuse register release remove rename render
+repeat replace report reserve resolve restore return reverse rotate round run sample save say scale score search
+select send separate serve set shift show shut sign smooth solve sort split start stitch stop store submit subtract
+sum summarise swap switch take tell test time trace train transform trim try turn undo unite update use validate
+verify wait walk warm warn weigh widen wrap write yield
 """
 VERBS = frozenset(_VERBS.split())
 """Imperatives that a function's summary may begin with. A verb that is missing is added here."""

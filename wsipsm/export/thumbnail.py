@@ -1,4 +1,4 @@
-"""Makes a small picture of a slide, its overview without the caption, for pages that show many slides."""
+"""Draws a small picture of a slide, its overview without the caption, for pages that show many slides."""
 
 from __future__ import annotations
 
