@@ -1,4 +1,4 @@
-"""Agreement of a cohort's table with a reference's: read, join, compare, write."""
+"""Compares a cohort's table with a reference's: reads and joins both, computes agreement, and writes the results."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ _ROUND = 9
 
 @dataclass(frozen=True, slots=True)
 class AgreementOptions:
-    """Options on which columns are compared, and on what their numbers are."""
+    """Options for the columns that are compared, and for the units of their numbers."""
 
     ref_column: str | None = None
-    """None looks for an index under a usual name."""
+    """Column of the reference; None: the column with a usual name of an index."""
     column: str | None = None
+    """Column of the cohort's table; None: the column with a usual name of an index."""
     unit: Unit | None = None
-    """Unit of the reference; ``count`` holds for both tables. None decides by the values, or refuses to."""
+    """Unit of the reference; ``count`` applies to both tables. None: found from the values, or an error if unclear."""
     cohort_unit: Unit | None = None
-    """None takes ``labelling_index`` as a fraction, which is how ``wsipsm cohort`` writes it."""
+    """Unit of the cohort's table; None: a fraction for ``labelling_index``, as ``wsipsm cohort`` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One of the two tables, and what of it was not compared."""
+    """One of the two tables, with the slides that were not compared."""
 
     path: str
     column: str
@@ -66,7 +67,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class AgreementSummary:
-    """The result of a comparison; values are percent, differences percentage points, or both are counts."""
+    """The result of a comparison: values in percent and differences in percentage points, or both as counts."""
 
     folder: str
     unit: str
@@ -76,9 +77,9 @@ class AgreementSummary:
     cohort: Compared
     limits: LimitsOfAgreement
     icc: Estimate
-    """ICC(2,1), absolute agreement."""
+    """ICC(2,1) for absolute agreement."""
     bands: tuple[BandAgreement, ...]
-    """Empty for counts."""
+    """Agreement by each banding; empty for counts."""
     notes: tuple[str, ...]
 
 
@@ -92,17 +93,17 @@ def compare_tables(
     reference_path
         CSV file with a column ``slide`` (or ``id``) and an index, or counts.
     cohort_path
-        ``cohort.csv``, or another table like the reference.
+        ``cohort.csv``, or a table like the reference.
     out_dir
-        Folder of agreement.md, agreement.csv and bland_altman.png; made where it is missing.
+        Folder for agreement.md, agreement.csv and bland_altman.png; it is made if it does not exist.
     options
-        Columns and units; None leaves them to the tables.
+        Columns and units; None: those that the tables show.
 
     Raises
     ------
     UsageError
-        When a table cannot be taken at its word, fewer than three slides are common, the values of a table are all
-        alike, or the extra ``agree`` is not installed.
+        When a table is invalid or unclear, fewer than three slides are common, all values of a table are equal, or the
+        extra ``agree`` is not installed.
     OutputError
         When the results cannot be written.
     """
@@ -186,7 +187,7 @@ def _compare(
 def _bands_to_compare_by(
     pairs: Sequence[tuple[Reading, Reading]],
 ) -> tuple[tuple[ComparedBands, ...], tuple[str, ...]]:
-    """Choose the bands of the marker that the tables name, or of the usual one; or say why there are none."""
+    """Choose the bands of the marker that the tables name, or of the default marker; or say why there are none."""
     named = {
         marker_of(reading.marker).name: marker_of(reading.marker)
         for pair in pairs
@@ -228,7 +229,7 @@ def _check_pairs(
     usable: Sequence[tuple[Reading, Reading]],
     unmatched: Sequence[Sequence[Reading]],
 ) -> None:
-    """Refuse what no statistic can be made of."""
+    """Refuse pairs for which the statistics are not defined."""
     if len(usable) < _MIN_SLIDES:
         empty = [cohort.name for pair in pairs if pair not in usable for cohort in pair[1:]]
         raise UsageError(
@@ -268,7 +269,7 @@ def _write_table(
     bands: tuple[Sequence[str], Sequence[Sequence[Sequence[str]]]],
     suffix: str,
 ) -> None:
-    """Write the joined rows: values, mean, difference, bands with the names of their columns."""
+    """Write the joined rows with values, mean, difference and bands."""
     band_columns, band_names = bands
     header = ["slide", "reference_name", *(name + suffix for name in ("reference", "cohort", "mean")), "difference"]
     header += band_columns

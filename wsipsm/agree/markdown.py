@@ -1,4 +1,4 @@
-"""A comparison as a page of Markdown."""
+"""Writes a comparison as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def agreement_markdown(summary: AgreementSummary, plot_name: str, compared_by: S
     Parameters
     ----------
     summary
-        What came of it.
+        Result of the comparison.
     plot_name
-        The picture's file name, in the same folder.
+        File name of the plot, in the same folder.
     compared_by
-        The bands of the comparison.
+        Bandings by which the slides were compared.
     """
     reference, cohort = summary.reference, summary.cohort
     parts = [
@@ -59,18 +59,18 @@ def agreement_markdown(summary: AgreementSummary, plot_name: str, compared_by: S
 
 @dataclass(frozen=True, slots=True)
 class MeasureRow:
-    """A measure as a reader is shown it."""
+    """A measure of agreement as text."""
 
     name: str
     value: str
     interval: str
-    """Empty where there is none."""
+    """95 % interval; empty where there is none."""
     note: str
-    """Why there is none."""
+    """Reason why there is no interval; empty where there is one."""
 
 
 def measure_rows(summary: AgreementSummary) -> list[MeasureRow]:
-    """Put every measure into words."""
+    """Write every measure of a comparison as text."""
     limits = summary.limits
     points = " points" if summary.unit == "percent" else ""
     rows = [
@@ -137,5 +137,5 @@ def _not_compared(table: Compared, what: str) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Escape a text, so that Markdown shows it as it is."""
+    """Escape a text, so that Markdown shows it unchanged."""
     return "".join("\\" + character if character in "\\`*_[]<>|" else character for character in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Picture of agreement: one measurement against the other, and their differences (Bland & Altman)."""
+"""Draws agreement: one measurement against the other, and their differences over their means (Bland & Altman)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_NAME_CHARACTERS = 24
 
 
 class _Estimate(Protocol):
-    """A value with its interval, as wsipsm.metrics.agreement gives it; that room is a sibling of this one."""
+    """A value with its interval, as wsipsm.metrics.agreement returns it; that module needs the extra ``agree``."""
 
     @property
     def value(self) -> float | None: ...
@@ -45,9 +45,9 @@ class AgreementPicture:
     upper: _Estimate
     """Mean difference, cohort minus reference, and 95 % limits of agreement."""
     unit: str
-    """'%' or ''."""
+    """'%', or '' for counts."""
     cuts: Sequence[float] = ()
-    """Borders of bands, drawn in the left panel."""
+    """Limits of the bands, which are drawn in the left panel."""
 
 
 def draw_agreement(path: Path, picture: AgreementPicture) -> None:
@@ -58,7 +58,7 @@ def draw_agreement(path: Path, picture: AgreementPicture) -> None:
     path
         PNG to be written; an existing file is replaced.
     picture
-        Values, limits and what they are called.
+        Values, limits of agreement and names of the slides.
     """
     figure = Figure(figsize=_SIZE_INCH, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -66,7 +66,7 @@ def draw_agreement(path: Path, picture: AgreementPicture) -> None:
     _draw_pairs(left, picture)
     _draw_differences(right, picture)
     with warnings.catch_warnings():
-        # A slide's name may hold letters that the font lacks; the table has it in full.
+        # A slide's name may contain letters that the font lacks; the table shows them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, format="png")
 
@@ -93,7 +93,7 @@ def _draw_differences(axes: Axes, picture: AgreementPicture) -> None:
     mean = (picture.cohort + picture.reference) / 2
     axes.axhline(0.0, color=_QUIET, linewidth=0.8)
     _draw_line(axes, picture.bias, "bias", _BIAS, "-")
-    if picture.lower.value != picture.upper.value:  # else all three lie on one another, and so would their names
+    if picture.lower.value != picture.upper.value:  # otherwise the three lines and their names would coincide
         _draw_line(axes, picture.upper, "upper limit", _LIMIT, "--")
         _draw_line(axes, picture.lower, "lower limit", _LIMIT, "--")
     axes.scatter(mean, difference, s=26, color=_POINT, alpha=0.75, linewidths=0, zorder=3)
@@ -111,7 +111,7 @@ def _draw_line(axes: Axes, estimate: _Estimate, name: str, colour: str, style: s
     axes.axhline(estimate.value, color=colour, linewidth=1.4, linestyle=style)
     if estimate.low is not None and estimate.high is not None:
         axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.10, linewidth=0)
-    # Right of the plot, where no point lies.
+    # The text is put right of the plot, where there are no points.
     axes.annotate(
         f"{name}\n{estimate.value:+.3g}",
         xy=(1.0, estimate.value),

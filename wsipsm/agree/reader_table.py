@@ -1,4 +1,4 @@
-"""Tables of counts or indices, a row a slide: read with suspicion, and joined by slide name."""
+"""Reads tables of counts or indices with one row for each slide, checks them, and joins two by slide name."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A table, and the options that say how it is to be read."""
+    """A table, and the options for reading it."""
 
     path: Path
     column: str | None = None
-    """None looks for an index under a usual name."""
+    """Column of the values; None: the column with a usual name of an index."""
     unit: Unit | None = None
-    """None decides by the values, or refuses to."""
+    """Unit of the values; None: found from the values, or an error if unclear."""
     column_flag: str = "--ref-column"
     unit_flag: str = "--unit"
+    """Options that set both, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The reading of one slide in a table."""
+    """The value of one slide in a table; a reader, or a program, gave it."""
 
     line: int
     id: str
@@ -61,17 +62,17 @@ class Reading:
     value: float | None
     """Value in percent, or a count; None when the table gives none."""
     reason: str = ""
-    """Why there is no value, or what limits it."""
+    """Reason why there is no value, or what limits it."""
     marker: str = ""
     """Name of the stained marker, as the table gives it; empty where the table gives none."""
 
     @property
     def name(self) -> str:
-        """What messages and results call the slide."""
+        """Name of the slide in messages and results."""
         return self.id or self.slide
 
     def names(self) -> tuple[str, ...]:
-        """List the names of the slide, the surest first; upper and lower case are the same."""
+        """List the names of the slide in lower case, the most specific first."""
         path = self.slide.replace("\\", "/")
         file_name = PurePosixPath(path).name
         is_file = PurePosixPath(file_name).suffix.lower() in SLIDE_SUFFIXES
@@ -104,12 +105,12 @@ def read_table(source: Source) -> ReaderTable:
     Raises
     ------
     UsageError
-        Naming the file, the line and the option to set, for whatever cannot be taken at its word.
+        When the table is invalid or unclear; the message names the file, the line and the option to set.
     """
     text = _text(source.path)
     _, n_declared = declared_separator(text)
     if n_declared:
-        text = "\n" + text[n_declared:]  # a blank line, so that the lines keep their numbers
+        text = "\n" + text[n_declared:]  # a blank line replaces it, so that lines keep their numbers
     separator, names = _layout(source.path, text)
     lines = list(_rows(source.path, text, separator, names))
     column, needed = _value_columns(source, names)
@@ -119,7 +120,7 @@ def read_table(source: Source) -> ReaderTable:
     unit, notes = _decide_unit(source, column, needed, cells)
     in_percent = _converter(unit, is_pair=len(needed) > 1)
     readings = tuple(_reading(line, _named(row), in_percent(cells[line]), column) for line, row in lines)
-    _refuse_doubles(source.path, readings)
+    _refuse_duplicates(source.path, readings)
     return ReaderTable(source.path, column, unit, readings, notes)
 
 
@@ -137,7 +138,7 @@ def join_tables(
     Raises
     ------
     UsageError
-        When a name means several slides, or two lines mean one.
+        When a name fits several slides, or two lines name the same slide.
     """
     known: dict[str, list[tuple[int, Reading]]] = defaultdict(list)
     for reading in cohort.readings:
@@ -166,28 +167,28 @@ def join_tables(
 
 
 def _meant(reading: Reading, known: Mapping[str, list[tuple[int, Reading]]]) -> list[Reading]:
-    """Find the slides whose surest name is the surest known name of a reading."""
+    """Find the slides that the most specific known name of a reading fits most specifically."""
     for name in reading.names():
         if name and (hits := known.get(name)):
-            surest = min(tier for tier, _ in hits)
-            return [slide for tier, slide in hits if tier == surest]
+            best = min(tier for tier, _ in hits)
+            return [slide for tier, slide in hits if tier == best]
     return []
 
 
 def listed(names: Sequence[str]) -> str:
-    """Name some and count the rest."""
+    """Join the first five names with commas, and add the number of the others; 'none' without names."""
     shown = ", ".join(names[:_N_NAMED])
     return shown + (f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else "") if names else "none"
 
 
 def index_columns() -> tuple[str, ...]:
-    """List the names under which tables keep an index of a known marker, the surest first."""
+    """List the usual names of a column that holds the index of a known marker."""
     of_markers = (name for marker in known_markers() for name in marker.index_columns)
     return (INDEX_COLUMN, "labeling_index", *of_markers, "index")
 
 
 def _layout(path: Path, text: str) -> tuple[str, list[str]]:
-    """Find the separator and the names of the columns by the first line."""
+    """Find the separator and the names of the columns in the first line."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     headers = {mark: [plain_name(name) for name in next(csv.reader([first], delimiter=mark))] for mark in _SEPARATORS}
     separator = next((mark for mark, names in headers.items() if set(NAME_COLUMNS) & set(names)), ",")
@@ -204,7 +205,7 @@ def _layout(path: Path, text: str) -> tuple[str, list[str]]:
 
 
 def _rows(path: Path, text: str, separator: str, names: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give every row that is not blank, with its line."""
+    """Yield every row that is not blank, with the number of its line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     rows = (row for row in reader if any(cell.strip() for cell in row))
     try:
@@ -224,7 +225,7 @@ def _rows(path: Path, text: str, separator: str, names: Sequence[str]) -> Iterat
 
 
 def _named(row: dict[str, str]) -> dict[str, str]:
-    """Leave the id out where it need not be the slide's, but a patient's or a line's number."""
+    """Empty the id of a row in which it may be a patient's or a line's number and not the slide's."""
     if "slide" in row and not {"id", "status"} <= set(row):
         return {**row, "id": ""}
     return row
@@ -248,12 +249,12 @@ def _text(path: Path) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Name of a column as it is compared: lower case, anything but letters and digits as one underscore."""
+    """Convert a column's name to the form that is compared: lower case, with underscores for all other characters."""
     return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 
 def _value_columns(source: Source, columns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Find what the value is called, and the column or the two columns that it is made from."""
+    """Find the name of the value, and the one or two columns from which it is computed."""
     offered = ", ".join(name for name in columns if name not in NAME_COLUMNS) or "none"
     flag = source.column_flag
     if source.column is not None:
@@ -307,7 +308,7 @@ def _number(source: Source, line: int, column: str, text: str) -> float | None:
 def _decide_unit(
     source: Source, column: str, needed: Sequence[str], cells: Mapping[int, tuple[float | None, ...]]
 ) -> tuple[Unit, tuple[str, ...]]:
-    """Check the unit that was given against the values, or find the only one that they allow."""
+    """Check the given unit against the values, or find the only one that they allow."""
     if len(needed) > 1:
         return Unit.FRACTION, ()
     values = {line: value for line, (value, *_) in cells.items() if value is not None}
@@ -350,7 +351,7 @@ def _converter(unit: Unit, is_pair: bool) -> Callable[[tuple[float | None, ...]]
             return None
         if is_pair:
             return round(100.0 * numbers[0] / sum(numbers), 9) if sum(numbers) else None
-        # Rounded, so that 0.3 as a fraction is 30 % and lies on the edge of its band.
+        # Rounding makes exactly 30 % of 0.3, which is the limit of a band.
         return round(100.0 * numbers[0], 9) if unit is Unit.FRACTION else numbers[0]
 
     return convert
@@ -366,7 +367,7 @@ def _reading(line: int, row: Mapping[str, str], value: float | None, column: str
     return Reading(line, row.get("id", ""), row.get("slide", ""), value, reason, row.get("marker", ""))
 
 
-def _refuse_doubles(path: Path, readings: Sequence[Reading]) -> None:
+def _refuse_duplicates(path: Path, readings: Sequence[Reading]) -> None:
     seen: dict[str, int] = {}
     for reading in readings:
         if not reading.name:
