@@ -1,4 +1,4 @@
-"""Charts of the pages: how values are spread, and how they drift over a cohort."""
+"""Draws the charts of the pages: histograms of values, and control charts of their drift over a cohort."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from wsipsm.scoring.drift import LIMIT_SIGMAS, MIN_SLIDES, ControlChart
 
 _FEWEST_BARS, _MOST_BARS = 5, 40
 _MANY_POINTS = 300
-"""The number of points from which on they are drawn smaller."""
+"""Number of points from which they are drawn smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing and what stands below it."""
+    """A drawing and its caption."""
 
     drawing: Markup
     text: str
+    """Text of the caption."""
     outside: tuple[str, ...] = ()
-    """Slides beyond the limits, a line each."""
+    """One line of text for each slide outside the limits."""
 
 
 def histogram(values: Sequence[float], title: str, edges: NDArray[np.float64] | None, name: str) -> Chart:
-    """Draw how many slides have which value, or say that none has one.
+    """Draw a histogram of the slides' values; without values the chart is a text alone.
 
     Parameters
     ----------
     values
-        One a slide.
+        Value of each slide.
     title
-        What they are, with the unit.
+        Name of the values, with the unit.
     edges
-        Borders of the bars; None: chosen by the values.
+        Edges of the bars, shape (n + 1,); None: chosen from the values.
     name
-        Tells the drawing from others on the page.
+        Prefix that makes the drawing's identifiers unique on the page.
     """
     if not values:
         return Chart(Markup(""), f"{title}: no slide has one yet.")
@@ -59,18 +60,18 @@ def histogram(values: Sequence[float], title: str, edges: NDArray[np.float64] | 
 
 
 def control_drawing(chart: ControlChart, names: Sequence[str], title: str, name: str) -> Chart:
-    """Draw a control chart, or say that there are too few slides for one.
+    """Draw a control chart; with too few slides the chart is a text alone.
 
     Parameters
     ----------
     chart
-        What is drawn.
+        Values, centre and limits.
     names
-        The slides' ids, in the chart's order.
+        Ids of the slides, in the chart's order.
     title
-        What the values are, with the unit.
+        Name of the values, with the unit.
     name
-        Tells the drawing from others on the page.
+        Prefix that makes the drawing's identifiers unique on the page.
     """
     if chart.centre is None or chart.low is None or chart.high is None:
         text = f"{title}: known of {chart.n_known} slides; a control chart needs at least {MIN_SLIDES}."

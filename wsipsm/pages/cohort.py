@@ -1,4 +1,4 @@
-"""The page of a cohort: one HTML file with nothing from elsewhere but the slides' thumbnails beside it."""
+"""The page of a cohort: one HTML file that loads nothing but the slides' thumbnails beside it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _INDEX_EDGES = np.arange(0.0, 101.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class PageSlide:
-    """A slide as the page shows it."""
+    """One slide in the tables of the page."""
 
     id: str
     source: str
     status: str
     reason: str
     folder: str
-    """The folder of results beside the page; empty when there are none."""
+    """Name of the folder of results beside the page; empty when there is none."""
     thumbnail: str
-    """File in the folder; empty when there is none."""
+    """Name of the thumbnail in that folder; empty when there is none."""
     index: float | None
     spatial: tuple[float | None, float | None]
     field_mean: float | None
@@ -37,29 +37,29 @@ class PageSlide:
     n_nuclei: int | None
     nuclei_per_mm2: float | None
     stains: Mapping[str, float | None]
-    """Short title to value."""
+    """Values of the stain statistics by short title."""
     drift: str
     notes: str
     flags: str = ""
-    """What the checks of the picture say beside the number."""
+    """Flags of the checks of the picture, as text."""
     withheld: bool = False
-    """Whether the picture can carry no index."""
+    """Whether the index is withheld because of these checks."""
     marker: str = ""
-    """The marker that the index is of; empty on H&E, and while a slide waits."""
+    """Marker whose index is shown; empty on H&E, and while a slide waits."""
     few: bool = False
     """Whether fewer nuclei were scored than an index needs."""
     groups: Mapping[str, str] = field(default_factory=dict)
-    """Column of the manifest to what it says of the slide."""
+    """The slide's values in the manifest, by column."""
 
     @property
     def has_interval(self) -> bool:
-        """Whether the index has an interval that reckons with clusters."""
+        """Whether the index has an interval that allows for clusters of nuclei."""
         return self.spatial[0] is not None and self.spatial[1] is not None
 
 
 @dataclass(frozen=True, slots=True)
 class PageChart:
-    """A control chart with its slides."""
+    """A control chart with the ids of its slides."""
 
     title: str
     chart: ControlChart
@@ -72,23 +72,23 @@ class CohortPage:
 
     name: str
     use: str
-    """What the results are for."""
+    """Sentence on the intended use of the results."""
     counts: Mapping[str, int]
-    """Status to slides, in the order in which they are listed."""
+    """Number of slides by status, in the order of the page."""
     facts: Sequence[str]
-    """Versions, models and time, a line each."""
+    """Lines on versions, models and time."""
     files: Sequence[str]
-    """Files beside the page that it links to."""
+    """Names of files beside the page to which it links."""
     failed: Sequence[PageSlide]
     slides: Sequence[PageSlide]
-    """All of them, failed ones first."""
+    """All slides, failed ones first."""
     charts: Sequence[PageChart]
     groupings: Sequence[str] = ()
     """Columns of the manifest by which slides can be grouped."""
 
 
 def cohort_page(page: CohortPage) -> bytes:
-    """Write a cohort as HTML, UTF-8."""
+    """Write the page of a cohort as HTML, UTF-8."""
     return render(
         "cohort",
         page=page,
@@ -110,7 +110,7 @@ def _distributions(slides: Sequence[PageSlide]) -> list[Chart]:
 
 
 def _index_title(slides: Sequence[PageSlide]) -> str:
-    """Name of the marker where it is one."""
+    """Title of the index's column: the marker's name, or a general title when slides have several markers."""
     marker = _only_marker(slides)
     return "Index %" if marker is None else f"{marker.name} %"
 

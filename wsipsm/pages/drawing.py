@@ -1,4 +1,4 @@
-"""SVG drawings by matplotlib inside a page, in the page's own colours, light and dark."""
+"""Draws SVG inside a page by matplotlib, in the page's own colours, light or dark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 INK, QUIET, RULE, BAR = "#010203", "#010204", "#010205", "#010206"
 BAD, POSITIVE, NEGATIVE = "#010207", "#010208", "#010209"
-"""Colours that no drawing has else; each becomes a colour of the style sheet."""
+"""Placeholder colours that drawings do not use otherwise; each is replaced by a colour of the style sheet."""
 _NAMES = {
     INK: "ink",
     QUIET: "quiet",
@@ -29,9 +29,9 @@ _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _USED = re.compile(r"#([\w-]+)")
 _SETTINGS = {
-    "svg.fonttype": "none",  # text stays text: it can be found, read aloud and copied
+    "svg.fonttype": "none",  # text stays text, which can be searched, read aloud and copied
     "svg.hashsalt": "wsipsm",  # the same figure gives the same bytes
-    "text.parse_math": False,  # a name with a dollar sign is a name
+    "text.parse_math": False,  # a slide's name may contain a dollar sign
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": INK,
@@ -54,16 +54,16 @@ _SETTINGS = {
 def drawn(
     width_in: float = 6.0, height_in: float = 2.2, label: str = "", name: str = "chart"
 ) -> Iterator[tuple[Axes, list[Markup]]]:
-    """Give axes to draw on; when the block ends, the list holds the drawing.
+    """Give axes to draw on and an empty list, to which the drawing is added at the end of the block.
 
     Parameters
     ----------
     width_in, height_in
         Size of the drawing, in inches; a page scales it.
     label
-        What a screen reader says of the drawing.
+        Description of the drawing for screen readers.
     name
-        Tells the drawing's own identifiers from those of others on the page.
+        Prefix that makes the drawing's identifiers unique on the page.
     """
     made: list[Markup] = []
     with matplotlib.rc_context(_SETTINGS):  # type: ignore[arg-type]  # its keys are literals
@@ -92,7 +92,7 @@ def _for_a_page(text: str, label: str, name: str) -> Markup:
 
 
 def _keep_used_names(root: Element, name: str) -> None:
-    """Drop identifiers that nothing refers to, and set the drawing's name before the others."""
+    """Drop identifiers that nothing refers to, and add the drawing's name as a prefix to the others."""
     used = {found for one in root.iter() for value in one.attrib.values() for found in _USED.findall(value)}
     for one in root.iter():
         for key, value in list(one.attrib.items()):
@@ -102,7 +102,7 @@ def _keep_used_names(root: Element, name: str) -> None:
                 else:
                     del one.attrib[key]
             elif key == _LINK:
-                del one.attrib[key]  # a page knows it without its namespace
+                del one.attrib[key]  # HTML needs the attribute without its namespace
                 one.set("href", _USED.sub(rf"#{name}-\1", value))
             elif "url(#" in value:
                 one.set(key, _USED.sub(rf"#{name}-\1", value))

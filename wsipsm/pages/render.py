@@ -1,6 +1,6 @@
-"""Templates to pages: every value is escaped, one style sheet serves all pages, and no script but the page's own runs.
+"""Fills the templates of pages: every value is escaped, and no script but the page's own runs.
 
-Names, reasons and notes come from files and manifests: they are text here and never markup.
+Names, reasons and notes come from files and manifests, so they are always text here and never markup.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def render(name: str, **values: object) -> bytes:
     name
         Name of the page: ``<name>.html.j2`` is its template, ``<name>.js`` its script, where there is one.
     values
-        What the template shows. Charts are given as ``Markup``; every other text is cleaned and escaped.
+        Values that the template shows. Charts are ``Markup``; every other text is cleaned and escaped.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def render(name: str, **values: object) -> bytes:
     Raises
     ------
     jinja2.UndefinedError
-        When the template asks for a value that is not given.
+        When a value that the template uses is missing.
     """
     folder = files("wsipsm.pages") / _FOLDER
     templates = {one: (folder / one).read_text("utf-8") for one in (_BASE, f"{name}.html.j2")}
@@ -64,7 +64,7 @@ def _environment(templates: dict[str, str]) -> Environment:
 
 
 def _policy(script: str) -> str:
-    """Write the content security policy of a page: no script but its own runs, and nothing is sent anywhere."""
+    """Write the content security policy of a page, by which only its own script runs and nothing is sent anywhere."""
     allowed = "'none'"
     if script:
         allowed = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
@@ -72,27 +72,27 @@ def _policy(script: str) -> str:
 
 
 def plain(value: object) -> object:
-    """Clean a text of one or more lines of what could fool a reader; what is markup already, or no text, stays."""
+    """Remove from each line of a text what could mislead a reader; return markup and other values unchanged."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "\n".join(clean_text(line, MAX_JSON_CHARS) for line in value.split("\n"))
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
-    """Write a share of 0..1 as percent; nothing for None."""
+    """Write a share of 0..1 as percent; None gives an empty text."""
     return "" if value is None else f"{value:.{decimals}%}".replace("%", " %")
 
 
 def interval(ends: tuple[float | None, float | None]) -> str:
-    """Write the interval of a share as percent; nothing where there is none."""
+    """Write the interval of a share as percent; without one the text is empty."""
     return range_text(*ends).replace("%", " %")
 
 
 def number(value: float | None, form: str = ",.0f") -> str:
-    """Write a number in a format of Python's; nothing for None."""
+    """Write a number in one of Python's formats; None gives an empty text."""
     return "" if value is None else format(value, form)
 
 
 def address(path: str) -> str:
-    """Write a relative path as the address of a link."""
+    """Quote a relative path for use as the address of a link."""
     return quote(path)
