@@ -1,1 +1,1 @@
-"""A drawn slide with known truth."""
+"""A drawn slide with known truth, and the comparison of a result with it."""

@@ -1,4 +1,4 @@
-"""Compare the nuclei of a run with those that were drawn."""
+"""Compares the nuclei that a run found with those that were drawn."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The agreement of a result with what was drawn."""
+    """The agreement of the found with the drawn nuclei."""
 
     n_drawn: int
     n_found: int
     n_matched: int
-    """Pairs of a drawn and a found nucleus, one to one."""
+    """Number of pairs of a drawn and a found nucleus, matched one to one."""
     n_same_class: int
-    """Pairs whose classes agree."""
+    """Number of pairs whose classes agree."""
     median_iou: float | None
     """Median overlap of the pairs' outlines, intersection over union; None without pairs."""
     index_drawn: float | None
@@ -43,12 +43,12 @@ class Comparison:
 
     @property
     def recall(self) -> float:
-        """Share of the drawn nuclei that were found; 1 when none was drawn."""
+        """Share of the drawn nuclei that were found, 0..1; 1 when none was drawn."""
         return self.n_matched / self.n_drawn if self.n_drawn else 1.0
 
     @property
     def precision(self) -> float:
-        """Share of the found nuclei that were drawn; 1 when none was found."""
+        """Share of the found nuclei that were drawn, 0..1; 1 when none was found."""
         return self.n_matched / self.n_found if self.n_found else 1.0
 
     @property
@@ -58,13 +58,13 @@ class Comparison:
 
     @property
     def index_error(self) -> float | None:
-        """Measured minus drawn labelling index, as fraction."""
+        """Measured minus drawn labelling index, as a fraction; None where one of them is."""
         if self.index_drawn is None or self.index_measured is None:
             return None
         return self.index_measured - self.index_drawn
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return plain data for JSON."""
+        """Return all values as a dictionary that JSON can hold."""
         return {
             **asdict(self),
             "recall": self.recall,
@@ -74,7 +74,7 @@ class Comparison:
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Name, drawn and found, as text for a table."""
+        """Return rows of a table as text: name of the measure, value drawn, value found."""
         return [
             ("nuclei", f"{self.n_drawn:,}", f"{self.n_found:,}"),
             ("found of the drawn", "", f"{self.recall:.1%}"),
@@ -89,14 +89,15 @@ def compare(truth: DrawnTruth, cells: Path | pa.Table) -> Comparison:
     """Match found nuclei to drawn ones, one to one, and count.
 
     A pair may match when the found centroid lies within the drawn nucleus' radius (that of the circle of its area)
-    of the drawn centroid; the largest number of pairs is taken, and of those the closest (Hungarian method).
+    of the drawn centroid. The matching has the largest possible number of pairs, and of such matchings the closest
+    (Hungarian method).
 
     Parameters
     ----------
     truth
-        What was drawn.
+        Nuclei that were drawn.
     cells
-        Result of the run: the table, or the path of ``cells.parquet``.
+        Nuclei that the run found: the table, or the path of ``cells.parquet``.
 
     Raises
     ------
@@ -128,17 +129,17 @@ def _read_cells(path: Path) -> pa.Table:
 
 
 def _match(truth: DrawnTruth, found_px0: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Match centroids; indices of the drawn and of the found nuclei."""
-    nobody = np.empty(0, dtype=np.intp)
+    """Match centroids; return the indices of the drawn and of the found nuclei of each pair."""
+    none = np.empty(0, dtype=np.intp)
     if not len(truth.polygons) or not len(found_px0):
-        return nobody, nobody
+        return none, none
     centres = truth.centroids_px0
     radius = np.sqrt(shapely.area(truth.polygons) / np.pi)
     near = cKDTree(found_px0).query_ball_point(centres, radius)
     drawn = np.repeat(np.arange(len(near)), [len(found) for found in near])
     found = np.array([index for indices in near for index in indices], dtype=np.intp)
     distance = np.hypot(*(centres[drawn] - found_px0[found]).T) / radius[drawn]
-    # Gains between 1 and 2: two pairs always outweigh one, and closer pairs win among as many.
+    # Each gain is from 1 to 2, so more pairs always win, and closer ones among as many.
     chosen = assign_pairs(drawn, found, 2.0 - distance)
     return drawn[chosen], found[chosen]
 

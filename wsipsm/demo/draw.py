@@ -1,8 +1,8 @@
-"""Draw a slide whose nuclei are known: hematoxylin with DAB, or hematoxylin and eosin.
+"""Draws a slide whose nuclei are known: hematoxylin with DAB, or hematoxylin and eosin.
 
-Light is composed as on a real slide: amounts of each stain add up in optical density, along the stain vectors of
-Ruifrok and Johnston (2001) for hematoxylin with DAB, and of Macenko et al. (2009) for H&E, whose eosin is nearer to
-what scanners see; then come the blur of the optics and the noise of the camera. Every choice is seeded.
+Colours arise as on a real slide: amounts of the stains add up in optical density, along the stain vectors of Ruifrok
+and Johnston (2001) for hematoxylin with DAB, and of Macenko et al. (2009) for H&E, whose eosin is nearer to that of
+scanned slides; blur of the optics and noise of the camera are added. All random choices depend on the seed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _VECTORS = {
     Stain.IHC: np.array([[0.650, 0.704, 0.286], [0.268, 0.570, 0.776]], np.float32),
     Stain.HE: np.array([[0.563, 0.720, 0.406], [0.216, 0.801, 0.558]], np.float32),
 }
-"""Optical density per channel of hematoxylin and of the other stain."""
+"""Optical density in red, green and blue of hematoxylin and of the other stain, shape (2, 3)."""
 _GLASS = np.array([243.0, 242.0, 239.0], np.float32)
 _TILE_PX = 256
 _BAND_ROWS = 512
@@ -38,7 +38,7 @@ _BAND_ROWS = 512
 
 @dataclass(slots=True)
 class _Stains:
-    """Stain amounts in optical density, float32, shape (height, width), added to in place."""
+    """Amounts of the stains in optical density, float32, shape (height, width); drawing adds to them in place."""
 
     hematoxylin: NDArray[np.float32]
     other: NDArray[np.float32]
@@ -61,7 +61,7 @@ def draw_slide(
     Parameters
     ----------
     path
-        Where the TIFF goes; the truth takes its name with the suffix ``.truth.json``.
+        Path of the TIFF; the truth has the same name with the suffix ``.truth.json``.
     seed, size, n_nuclei, positive_fraction, mpp, touching_fraction, stain
         The same as in :func:`draw_array`.
 
@@ -70,7 +70,7 @@ def draw_slide(
     OutputError
         When a file cannot be written.
     UsageError
-        When a number cannot be drawn.
+        When a number is outside the range that can be drawn.
     """
     rgb, truth = draw_array(
         seed=seed,
@@ -110,13 +110,13 @@ def draw_array(
     size
         Width and height, pixels.
     n_nuclei
-        Nuclei wanted; a crowded slide gets as many as find room.
+        Number of nuclei; fewer are drawn when there is no room.
     positive_fraction
-        Share of nuclei with DAB, 0..1; no meaning for H&E.
+        Share of nuclei with DAB, 0..1; it is not used for H&E.
     mpp
         Pixel size, um/px; all lengths of the drawing are in um.
     touching_fraction
-        Share of nuclei put against another one without a gap.
+        Share of nuclei that touch another one.
     stain
         Hematoxylin with DAB, or hematoxylin and eosin.
 
@@ -127,7 +127,7 @@ def draw_array(
     Raises
     ------
     UsageError
-        When a number cannot be drawn.
+        When a number is outside the range that can be drawn.
     """
     if min(size) < 64 or n_nuclei < 0 or not 0 <= positive_fraction <= 1 or not 0.1 <= mpp <= 1:
         raise UsageError(
@@ -156,14 +156,14 @@ def _choose_classes(
         return np.full(n, NucleusClass.NUCLEUS.value, dtype="<U8")
     classes = np.full(n, NucleusClass.NEGATIVE.value, dtype="<U8")
     odds = np.array([1.0, 0.15, 0.15])[nuclei.kinds]
-    # Gumbel keys: the largest are a sample without replacement, weighted by the odds.
+    # The largest Gumbel keys are a sample without replacement, weighted by the odds.
     order = np.argsort(-(np.log(odds) + rng.gumbel(size=n)))
     classes[order[: round(n * positive_fraction)]] = NucleusClass.POSITIVE.value
     return classes
 
 
 def _draw_ground(rng: np.random.Generator, tissue: Tissue, mpp: float, stain: Stain) -> _Stains:
-    """Draw the amounts of stain outside nuclei: fibrous stroma, granular cytoplasm, clean glass."""
+    """Draw the amounts of stain outside nuclei, in fibrous stroma and granular cytoplasm; glass has none."""
     height, width = tissue.tissue.shape
     size = Size(width, height)
     fibres = _fibres(rng, size, mpp, tissue.fibre_angle)
@@ -182,7 +182,7 @@ def _draw_ground(rng: np.random.Generator, tissue: Tissue, mpp: float, stain: St
 
 
 def _fibres(rng: np.random.Generator, size: Size, mpp: float, angle: float) -> NDArray[np.float32]:
-    """Draw wavy streaks of unit variance along ``angle``: noise that is long one way, sampled along a bent frame."""
+    """Draw wavy streaks of unit variance along ``angle``, from noise stretched along it and sampled on a bent grid."""
     length_px, thickness_px = 45 / mpp, 2.2 / mpp
     bend = 14 / mpp * smooth_noise(rng, size, 70 / mpp)
     x = np.arange(size.width, dtype=np.float32)[None, :]
@@ -210,7 +210,7 @@ def _draw_nuclei(
         left, top = np.maximum(np.floor(outline.min(axis=0)).astype(int) - margin, 0)
         right, bottom = np.ceil(outline.max(axis=0)).astype(int) + margin
         window = np.s_[top:bottom, left:right]
-        # Windows end at the image's edge; the raster does as well.
+        # The window ends at the image's edge, so the mask must have its shape.
         height, width = stains.hematoxylin[window].shape
         soft, rim = _soft_mask(rng, outline - (left, top), width, height, mpp)
         row, column = rng.integers(0, (1024 - height, 1024 - width))
@@ -226,9 +226,9 @@ def _draw_nuclei(
 def _soft_mask(
     rng: np.random.Generator, outline: NDArray[np.float64], width: int, height: int, mpp: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Compute the coverage 0..1 with a soft edge, and how near the membrane a pixel lies, 0..1."""
+    """Compute a nucleus's coverage, 0..1 with a soft edge, and each pixel's closeness to its membrane, 0..1."""
     mask = np.zeros((height, width), np.uint8)
-    # Four fractional bits; OpenCV means pixel centres, the outline means corners.
+    # OpenCV takes four fractional bits and counts from pixel centres, the outline from corners.
     points = np.rint((outline - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=4)
     inward = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 3)
@@ -246,7 +246,7 @@ def _amounts(
     kind: Kind,
     name: NucleusClass,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Draw the amounts of hematoxylin and DAB of one nucleus; None where it has no DAB of its own."""
+    """Draw the amounts of hematoxylin and DAB of one nucleus; DAB is None for a nucleus without it."""
     dense = 1.35 if kind is Kind.LYMPHOCYTE else 1.0
     clumped = soft * np.clip(1 + rng.uniform(0.10, 0.24) * texture, 0.45, 1.7)
     if name is NucleusClass.NUCLEUS:
@@ -261,7 +261,7 @@ def _amounts(
 
 
 def _expose(rng: np.random.Generator, stains: _Stains, mpp: float, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Compute the light through the stains, blurred by the optics, with camera noise; in bands to bound memory."""
+    """Compute the image of the stains with blur and camera noise, in bands of rows to bound memory."""
     height, width = stains.hematoxylin.shape
     glass = 1 + 0.006 * smooth_noise(rng, Size(width, height), 300 / mpp)
     rgb = np.empty((height, width, 3), np.uint8)
@@ -280,7 +280,7 @@ def _expose(rng: np.random.Generator, stains: _Stains, mpp: float, vectors: NDAr
 
 
 def _write_pyramid(path: Path, rgb: NDArray[np.uint8], mpp: float) -> None:
-    """Write a generic tiled TIFF: JPEG, a quarter of the size from level to level, pixels per cm in its tags."""
+    """Write a generic tiled JPEG TIFF, each level with a quarter of the side, and the pixel size in its tags."""
     levels = [rgb]
     while max(levels[-1].shape[:2]) > 1024:
         height, width = levels[-1].shape[:2]

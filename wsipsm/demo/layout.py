@@ -1,4 +1,4 @@
-"""The shapes of a drawn slide: where its tissue and nuclei lie, without colours."""
+"""Lays out a drawn slide: the areas of its tissue and the outlines of its nuclei, without colours."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wsipsm.geometry import Size
 
 _N_VERTICES = 48
 _COARSE_UM = 4.0
-"""Pixel of the coarse fields."""
+"""Pixel size in um of the fields on which tissue is laid out before they are enlarged."""
 
 
 class Kind(IntEnum):
-    """Kinds of nuclei, which differ in size, form and strength."""
+    """Kinds of nuclei, which differ in size, shape and strength of stain."""
 
     TUMOUR = 0
     STROMA = 1
@@ -28,12 +28,12 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """Fields that say what is where, at full size, float32, shape (height, width)."""
+    """Fields of tissue and tumour nests at full size, float32, shape (height, width)."""
 
     tissue: NDArray[np.float32]
-    """1 inside the tissue, 0 on glass, soft between."""
+    """1 inside the tissue, 0 on glass, with a soft edge."""
     nests: NDArray[np.float32]
-    """1 in tumour nests, 0 in stroma."""
+    """1 in tumour nests, 0 in stroma, with a soft edge."""
     fibre_angle: float
     """Main direction of the stroma's fibres, radians."""
 
@@ -54,7 +54,7 @@ def smooth_noise(rng: np.random.Generator, size: Size, feature_px: float) -> NDA
     shape = (math.ceil(size.height / step) + 2, math.ceil(size.width / step) + 2)
     coarse = rng.standard_normal(shape, dtype=np.float32)
     field = cv2.resize(coarse, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC) if step > 1 else coarse
-    # Interpolation lowers the variance between the nodes; 1.3 puts it back on average.
+    # Interpolation lowers the variance between the nodes; the factor 1.3 restores it on average.
     return np.asarray(field[: size.height, : size.width] * (1.3 if step > 1 else 1.0), dtype=np.float32)
 
 
@@ -85,20 +85,20 @@ def lay_tissue(rng: np.random.Generator, size: Size, mpp: float) -> Tissue:
 def place_nuclei(
     rng: np.random.Generator, tissue: Tissue, mpp: float, n_nuclei: int, touching_fraction: float
 ) -> Nuclei:
-    """Place nuclei one by one where there is room; fewer than asked when the tissue is full.
+    """Place nuclei one by one where there is room; there are fewer than ``n_nuclei`` when the tissue is full.
 
     Parameters
     ----------
     rng
-        Source of every choice.
+        Generator of all random choices.
     tissue
-        Where nuclei may lie; nests are denser than stroma.
+        Areas where nuclei may be; they are denser in nests than in stroma.
     mpp
         Pixel size, um/px.
     n_nuclei
-        Number wanted.
+        Number of nuclei to place.
     touching_fraction
-        Share of nuclei that are put against another one, without a gap; all others keep 0.7 um.
+        Share of nuclei that touch another one; all others are at least 0.7 um apart.
     """
     height, width = tissue.tissue.shape
     taken = np.zeros((height, width), np.uint8)
@@ -114,12 +114,12 @@ def place_nuclei(
             if len(placed) >= n_nuclei:
                 break
             outline = shape + centre
-            if not _claim(taken, outline, gap_px):
+            if not _take_room(taken, outline, gap_px):
                 continue
             placed.append(outline)
             kinds.append(int(kind))
             if n_touching > 0 and kind == Kind.TUMOUR and len(placed) < n_nuclei:
-                partner = _against(rng, taken, outline, gap_px)
+                partner = _place_touching(rng, taken, outline, gap_px)
                 if partner is not None:
                     placed.append(partner)
                     kinds.append(int(kind))
@@ -131,7 +131,7 @@ def place_nuclei(
 def _candidates(
     rng: np.random.Generator, tissue: Tissue, mpp: float, n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Draw centres, outlines round the origin and kinds of nuclei that have yet to find room."""
+    """Draw centres, outlines around the origin and kinds of nuclei, without a check whether there is room."""
     height, width = tissue.tissue.shape
     centres = rng.uniform((0, 0), (width, height), (n, 2))
     column, row = centres.astype(np.intp).T
@@ -156,7 +156,7 @@ def _outlines(
     angle: NDArray[np.float64],
     kinds: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """Draw ellipses with a few Fourier terms on their radius, shape (n, 48, 2), round the origin."""
+    """Draw ellipses around the origin with a few Fourier terms on their radius, shape (n, 48, 2)."""
     n = len(radius_px)
     theta = np.linspace(0, 2 * math.pi, _N_VERTICES, endpoint=False)
     wobble = np.ones((n, _N_VERTICES))
@@ -176,8 +176,8 @@ def _raster(outline: NDArray[np.float64], left: int, top: int, width: int, heigh
     return np.asarray(cv2.fillPoly(mask, [points], 1), dtype=np.uint8)
 
 
-def _claim(taken: NDArray[np.uint8], outline: NDArray[np.float64], gap_px: float) -> bool:
-    """Mark a nucleus and its gap as taken, unless it leaves the image or meets what is taken."""
+def _take_room(taken: NDArray[np.uint8], outline: NDArray[np.float64], gap_px: float) -> bool:
+    """Mark a nucleus and its gap as taken, unless it leaves the image or overlaps taken pixels; return whether."""
     margin = math.ceil(gap_px) + 2
     left, top = np.floor(outline.min(axis=0)).astype(int) - margin
     right, bottom = np.ceil(outline.max(axis=0)).astype(int) + margin
@@ -192,10 +192,10 @@ def _claim(taken: NDArray[np.uint8], outline: NDArray[np.float64], gap_px: float
     return True
 
 
-def _against(
+def _place_touching(
     rng: np.random.Generator, taken: NDArray[np.uint8], outline: NDArray[np.float64], gap_px: float
 ) -> NDArray[np.float64] | None:
-    """Put a like nucleus against ``outline`` from a chance direction; None where there is no room."""
+    """Place a similar nucleus that touches ``outline`` in a random direction; None where there is no room."""
     centre = outline.mean(axis=0)
     turn = rng.uniform(0, 2 * math.pi)
     cos, sin = math.cos(turn), math.sin(turn)
@@ -206,14 +206,14 @@ def _against(
     for distance in np.arange(2.0, 6 * np.abs(shape).max(), 0.5):
         partner = shape + centre + unit * distance
         if shapely.distance(polygon, shapely.Polygon(partner)) > 0:
-            return partner if _claim_beside(taken, outline, partner, gap_px) else None
+            return partner if _take_room_beside(taken, outline, partner, gap_px) else None
     return None
 
 
-def _claim_beside(
+def _take_room_beside(
     taken: NDArray[np.uint8], neighbour: NDArray[np.float64], outline: NDArray[np.float64], gap_px: float
 ) -> bool:
-    """Claim room for ``outline`` as if the gap round ``neighbour`` were free."""
+    """Mark ``outline`` and its gap as taken if there is room, where the gap around ``neighbour`` counts as free."""
     margin = math.ceil(gap_px) + 4
     left, top = np.floor(np.minimum(neighbour.min(axis=0), outline.min(axis=0))).astype(int) - margin
     right, bottom = np.ceil(np.maximum(neighbour.max(axis=0), outline.max(axis=0))).astype(int) + margin
@@ -225,6 +225,6 @@ def _claim_beside(
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     ring = cv2.dilate(_raster(neighbour, left, top, right - left, bottom - top), kernel)
     window[ring > 0] = 0
-    free = _claim(taken, outline, gap_px)
+    free = _take_room(taken, outline, gap_px)
     cv2.max(window, before, dst=window)
     return free

@@ -1,4 +1,4 @@
-"""The truth of a demo slide: outline, centre and class of every nucleus that was drawn."""
+"""The truth of a drawn slide: outline, centroid and class of every nucleus."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TRUTH_SUFFIX = ".truth.json"
 
 
 class DrawnNucleus(BaseModel):
-    """A nucleus in the file."""
+    """One nucleus in the file of the truth."""
 
     kind: str = Field(validation_alias=AliasChoices("class", "kind"), serialization_alias="class")
     outline: list[tuple[float, float]]
-    """Corners x, y, level-0 pixels."""
+    """Vertices x, y in level-0 pixels."""
 
 
 class TruthFile(BaseModel):
-    """The file beside a drawn slide."""
+    """The content of the JSON file beside a drawn slide."""
 
     width: int
     height: int
@@ -53,12 +53,12 @@ class DrawnTruth:
 
     @property
     def centroids_px0(self) -> NDArray[np.float64]:
-        """Centroids x, y, shape (n, 2)."""
+        """Centroids x, y in level-0 pixels, shape (n, 2)."""
         return shapely.get_coordinates(shapely.centroid(self.polygons)).reshape(-1, 2)
 
     @property
     def n_positive(self) -> int:
-        """Nuclei drawn with DAB."""
+        """Number of nuclei drawn with DAB."""
         return int(np.count_nonzero(self.classes == NucleusClass.POSITIVE.value))
 
     @property
@@ -69,7 +69,7 @@ class DrawnTruth:
         return self.n_positive / len(self.polygons)
 
     def save(self, path: Path) -> None:
-        """Write as JSON, coordinates with two decimals; an OSError is left to the caller, who knows the final name."""
+        """Write the truth as JSON with two decimals; the caller handles an OSError, since it knows the final name."""
         outlines = (shapely.get_coordinates(polygon).round(2).tolist() for polygon in self.polygons)
         stored = TruthFile(
             width=self.size.width,
@@ -91,7 +91,7 @@ class DrawnTruth:
         Raises
         ------
         UsageError
-            When the file is missing or is something else.
+            When the file is missing or holds no such truth.
         """
         try:
             stored = TruthFile.model_validate_json(path.read_bytes())
