@@ -1,1 +1,1 @@
-"""Published sets, what stands against a model, scores of a set, and their tables."""
+"""Published sets, methods to compare a model with, scores on a set, and tables of them."""

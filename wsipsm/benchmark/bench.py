@@ -1,4 +1,4 @@
-"""Methods scored on a published set."""
+"""Scores methods on a published set."""
 
 from __future__ import annotations
 
@@ -48,31 +48,32 @@ BenchImage: TypeAlias = LabelledImage | PointImage
 
 @dataclass(frozen=True)
 class Method:
-    """Something that can be scored."""
+    """A method that can be scored."""
 
     name: str
     predict: Callable[[Any], Any]
-    """Function that takes a `LabelledImage` and gives a label image of its pixels, or takes a `PointImage` and gives
-    the points (x, y), corner convention, of positive and of negative nuclei."""
+    """Function that takes a `LabelledImage` and returns a label image of its pixels, or that takes a `PointImage` and
+    returns the points (x, y), corner convention, of positive and of negative nuclei."""
     describe: Callable[[], str] = str
-    """Function that is called after the last image: it gives a sentence for the table's header, or nothing."""
+    """Function that is called after the last image; it returns a sentence for the table's header, or an empty text."""
 
 
 @dataclass(frozen=True)
 class OpenSet:
-    """A set whose files were found and whose annotations can be paired."""
+    """A set whose images and annotations were found; its pixels are not read yet."""
 
     name: SetName
     folder: Path
     protocol: ScoringProtocol
     images: Sequence[BenchImage]
     points: PointSet | None
-    """How points are scored; None: the truth is a label image."""
+    """Rules for the points of the set; None: the truth is a label image."""
     limit: int | None
+    """Number of images that were chosen, from the first on; None: all."""
 
     @property
     def stain(self) -> Stain:
-        """Stain of the set: outlines are given on H&E, points on IHC."""
+        """Stain of the set: sets with outlines are H&E, sets with points are IHC."""
         return Stain.HE if self.points is None else Stain.IHC
 
     @property
@@ -89,16 +90,16 @@ def open_set(
     Parameters
     ----------
     set_name, folder
-        Which, and where it was unpacked.
+        Name of the set, and the folder into which it was unpacked.
     protocol
-        What is scored of it.
+        Pixels and true nuclei that are scored.
     limit
-        Number of images, from the first on, that are read.
+        Number of images to use, from the first on; None: all.
 
     Raises
     ------
     UsageError
-        When files are missing or cannot be used, the protocol does not suit, or a package is not installed.
+        When files are missing or cannot be used, the set has no such protocol, or a package is not installed.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no folder; that of the unpacked set is needed. Check the path.")
@@ -130,20 +131,20 @@ def run_bench(
     opened
         Set of images that `open_set` returned.
     methods
-        Built-in ones by name, others as they are; a row each, in this order.
+        Methods in the order of the table's rows; built-in ones are given by name.
     model
         Weights of the built-in ``wsipsm``; None: the shipped model for the stain that each image shows.
     seed
         Seed of the sample of tissue pixels; the header of the table names it.
     announce
-        Function that is given a line of text for each image.
+        Function that is called with a line of text for each image.
 
     Raises
     ------
     UsageError
         When an image or annotation cannot be used.
     WsipsmError
-        Of the method.
+        When a method fails.
     """
     ready = [make_builtin(m, opened, model, seed) if isinstance(m, BuiltIn) else m for m in methods]
     names = [method.name for method in ready]
@@ -152,7 +153,7 @@ def run_bench(
     by_method = [_MethodScores(opened, method) for method in ready]
     notes: list[str] = []
     for number, kept in enumerate(opened.images, 1):
-        image = replace(kept)  # its pixels go when it is done with
+        image = replace(kept)  # a copy, so that its pixels are freed after it was scored
         if opened.points is None and not image.rgb.shape[:2] == image.truth.shape:  # type: ignore[union-attr]
             raise UsageError(f"{image.path}: truth is of another size than the image. Get both again.")
         for note in image.notes:
@@ -166,7 +167,7 @@ def run_bench(
 
 
 def run_image(path: Path, mpp: float, model: str | None = None, seed: int = 0) -> Cells:
-    """Do what ``wsipsm run PATH --mpp X --workers 0`` does, in a folder that is removed afterwards.
+    """Find the nuclei of an image as ``wsipsm run PATH --mpp X --workers 0`` does, in a temporary folder.
 
     Parameters
     ----------
@@ -186,7 +187,7 @@ def run_image(path: Path, mpp: float, model: str | None = None, seed: int = 0) -
 
 
 def parse_methods(text: str) -> list[BuiltIn]:
-    """Make built-in methods from their names with commas.
+    """Parse the names of built-in methods, separated by commas.
 
     Raises
     ------
@@ -214,7 +215,7 @@ class _MethodScores:
     seconds: float = 0.0
 
     def add(self, image: BenchImage) -> str:
-        """Score one image; a word for the progress line."""
+        """Score one image; return a text for the progress line."""
         start = time.perf_counter()
         predicted = self.method.predict(image)
         self.seconds += time.perf_counter() - start
@@ -233,13 +234,13 @@ class _MethodScores:
         return f"{self.method.name} F1 {score.any.f1:.3f}"
 
     def result(self) -> MethodResult:
-        """Return the scores of the set."""
+        """Compute the scores of the whole set."""
         scores = mean_scores(self.labels) if self.labels else pool_points(self.points)
         return MethodResult(self.method.name, scores, self.rows, self.seconds)
 
 
 def _point_set(name: SetName) -> PointSet:
-    # Here, so that only BCData asks for h5py.
+    # Imported here, so that only BCData needs h5py.
     if name == SetName.SHIDC:
         from wsipsm.benchmark.sets.shidc import SHIDC
 
@@ -260,7 +261,7 @@ def _point_set(name: SetName) -> PointSet:
 
 
 def make_builtin(name: BuiltIn, opened: OpenSet, model: str | None, seed: int) -> Method:
-    """Make a built-in method ready for a set; parameters as of `run_bench`."""
+    """Prepare a built-in method for a set; the parameters are those of `run_bench`."""
     if name == BuiltIn.WSIPSM:
         return _make_installed(opened, model, seed)
     if opened.points is None:
@@ -278,7 +279,7 @@ def make_builtin(name: BuiltIn, opened: OpenSet, model: str | None, seed: int) -
             return detect_ihc(image.rgb, diameter_px, cut)
         if name == BuiltIn.FIJI:
             return split_by_dab(segment_fiji(image.rgb, diameter_px, ihc=True), image.rgb, cut)
-        # The default range of 10 to 40 px is that of nuclei of 20 px.
+        # CellProfiler's default range of 10 to 40 px is for nuclei of 20 px.
         diameters_px = (diameter_px / 2, 2 * diameter_px)
         return split_by_dab(segment_cellprofiler(image.rgb, diameters_px, ihc=True), image.rgb, cut)
 

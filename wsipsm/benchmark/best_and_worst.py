@@ -1,4 +1,4 @@
-"""The worst, the median and the best image of a benchmark, drawn with what is true and what was found."""
+"""Draws the worst, the median and the best image of a benchmark with their true and found nuclei."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def write_gallery(
 ) -> Path | None:
     """Draw ``<set>-<protocol>-gallery.png`` for the installed model.
 
-    Three images are run again for it: results are not kept while a set is scored.
+    The model is run again on these three images, since results are not kept while a set is scored.
 
     Parameters
     ----------
     opened, report
         The set, and its scores.
     out
-        Folder of the tables.
+        Folder to write the picture into.
     model, seed
         The same as in `run_bench`.
 
     Returns
     -------
-    The picture; None when the installed model was not scored.
+    Path of the picture; None when the installed model was not scored.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def write_gallery(
 
 
 def _panel(title: str, kept: BenchImage, method: Method) -> OutlinePanel | PointPanel:
-    image = replace(kept)  # its pixels go when it is drawn
+    image = replace(kept)  # a copy, so that its pixels are freed after it was drawn
     found = method.predict(image)
     if isinstance(image, LabelledImage):
         return OutlinePanel(title, image.rgb, image.truth, found)

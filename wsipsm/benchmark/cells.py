@@ -1,4 +1,4 @@
-"""Nuclei that a run wrote, as something that can be scored."""
+"""Reads the nuclei that a run wrote, so that they can be scored."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ class Cells:
     """Nuclei of one image."""
 
     polygons: NDArray[np.object_]
+    """Outlines in level-0 pixels, corner convention, shape (n,)."""
     xy: NDArray[np.float64]
     """Centroids, pixels, corner convention, shape (n, 2)."""
     kinds: NDArray[np.object_]
+    """Values of ``NucleusClass``, shape (n,)."""
     model: str
     """Name and checksum of the weights."""
     n_too_large: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def labels(self, size: Size) -> NDArray[np.int32]:
-        """Label image of the outlines."""
+        """Draw the outlines as a label image of shape (height, width)."""
         return polygon_labels(list(self.polygons), size)
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -42,7 +44,13 @@ class Cells:
 
 
 def read_run_nuclei(folder: Path) -> Cells:
-    """Read the nuclei that a run wrote."""
+    """Read the nuclei that a run wrote into a slide's folder.
+
+    Raises
+    ------
+    UsageError
+        When a file of the run is missing or cannot be read.
+    """
     with open_cells(folder / Artefact.CELLS) as cells:
         table = cells.table()
     run = RunRecord.read(folder)

@@ -1,9 +1,9 @@
 """Methods without a network that a model has to beat: floors, and re-creations of two classical programs.
 
-The floor for H&E follows a published recipe. The one for hematoxylin-DAB was picked among eight variants by the labels
-of these very sets, in its favour: a floor should not be too low. The pipelines after CellProfiler and Fiji are written
-here with scikit-image from those programs' documentation and default settings; that Fiji's needs an upper bound of size
-was seen on labelled images. They are not the programs themselves.
+The floor for H&E follows a published recipe. The one for hematoxylin-DAB was chosen among eight variants by the labels
+of the scored sets themselves; this favours it, since a floor should not be too low. The pipelines of CellProfiler and
+Fiji are re-created with scikit-image from those programs' documentation and default settings, except that the upper
+bound of size in Fiji's was added after a look at labelled images. They are not the programs themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def segment_he(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def split_touching(mask: NDArray[np.bool_], sigma: float, height: float) -> NDArray[np.int32]:
-    """Split a mask at the waists of its distance transform."""
+    """Split a mask at its narrow parts, by a watershed of its distance transform."""
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), sigma)
     peaks = h_maxima(distance, height)
     seeds = ndimage.label(peaks, structure=np.ones((3, 3)))[0]
@@ -43,16 +43,17 @@ def split_touching(mask: NDArray[np.bool_], sigma: float, height: float) -> NDAr
 
 
 _MAX_OD = 1.0
+"""Largest optical density that is unmixed, since a black pixel says nothing about its stains."""
 
 _HE_VECTORS = np.array([[0.644, 0.717, 0.267], [0.093, 0.954, 0.283]])
-"""Hematoxylin, eosin: optical densities of red, green, blue; the "H&E" of both programs."""
+"""Optical densities of hematoxylin and eosin in red, green and blue; both programs call this vector set "H&E"."""
 
 _HDAB_VECTORS = np.array([[0.650, 0.704, 0.286], [0.268, 0.570, 0.776], [0.711, 0.424, 0.562]])
-"""Hematoxylin, DAB, residual: optical densities of red, green, blue (Ruifrok and Johnston 2001)."""
+"""Optical densities of hematoxylin, DAB and a residual in red, green and blue (Ruifrok and Johnston 2001)."""
 
 
 def separate_hdab(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute hematoxylin and DAB density, 0 or more; black is clipped, since no light can be unmixed."""
+    """Compute hematoxylin and DAB density, 0 or more, shape (height, width); dark pixels are clipped before."""
     od = np.minimum(-np.log10((rgb.astype(np.float64) + 1) / 256), _MAX_OD)
     vectors = _HDAB_VECTORS / np.linalg.norm(_HDAB_VECTORS, axis=1, keepdims=True)
     density = od @ np.linalg.inv(vectors)
@@ -60,7 +61,7 @@ def separate_hdab(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def separate_he(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Compute the hematoxylin density of H&E, 0 or more, the third stain at right angles to hematoxylin and eosin."""
+    """Compute the hematoxylin density of H&E, 0 or more; the third vector is orthogonal to hematoxylin and eosin."""
     od = -np.log10((rgb.astype(np.float64) + 1) / 256)
     stains = _HE_VECTORS / np.linalg.norm(_HE_VECTORS, axis=1, keepdims=True)
     residual: NDArray[np.float64] = np.cross(stains[0], stains[1])
@@ -79,20 +80,20 @@ def detect_ihc(rgb: NDArray[np.uint8], diameter_px: float, cut: float) -> Points
     Parameters
     ----------
     rgb
-        Image, (height, width, 3).
+        Image, uint8, shape (height, width, 3).
     diameter_px
-        Diameter of a typical nucleus, pixels; sets smoothing, opening and the smallest area.
+        Diameter of a typical nucleus, pixels; smoothing, opening and the smallest area depend on it.
     cut
-        DAB density of a brown pixel, from `dab_cut`.
+        DAB density above which a pixel is brown, from `dab_cut`.
 
     Returns
     -------
-    Centroids (x, y) of positive and of negative nuclei, corner convention.
+    Centroids (x, y) of positive and of negative nuclei, corner convention, shape (n, 2).
     """
     unit = diameter_px / 30
     hematoxylin, dab = (gaussian(channel, 1.5 * unit) for channel in separate_hdab(rgb))
     brown = dab > cut
-    # Brown nuclei have a rim that is dark, not brown; it must not pass for blue.
+    # Brown nuclei have a dark rim that is not brown and would be taken for blue.
     left = ~ndimage.binary_dilation(brown, iterations=max(1, round(5 * unit)))
     blue = left & (hematoxylin > threshold_otsu(hematoxylin[left]))
     return _centroids(brown, diameter_px), _centroids(blue, diameter_px)
@@ -103,26 +104,30 @@ def segment_cellprofiler(
 ) -> NDArray[np.int32]:
     """Label nuclei as CellProfiler's IdentifyPrimaryObjects does with its default settings.
 
-    UnmixColors to a stain image (1 - transmitted light); threshold smoothing of scale 1.3488; global minimum
-    cross-entropy (Li); holes filled; clumped objects distinguished by intensity and divided by intensity, with the
-    automatic smoothing and distance between maxima; objects outside the diameters dropped. Objects at the border are
-    kept, unlike the default, because truth holds them. After Stirling et al. 2021 (CellProfiler 4).
+    The steps are: UnmixColors to a stain image (1 - transmitted light); smoothing of scale 1.3488 before the threshold;
+    global minimum cross-entropy threshold (Li); filling of holes; separation of clumped objects by intensity, with
+    automatic smoothing and distance between maxima; removal of objects outside the diameters. Unlike in the default,
+    objects at the border are kept, because the truth has them (Stirling et al. 2021, CellProfiler 4).
 
     Parameters
     ----------
     rgb
-        Image, (height, width, 3).
+        Image, uint8, shape (height, width, 3).
     diameters_px
-        Least and largest diameter of an object, of a disc of its area.
+        Smallest and largest diameter of an object, pixels; the diameter is that of a disc of the same area.
     ihc
-        Hematoxylin with DAB instead of H&E: both together are the stain image.
+        Whether the stains are hematoxylin and DAB, whose sum is the stain image, instead of H&E.
+
+    Returns
+    -------
+    Label image, int32, shape (height, width), 0 = background.
     """
     least, largest = diameters_px
     density = np.add(*separate_hdab(rgb)) if ihc else separate_he(rgb)
     stain = 1 - 10**-density
     even = gaussian(stain, 1)
     mask = ndimage.binary_fill_holes(even > threshold_li(even))
-    # "Automatic": a filter of 2.35 x least / 3.5 px full width at half maximum, and maxima least / 1.5 px apart.
+    # "Automatic" means a filter of 2.35 x least / 3.5 px full width at half maximum, and maxima least / 1.5 px apart.
     smooth = gaussian(stain, least / 3.5)
     components = ndimage.label(mask)[0]
     peaks = peak_local_max(smooth, min_distance=max(1, round(least / 1.5)), labels=components, exclude_border=False)
@@ -135,19 +140,23 @@ def segment_cellprofiler(
 def segment_fiji(rgb: NDArray[np.uint8], diameter_px: float = 20, ihc: bool = False) -> NDArray[np.int32]:
     """Label nuclei as a common Fiji macro does.
 
-    Colour Deconvolution; the stain's 8-bit image (dark is stain) blurred by 1 px; Otsu's threshold of the whole image;
-    Fill Holes; Watershed, which cuts at the lines between maxima of the Euclidean distance map that stand out by more
-    than 0.5; Analyze Particles from a quarter of a nucleus' area to ten times of it: filled loops of stroma are larger.
-    After Schindelin et al. 2012 (Fiji) and Ruifrok and Johnston 2001.
+    The steps are: Colour Deconvolution; blur of the stain's 8-bit image, in which stain is dark, by 1 px; Otsu's
+    threshold of the whole image; Fill Holes; Watershed, which cuts between maxima of the Euclidean distance map that
+    stand out by more than 0.5; Analyze Particles from a quarter of a nucleus's area to ten times of it, since filled
+    loops of stroma are larger (Schindelin et al. 2012, Fiji; Ruifrok and Johnston 2001).
 
     Parameters
     ----------
     rgb
-        Image, (height, width, 3).
+        Image, uint8, shape (height, width, 3).
     diameter_px
         Diameter of a typical nucleus, pixels.
     ihc
-        Hematoxylin with DAB instead of H&E: both together are the stain image.
+        Whether the stains are hematoxylin and DAB, whose sum is the stain image, instead of H&E.
+
+    Returns
+    -------
+    Label image, int32, shape (height, width), 0 = background.
     """
     density = np.add(*separate_hdab(rgb)) if ihc else separate_he(rgb)
     dark = np.round(ndimage.gaussian_filter(np.round(255 * 10**-density), 1)).astype(np.uint8)
@@ -157,14 +166,14 @@ def segment_fiji(rgb: NDArray[np.uint8], diameter_px: float = 20, ihc: bool = Fa
     distance = ndimage.distance_transform_edt(mask)
     seeds = ndimage.label(h_maxima(distance, 0.5), np.ones((3, 3)))[0]
     labels = watershed(-distance, seeds, mask=mask, connectivity=2)
-    # Lines one pixel wide; scikit-image's own option for them runs without end on maps with plateaus.
+    # This draws lines one pixel wide; scikit-image's own option for them never ends on maps with plateaus.
     labels[ndimage.maximum_filter(labels, footprint=disk(1)) > labels] = 0
     typical = np.pi * diameter_px**2 / 4
     return _keep_areas(labels, typical / 4, 10 * typical)
 
 
 def split_by_dab(labels: NDArray[np.int32], rgb: NDArray[np.uint8], cut: float) -> Points:
-    """Split nuclei into the centroids of positive ones, with a mean DAB density above ``cut``, and negative ones."""
+    """Compute the centroids of positive nuclei, whose mean DAB density is above ``cut``, and of negative ones."""
     ids = np.flatnonzero(np.bincount(labels.ravel()))
     ids = ids[ids > 0]
     if ids.size == 0:

@@ -1,4 +1,4 @@
-"""Labelled images to score on, read when they are asked for. Nothing that trains reads these labels."""
+"""Labelled images to score on, which are read when they are first used. No training reads their labels."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _DECODING_ERRORS = (OSError, ValueError, SyntaxError, IndexError, struct.error, 
 
 @dataclass(frozen=True)
 class Truth:
-    """A true label image, and what was put right when it was made."""
+    """A true label image, and what was corrected when it was made."""
 
     labels: NDArray[np.int32]
     """Shape (height, width), 0 is background."""
     notes: tuple[str, ...] = ()
-    """A sentence each, naming the file."""
+    """Sentences on the corrections; each names the file."""
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image with a label image as its truth; both are read once, when first asked for."""
+    """An image with a label image as its truth; both are read once, when they are first used."""
 
     name: str
     path: Path
     read_truth: Callable[[], Truth]
     crop: Box | None = None
-    """Part that is scored, pixels; None: all."""
+    """Part of the image that is scored, pixels; None: all of it."""
     organ: str = ""
     """Organ of the tissue; empty where it is not known."""
 
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:
-        """Pixels of what is scored, shape (height, width, 3)."""
+        """Pixels of the scored part, uint8, shape (height, width, 3)."""
         return crop_pixels(read_rgb(self.path), self.crop)
 
     @cached_property
@@ -56,12 +56,12 @@ class LabelledImage:
 
     @property
     def truth(self) -> NDArray[np.int32]:
-        """True label image of what is scored, shape (height, width)."""
+        """True label image of the scored part, int32, shape (height, width)."""
         return self._truth.labels
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was put right in the truth."""
+        """Sentences on what was corrected in the truth."""
         return self._truth.notes
 
     @property
@@ -72,7 +72,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class PointImage:
-    """An image with points as its truth; pixels are read once, when first asked for.
+    """An image with points as its truth; pixels are read once, when they are first used.
 
     Points are (x, y) in pixels, corner convention, shape (n, 2).
     """
@@ -82,43 +82,44 @@ class PointImage:
     positive: NDArray[np.float64]
     negative: NDArray[np.float64]
     ignore: NDArray[np.float64] = field(default_factory=NO_POINTS.copy)
-    """Objects that are neither right nor wrong: predictions on them are dropped before scoring."""
+    """Objects on which a prediction is neither right nor wrong; such predictions are dropped before scoring."""
     read_mask: Callable[[], NDArray[np.bool_]] | None = None
-    """Reads where to score; None: everywhere."""
+    """Function that reads the mask of the pixels to score; None: all are scored."""
     notes: tuple[str, ...] = ()
 
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:
-        """Pixels, shape (height, width, 3)."""
+        """Pixels, uint8, shape (height, width, 3)."""
         return read_rgb(self.path)
 
     @cached_property
     def mask(self) -> NDArray[np.bool_] | None:
-        """Where to score, shape (height, width); everywhere when None."""
+        """Mask of the pixels to score, shape (height, width); None: all are scored."""
         return None if self.read_mask is None else self.read_mask()
 
 
 @dataclass(frozen=True)
 class PointSet:
-    """A set of point-labelled images, with the way in which it is read and scored."""
+    """A set of point-labelled images, with the function that reads it and the rules for scoring."""
 
     title: str
     radius_px: float
-    """Farthest that a prediction may lie from its label, pixels."""
+    """Largest distance between a prediction and its label, pixels."""
     diameter_px: float
-    """Measured median diameter of a positive nucleus."""
+    """Measured median diameter of a positive nucleus, pixels."""
     mpp: float
-    """Pixel size assumed, um/px: no source documents one."""
+    """Assumed pixel size, um/px; no source documents one."""
     mpp_reason: str
+    """Reason for the assumed pixel size."""
     read: Callable[[Path], list[PointImage]]
-    """Finds the images in the set's folder and reads their labels; pixels are not read."""
+    """Function that finds the images in the set's folder and reads their labels, but not their pixels."""
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read the pixels of a plain 8-bit colour image.
 
-    An alpha channel that is opaque everywhere is dropped. Anything whose conversion would be a guess is refused:
-    transparent pixels, grey, 16 bit.
+    An alpha channel that is opaque everywhere is dropped. Transparent pixels, grey images and 16-bit images are
+    refused, since their conversion would be a guess.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     UsageError
-        When the file is empty, no image, corrupt, too large, or of another kind of pixels.
+        When the file is empty, no image, corrupt or too large, or has pixels of another kind.
     """
     with _open_image(path) as image:
         if _is_deep(image):
@@ -150,14 +151,14 @@ def read_size(path: Path) -> Size:
     Raises
     ------
     UsageError
-        As `read_rgb`, so far as the header shows.
+        When the file is empty, no image or too large.
     """
     with _open_image(path) as image:
         return Size(*image.size)
 
 
 def read_label_png(path: Path) -> NDArray[np.int32]:
-    """Read an instance label image, 8 or 16 bit, 0 background.
+    """Read an instance label image of 8 or 16 bit, in which 0 is background.
 
     Returns
     -------
@@ -166,7 +167,7 @@ def read_label_png(path: Path) -> NDArray[np.int32]:
     Raises
     ------
     UsageError
-        When it is no such image.
+        When the file is no such image.
     """
     with _open_image(path) as image:
         if image.mode not in ("L", "I", "I;16", "I;16B"):
@@ -177,12 +178,12 @@ def read_label_png(path: Path) -> NDArray[np.int32]:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a mask: every pixel that is not 0.
+    """Read a mask, shape (height, width), which is true for every pixel that is not 0.
 
     Raises
     ------
     UsageError
-        When it is no image.
+        When the file is no image.
     """
     with _open_image(path) as image:
         return _decode(path, image, "L") > 0
@@ -194,7 +195,7 @@ def crop_pixels(pixels: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]
 
 
 def list_files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """List the files of a folder by their stem, hidden ones left out, in natural order of names.
+    """List the files of a folder by their stem, without hidden ones, numbers in the order of their values.
 
     Raises
     ------
@@ -226,12 +227,12 @@ def check_pairs(folder: Path, images: Mapping[str, Path], annotations: Mapping[s
     images, annotations
         Files by stem.
     kind
-        What an annotation is, to name it.
+        Name for an annotation in the message.
 
     Raises
     ------
     UsageError
-        Naming all of them at once.
+        When a file lacks its partner; the message names all such files.
     """
     if not images:
         raise UsageError(f"{folder}: holds no image; the set as downloaded is needed. Check the path.")
@@ -250,14 +251,14 @@ def check_pairs(folder: Path, images: Mapping[str, Path], annotations: Mapping[s
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Join names with commas; a long list is cut and counted."""
+    """Join names with commas; of a long list the first twelve are shown and the others counted."""
     names = list(names)
     shown = ", ".join(names[:_N_SHOWN_NAMES])
     return shown if len(names) <= _N_SHOWN_NAMES else f"{shown} and {len(names) - _N_SHOWN_NAMES} more"
 
 
 def notes_on_points(path: Path, xy: NDArray[np.float64], size: Size) -> tuple[str, ...]:
-    """Say how many points lie outside the image."""
+    """Return a sentence on how many points lie outside the image, if any does."""
     outside = (xy < 0).any(1) | (xy[:, 0] > size.width) | (xy[:, 1] > size.height)
     n = int(outside.sum())
     if n == 0:
@@ -270,7 +271,7 @@ def _open_image(path: Path) -> ImageFile:
         if path.stat().st_size == 0:
             raise UsageError(f"{path}: is empty; an image is needed. Download it again.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's word on size; the check below has the last one
+            warnings.simplefilter("ignore")  # Pillow warns of a large image, whose size is checked below
             image = Image.open(path)
     except UnidentifiedImageError as error:
         raise UsageError(f"{path}: no image that can be read; a TIFF, PNG or JPEG is needed. Get it again.") from error
@@ -284,7 +285,7 @@ def _open_image(path: Path) -> ImageFile:
 
 
 def _is_deep(image: ImageFile) -> bool:
-    """Tell whether a channel has more than 8 bits; Pillow cuts 16-bit RGB down without a word."""
+    """Tell whether a channel has more than 8 bits, since Pillow reduces 16-bit RGB to 8 bits without a warning."""
     raw_modes = [tile[3] if isinstance(tile[3], str) else str(tile[3][0]) for tile in image.tile if tile[3]]
     return image.mode in ("I", "F") or any(";16" in mode for mode in (image.mode, *raw_modes))
 

@@ -1,4 +1,4 @@
-"""The facts about a run that its table of results has to state."""
+"""The facts about machine and software that a table of results states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("wsipsm", "numpy", "scipy", "scikit-image", "torch", "openvino", "o
 
 
 def describe_machine() -> dict[str, str]:
-    """Describe date, processor, cores and versions, as text by name."""
+    """Describe date, machine and versions of libraries; the keys are ``date``, ``machine`` and ``versions``."""
     found = [f"{name} {_version(name)}" for name in _PACKAGES]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -23,7 +23,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def _n_cores() -> int:
-    # Linux alone says what this process may use of them.
+    # Only Linux says how many of the cores this process may use.
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 

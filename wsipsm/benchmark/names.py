@@ -1,4 +1,4 @@
-"""Names of sets, protocols and built-in methods, spelled once."""
+"""Names of sets, scoring protocols and built-in methods."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ class SetName(StrEnum):
     """Sets that can be scored on."""
 
     MONUSEG = "monuseg"
-    """H&E, nuclei outlined (Kumar et al. 2017, doi:10.1109/TMI.2017.2677499)."""
+    """H&E with outlines of nuclei (Kumar et al. 2017, doi:10.1109/TMI.2017.2677499)."""
     BCDATA = "bcdata"
-    """Ki-67, points (Huang et al. 2020)."""
+    """Ki-67 with points (Huang et al. 2020)."""
     SHIDC = "shidc"
-    """Ki-67, points (Negahbani et al. 2021)."""
+    """Ki-67 with points (Negahbani et al. 2021)."""
     DCIS = "dcis"
-    """Ki-67, points inside tumour masks, at half scale."""
+    """Ki-67 with points inside tumour masks, at half scale."""
 
 
 class ScoringProtocol(StrEnum):
-    """The pixels that are scored, and what counts as a true nucleus."""
+    """The rule for which pixels are scored, and what counts as a true nucleus."""
 
     WHOLE = "whole"
-    """Whole images and the organisers' instances; nothing is chosen on them."""
+    """Whole images and the organisers' instances; no setting is chosen on them."""
     PAPER = "paper"
-    """The way in which the published PSM code scores MoNuSeg; only to compare with the printed table."""
+    """The rule of the published PSM code for MoNuSeg, only for comparison with the printed table."""
 
 
 class BuiltIn(StrEnum):
     """Methods that need no training here."""
 
     FLOOR = "floor"
-    """Stain thresholds and a watershed, no network."""
+    """Stain thresholds and a watershed, without a network."""
     CELLPROFILER = "cellprofiler"
     """Re-creation of CellProfiler's IdentifyPrimaryObjects."""
     FIJI = "fiji"

@@ -1,4 +1,4 @@
-"""Results with one kind of error undone by the truth: how much each costs. Nothing here can be used to segment."""
+"""Corrects one kind of error in a result by the truth, to measure what that kind costs; this is no segmentation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from wsipsm.metrics.segmentation import measure_overlap
 Labels = NDArray[np.int32]
 
 _FOUND_IOU = 0.3
-"""Overlap from which a prediction is taken to be of a true nucleus."""
+"""Smallest IoU at which a prediction counts as that true nucleus."""
 _NEAR_PX = 6
-"""Farthest that found foreground may lie from a true nucleus to be given to it."""
+"""Distance in pixels below which found foreground is assigned to a true nucleus."""
 
 
 def true_contours(truth: Labels, found: Labels) -> Labels:
-    """Give each found nucleus the outline of the true one that it is; false ones stay where no true one lies."""
+    """Give each found nucleus the outline of its true nucleus; keep false ones, except where a matched one lies."""
     pairs = _pairs(truth, found)
     result = np.where(np.isin(truth, list(pairs)), truth, 0)
     false = ~np.isin(found, [0, *pairs.values()]) & (result == 0)
@@ -28,7 +28,7 @@ def true_contours(truth: Labels, found: Labels) -> Labels:
 
 
 def no_false_nuclei(truth: Labels, found: Labels) -> Labels:
-    """Leave out what is no true nucleus."""
+    """Leave out found nuclei that match no true one."""
     return np.where(np.isin(found, list(_pairs(truth, found).values())), found, 0).astype(np.int32)
 
 
@@ -42,7 +42,7 @@ def no_misses(truth: Labels, found: Labels) -> Labels:
 
 
 def true_division(truth: Labels, found: Labels) -> Labels:
-    """Divide the found foreground by the nearest true nucleus; parts far from any stay as they are."""
+    """Assign each found foreground pixel to the nearest true nucleus; parts far from any stay unchanged."""
     if not truth.any():
         return found
     distance, nearest = ndimage.distance_transform_edt(truth == 0, return_indices=True)
@@ -52,14 +52,14 @@ def true_division(truth: Labels, found: Labels) -> Labels:
 
 
 def shrunk(truth: Labels, found: Labels) -> Labels:
-    """Take one pixel off every outline: 4-neighbours of another label."""
+    """Remove the outermost pixels of every found nucleus, those with a 4-neighbour of another label."""
     del truth
     rim = find_boundaries(found, connectivity=1, mode="inner")  # type: ignore[no-untyped-call]
     return np.where(rim, 0, found).astype(np.int32)
 
 
 def grown(truth: Labels, found: Labels) -> Labels:
-    """Add one pixel to every outline, where no other nucleus lies."""
+    """Grow every found nucleus by one pixel, except into another one."""
     del truth
     return np.asarray(expand_labels(found, 1), np.int32)  # type: ignore[no-untyped-call]
 
@@ -72,11 +72,11 @@ ORACLES: Mapping[str, Callable[[Labels, Labels], Labels]] = {
     "1 px in": shrunk,
     "1 px out": grown,
 }
-"""Oracles by the names of their rows."""
+"""Corrections by the names of their table rows; each takes the true and the found label image."""
 
 
 def _pairs(truth: Labels, found: Labels) -> dict[int, int]:
-    """Match true labels with the predictions taken for them, one to one, highest IoU first."""
+    """Match true with found labels one to one, highest IoU first; return found labels by true ones."""
     overlap = measure_overlap(truth, found)
     true_ids, found_ids = (np.unique(labels[labels > 0]) for labels in (truth, found))
     pairs: dict[int, int] = {}
@@ -92,6 +92,6 @@ def _pairs(truth: Labels, found: Labels) -> dict[int, int]:
 
 
 def _join(first: NDArray[np.integer], second: NDArray[np.integer]) -> Labels:
-    """Join two label images; the second's numbers follow the first's."""
+    """Join two label images; labels of the second are drawn over the first and numbered after its labels."""
     offset = int(first.max(initial=0))
     return np.where(second > 0, second + offset, first).astype(np.int32)

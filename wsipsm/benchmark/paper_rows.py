@@ -1,4 +1,4 @@
-"""The paper's engine, trained on the pixels of a set, as rows of its table."""
+"""Trains the paper's engine on the pixels of a set, and makes its steps methods to score."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wsipsm.psm.semantic import NUCLEUS, POSITIVE
 from wsipsm.slide.formats import PLAIN, TIFF, single_suffixes
 
 _HALF = 0.5
-"""Score of background below which the detector sees a nucleus."""
+"""Background score of the detector below which a pixel is nuclear."""
 _SUFFIXES = (*single_suffixes(TIFF), *single_suffixes(PLAIN))
 
 
@@ -34,27 +34,25 @@ def train_methods(
     progress: Progress,
     train_on: Path | None = None,
 ) -> list[Method]:
-    """Train the paper's engine on images alone, and give its steps as methods.
-
-    Annotations are not read: the images' pixels are all that training is given.
+    """Train the paper's engine on images, without annotations, and return its steps as methods to score.
 
     Parameters
     ----------
     opened
-        The set.
+        Set of images that `wsipsm.benchmark.bench.open_set` returned.
     options
-        Settings, made for the set's stain.
+        Settings for the set's stain.
     keep
-        Folder of checkpoints and logs.
+        Folder for checkpoints and logs.
     announce, progress
         The same as in :func:`wsipsm.paper.engine.train_paper`.
     train_on
-        Folder of the images that are learned from; None: those that are scored.
+        Folder of the images to train on; None: the scored images.
 
     Raises
     ------
     UsageError
-        When that folder holds no image, or one that cannot be used.
+        When the folder holds no image, or one that cannot be used.
     """
     pixels = [replace(image).rgb for image in opened.images] if train_on is None else _read_folder(train_on)
     engine = train_paper(pixels, options, keep, announce, progress)
@@ -64,30 +62,31 @@ def train_methods(
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Results:
     """The engine's intermediate results of one image."""
 
     path: Path
     mask: NDArray[np.uint8]
-    """Pseudo mask of classes."""
+    """Pseudo mask of classes, shape (h, w)."""
     scores: NDArray[np.float32]
     """Scores of the detector, shape (classes, h, w)."""
     points: dict[int, NDArray[np.float64]]
+    """Detected points (x, y), corner convention, shape (n, 2), by class."""
 
 
 class _Steps:
-    """The engine's results of an image, kept until the next one: the rows of a table share them."""
+    """The engine's results of the last image, which all methods share."""
 
     def __init__(self, engine: PaperEngine) -> None:
         self.engine = engine
-        self._last: _Made | None = None
+        self._last: _Results | None = None
 
-    def of(self, image: BenchImage) -> _Made:
-        """Give what is made of an image."""
+    def of(self, image: BenchImage) -> _Results:
+        """Return the results of an image; they are computed if they are not those of the last one."""
         if self._last is None or image.path != self._last.path:
             scores = self.engine.scores(image.rgb)
             mask = self.engine.maps.pseudo_mask(image.rgb)
-            self._last = _Made(image.path, mask, scores, self.engine.points_in(scores))
+            self._last = _Results(image.path, mask, scores, self.engine.points_in(scores))
         return self._last
 
 

@@ -1,10 +1,10 @@
-"""Figures as the paper prints them (Chen et al., MICCAI 2023, arXiv:2308.11144); nothing here was measured by wsipsm.
+"""Figures as the paper prints them (Chen et al., MICCAI 2023, arXiv:2308.11144); wsipsm measured none of them.
 
-Only what could be sourced stands here. PSM's AJI on MoNuSeg, its precision and MP on BCData are confirmed by a second
-listing of the paper's results; the other figures rest on one reading. Left out, because no source that could be read
-gives them: PSM's pixel IoU and object Dice, the rows of U-Net, MedT, Qu et al., Tian et al., CellProfiler and Fiji in
-Table 1, precision, recall, MP and MN of the supervised rows of Table 2, and the whole of Table 3 (pretext tasks), of
-which only the order is known: similarity and contrastiveness above ImageNet pre-training.
+Only figures with a source are listed. PSM's AJI on MoNuSeg, its precision and MP on BCData are confirmed by a second
+listing of the paper's results; the other figures have one source. Figures for which no readable source was found are
+left out: PSM's pixel IoU and object Dice, the rows of U-Net, MedT, Qu et al., Tian et al., CellProfiler and Fiji in
+Table 1, precision, recall, MP and MN of the supervised rows of Table 2, and all of Table 3 (pretext tasks), of which
+only the order is known: similarity and contrastiveness are above ImageNet pre-training.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class PrintedRow:
     table: int
     method: str
     labels: str
-    """What labels the method was trained with."""
+    """Kind of training: supervised, or without labels."""
     scores: Mapping[str, float]
-    """Scores by the table's own columns; fractions, but MP and MN are errors in nuclei an image."""
+    """Scores by the columns of the printed table: fractions, except that MP and MN are errors in nuclei per image."""
 
 
 PRINTED: Mapping[SetName, tuple[PrintedRow, ...]] = MappingProxyType(

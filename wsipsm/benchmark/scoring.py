@@ -1,4 +1,4 @@
-"""Scores of one image, and of a set."""
+"""Computes the scores of one image, and of a set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wsipsm.metrics.segmentation import (
 )
 
 CENTROID_RADIUS_PX = 12
-"""Match radius of centroids on MoNuSeg: 3 um at 0.25 um/px, as HoVer-Net uses it."""
+"""Match radius of centroids on MoNuSeg, pixels: 3 um at 0.25 um/px, as for HoVer-Net."""
 
 
 def score_labels(
@@ -30,8 +30,8 @@ def score_labels(
 ) -> dict[str, float]:
     """Score a label image: AJI, AJI+, PQ, SQ, DQ, Dice, IoU, object Dice, and detection by IoU and by centroids.
 
-    Counts (``n_...``) let detection be pooled over images; ``P``, ``R``, ``F1`` are of IoU above 0.5,
-    ``P_c``, ``R_c``, ``F1_c`` of centroids within ``radius_px``, both one to one.
+    ``P``, ``R`` and ``F1`` count instances matched at IoU above 0.5; ``P_c``, ``R_c`` and ``F1_c`` count centroids
+    matched within ``radius_px``; both match one to one. The counts ``n_...`` are needed to pool detection over images.
     """
     overlap = measure_overlap(truth, predicted)
     quality = panoptic_quality(overlap)
@@ -69,7 +69,7 @@ def centroids(labels: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def mean_scores(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Average every score over the images; detection ``P R F1`` also pooled (``..._pool``); counts are summed."""
+    """Average every score over the images, sum the counts, and pool detection (``P_pool`` and so on)."""
     rows = list(rows)
     out = {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if not k.startswith("n_")}
     totals = {k: int(sum(r[k] for r in rows)) for k in rows[0] if k.startswith("n_")}
@@ -86,7 +86,7 @@ class PointScore:
     positive: DetectionScore
     negative: DetectionScore
     any: DetectionScore
-    """Classes merged."""
+    """Detection of nuclei of any class."""
 
     @property
     def index(self) -> float | None:
@@ -115,10 +115,10 @@ class PointScore:
 def score_points(
     image: PointImage, positive_xy: NDArray[np.float64], negative_xy: NDArray[np.float64], radius_px: float
 ) -> PointScore:
-    """Score detected points of an image by class and merged, one to one within a radius.
+    """Score detected points of an image, matched one to one within a radius, by class and with classes merged.
 
-    Points outside the mask are left out on both sides; then predictions whose nearest label within the radius is
-    one to ignore are dropped.
+    Labels and predictions outside the mask are left out; then predictions whose nearest label within the radius is
+    one to ignore are dropped. All points are (x, y) in pixels, corner convention, shape (n, 2).
     """
     truth = {"positive": _inside(image.positive, image.mask), "negative": _inside(image.negative, image.mask)}
     scored = np.concatenate([truth["positive"], truth["negative"]])
@@ -136,9 +136,9 @@ def score_points(
 def pool_points(scores: Iterable[PointScore]) -> dict[str, float]:
     """Pool the scores of all images into those of the set.
 
-    ``P R F1`` are pooled over images. ``MP`` and ``MN`` are mean absolute errors of the counts an image. The
-    labelling index's error and bias (predicted - true) are means over images with labels, in points; an image in
-    which nothing was found counts as index 0.
+    ``P``, ``R`` and ``F1`` are pooled over images. ``MP`` and ``MN`` are mean absolute errors of the counts per image.
+    The error and bias (predicted - true) of the labelling index are means over images with labels, in percentage
+    points; an image in which nothing was found has an index of 0.
     """
     scores = list(scores)
     out: dict[str, float] = {}

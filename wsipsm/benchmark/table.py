@@ -1,4 +1,4 @@
-"""Tables of a benchmark: Markdown and CSV with a row a method, CSV with a row an image."""
+"""Writes the tables of a benchmark: Markdown and CSV with a row for each method, CSV with a row for each image."""
 
 from __future__ import annotations
 
@@ -53,26 +53,26 @@ class MethodResult:
     scores: Mapping[str, float]
     """Scores of the set by name."""
     rows: Sequence[Mapping[str, Any]]
-    """One an image."""
+    """Scores of each image."""
     seconds: float
-    """Seconds that prediction took, all images together."""
+    """Seconds by the clock that prediction took on all images together."""
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All methods on one set, and how they were scored."""
+    """Scores of all methods on one set, and the rules of scoring."""
 
     set_name: SetName
     protocol: ScoringProtocol
     results: Sequence[MethodResult]
     header: Sequence[str]
-    """Sentences: when, where, with what, by which rules."""
+    """Sentences on date, machine, versions and rules of scoring."""
     notes: Sequence[str] = ()
-    """What was odd about the set's files."""
+    """Sentences on faults of the set's files."""
 
 
 def markdown(report: BenchReport) -> str:
-    """Write a report as Markdown: header, a row a method, what columns mean, printed figures, notes."""
+    """Write a report as Markdown: header, table of methods, meaning of the columns, printed figures and notes."""
     columns = columns_of(report.set_name)
     n_images = len(report.results[0].rows) if report.results else 0
     parts = [
@@ -95,11 +95,11 @@ def markdown(report: BenchReport) -> str:
 
 
 def write_tables(report: BenchReport, out: Path) -> list[Path]:
-    """Write ``<set>-<protocol>.md``, the same as ``.csv``, and ``-images.csv``, each in one step.
+    """Write ``<set>-<protocol>.md``, the same as ``.csv``, and ``-images.csv``; each appears only when it is complete.
 
     Returns
     -------
-    What was written.
+    Paths of the files.
 
     Raises
     ------
@@ -123,12 +123,12 @@ def write_tables(report: BenchReport, out: Path) -> list[Path]:
 
 
 def columns_of(set_name: SetName) -> Mapping[str, str]:
-    """Choose the scores that a set's table shows, and say what they mean."""
+    """Return the scores that a set's table shows, with their meaning."""
     return LABEL_COLUMNS if set_name == SetName.MONUSEG else POINT_COLUMNS
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows as CSV; columns in order of their first appearance, empty where a row lacks one."""
+    """Write rows as CSV; columns are in the order of their first appearance, and empty where a row lacks one."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -183,7 +183,7 @@ def _method_rows(report: BenchReport) -> list[dict[str, Any]]:
         for r in report.results
     ]
     printed = [
-        # Names of their own: what the paper's columns count is not what ours do.
+        # The columns have their own names, since the paper computes these scores in another way.
         {"set": str(report.set_name), "source": f"printed, Table {row.table}", "method": row.method}
         | {f"printed_{name}": value for name, value in row.scores.items()}
         for row in PRINTED.get(report.set_name, ())

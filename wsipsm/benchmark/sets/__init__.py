@@ -1,1 +1,1 @@
-"""One module a published set, as its authors lay it out on a disk."""
+"""Readers of published sets, one module for each, in the layout of their authors."""

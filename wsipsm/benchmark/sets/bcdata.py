@@ -1,4 +1,4 @@
-"""BCData as downloaded: ``images/<split>/<id>.png`` and ``annotations/<split>/{positive,negative}/<id>.h5``."""
+"""Reads BCData as downloaded: ``images/<split>/<id>.png``, ``annotations/<split>/{positive,negative}/<id>.h5``."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def bcdata_images(folder: Path, split: str = "test") -> list[PointImage]:
 def read_coordinates(path: Path) -> NDArray[np.float64]:
     """Read the points of one class of one image.
 
-    The file holds whole pixel indices, x before y; half a pixel is added, so that they are pixel centres in the
+    The file holds whole pixel indices, x before y. Half a pixel is added, so that they become pixel centres in the
     corner convention.
 
     Returns
     -------
-    Array of shape (n, 2).
+    Points (x, y), float64, shape (n, 2).
 
     Raises
     ------
     UsageError
-        When the file is no HDF5, lacks ``coordinates``, or holds something else than points there.
+        When the file is no HDF5, lacks ``coordinates``, or holds something other than points there.
     """
     try:
         with h5py.File(path, "r") as file:

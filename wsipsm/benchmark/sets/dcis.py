@@ -1,4 +1,7 @@
-"""DCIS regions at half scale: ``<name>.jpg``, ``<name>.csv`` and ``<name>_tumour.png``; labels end at the mask."""
+"""Reads DCIS regions at half scale: ``<name>.jpg``, ``<name>.csv`` and ``<name>_tumour.png``.
+
+Nuclei are labelled only inside the tumour mask.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def dcis_images(folder: Path) -> list[PointImage]:
 
 
 def read_points(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read the points of one image by class: a CSV with x, y (corner convention) and class.
+    """Read the points of one image by class, shape (n, 2), from a CSV with x, y (corner convention) and class.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""MoNuSeg as downloaded, and the part of it that the published PSM code scores.
+"""Reads MoNuSeg as downloaded, and the part of it that the published PSM code scores.
 
-Layouts: folders "Tissue Images" and "Annotations" (training set; TIFF and Aperio XML), TIFF and XML side by side
-(test set), or ``images/`` with ``labels_png/`` (label images) or ``xml/``. Outlines are drawn as the organisers' MATLAB
-script does: ``poly2mask`` with X and Y as they stand in the file, the earliest region wins.
+Known layouts are folders "Tissue Images" and "Annotations" (training set; TIFF and Aperio XML), TIFF and XML side by
+side (test set), and ``images/`` with ``labels_png/`` (label images) or ``xml/``. Outlines are drawn as the organisers'
+MATLAB script does, by ``poly2mask`` with X and Y as written in the file; of overlapping regions the earliest wins.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from wsipsm.geometry import Box, Size
 from wsipsm.metrics.labels import aperio_labels, read_aperio_xml
 
 MPP = 0.25
-"""Every image is of 40x scans."""
+"""Pixel size of all images, um/px: they are cut from 40x scans."""
 PAPER_CROP_PX = 512
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 ORGANS = {
@@ -44,11 +44,11 @@ ORGANS = {
     **dict.fromkeys(("KB", "RD"), "stomach"),
     **dict.fromkeys(("FG", "HT"), "brain"),
 }
-"""Organs by the tissue source site of TCGA, the second part of an image's name. Kumar et al. (2017) call 18 to 50
-liver; TCGA has these sites as lung."""
+"""Organs by the tissue source site of TCGA, the second part of an image's name. Kumar et al. (2017) list sites 18 to 50
+as liver, but TCGA lists them as lung."""
 _IMAGE_FOLDERS = ("tissue images", "images")
 _LABEL_FOLDERS = (("annotations", (".xml", ".png")), ("labels_png", (".png",)), ("xml", (".xml",)))
-"""The first that exists is taken."""
+"""Folders of annotations with their suffixes; the first that exists is used."""
 
 
 def monuseg_images(folder: Path) -> list[LabelledImage]:
@@ -57,8 +57,8 @@ def monuseg_images(folder: Path) -> list[LabelledImage]:
     Raises
     ------
     UsageError
-        When the layout is unknown, an image lacks its annotation or an annotation its image, or sizes differ: naming
-        all such files at once.
+        When the layout is unknown, an image lacks its annotation or an annotation its image, or sizes differ; the
+        message names all such files.
     """
     images, annotations, kind = _find_files(folder)
     check_pairs(folder, images, annotations, kind)
@@ -79,7 +79,7 @@ def monuseg_images(folder: Path) -> list[LabelledImage]:
 
 
 def organ_of(name: str) -> str:
-    """Find the organ of an image by its TCGA barcode; empty when the name is none."""
+    """Find the organ of an image by its TCGA barcode; empty when its name is no barcode."""
     parts = name.split("-")
     return ORGANS.get(parts[1], "") if len(parts) > 2 and parts[0] == "TCGA" else ""
 
@@ -110,7 +110,7 @@ def read_truth(path: Path, size: Size) -> Truth:
 
 
 def notes_on_regions(path: Path, regions: list[NDArray[np.float64]], labels: NDArray[np.int32]) -> tuple[str, ...]:
-    """Say what was odd about a file's regions: one sentence, or none.
+    """Return a sentence on faults of a file's regions, if it has any.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def notes_on_regions(path: Path, regions: list[NDArray[np.float64]], labels: NDA
     regions
         Outlines as `read_aperio_xml` returns them.
     labels
-        What `aperio_labels` drew of them.
+        Label image that `aperio_labels` drew of them.
     """
     height, width = labels.shape
     n_short = n_crossing = n_outside = 0
@@ -142,15 +142,15 @@ def notes_on_regions(path: Path, regions: list[NDArray[np.float64]], labels: NDA
 
 
 def paper_view(image: LabelledImage) -> LabelledImage:
-    """Show an image as the published PSM code scores it.
+    """Return an image as the published PSM code scores it.
 
-    The central 512 px square; true instances are the 8-connected components of the binary mask, so touching nuclei
-    count as one.
+    Only the central 512 px square is scored, and true instances are the 8-connected components of the binary mask, so
+    touching nuclei count as one.
 
     Raises
     ------
     UsageError
-        When the image is smaller.
+        When the image is smaller than that square.
     """
     size = read_size(image.path)
     if min(size.width, size.height) < PAPER_CROP_PX:
@@ -171,7 +171,7 @@ def _paper_truth(read: Callable[[], Truth], box: Box) -> Truth:
 
 
 def _find_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path], str]:
-    """Find images and annotations by stem, and the kind of the annotations."""
+    """Find images and annotations by stem; return them with the name of the annotations for messages."""
     subfolders = {p.name.lower(): p for p in _subfolders(folder)}
     pixels = next((subfolders[name] for name in _IMAGE_FOLDERS if name in subfolders), None)
     labels = next(((subfolders[name], suffixes) for name, suffixes in _LABEL_FOLDERS if name in subfolders), None)
@@ -181,7 +181,7 @@ def _find_files(folder: Path) -> tuple[dict[str, Path], dict[str, Path], str]:
     images, annotations = list_files(folder, (".tif", ".tiff")), list_files(folder, (".xml",))
     if images or annotations:
         return images, annotations, ".xml"
-    # Archives unpack into a folder of their own name, sometimes twice.
+    # An archive unpacks into a folder of its name, which may contain another such folder.
     if len(subfolders) == 1:
         return _find_files(next(iter(subfolders.values())))
     raise UsageError(

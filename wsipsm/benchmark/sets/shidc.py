@@ -1,4 +1,4 @@
-"""SHIDC-B-Ki-67 as downloaded: ``<name>.jpg`` and ``<name>.json`` side by side."""
+"""Reads SHIDC-B-Ki-67 as downloaded: ``<name>.jpg`` and ``<name>.json`` side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABELS = {1: "positive", 2: "negative", 3: "lymphocyte"}
 
 
 def shidc_images(folder: Path) -> list[PointImage]:
-    """Find the images and read their points; lymphocytes are to be ignored.
+    """Find the images and read their points; lymphocytes become objects to ignore.
 
     Raises
     ------
@@ -34,13 +34,14 @@ def shidc_images(folder: Path) -> list[PointImage]:
 
 
 def read_points(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read the points of one image by class: a list of objects with ``x``, ``y`` and ``label_id``.
+    """Read the points of one image by class, from a list of objects with ``x``, ``y`` and ``label_id``.
 
-    Positions are whole pixel indices; half a pixel is added, so that they are pixel centres in the corner convention.
+    Positions are whole pixel indices. Half a pixel is added, so that they become pixel centres in the corner
+    convention.
 
     Returns
     -------
-    Points of each class, shape (n, 2), also of those without any.
+    Points (x, y) of each class, shape (n, 2); a class without points has shape (0, 2).
 
     Raises
     ------
