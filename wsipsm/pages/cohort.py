@@ -110,7 +110,7 @@ def _distributions(slides: Sequence[PageSlide]) -> list[Chart]:
 
 
 def _index_title(slides: Sequence[PageSlide]) -> str:
-    """Title of the index's column: the marker's name, or a general title when slides have several markers."""
+    """Choose the title of the index's column: the marker's name, or a general one when slides have several markers."""
     marker = _only_marker(slides)
     return "Index %" if marker is None else f"{marker.name} %"
 
