@@ -1,4 +1,4 @@
-"""How far two runs over the same pixels agree."""
+"""Measures how far two runs on the same pixels agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Agreement:
     n_second: int
     n_matched: int
     n_identical: int
-    """Matches whose outlines are the same."""
+    """Number of matches with equal outlines."""
     mean_iou: float
 
     @property
@@ -51,7 +51,7 @@ def match_polygons(first: Polygons, second: Polygons, iou: float = 0.5) -> Agree
 def overlapping_pairs(
     first: Polygons, second: Polygons
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Pairs of outlines that share area, and their IoU."""
+    """Find the pairs of outlines that share area, as indices of both, and their IoU."""
     rows, columns = shapely.STRtree(second).query(first, predicate="intersects")
     shared = shapely.area(shapely.intersection(first[rows], second[columns]))
     union = shapely.area(first[rows]) + shapely.area(second[columns]) - shared
@@ -60,20 +60,20 @@ def overlapping_pairs(
 
 
 def largest_inner_overlap(polygons: Polygons) -> float:
-    """Largest IoU between two nuclei of one run."""
+    """Compute the largest IoU between two nuclei of one run."""
     rows, columns, values = overlapping_pairs(polygons, polygons)
     return float(values[rows < columns].max(initial=0.0))
 
 
 def find_offset(first: Polygons, second: Polygons) -> NDArray[np.float64]:
-    """Whole-pixel shift that takes the first run's nuclei onto the second's.
+    """Find the whole-pixel shift x, y from the first run's nuclei to the second's.
 
-    The commonest difference between centroids, found without any trust in the first run's frame.
+    It is the most frequent difference between centroids, so that it does not depend on the frames of the runs.
     """
     a, b = (shapely.get_coordinates(shapely.centroid(p)).reshape(-1, 2) for p in (first, second))
     if not len(a) or not len(b):
         return np.zeros(2)
-    # Every pair votes, of a sample of the first run's nuclei: true pairs agree on one bin, others are spread out.
+    # All pairs with a sample of the first run's nuclei are counted: true pairs fall into one bin, others into many.
     sample = a[np.random.default_rng(0).permutation(len(a))[:400]]
     differences = (b[None] - sample[:, None]).reshape(-1, 2)
     votes = np.floor(differences / 2)

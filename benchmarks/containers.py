@@ -1,4 +1,4 @@
-"""The same pixels in the containers of several scanners: whether the same nuclei are found.
+"""Measures whether the same nuclei are found on the same pixels in the file formats of several scanners.
 
     python benchmarks/containers.py --data DIR [--model ki67-ihc] [--workers 0] [--out containers.md]
 
@@ -32,11 +32,11 @@ from wsipsm.stages.run import run_slide
 SOURCE = Path("real") / "ometiff-ihc-ki67-os2-hamamatsu-crop.ome.tif"
 MPP = 0.2271
 RIM_PX = 48
-"""Wider than a nucleus."""
+"""Width of the rim that is left out, wider than a nucleus, pixels."""
 
 
 def run_all(slides: Path, model: str | None, workers: int) -> list[str]:
-    """Run the source and its containers; lines of a Markdown table."""
+    """Run the source and its containers; return the lines of a Markdown table."""
     with tempfile.TemporaryDirectory(prefix="wsipsm-containers-") as name:
         out = Path(name)
         source, problems = run_one(slides / SOURCE, out, model, workers)
@@ -53,7 +53,7 @@ def run_all(slides: Path, model: str | None, workers: int) -> list[str]:
 
 
 def compare_one(path: Path, source: Cells, out: Path, model: str | None, workers: int) -> str:
-    """Run one container and tell how far it agrees with the source."""
+    """Run one container; return a table row on how far it agrees with the source."""
     try:
         cells, problems = run_one(path, out, model, workers)
     except WsipsmError as error:
@@ -71,7 +71,7 @@ def compare_one(path: Path, source: Cells, out: Path, model: str | None, workers
 
 
 def _common_area(path: Path, moved: NDArray[np.object_]) -> shapely.Polygon:
-    """Part that the container shows of the source, without a rim in which nuclei are cut by its edge."""
+    """Find the part of the source that the container shows, without a rim in which its edge cuts nuclei."""
     with open_slide(path, MPP if "nompp" in path.name or "ometiff" in path.name else None) as slide:
         shown = SlideFrame.of(slide.info).content
     left, top, right, bottom = shapely.total_bounds(moved)
@@ -84,7 +84,7 @@ def _common_area(path: Path, moved: NDArray[np.object_]) -> shapely.Polygon:
 
 
 def run_one(path: Path, out: Path, model: str | None, workers: int) -> tuple[Cells, list[str]]:
-    """Run a slide, with the source's pixel size where the file states none; nuclei and faults of the GeoJSON."""
+    """Run a slide, with the source's pixel size where the file states none; return nuclei and faults of the GeoJSON."""
     options = RunOptions(
         model=model, workers=workers, mpp=MPP if "nompp" in path.name or "ometiff" in path.name else None
     )

@@ -1,10 +1,10 @@
-"""Whether results depend on how a slide is cut into blocks and tiles, or on who works.
+"""Measures whether results depend on the size of blocks and tiles, or on the number of workers.
 
     python benchmarks/cuts.py SLIDE... [--model NAME_OR_PATH] [--mpp X] [--blocks 2048 1024 512] [--tiles 1024 512 256]
                               [--workers 0 1 2] [--out cuts.md]
 
 The first block size, tile size and number of workers are the reference; each is then varied on its own. Outlines are
-matched one to one at IoU of at least 0.5; also told is the largest IoU between two nuclei of one run.
+matched one to one at IoU of at least 0.5. The table also has the largest IoU between two nuclei of one run.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from wsipsm.stages.run import run_slide
 
 
 def variants(blocks: Sequence[int], tiles: Sequence[int], workers: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Block size, tile size and workers of each run, the reference first, one varied at a time."""
+    """List block size, tile size and workers of each run; the reference is first, and others differ in one value."""
     first = (blocks[0], tiles[0], workers[0])
     out = [first]
     out += [(block, first[1], first[2]) for block in blocks[1:]]
     out += [(first[0], tile, first[2]) for tile in tiles[1:]]
     out += [(first[0], first[1], n) for n in workers[1:]]
-    # Where blocks are small and many, workers finish in another order.
+    # With many small blocks, workers finish in another order.
     out += [(blocks[-1], tiles[-1], n) for n in workers[-1:] if (blocks[-1], tiles[-1], n) not in out]
     return out
 
 
 def compare_cuts(slide: Path, cuts: Sequence[tuple[int, int, int]], model: str | None, mpp: float | None) -> list[str]:
-    """Run a slide in every way; rows of a Markdown table."""
+    """Run a slide with all sizes and numbers of workers; return rows of a Markdown table."""
     rows, reference, reference_hash = [], None, ""
     with tempfile.TemporaryDirectory(prefix="wsipsm-cuts-") as folder:
         for block_px, tile_px, workers in cuts:

@@ -1,4 +1,4 @@
-"""What a table of results has to say about how it was made."""
+"""The facts about machine and software that a table of results states, for the scripts of this folder."""
 
 from __future__ import annotations
 

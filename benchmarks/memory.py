@@ -1,4 +1,4 @@
-"""Peak memory of `wsipsm run`: by slide size, and of a million nuclei on their way to the results.
+"""Measures the peak memory of `wsipsm run` by slide size, and while a million nuclei are written.
 
     python benchmarks/memory.py --source SLIDE [--sizes 15000 30000] [--workers 2] [--model NAME_OR_PATH]
     python benchmarks/memory.py --source SLIDE --export 1000000
@@ -41,13 +41,13 @@ from wsipsm.tiling import Block
 
 EXPORT_SIDE_PX = 30_000
 DIAMETER_PX = 20
-"""Of a drawn nucleus, level-0 pixels."""
+"""Diameter of a drawn nucleus, level-0 pixels."""
 
 
 def measure_sizes(
     source: Path, sizes: Sequence[int], workers: int, model: str | None, folder: Path
 ) -> list[tuple[str, Usage, int]]:
-    """Run a composed slide of each size; name, usage and number of nuclei."""
+    """Run a composed slide of each size; return name, usage and number of nuclei."""
     pixels, mpp = read_source(source)
     rows = []
     for size_px in sizes:
@@ -57,14 +57,14 @@ def measure_sizes(
         out = folder / f"out-{size_px}"
         usage = run_watched(run_command(path, out, workers, model))
         rows.append((f"{size_px} x {size_px} px", usage, count_nuclei(out, path)))
-        tell(*rows[-1])
+        show_usage(*rows[-1])
         path.unlink()
         shutil.rmtree(out, ignore_errors=True)
     return rows
 
 
 def measure_export(source: Path, n_nuclei: int, model: str | None, folder: Path) -> tuple[str, Usage, int]:
-    """Run a slide whose shards are all there already, full of drawn nuclei."""
+    """Run a slide whose shards all exist already and hold drawn nuclei."""
     pixels, mpp = read_source(source)
     path, out = folder / "export.svs", folder / "out"
     print(f"composing {EXPORT_SIDE_PX} x {EXPORT_SIDE_PX} px", flush=True)
@@ -84,12 +84,12 @@ def measure_export(source: Path, n_nuclei: int, model: str | None, folder: Path)
         write_shard(run_dir.shard_path(plan.job.key, block), table, facts)
     usage = run_watched([*run_command(path, out, 0, model), "--roi", str(roi)])
     row = (f"{n_nuclei} nuclei through export", usage, count_nuclei(out, path))
-    tell(*row)
+    show_usage(*row)
     return row
 
 
 def draw_shard(plan: SlidePlan, block: Block, spacing_px0: float) -> pa.Table:
-    """Nuclei on a lattice, those in the strip around the core included, as a block would store them."""
+    """Draw nuclei on a lattice, also in the strip around the core, as a block would store them."""
     job, core = plan.job, block.core
     box = core.expand(job.geometry.strip_px)
     scale = job.geometry.grid.scale
@@ -99,7 +99,7 @@ def draw_shard(plan: SlidePlan, block: Block, spacing_px0: float) -> pa.Table:
         first = max(0, math.ceil(start * scale / spacing_px0 - 0.5))
         axes.append(np.arange(first, min(n, math.ceil(stop * scale / spacing_px0 - 0.5))))
     column, row = (grid.ravel() for grid in np.meshgrid(*axes))
-    # Whole pixels, so that every block draws a nucleus alike.
+    # Corners are whole pixels, so that all blocks draw a nucleus identically.
     corner = np.floor((np.stack([column, row], 1) + 0.5) * spacing_px0) - DIAMETER_PX / 2
     ring = disc_ring()
     polygons = np.asarray(shapely.polygons(corner[:, None, :] + ring[None]), dtype=object)
@@ -122,7 +122,7 @@ def draw_shard(plan: SlidePlan, block: Block, spacing_px0: float) -> pa.Table:
 def with_seam_columns(
     table: pa.Table, polygons: NDArray[np.object_], core: Box, scale: float, context_px: int
 ) -> pa.Table:
-    """Add which nuclei the core owns and which may be at a seam."""
+    """Add columns for the nuclei that the core owns and for those that may be at a seam."""
     x, y = (centroids_px0(table) / scale).T
     depth = np.minimum.reduce([x - core.x, core.right - x, y - core.y, core.bottom - y])
     owned = (x >= core.x) & (x < core.right) & (y >= core.y) & (y < core.bottom)
@@ -135,7 +135,7 @@ def with_seam_columns(
 
 
 def disc_ring() -> NDArray[np.float64]:
-    """Ring of a disc along pixel edges, shape (n, 2), from (0, 0)."""
+    """Trace the outline of a disc along pixel edges, shape (n, 2), with its corner at (0, 0)."""
     y, x = np.mgrid[:DIAMETER_PX, :DIAMETER_PX] + 0.5 - DIAMETER_PX / 2
     disc = (np.hypot(x, y) < DIAMETER_PX / 2).astype(np.int32)
     ring: NDArray[np.float64] = shapely.get_coordinates(trace_outlines(disc, (0, 0), 1.0).polygons[0])
@@ -143,29 +143,29 @@ def disc_ring() -> NDArray[np.float64]:
 
 
 def run_command(slide: Path, out: Path, workers: int, model: str | None) -> list[str]:
-    """`wsipsm run` of this environment."""
+    """Make the command line of `wsipsm run` in this environment."""
     command = [str(Path(sys.executable).with_name("wsipsm")), "run", str(slide), "--out", str(out), "--quiet"]
     command += ["--workers", str(workers)]
     return [*command, "--model", model] if model else command
 
 
 def count_nuclei(out: Path, slide: Path) -> int:
-    """Nuclei of a finished run; -1 when there is none."""
+    """Return the number of nuclei of a finished run; -1 when there is no such run."""
     try:
         return RunSummary.read(out / slide_stem(slide)).n_nuclei
     except UsageError:
         return -1
 
 
-def tell(name: str, usage: Usage, n_nuclei: int) -> None:
-    """Say what a run came to, and why it failed."""
+def show_usage(name: str, usage: Usage, n_nuclei: int) -> None:
+    """Print the memory, nuclei and time of a run, or why it failed."""
     print(f"{name}: peak {usage.pss_bytes / 2**20:.0f} MiB, {n_nuclei} nuclei, {usage.seconds:.0f} s", flush=True)
     if usage.exit_code:
         print(f"exit code {usage.exit_code}\n{usage.output}", file=sys.stderr)
 
 
 def report(rows: Sequence[tuple[str, Usage, int]]) -> str:
-    """Markdown of the runs; with several, the ratio of the last to the first."""
+    """Write the runs as Markdown; of several, also the ratio of the last to the first."""
     facts = describe_machine()
     lines = [
         f"Date {facts['date']}. {facts['machine']}. {facts['versions']}.",

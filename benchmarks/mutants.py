@@ -1,7 +1,7 @@
-"""Small faults of a source text, one at a time: what mutation testing puts in to see whether a test notices.
+"""Makes small faults in a source text, one at a time, for mutation testing, which checks whether a test notices them.
 
-Texts are left alone (messages, names, annotations, docstrings), and so is what stands in a ``raise`` or an f-string:
-a test of the wording of every sentence would hold nothing that matters.
+Texts (messages, names, annotations, docstrings) and code inside a ``raise`` or an f-string stay unchanged, since tests
+need not check the wording of every sentence.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PAIRS = (
     ("union", "intersection"),
 )
 _SMALL = 10
-"""Numbers up to this one are raised by one; larger ones are doubled, since 200,001 for 200,000 is no fault."""
+"""Largest number that is raised by one; larger ones are doubled, since 200,001 for 200,000 would change nothing."""
 _OPPOSITE = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 
 
@@ -60,7 +60,7 @@ class Place:
     index: int | None
 
     def put(self, value: object) -> None:
-        """Write a value there, in place."""
+        """Replace the value at this place."""
         if self.index is None:
             setattr(self.node, self.field, value)
         else:
@@ -69,12 +69,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One fault: what stands where, in which function."""
+    """One fault: its place, the code there, and the code that replaces it."""
 
     file: Path
     line: int
     function: str
-    """Its qualified name, of the outermost function around; empty in the body of a module or a class."""
+    """Qualified name of the outermost function around it; empty in the body of a module or a class."""
     before: str
     after: str
     number: int
@@ -123,7 +123,7 @@ _Fault = tuple[tuple[Place, object], ast.AST, str, int, str]
 
 
 def _faults(tree: ast.Module) -> Iterator[_Fault]:
-    """Every fault: place and value, the code before, the text after, line, and function."""
+    """Find every fault: place and value, the code before, the text after, line, and function."""
     for place, node, function in _walk(tree, ""):
         for value in _replacements(node):
             after = ast.unparse(ast.fix_missing_locations(ast.copy_location(value, node)))
@@ -131,7 +131,7 @@ def _faults(tree: ast.Module) -> Iterator[_Fault]:
 
 
 def _walk(node: ast.AST, function: str) -> Iterator[tuple[Place, ast.AST, str]]:
-    """Every expression and statement that may hold a fault."""
+    """Find every expression and statement that may get a fault."""
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom) or _is_for_type_checkers(node):
         return
     for field, value in ast.iter_fields(node):
@@ -151,7 +151,7 @@ def _walk(node: ast.AST, function: str) -> Iterator[tuple[Place, ast.AST, str]]:
 
 
 def _is_closed(function: str) -> bool:
-    """Whether a name is that of a function and not of a class around it."""
+    """Tell whether a name is that of a function and not of a class around it."""
     return function.endswith("()")
 
 
@@ -193,14 +193,14 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _is_nothing(node: ast.expr) -> bool:
-    """Whether None in its place would be the same to nearly everybody: None, False, and what is empty."""
+    """Tell whether a value is None, False or empty, so that None instead of it would hardly be noticed."""
     if isinstance(node, ast.Constant):
         return not node.value
     return isinstance(node, ast.List | ast.Tuple) and not node.elts
 
 
 def _is_for_type_checkers(node: ast.AST) -> bool:
-    """Whether a node is seen by type checkers alone: protocols, and what stands under ``if TYPE_CHECKING``."""
+    """Tell whether a node is for type checkers only: a protocol, or code under ``if TYPE_CHECKING``."""
     match node:
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True

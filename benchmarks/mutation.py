@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Code, and the tests that are to hold it."""
+    """Source files, and the tests that should notice faults in them."""
 
     sources: tuple[str, ...]
     tests: tuple[str, ...]
@@ -92,26 +92,26 @@ ROOMS = {
     ),
 }
 LONGEST_TEST_S = 5.0
-"""Processor time; tests that take more are left out, since each fault would wait for them."""
+"""Processor time above which a test is left out, since each fault would wait for it."""
 LONGEST_FAULT_S = 20.0
-"""Processor time of all tests of one fault, where none is given; those that go beyond are left out."""
+"""Default of the processor time for all tests of one fault; tests beyond it are left out."""
 _NOTE = "note_entered_function"
 CPU_LIMIT_S = 30
-"""Beyond what its tests took without it, a fault that makes a loop endless is ended here."""
+"""Processor time that a fault's tests may take beyond three times their usual one, so that endless loops end."""
 MEMORY_BYTES = 16 << 30
-"""Of addresses; a fault that asks for more fails."""
+"""Largest address space of the tests of a fault."""
 WAIT_FACTOR = 5
-"""Of the processor time allowed; a fault that makes a process wait for ever is ended after so long."""
+"""Wall-clock limit over processor-time limit, so that a process that waits for ever is ended."""
 
 
 @dataclass(slots=True)
 class Traced:
-    """What a test or a fixture did."""
+    """What a test or a fixture entered, and how long it took."""
 
     entered: set[tuple[str, str]] = field(default_factory=set)
-    """File and name of the functions."""
+    """File and name of the functions that were entered."""
     seconds: float = 0.0
-    """Processor time, programs that it ran included."""
+    """Processor time, that of started programs included."""
 
 
 class TracedTests:
@@ -220,7 +220,7 @@ def run_tests(tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
 
 
 def in_a_process(act: Callable[[], int], cpu_s: int, log: Path) -> int | None:
-    """Fork, run, and give the exit status; None when the time was over or a signal came."""
+    """Run a function in a forked process; return its exit status, or None when a limit or a signal ended it."""
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -266,7 +266,7 @@ def trace_tests(room: Room, log: Path) -> tuple[dict[tuple[str, str], list[str]]
     entered, seconds, loaded = json.loads(notes.read_text())
     home = str(ROOT)
     for name in loaded:
-        # What every test would import again is imported once, before processes part; nothing of this project.
+        # Libraries are imported once before the forks; modules of this project are not, since faults are put into them.
         with suppress(Exception):
             spec = importlib.util.find_spec(name)
             if spec and spec.origin and not (spec.origin.startswith(home) and "site-packages" not in spec.origin):
@@ -296,8 +296,8 @@ def tests_of(
     return [test for test, so_far in zip(ordered, total, strict=True) if so_far <= longest_s]
 
 
-def judge(mutant: Mutant, tests: Sequence[str], log: Path, cpu_s: int) -> str:
-    """Say what became of a fault: 'killed', 'survived', 'timeout', or 'no test'."""
+def run_against(mutant: Mutant, tests: Sequence[str], log: Path, cpu_s: int) -> str:
+    """Run tests against a fault; return 'killed', 'survived', 'timeout' or 'no test'."""
     if not tests:
         return "no test"
 
@@ -374,7 +374,7 @@ def main() -> None:
             for mutant in faults:
                 tests = tests_of(mutant, by_function, seconds, given.seconds)
                 cpu_s = CPU_LIMIT_S + int(3 * sum(seconds[test] for test in tests))
-                results.append((room, mutant, judge(mutant, tests, log, cpu_s)))
+                results.append((room, mutant, run_against(mutant, tests, log, cpu_s)))
                 print(f"{room}: {results[-1][2]}: {mutant}", flush=True)
     print_results(results)
 

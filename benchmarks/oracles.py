@@ -1,8 +1,8 @@
-"""What each kind of error costs on MoNuSeg: the installed model's result with one of them undone by the truth.
+"""Measures what each kind of error costs on MoNuSeg: one kind is corrected in the model's result by the truth.
 
     python benchmarks/oracles.py DIR [--model NAME_OR_PATH] [--out FOLDER] [--limit N]
 
-DIR is the folder of the unpacked set. One row an oracle, in the tables of ``wsipsm bench``.
+DIR is the folder of the unpacked set. The tables are those of ``wsipsm bench``, with a row for each kind of error.
 """
 
 from __future__ import annotations

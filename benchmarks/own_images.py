@@ -3,8 +3,8 @@
     python benchmarks/own_images.py DATA --encoder encoder.safetensors --out DIR
 
 DATA is a folder with ``monuseg/train`` and ``slides/real``, as pipelines/nuclei_he.toml names them, and the encoder is
-what pipelines/imagenet_encoder.py makes. No label is read in training. About an hour for each of the two on a core;
-weights that DIR holds are scored and not made again, and a killed training goes on.
+written by pipelines/imagenet_encoder.py. No label is read in training. Each training takes about an hour on one core.
+Weights that DIR holds are not trained again, and a training that was stopped continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Flags of the pixel-size check on images of known pixel size, at their own size and told wrong.
+"""Counts the flags of the pixel-size check on images of known pixel size, stated right and stated wrong.
 
     python benchmarks/pixel_size.py DATA --every 4 --factors 1 2 0.5 4 0.25
 
@@ -26,7 +26,7 @@ from wsipsm.tissue import find_slide_tissue
 
 
 def check_image(path: Path, mpp: float) -> Finding:
-    """Do what a run does to check a pixel size."""
+    """Check a pixel size as a run does."""
     with open_slide(path, mpp, identify=False) as slide:
         thumbnail, px0_per_pixel = read_thumbnail(slide, part_px0=SlideFrame.of(slide.info).content)
         tissue = find_slide_tissue(slide.info, thumbnail, px0_per_pixel)

@@ -1,4 +1,4 @@
-"""The installed package as a user runs it, and what it wrote, for the scripts of this folder."""
+"""Runs the installed package as a user does and reads its results, for the scripts of this folder."""
 
 from __future__ import annotations
 

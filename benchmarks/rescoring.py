@@ -1,10 +1,10 @@
-"""How long ``wsipsm score`` takes, plain, with another cut and with an edited region, against the number of nuclei.
+"""Measures how long ``wsipsm score`` takes: without options, with another cut and with an edited region.
 
     python benchmarks/rescoring.py [--nuclei 500000] [--repeats 3]
 
-A small slide is drawn and run; its nuclei are then replaced by as many as asked for, in clusters over a slide of usual
-size. The region has 40 parts, holes and exclusions. Times are of the whole command, start of Python included, by the
-clock and of the processor.
+A small slide is drawn and run; its nuclei are then replaced by ``--nuclei`` many, in clusters on a slide of usual
+size. The region has 40 parts with holes, and 25 exclusions. Times are wall-clock and processor time of the whole
+command, the start of Python included.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def write_region(path: Path) -> None:
 
 
 def time_score(result: Path, more: list[str]) -> tuple[float, float]:
-    """Run the command; gives seconds by the clock and of the processor."""
+    """Run the command; return its wall-clock and its processor time, seconds."""
     code = "from wsipsm.cli.main import main; main()"
     before, started = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", code, "score", str(result), *more], check=True, capture_output=True)
@@ -105,8 +105,8 @@ def main() -> None:
         ways = {"plain": [], "--dab-cut 0.3": ["--dab-cut", "0.3"], "--roi of 65 polygons": ["--roi", str(roi)]}
         for name, more in ways.items():
             times = [time_score(result, more) for _ in range(args.repeats)]
-            told = ", ".join(f"{wall:.2f} ({processor:.2f})" for wall, processor in times)
-            print(f"{args.nuclei:,} nuclei, {name}: {told} s by the clock (of the processor)")
+            shown = ", ".join(f"{wall:.2f} ({processor:.2f})" for wall, processor in times)
+            print(f"{args.nuclei:,} nuclei, {name}: {shown} s by the clock (of the processor)")
     facts = describe_machine()
     print(f"{facts['date']}, {facts['machine']}.")
 

@@ -1,4 +1,4 @@
-"""How far one scheduler carries a cohort: memory by slides, cost of a block, efficiency by workers.
+"""Measures how large a cohort one scheduler can run: memory by slides, cost of a block, efficiency by workers.
 
 Run as ``python benchmarks/scale.py`` with one of::
 
@@ -6,9 +6,9 @@ Run as ``python benchmarks/scale.py`` with one of::
     overhead [--blocks 4000] [--workers 2 64]
     efficiency [--source SLIDE] [--repeats 3] [--slides 6] [--side 4096] [--block-px 1024]
 
-Scheduler, workers and clients are processes of their own. Slides of ``memory`` and ``overhead`` are tiny and go through
-the tests' stand-in network; blocks of ``overhead`` do nothing at all. ``efficiency`` runs a shipped model, one thread a
-worker, on pixels that are drawn or those of a small slide, repeated.
+Scheduler, workers and clients are separate processes. Slides of ``memory`` and ``overhead`` are tiny and use the tests'
+stand-in for a network; blocks of ``overhead`` do nothing at all. ``efficiency`` runs a shipped model, with one thread
+for each worker, on drawn pixels or on those of a small slide, repeated.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from wsipsm.demo.draw import draw_array
 CLIENT = str(Path(__file__).with_name("scale_client.py"))
 IDLE_WORKER = Path(__file__).with_name("scale_worker.py")
 SIDE_PX, N_DRAWN = 128, 8
-"""Of a tiny slide, and how many of them differ."""
+"""Side of a tiny slide, and number of slides with different pixels."""
 N_OPEN = 4
-"""Slides that the blocks of ``overhead`` belong to."""
+"""Number of slides to which the blocks of ``overhead`` belong."""
 DRAWN_MPP = 0.25
 MIB = 2**20
 
 
 def lay_cohort(folder: Path, n_slides: int, seed: int) -> Path:
-    """Make a cohort of tiny slides: a few are drawn, the others are links to them under names of their own."""
+    """Make a cohort of tiny slides: a few are drawn, and the others are links to them with other names."""
     sys.path.insert(0, str(STAND_IN.parent))
     import stand_in
 
@@ -60,27 +60,27 @@ def lay_cohort(folder: Path, n_slides: int, seed: int) -> Path:
 
 
 def measure_memory(n_slides: int, seed: int, folder: Path) -> ClientRun:
-    """Run a cohort of so many slides on a scheduler and two workers that are new."""
+    """Run a cohort of this many slides on a new scheduler with two new workers."""
     cohort = lay_cohort(folder, n_slides, seed)
     with Pool(folder / f"pool-{n_slides}", 2, preload=STAND_IN) as pool:
         command = [CLIENT, str(cohort), str(folder / f"out-{n_slides}"), pool.address, "--stand-in"]
         run = run_client(pool, command)
-        run.told["scheduler_peak_bytes"] = run.scheduler.kernel_peak_bytes()
-    if run.told["n_failed"]:
-        raise RuntimeError(f"{run.told['n_failed']} slides failed.")
+        run.printed["scheduler_peak_bytes"] = run.scheduler.kernel_peak_bytes()
+    if run.printed["n_failed"]:
+        raise RuntimeError(f"{run.printed['n_failed']} slides failed.")
     return run
 
 
 def report_memory(runs: dict[int, ClientRun]) -> list[str]:
-    """Peaks by the number of slides, and what a slide adds."""
+    """Write a table of peaks by the number of slides, and what each slide adds."""
     lines = [
         "| slides | client, MiB sampled (kernel's peak) | scheduler, MiB | s |",
         "|---|---|---|---|",
     ]
     for n, run in runs.items():
-        client = f"{run.client.peak_bytes / MIB:.1f} ({run.told['peak_bytes'] / MIB:.1f})"
-        scheduler = f"{run.scheduler.peak_bytes / MIB:.1f} ({run.told['scheduler_peak_bytes'] / MIB:.1f})"
-        lines.append(f"| {n} | {client} | {scheduler} | {run.told['marks'][-1][1]:.0f} |")
+        client = f"{run.client.peak_bytes / MIB:.1f} ({run.printed['peak_bytes'] / MIB:.1f})"
+        scheduler = f"{run.scheduler.peak_bytes / MIB:.1f} ({run.printed['scheduler_peak_bytes'] / MIB:.1f})"
+        lines.append(f"| {n} | {client} | {scheduler} | {run.printed['marks'][-1][1]:.0f} |")
     sizes = sorted(runs)
     for few, many in itertools.pairwise(sizes):
         a, b = runs[few], runs[many]
@@ -116,7 +116,7 @@ def plot_memory(runs: dict[int, ClientRun], path: Path, caption: str) -> None:
 
 
 def measure_overhead(n_blocks: int, n_workers: int, crowd: bool, seed: int, folder: Path) -> ClientRun:
-    """Run blocks that do nothing, as many in all."""
+    """Run this many blocks that do nothing."""
     folder.mkdir()
     cohort, each = lay_cohort(folder, N_OPEN, seed), n_blocks // N_OPEN
     environment = {"WSIPSM_SCALE_BLOCKS": str(each)}
@@ -126,8 +126,8 @@ def measure_overhead(n_blocks: int, n_workers: int, crowd: bool, seed: int, fold
 
 
 def describe_overhead(run: ClientRun) -> str:
-    """Blocks a second, and milliseconds of processor a block, after the first fifth of the blocks."""
-    marks = run.told["marks"]
+    """Write cells of a table: blocks per second and processor time per block, after the first fifth of the blocks."""
+    marks = run.printed["marks"]
     first, last = marks[len(marks) // 5], marks[-1]
     n = last[0] - first[0]
     client, scheduler = ((b[0] - a[0]) / n for a, b in zip(first[2], last[2], strict=True))
@@ -159,7 +159,7 @@ def draw_cohort(folder: Path, args: argparse.Namespace) -> tuple[Path, Path]:
     for place, n_slides, side in ((cohort, args.slides, args.side), (warm, 1, args.side // 2)):
         place.mkdir()
         for number in range(n_slides):
-            # Slides of one content are one slide; some columns less tell them apart.
+            # Slides with the same content would count as one, so each starts at another column.
             compose_slide(place / f"{number}.svs", pixels[:, number * 64 :], side, mpp)
     return cohort, warm
 
@@ -171,13 +171,13 @@ def draw_pixels(seed: int) -> NDArray[np.uint8]:
 
 
 def rate_of(run: ClientRun) -> float:
-    """Blocks a second, planning and writing included."""
-    return float(run.told["n_blocks"] / run.told["marks"][-1][1])
+    """Compute blocks per second, planning and writing included."""
+    return float(run.printed["n_blocks"] / run.printed["marks"][-1][1])
 
 
 def busy_share(run: ClientRun, n_workers: int) -> float:
-    """Share of the workers' time in which they worked."""
-    return float(sum(run.told["steps"].values()) / (n_workers * run.told["marks"][-1][1]))
+    """Compute the share of their time in which workers worked."""
+    return float(sum(run.printed["steps"].values()) / (n_workers * run.printed["marks"][-1][1]))
 
 
 def report_efficiency(args: argparse.Namespace, folder: Path) -> list[str]:
@@ -212,26 +212,26 @@ def report_efficiency(args: argparse.Namespace, folder: Path) -> list[str]:
     for name, runs in done.items():
         wall = [sum(map(rate_of, b)) / (2 * rate_of(a[0])) for a, b in zip(one, runs, strict=True)]
         cpu = [cpu_of_block(a) / cpu_of_block(b) for a, b in zip(one, runs, strict=True)]
-        lines += ["", f"{name} against one: blocks/s {tell(wall)}; processor a block {tell(cpu)}."]
+        lines += ["", f"{name} against one: blocks/s {ratios_text(wall)}; processor a block {ratios_text(cpu)}."]
     return lines
 
 
-def tell(ratios: Sequence[float]) -> str:
-    """Median and all."""
+def ratios_text(ratios: Sequence[float]) -> str:
+    """Write the median of some ratios, and all of them."""
     return f"{statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
 
 
 def cpu_of_block(runs: Sequence[ClientRun]) -> float:
-    """Seconds of the workers' processor a block, planning and writing included: other programs hardly change them."""
-    return sum(run.workers_cpu_s for run in runs) / sum(int(run.told["n_blocks"]) for run in runs)
+    """Compute the workers' processor time per block, planning and writing included; other programs hardly change it."""
+    return sum(run.workers_cpu_s for run in runs) / sum(int(run.printed["n_blocks"]) for run in runs)
 
 
 def describe_efficiency(runs: Sequence[ClientRun], n_workers: int) -> str:
-    """Rate, seconds of a block and how busy workers were, over runs made at once."""
-    n = sum(run.told["n_blocks"] for run in runs)
+    """Write cells of a table: rate, seconds per block and share of busy time, over simultaneous runs."""
+    n = sum(run.printed["n_blocks"] for run in runs)
     steps: Counter[str] = Counter()
     for run in runs:
-        steps.update(run.told["steps"])
+        steps.update(run.printed["steps"])
     block_s = sum(seconds for name, seconds in steps.items() if name not in ("plan", "results")) / n
     busy = statistics.mean(busy_share(run, n_workers) for run in runs)
     rate = sum(map(rate_of, runs))
@@ -252,7 +252,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     efficiency.add_argument("--source", type=Path, help="small slide whose pixels are repeated; drawn where left out")
     efficiency.add_argument("--model", help="name or path of weights")
     efficiency.add_argument("--slides", type=int, default=6)
-    efficiency.add_argument("--side", type=int, default=4096, help="of a slide, level-0 pixels")
+    efficiency.add_argument("--side", type=int, default=4096, help="side of a slide, level-0 pixels")
     efficiency.add_argument("--block-px", type=int, default=1024)
     for command in (overhead, efficiency):
         command.add_argument("--repeats", type=int, default=3)

@@ -1,8 +1,8 @@
-"""The client of `scale.py`, in a process of its own: a cohort on a running scheduler.
+"""The client of `scale.py`, in its own process: it runs a cohort on a running scheduler.
 
     python benchmarks/scale_client.py COHORT OUT SCHEDULER [--stand-in] [--block-px N] [--roi FILE] [--model NAME]
 
-It says a line at every slide's end, and at its own how long what took, as JSON.
+It prints a line at the end of every slide, and at its own end, as JSON, how long each step took.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from wsipsm.events import BlockDone, Event, SlideDone, SlideFailed
 
 
 class Mark(NamedTuple):
-    """How far a run was, and what it had used."""
+    """Progress of a run at one moment, and what it had used until then."""
 
     n_blocks: int
     seconds: float
     used: list[tuple[float, int]]
-    """Seconds of the processor, and resident bytes: of the client, then of the scheduler."""
+    """Processor time in seconds and resident set in bytes, of the client and then of the scheduler."""
 
 
-class Diary:
-    """What happened, and when. A listener."""
+class RunRecorder:
+    """A listener that records the progress of a run and what it uses."""
 
     def __init__(self, every: int, scheduler: psutil.Process | None) -> None:
         self.started = time.perf_counter()
         self.n_blocks = 0
         self.marks: list[Mark] = []
         self.steps: Counter[str] = Counter()
-        """Seconds in the workers, by step."""
+        """Seconds that workers spent, by step."""
         self.n_failed = 0
         self._every = every
         self._watched = [psutil.Process(), *([scheduler] if scheduler else [])]
 
     def mark(self) -> None:
-        """Note time, and what this process and the scheduler used of processor and memory until now."""
+        """Record the time, and the processor time and memory of this process and the scheduler."""
         used = [(sum(p.cpu_times()[:2]), p.memory_info().rss) for p in self._watched]
         self.marks.append(Mark(self.n_blocks, time.perf_counter() - self.started, used))
 
@@ -87,17 +87,17 @@ def main() -> None:
         stand_in.install()
         mpp = stand_in.MPP
     options = RunOptions(mpp=mpp, scheduler=args.scheduler, block_px=args.block_px, roi=args.roi, model=args.model)
-    diary = Diary(args.every, psutil.Process(args.scheduler_pid) if args.scheduler_pid else None)
-    run_cohort([args.cohort], args.out, options, diary, CohortOptions(retry=0))
-    diary.mark()
-    told = {
-        "n_blocks": diary.n_blocks,
-        "n_failed": diary.n_failed,
-        "marks": diary.marks,
-        "steps": diary.steps,
+    recorder = RunRecorder(args.every, psutil.Process(args.scheduler_pid) if args.scheduler_pid else None)
+    run_cohort([args.cohort], args.out, options, recorder, CohortOptions(retry=0))
+    recorder.mark()
+    result = {
+        "n_blocks": recorder.n_blocks,
+        "n_failed": recorder.n_failed,
+        "marks": recorder.marks,
+        "steps": recorder.steps,
         "peak_bytes": Watched(psutil.Process()).kernel_peak_bytes(),
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A scheduler, workers and clients as processes of their own, watched from outside."""
+"""Starts a scheduler, workers and clients as separate processes, and watches their memory and processor time."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from typing import Any, Self
 
 import psutil
 
-STAND_IN = Path(__file__).resolve().parents[1] / "tests" / "stages" / "stand_in.py"
-"""The tests' network in a few lines; workers load it, so that a slide costs next to nothing."""
+STAND_IN = Path(__file__).resolve().parents[1] / "tests" / "stand_ins" / "stand_in.py"
+"""File of the tests' simple stand-in for a network; workers load it, so that a slide costs almost no time."""
 INTERVAL_S = 0.25
 _START_S = 60.0
 
 
 @dataclass
 class Watched:
-    """Memory of a process while it is watched, and what it used of the processor."""
+    """Memory and processor time of a process that is watched."""
 
     process: psutil.Process
     peak_bytes: int = 0
     """Largest resident set that was sampled."""
     samples: list[tuple[int, int]] = field(default_factory=list)
-    """How far the work was, and the resident set."""
+    """Samples: number of finished steps, and resident set in bytes."""
     cpu_s: float = 0.0
 
-    def look(self, progress: int) -> None:
-        """Take a sample; the last one stands when the process has ended."""
+    def sample(self, progress: int) -> None:
+        """Take a sample; do nothing when the process has ended."""
         try:
             with self.process.oneshot():
                 resident, times = self.process.memory_info().rss, self.process.cpu_times()
@@ -46,9 +46,9 @@ class Watched:
         self.cpu_s = times.user + times.system
 
     def kernel_peak_bytes(self) -> int:
-        """Ask the kernel for the peak; 0 where it does not tell.
+        """Read the peak from the kernel; 0 where there is none.
 
-        Not ``ru_maxrss``: that counts what this process held when it started the other.
+        ``ru_maxrss`` is not used, since it includes the memory of this process when it started the other.
         """
         status = Path(f"/proc/{self.process.pid}/status")
         try:
@@ -59,12 +59,12 @@ class Watched:
 
 
 @contextmanager
-def started(command: Sequence[str], heard: bool = False, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run Python with arguments, and end it."""
+def started(command: Sequence[str], with_output: bool = False, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python with arguments, and end it when the block ends."""
     process = subprocess.Popen(
         [sys.executable, *command],
-        stdout=subprocess.PIPE if heard else subprocess.DEVNULL,
-        stderr=None if heard else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if with_output else subprocess.DEVNULL,
+        stderr=None if with_output else subprocess.DEVNULL,
         env={**os.environ, **environment},
         text=True,
     )
@@ -85,15 +85,15 @@ class Pool:
     Parameters
     ----------
     folder
-        For the scheduler's file and the workers' own; made where it is missing.
+        Folder for the files of scheduler and workers; it is made if it does not exist.
     n_workers
-        Processes.
+        Number of workers.
     preload
-        File that workers load.
+        Python file that workers load.
     crowd
-        Whether ``preload`` is run as a command that holds all workers in one process.
+        Whether ``preload`` is run as a command that runs all workers in one process.
     environment
-        Of the workers, beside this process's.
+        Environment variables of the workers, in addition to this process's.
     """
 
     def __init__(
@@ -133,45 +133,45 @@ class Pool:
 
 @dataclass
 class ClientRun:
-    """What a client told at its end, and what was seen of it and of the scheduler meanwhile."""
+    """What a client printed at its end, and what was measured of it, the scheduler and the workers."""
 
-    told: dict[str, Any]
+    printed: dict[str, Any]
     client: Watched
     scheduler: Watched
     scheduler_cpu_s: float
-    """Of the scheduler while the client ran."""
+    """Processor time of the scheduler while the client ran."""
     workers_cpu_s: float
-    """Of all workers."""
+    """Processor time of all workers while the client ran."""
 
 
 def run_client(pool: Pool, command: Sequence[str]) -> ClientRun:
-    """Run a client to its end; each line that it says is a step of progress, the last one is JSON."""
+    """Run a client to its end; each line that it prints is a step of progress, and the last one is JSON."""
     scheduler = Watched(pool.scheduler)
-    scheduler.look(0)
+    scheduler.sample(0)
     before_s, workers_before_s = scheduler.cpu_s, cpu_of(pool.workers)
-    ended, said = threading.Event(), [""]
-    with started(command, heard=True) as process:
+    ended, lines = threading.Event(), [""]
+    with started(command, with_output=True) as process:
         client = Watched(psutil.Process(process.pid))
 
         def watch() -> None:
             while not ended.wait(INTERVAL_S):
                 for watched in (client, scheduler):
-                    watched.look(len(said) - 1)
+                    watched.sample(len(lines) - 1)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         assert process.stdout is not None
-        said += process.stdout
+        lines += process.stdout
         code = process.wait()
         ended.set()
         watcher.join()
     if code:
         raise RuntimeError(f"the client ended with code {code}.")
-    scheduler.look(len(said) - 1)
+    scheduler.sample(len(lines) - 1)
     used_s = (scheduler.cpu_s - before_s, cpu_of(pool.workers) - workers_before_s)
-    return ClientRun(json.loads(said[-1]), client, scheduler, *used_s)
+    return ClientRun(json.loads(lines[-1]), client, scheduler, *used_s)
 
 
 def cpu_of(processes: Sequence[psutil.Process]) -> float:
-    """Seconds of the processor that processes have used."""
+    """Add up the processor time that processes have used, seconds."""
     return float(sum(sum(process.cpu_times()[:2]) for process in processes))

@@ -2,7 +2,7 @@
 
     python benchmarks/scale_worker.py SCHEDULER N FOLDER
 
-As a command it holds N workers in one process: what scheduler and client do for many workers shows on a small machine.
+As a command it runs N workers in one process, to show on a small machine what many workers cost scheduler and client.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from wsipsm.stages.prepare import PreparedSlide, prepare_slide
 from wsipsm.tiling import Block
 
 N_BLOCKS = "WSIPSM_SCALE_BLOCKS"
-"""Environment variable: blocks that a slide is given in place of its own."""
+"""Environment variable with the number of blocks that a slide gets instead of its own."""
 
 
 def prepare_many(*arguments: Any) -> PreparedSlide | RunSummary:
-    """Plan a slide as ever, and give it many blocks."""
+    """Plan a slide as usual, and replace its blocks by many."""
     prepared = prepare_slide(*arguments)
     if isinstance(prepared, RunSummary):
         return prepared
@@ -38,18 +38,18 @@ def prepare_many(*arguments: Any) -> PreparedSlide | RunSummary:
 
 
 def finish_nothing(*arguments: Any) -> RunSummary:
-    """Say that there is nothing to write."""
+    """Refuse to write results, since blocks that do nothing have none."""
     raise WsipsmError("blocks that do nothing leave nothing to write.")
 
 
 def report_nothing(job: SlideJob, block: Block) -> BlockReport:
-    """Report as a real block does, and do nothing for it."""
+    """Return the report of a real block without any work."""
     seconds = {"read": 0.1234, "predict": 1.2345, "decode": 0.1234, "write": 0.0123}
     return BlockReport(block.index, n_nuclei=1234, n_tiles=4, n_too_large=0, seconds=seconds, backend="nothing")
 
 
 def install() -> None:
-    """Put them where a worker's steps are called."""
+    """Replace the steps that a worker runs by the functions above."""
     sys.path.insert(0, str(STAND_IN.parent))
     import stand_in
 
@@ -62,12 +62,12 @@ def install() -> None:
 
 
 async def dask_setup(worker: Any) -> None:
-    """Be loaded by a worker."""
+    """Install the functions in a worker that preloads this file; Dask calls this."""
     install()
 
 
-async def hold_workers(address: str, n_workers: int, folder: str) -> None:
-    """Hold workers until the scheduler ends."""
+async def run_workers(address: str, n_workers: int, folder: str) -> None:
+    """Run workers until the scheduler ends."""
     install()
     workers = [Worker(address, nthreads=1, dashboard=False, local_directory=folder) for _ in range(n_workers)]
     await asyncio.gather(*workers)
@@ -75,4 +75,4 @@ async def hold_workers(address: str, n_workers: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(hold_workers(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    asyncio.run(run_workers(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

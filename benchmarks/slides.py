@@ -1,4 +1,4 @@
-"""Slides made of real pixels, as large as one likes, written tile by tile."""
+"""Writes slides of any size from real pixels, tile by tile."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from wsipsm.slide.open import open_slide, require_mpp
 
 TILE_PX = 512
 REDUCTION = 4
-"""Between levels; the smallest has at most `SMALLEST_PX` along its side."""
+"""Factor between levels; the smallest level has a side of at most `SMALLEST_PX`."""
 SMALLEST_PX = 2048
 JPEG_QUALITY = 90
 
 
 def read_source(path: Path) -> tuple[NDArray[np.uint8], float]:
-    """All pixels of a small slide, and its pixel size."""
+    """Read all pixels of a small slide, and its pixel size, um/px."""
     with open_slide(path) as slide:
         size = slide.info.size
         return slide.read_level(0, Box(0, 0, size.width, size.height)), require_mpp(slide.info)
 
 
 def write_whole_region(path: Path, size_px: int) -> None:
-    """Write a region, as --roi takes it, that is all of a square slide."""
+    """Write a GeoJSON file for --roi whose region is all of a square slide."""
     whole = shapely.box(0, 0, size_px, size_px)
     feature = {"type": "Feature", "properties": {"name": "whole slide"}, "geometry": shapely.geometry.mapping(whole)}
     path.write_bytes(orjson.dumps({"type": "FeatureCollection", "features": [feature]}))
@@ -44,13 +44,13 @@ def compose_slide(path: Path, pixels: NDArray[np.uint8], size_px: int, mpp: floa
     Parameters
     ----------
     path
-        TIFF to write, in Aperio's form, which states the pixel size.
+        TIFF to write, in Aperio's format, which states the pixel size.
     pixels
-        Shape (height, width, 3), each side at least 256.
+        Image, uint8, shape (height, width, 3), each side at least 256.
     size_px
-        Side of level 0.
+        Side of level 0, pixels.
     mpp
-        Of ``pixels``, um/px.
+        Pixel size of ``pixels``, um/px.
     """
     # Whole multiples keep the pattern's period the same at every level.
     unit = REDUCTION**3
@@ -86,7 +86,7 @@ def _write_level(
 
 
 def mirrored_tiles(pattern: NDArray[np.uint8], side: int) -> Iterator[NDArray[np.uint8]]:
-    """Tiles, row by row, of an endless mirrored repetition of ``pattern``, white beyond ``side``."""
+    """Yield the tiles, row by row, of an endless mirrored repetition of ``pattern``, white beyond ``side``."""
     n_tiles = -(-side // TILE_PX)
     for row in range(n_tiles):
         rows = _mirrored(np.arange(row * TILE_PX, (row + 1) * TILE_PX), pattern.shape[0])

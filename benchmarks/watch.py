@@ -1,4 +1,4 @@
-"""Run a command and watch the memory of its whole process tree."""
+"""Runs a command and measures the memory of its whole process tree."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ INTERVAL_S = 0.2
 
 @dataclass
 class Usage:
-    """What a command and its children took at their peak."""
+    """Peak memory of a command and its children."""
 
     rss_bytes: int = 0
-    """Sum of resident sets; what processes share counts once for each."""
+    """Sum of resident sets, in which a shared page counts once for each process."""
     pss_bytes: int = 0
-    """Sum of proportional sets: shared pages count once. What the machine really gives. 0 where it is not known."""
+    """Sum of proportional sets, in which a shared page counts once; 0 where the system does not report it."""
     n_processes: int = 0
     largest_rss_bytes: int = 0
-    """Of a single process."""
+    """Largest resident set of a single process."""
     seconds: float = 0.0
     exit_code: int = 0
     output: str = ""
