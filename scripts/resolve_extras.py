@@ -1,7 +1,8 @@
 """Resolve every extra of wsipsm with pip, as into an empty environment, and print what it would install.
 
-Those under ``tool.wsipsm.without-constraints`` in pyproject.toml do not fit constraints.txt and are resolved without
-it; all others, and the package alone, with it. Exits with 1 when one cannot be resolved, with 2 for an unknown extra.
+Extras under ``tool.wsipsm.without-constraints`` in pyproject.toml conflict with constraints.txt and are resolved
+without it; all others, and the package alone, are resolved with it. The exit code is 1 when one cannot be resolved, and
+2 for an unknown extra.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SHOWN = ("torch", "torchvision", "numpy", "dask")
 
 
 def pip_command(extra: str, constrained: bool, report: Path) -> list[str]:
-    """Command that resolves an extra and writes what pip would install."""
+    """Make the pip command that resolves an extra and writes a report of what it would install."""
     what = str(ROOT) if extra == ALONE else f"{ROOT}[{extra}]"
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
     command += ["--disable-pip-version-check", "--report", str(report)]
@@ -29,13 +30,13 @@ def pip_command(extra: str, constrained: bool, report: Path) -> list[str]:
 
 
 def versions(report: dict[str, Any]) -> dict[str, str]:
-    """Version by name of all that pip would install."""
+    """Return the versions that pip would install, by name."""
     found = [item["metadata"] for item in report["install"]]
     return {item["name"].lower(): item["version"] for item in found}
 
 
 def reason(stdout: str, stderr: str) -> str:
-    """Say why pip failed: its errors, and, which it prints elsewhere, what the conflict is caused by."""
+    """Find why pip failed: its errors on stderr, and the cause of the conflict on stdout."""
     errors = [line for line in stderr.splitlines() if line.startswith("ERROR")]
     _, found, causes = stdout.partition("The conflict is caused by:")
     return "\n".join([*errors, *(f"{found}{causes}".rstrip().splitlines())])
@@ -63,15 +64,15 @@ def main() -> int:
     """Resolve the extras that are named, or all, and the package alone."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = [ALONE, *content["project"]["optional-dependencies"]]
-    asked = sys.argv[1:] or extras
-    unknown = sorted(set(asked) - set(extras))
+    chosen = sys.argv[1:] or extras
+    unknown = sorted(set(chosen) - set(extras))
     if unknown:
         print(f"{', '.join(unknown)}: no such extra; {', '.join(extras[1:])} are known.", file=sys.stderr)
         return 2
     free = content["tool"]["wsipsm"]["without-constraints"]
     print(f"{'extra':<18}{'versions':<17}{'packages':>8}{'time':>8}")
-    failed = [extra for extra in asked if not resolve(extra, extra not in free)]
-    print(f"{len(asked) - len(failed)} of {len(asked)} resolve")
+    failed = [extra for extra in chosen if not resolve(extra, extra not in free)]
+    print(f"{len(chosen) - len(failed)} of {len(chosen)} resolve")
     return 1 if failed else 0
 
 
