@@ -1,10 +1,10 @@
-"""Score the shipped models, and the no-network floors, on every labelled set: the table of the README, by one command.
+"""Scores the shipped models, and the floors without a network, on every labelled set, for the table of the README.
 
     python benchmarks/accuracy.py DATA --out DIR [--sets monuseg bcdata shidc dcis] [--model NAME_OR_PATH]
                                   [--limit N] [--no-floor]
 
-DATA is a folder with ``monuseg/train`` and ``ki67/<set>``. For each set, DIR gets what ``wsipsm bench`` writes: tables,
-a row an image, and a picture of the best, the median and the worst image. Every image goes through
+DATA is a folder with ``monuseg/train`` and ``ki67/<set>``. For each set, the files of ``wsipsm bench`` are written into
+DIR: tables of methods and of images, and a picture of the best, the median and the worst image. Every image is run by
 `wsipsm.stages.run.run_slide`, as ``wsipsm run IMAGE --mpp X`` does.
 """
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with monuseg/ and ki67/")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="takes tables and pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and pictures")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--model", help="name or path of weights; default: by the stain that each image shows")
     parser.add_argument("--limit", type=int, help="only the first N images of each set")

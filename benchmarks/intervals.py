@@ -1,12 +1,12 @@
-"""How often the Ki-67 intervals cover the truth, on drawn slides whose truth is known.
+"""Measures how often the Ki-67 intervals cover the truth, on drawn slides whose truth is known.
 
     python benchmarks/intervals.py [--slides 1000] [--each 60] [--spots 30] [--seed 12]
 
 A slide's nuclei lie in an ellipse or a rectangle, their density varies over 150 um, and they are positive with a
-probability that varies over the correlation length. As many slides again have clusters whose correlation is
-exp(-distance / length): it reaches further, so the same length leaves half as many independent areas. The truth of the
-global index is the expected index of the process that drew the slide, known exactly; the truth of a hot spot is the
-mean probability of the nuclei in the chosen field.
+probability that varies over the correlation length. As many further slides have clusters with a correlation of
+exp(-distance / length), which extends further, so that the same length leaves half as many independent areas. The truth
+of the global index is the expected index of the process that drew the slide, which is known exactly; the truth of a hot
+spot is the mean probability of the nuclei in the chosen field.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ CELL_UM = 25.0
 DENSITY_MM2 = 3000.0
 DENSITY_LENGTH_UM, DENSITY_SD = 150.0, 0.6
 CLUSTER_SD = 0.7
-"""Of the probit of the probability: at an index of 10 %, it is 1 to 31 % in nine tenths of the tissue."""
+"""Standard deviation of the probit of the probability; at an index of 10 %, nine tenths of the tissue have a
+probability of 1 to 31 %."""
 LENGTHS_UM = (0, 50, 200, 500)
 INDICES = (0.02, 0.1, 0.2, 0.5)
 SIZES = (500, 2000, 10_000, 50_000)
@@ -42,7 +43,7 @@ SPOT_RADIUS_UM = 400.0
 
 @dataclass(frozen=True, slots=True)
 class DrawnSlide:
-    """Nuclei, and what is true of them."""
+    """Nuclei of a drawn slide, and their truth."""
 
     xy_um: NDArray[np.float64]
     positive: NDArray[np.bool_]
@@ -53,7 +54,7 @@ class DrawnSlide:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An interval against the truth."""
+    """An interval, and the truth that it should cover."""
 
     truth: float
     estimate: float
@@ -68,7 +69,7 @@ class Outcome:
 
 
 def draw_waves(random: np.random.Generator, n: int, length_um: float, *, rough: bool = False) -> NDArray[np.float64]:
-    """Gaussian field of n x n cells, sd 1, correlation exp(-(distance / length)^2), without the square when rough."""
+    """Draw a Gaussian field of n x n cells, sd 1, correlation exp(-(distance / length)^2), unsquared when rough."""
     length = length_um / CELL_UM
     size = next_fast_len(n + math.ceil((5 if rough else 3) * length), real=True)
     step = np.minimum(np.arange(size), size - np.arange(size))
@@ -88,7 +89,7 @@ def draw_slide(
     rough: bool = False,
     spot: float | None = None,
 ) -> DrawnSlide:
-    """Draw one; half of them are denser where they are more positive. ``spot`` is the index in a hot spot."""
+    """Draw a slide; half of them are denser where they are more positive. ``spot`` is the index in a hot spot."""
     ellipse = random.random() < 0.5
     area_um2 = n_nuclei / DENSITY_MM2 * 1e6 / (math.pi / 4 if ellipse else 1)
     aspect = random.uniform(1, 2)
@@ -104,7 +105,7 @@ def draw_slide(
         waves = draw_waves(random, n, length_um, rough=rough)
         density *= np.exp(tilt * waves)
         probability = ndtr(ndtri(index) * spread + cluster_sd * waves)
-        # Denser tissue counts more often: E[density x probability] / E[density] of a Gaussian field.
+        # The truth is E[density x probability] / E[density] of a Gaussian field, since dense tissue has more nuclei.
         truth = float(ndtr((ndtri(index) * spread + cluster_sd * tilt) / spread))
     if spot is not None:
         middle = random.uniform(0.3, 0.7, 2) * (width, height)
@@ -118,7 +119,10 @@ def draw_slide(
 
 
 def measure_index(slide: DrawnSlide, seed: int) -> dict[str, Outcome]:
-    """Global index: ours and Wilson's; mean over fields, whose truth is the same where density does not lean."""
+    """Compute the intervals of the global index, wsipsm's and Wilson's, and of the mean over fields.
+
+    The mean over fields has the same truth only where density does not depend on the probability.
+    """
     n, n_positive = len(slide.positive), int(slide.positive.sum())
     found = block_bootstrap_interval(slide.xy_um, slide.positive, seed=seed)
     share = n_positive / n
@@ -133,7 +137,7 @@ def measure_index(slide: DrawnSlide, seed: int) -> dict[str, Outcome]:
 
 
 def measure_spot(slide: DrawnSlide, seed: int) -> dict[str, Outcome]:
-    """Hot spot: Wilson's interval at the place, the lower bound without the search's gain, and ours."""
+    """Compute the intervals of the hot spot: Wilson's for the field, and wsipsm's, which allows for the search."""
     spot = find_hot_spot(slide.xy_um, slide.positive, seed=seed).spot
     if spot is None:
         return {}
@@ -146,7 +150,7 @@ def measure_spot(slide: DrawnSlide, seed: int) -> dict[str, Outcome]:
 
 
 def summarise(outcomes: Sequence[Outcome]) -> str:
-    """Coverage, misses below and above, median width."""
+    """Write coverage, misses below and above, and median width."""
     if not outcomes:
         return "-"
     sides = np.array([o.side for o in outcomes])
@@ -156,7 +160,7 @@ def summarise(outcomes: Sequence[Outcome]) -> str:
 
 
 def report_sections(random: np.random.Generator, n_slides: int, *, rough: bool = False) -> list[str]:
-    """Whole sections: sizes, clusters and indices mixed."""
+    """Write the table of whole sections, with mixed sizes, clusters and indices."""
     slides: list[dict[str, Outcome]] = []
     for k in range(n_slides):
         size = round(math.exp(random.uniform(math.log(5_000), math.log(50_000))))
@@ -179,7 +183,7 @@ def report_sections(random: np.random.Generator, n_slides: int, *, rough: bool =
 
 
 def report_corners(random: np.random.Generator, each: int) -> list[str]:
-    """Every size with every correlation length."""
+    """Write the table of every size with every correlation length."""
     lines = [
         f"**By size and correlation length**, {each} slides each, indices in turn.",
         "",
@@ -199,7 +203,7 @@ def report_corners(random: np.random.Generator, each: int) -> list[str]:
 
 
 def report_spots(random: np.random.Generator, each: int) -> list[str]:
-    """Hot spots, none and real."""
+    """Write the table of slides without and with real hot spots."""
     lines = [
         f"**Hot spot**, {each} slides each; bias in points of per cent of the index, then of the corrected index.",
         "",

@@ -1,14 +1,14 @@
-"""Fits the ruler of the pixel-size check for the shipped weights, and tells what it does on sets that it has not seen.
+"""Fits the ruler of the pixel-size check for the shipped weights, and tests it on sets that it was not fitted on.
 
     python benchmarks/pixel_size_fit.py see DATA SEEN --most 60
     python benchmarks/pixel_size_fit.py fit SEEN
 
 DATA holds ``sizes.csv`` with the columns ``file``, ``um_per_px``, ``set`` and ``source``; files are named from that
 folder, or by their whole path; sets of one source (the same slides, or the same laboratory) are left out together.
-``see`` describes patches of the images, and of some drawn ones, at many assumed pixel sizes, by far the longest part,
-and keeps that in the folder SEEN, a file an image; it goes on where it was stopped. ``fit`` writes
+``see`` describes patches of the images, and of some drawn ones, at many assumed pixel sizes, and writes a file for each
+image into the folder SEEN; this takes by far the longest, and continues after a stop. ``fit`` writes
 ``wsipsm/quality/ruler.json``, fitted on all sets, and prints the flags of rulers that were fitted without the source
-of the image. Nothing is labelled: magnification is all that is learned.
+of the image. No labels are needed, since only magnification is learned.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from wsipsm.stain import detect_stain
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 from wsipsm.training.augment import AugmentOptions, compress, jitter_stains
 
-TOLD = (1.0, 2.0, 0.5, 2.54, 1 / 2.54, 4.0, 0.25)
-"""Stated over true pixel size, of the table; 2.54 is a resolution per cm that is called one per inch."""
+STATED_FACTORS = (1.0, 2.0, 0.5, 2.54, 1 / 2.54, 4.0, 0.25)
+"""Ratios of stated to true pixel size in the table; 2.54 arises when a resolution per cm is stated as one per inch."""
 _SHIFT = math.log2(2.54)
 _AS_IT_IS = sorted({float(step) for step in range(-3, 4)} | {side * _SHIFT + k for side in (-1, 1) for k in (-1, 0, 1)})
-"""Octaves from the true to the assumed pixel size, at which three places are seen as they are."""
+"""Octaves from the true to the assumed pixel size at which three unchanged places are described."""
 _N_AS_IT_IS, _N_CHANGED, _N_STEPS_CHANGED = 3, 4, 5
 _COARSEST_MPP = 1.1
 _CONTEXT_UM = 260.0
@@ -79,10 +79,10 @@ class Image:
     described: NDArray[np.float32]
     """Shape (patches, 3, channels)."""
     octaves: NDArray[np.float64]
-    """From the true pixel size to the assumed one."""
+    """Octaves from the true pixel size to the assumed one, shape (patches,)."""
     place: NDArray[np.int64]
     side_px: NDArray[np.int64]
-    """The shorter one of the patch."""
+    """Shorter side of each patch, pixels."""
     changed: NDArray[np.bool_]
     """Whether colours, sharpness or native pixel size were changed at random."""
     score: NDArray[np.float64]
@@ -90,7 +90,7 @@ class Image:
 
 
 def see(data: Path, kept: Path, most: int) -> None:
-    """Describe images, at most so many of a set, spread over it."""
+    """Describe images, at most ``most`` of each set, spread over it."""
     kept.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     weights, card = resolve_model(RULED_MODEL)
@@ -123,7 +123,7 @@ def _sources(data: Path, most: int) -> Iterator[tuple[str, str, str, Callable[[]
         for stain in Stain:
             drawn, _ = draw_array(seed=seed, size=(1200, 1000), n_nuclei=400, stain=stain)
             yield f"drawn {stain} {seed}", "drawn", "drawn", lambda drawn=drawn: ArraySlide(drawn, 0.25)
-    # In a random order, so that what was seen so far is of all sets.
+    # The order is random, so that a part of the images comes from all sets.
     for row in np.random.default_rng(1).permutation(np.array(chosen, dtype=object)):
         path, mpp = data / row["file"], float(row["um_per_px"])
         yield row["file"], row["set"], row["source"], lambda path=path, mpp=mpp: open_slide(path, mpp, identify=False)
@@ -168,7 +168,7 @@ def _describe_place(
 
 
 def _change(slide: Slide, centre_px0: list[float], rng: np.random.Generator) -> tuple[ArraySlide, list[float]]:
-    """Take the surroundings of a point, as another scanner and laboratory might have made them."""
+    """Cut out the surroundings of a point, and change them as another scanner and laboratory might."""
     mpp, content = slide.info.mpp, SlideFrame.of(slide.info).content
     assert mpp is not None
     side = int(min(max(content.width, content.height), _CONTEXT_UM / mpp))
@@ -194,7 +194,7 @@ def _change(slide: Slide, centre_px0: list[float], rng: np.random.Generator) -> 
 
 
 def read_seen(kept: Path) -> list[Image]:
-    """Read what ``see`` kept."""
+    """Read the files that ``see`` wrote."""
     images = []
     for path in sorted(kept.glob("*.npz")):
         with np.load(path) as values:
@@ -206,7 +206,7 @@ def read_seen(kept: Path) -> list[Image]:
 
 @dataclass
 class Moments:
-    """Weighted sums of the figures of one source: rulers without any source are made from those of the others."""
+    """Weighted sums of the figures of one source; those of all others give the ruler without that source."""
 
     weight: float
     x: NDArray[np.float64]
@@ -230,7 +230,7 @@ def moments(images: list[Image]) -> Moments:
 
 
 def add(parts: list[Moments]) -> Moments:
-    """Put sums together."""
+    """Add the sums of several sources."""
     return Moments(*(sum(getattr(one, name) for one in parts) for name in ("weight", "x", "xx", "y", "xy")))
 
 
@@ -245,28 +245,28 @@ def fit_ruler(sums: Moments, sha256: str) -> Ruler:
     return Ruler(sha256, mean, spread, slopes, float(level))
 
 
-def told_wrong(image: Image, ruler: Ruler, factor: float) -> float | None:
-    """Do what a check does, on the patches kept, where the stated size is ``factor`` times the true one."""
-    told = math.log2(factor)
+def check_stated(image: Image, ruler: Ruler, factor: float) -> float | None:
+    """Check, on the stored patches, a stated pixel size that is ``factor`` times the true one; return octaves."""
+    stated = math.log2(factor)
 
-    def look(centre: float) -> float | None:
+    def estimate_around(centre: float) -> float | None:
         near = np.abs(image.octaves[:, None] - centre - np.array(STEPS)).min(axis=1) < 1e-6
         kept = np.flatnonzero(near & ~image.changed)
         seen = [
-            PatchSeen(int(image.place[i]), float(image.octaves[i]) - told, image.described[i], float(image.score[i]))
+            PatchSeen(int(image.place[i]), float(image.octaves[i]) - stated, image.described[i], float(image.score[i]))
             for i in kept
         ]
         return estimate_octaves(seen, ruler) if seen else None
 
-    octaves = look(told)
+    octaves = estimate_around(stated)
     if octaves is None or abs(octaves) <= NEAR_OCTAVES:
         return octaves
-    # A check looks again around its estimate; kept are whole octaves from the truth.
-    return look(min(max(round(told + octaves), -FARTHEST_OCTAVES), FARTHEST_OCTAVES))
+    # A check estimates again around its first estimate; only whole octaves from the truth are stored.
+    return estimate_around(min(max(round(stated + octaves), -FARTHEST_OCTAVES), FARTHEST_OCTAVES))
 
 
 def fit(kept: Path) -> None:
-    """Write the ruler, and print what rulers without a source say of it."""
+    """Write the ruler, and print the flags that rulers without an image's source give for the image."""
     images = read_seen(kept)
     sha256 = resolve_model(RULED_MODEL)[1].sha256
     fitted = [image for image in images if image.set_name not in _NOT_FITTED]
@@ -277,7 +277,7 @@ def fit(kept: Path) -> None:
         ruler = fit_ruler(add([one for name, one in sums.items() if name != source]), sha256)
         for image in images:
             if image.source == source:
-                found[image.name] = [told_wrong(image, ruler, factor) for factor in TOLD]
+                found[image.name] = [check_stated(image, ruler, factor) for factor in STATED_FACTORS]
     _print_table(images, found)
 
 
@@ -286,12 +286,12 @@ def _names(images: list[Image]) -> list[str]:
 
 
 def _print_table(images: list[Image], found: dict[str, list[float | None]]) -> None:
-    """Print a row for every set and stain, and one for all; flags by ``FLAG_OCTAVES``."""
+    """Print a row for every set and stain, and one for all; a flag means at least ``FLAG_OCTAVES``."""
     print(
         "| set | stain | n | unknown | fits / true: least, median, most | "
-        + " | ".join(f"flagged at {factor:.3g}" for factor in TOLD)
+        + " | ".join(f"flagged at {factor:.3g}" for factor in STATED_FACTORS)
         + " |",
-        "|---" * (5 + len(TOLD)) + "|",
+        "|---" * (5 + len(STATED_FACTORS)) + "|",
         sep="\n",
     )
     groups = [(image.set_name, image.stain) for image in images]
@@ -304,7 +304,9 @@ def _print_table(images: list[Image], found: dict[str, list[float | None]]) -> N
             and (image.set_name == name or (name.startswith("all") and image.set_name not in _NOT_FITTED))
         ]
         fits = [2 ** row[0] for row in mine if row[0] is not None]
-        flags = [sum(row[i] is not None and abs(row[i]) >= FLAG_OCTAVES for row in mine) for i in range(len(TOLD))]
+        flags = [
+            sum(row[i] is not None and abs(row[i]) >= FLAG_OCTAVES for row in mine) for i in range(len(STATED_FACTORS))
+        ]
         spread = " ".join(f"{value:.2f}" for value in np.quantile(fits, (0, 0.5, 1))) if fits else "-"
         cells = [name, stain, len(mine), sum(row[0] is None for row in mine), spread, *flags]
         print("| " + " | ".join(map(str, cells)) + " |")

@@ -1,11 +1,11 @@
-"""Megapixels a second of processor time: wsipsm, OpenSlide, and libjpeg-turbo or OpenJPEG on the same tiles.
+"""Measures megapixels per second of processor time of wsipsm, OpenSlide, and the decoder alone on the same tiles.
 
     python -m benchmarks.reading SLIDE... [--repeats 5] [--out reading.md]
 
-Each slide is read whole at its own resolution and at half of it, in blocks as a run reads them, all in one thread. The
-decoder is given the tiles of the level that wsipsm reads, from memory, and does nothing with the pixels: no reader can
-be faster. OpenSlide gives the same pixels of that level, from ``read_region``, and they are not resampled. Neither
-opening nor the disk counts, nor what wsipsm does once when it is first asked for pixels. Ratios are of medians.
+Each slide is read completely at its own resolution and at half of it, in blocks as a run reads them, all in one thread.
+The decoder, libjpeg-turbo or OpenJPEG, decodes from memory the tiles of the level that wsipsm reads, and the pixels are
+not used, so that no reader can be faster. OpenSlide reads the same pixels of that level by ``read_region``, without
+resampling. Opening, the disk and wsipsm's work at its first read are not counted. Ratios are of medians.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from wsipsm.slide.read import choose_level, read_box
 
 BLOCK_PX = 2048
 OPENSLIDE_CACHE_BYTES = 32 << 20
-"""As it is by default."""
+"""OpenSlide's default."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's ``mallopt``."""
 LEAST_S = 0.2
 SCALES = {"native": 1.0, "half": 2.0}
 TARGET_OF_DECODER = 0.8
-"""Of the speed of libjpeg-turbo."""
+"""Target for JPEG: wsipsm's speed over libjpeg-turbo's."""
 TARGET_OF_OPENSLIDE = 1.3
-"""Times OpenSlide's speed, for JPEG 2000, where the decoder is nearly all of the time."""
+"""Target for JPEG 2000: wsipsm's speed over OpenSlide's, since the decoder takes nearly all of the time."""
 _JPEG, _JPEG2000, _RGB = (7,), (33003, 33005, 34712), 2
 
 
@@ -59,12 +59,12 @@ class Row:
     resolution: str
     level: int
     n_px: int
-    """Of the level, which all three read."""
+    """Number of pixels of the level, which all three read."""
     ours: float
     openslide: float | None
-    """None where it does not open the file."""
+    """Seconds of OpenSlide; None where it does not open the file."""
     decoder: float | None
-    """None where the tiles cannot be given to the decoder alone."""
+    """Seconds of the decoder; None where the tiles cannot be given to the decoder alone."""
     is_jpeg: bool
 
     def cells(self) -> list[str]:
@@ -92,9 +92,10 @@ def _or_none(value: float | None, say: Callable[[float], str]) -> str:
 
 
 def cpu_seconds(reads: Sequence[Callable[[], None] | None], repeats: int) -> list[float | None]:
-    """Medians of the processor time of some ways to read, taken in turn, so that a busy machine slows all alike.
+    """Compute medians of the processor time of several ways to read.
 
-    Each is run as often, at a time, as fills a fifth of a second.
+    The ways are measured in turn, so that a busy machine slows all equally. Each measurement repeats a way until a
+    fifth of a second is filled.
     """
     times = [max(1, round(LEAST_S / _seconds(read))) if read else 0 for read in reads]
     found: list[list[float]] = [[] for _ in reads]
@@ -113,9 +114,9 @@ def _seconds(read: Callable[[], None], n: int = 1) -> float:
 
 
 def keep_memory() -> None:
-    """Have the C library keep memory that was freed, as it does of itself once a run has read some blocks.
+    """Let the C library keep freed memory, as it does by itself after a run has read some blocks.
 
-    New memory costs as much time as a third of the decoding, and all readers would pay it again in each repetition.
+    New memory costs a third of the time of decoding, and all readers would need it again in each repetition.
     """
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
@@ -124,21 +125,21 @@ def keep_memory() -> None:
 
 
 def blocks(size: Size) -> Iterator[Box]:
-    """Squares that cover a level, cut at its edges."""
+    """Yield the squares that cover a level, cut at its edges."""
     whole = Box(0, 0, size.width, size.height)
     for y, x in itertools.product(range(0, size.height, BLOCK_PX), range(0, size.width, BLOCK_PX)):
         yield Box(x, y, BLOCK_PX, BLOCK_PX).intersect(whole)
 
 
 def forget_tiles(slide: Slide) -> None:
-    """Let a slide forget the tiles that it decoded."""
+    """Make a slide forget the tiles that it decoded."""
     tiles = getattr(slide, "_tiles", None)
     if tiles is not None:
         tiles.forget()
 
 
 def read_all(slide: Slide, scale: float) -> None:
-    """Read a slide as a run does, with none of its tiles decoded before."""
+    """Read a slide as a run does, after it has forgotten all decoded tiles."""
     forget_tiles(slide)
     size = slide.info.size
     small = Size(max(1, int(size.width / scale)), max(1, int(size.height / scale)))
@@ -147,7 +148,7 @@ def read_all(slide: Slide, scale: float) -> None:
 
 
 def read_all_by_openslide(handle: openslide.OpenSlide, level: int, size: Size) -> None:
-    """Read a level by OpenSlide, as RGB, with none of its tiles decoded before."""
+    """Read a level by OpenSlide, as RGB, with an empty cache of tiles."""
     handle.set_cache(openslide.OpenSlideCache(OPENSLIDE_CACHE_BYTES))
     downsample = handle.level_downsamples[level]
     for box in blocks(size):
@@ -162,15 +163,15 @@ class Stored:
     page: tifffile.TiffPage
     data: list[bytes]
     scale: int
-    """By which a decoder makes the level smaller than it is stored, as of some levels of NDPI."""
+    """Factor by which the decoder shrinks the stored level, which some levels of NDPI need; otherwise 1."""
 
     @property
     def is_jpeg(self) -> bool:
-        """Whether JPEG, not JPEG 2000."""
+        """Whether the tiles are JPEG and not JPEG 2000."""
         return self.page.compression in _JPEG
 
     def decode(self) -> None:
-        """Decode all tiles, and let go of their pixels."""
+        """Decode all tiles without use of their pixels."""
         colour = "RGB" if self.page.photometric == _RGB else "YCBCR"
         for data in self.data:
             if not self.is_jpeg:
@@ -184,7 +185,7 @@ class Stored:
 
 
 def find_stored(path: Path, size: Size) -> Stored | None:
-    """Tiles of the smallest page that covers a level; None where its compression is another, or no TIFF's."""
+    """Find the tiles of the smallest page that covers a level; None for other compressions and other files."""
     try:
         tif = tifffile.TiffFile(path)
     except tifffile.TiffFileError:
@@ -198,7 +199,7 @@ def find_stored(path: Path, size: Size) -> Stored | None:
             return None
         page = min(pages, key=lambda one: int(one.imagewidth))
         parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        if tif.is_ndpi:  # one JPEG, of which wsipsm decodes a restart interval or some at a time
+        if tif.is_ndpi:  # the level is one JPEG, of which wsipsm decodes one or some restart intervals at a time
             parts = [(page.tags.valueof("StripOffsets")[0], page.tags.valueof("StripByteCounts")[0])]
         data = []
         for offset, n_bytes in parts:
@@ -219,7 +220,7 @@ def measure(path: Path, repeats: int) -> list[Row]:
             size = slide.info.level_sizes[level]
             stored = find_stored(path, size)
             ours = partial(read_all, slide, scale)
-            ours()  # once, for what is done when pixels are first asked for
+            ours()  # the first read does work that is done once for a slide
             theirs = None
             if handle is not None and (size.width, size.height) in handle.level_dimensions:
                 number = handle.level_dimensions.index((size.width, size.height))

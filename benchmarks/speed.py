@@ -1,11 +1,11 @@
-"""Processor time of a run and of its parts, each ratio beside its target, in one table.
+"""Measures the processor time of a run and of its parts, and compares each ratio with its target, in one table.
 
     python -m benchmarks.speed --he IMAGE... --ki67 IMAGE... [--rows ROW...] [--repeats 5] [--side 8192] [--blocks 4]
 
-The images have 0.25 um/px; they are put side by side and repeated, mirrored, on a slide that is composed here, all of
-which counts as tissue. Seconds are of the processor, user and system, of this process and of those it started, in one
-thread where wsipsm has a say. Medians of the repeats are given with the least and the largest; what is compared
-is measured in turn. A row that lacks what it needs is named with the reason.
+The images must have 0.25 um/px; they are put side by side and repeated, mirrored, on a slide that is composed here and
+is scored as a whole. Seconds are processor time, user and system, of this process and those it started, in one thread
+where wsipsm sets the number. The table has the median of the repeats with the least and the largest; compared
+measurements are made in turn. A row that cannot be measured states the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEAD = ("row", "what", "wsipsm, median (least..largest)", "beside", "ratio", "ta
 
 
 def measure(name: str, bench: Bench) -> list[Line]:
-    """Measure a row, or say why not."""
+    """Measure a row; return a line with the reason when it cannot be measured."""
     try:
         return ROWS[name](name, bench)
     except Skipped as why:
@@ -45,9 +45,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW", help=", ".join(ROWS)
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--side", type=int, default=8192, help="of the slides, level-0 pixels")
-    parser.add_argument("--blocks", type=int, default=4, help="that are run in rows of blocks, of all on the slide")
-    parser.add_argument("--nuclei", type=int, default=100_000, help="that are written")
+    parser.add_argument("--side", type=int, default=8192, help="side of the slides, level-0 pixels")
+    parser.add_argument("--blocks", type=int, default=4, help="number of blocks that rows of blocks run")
+    parser.add_argument("--nuclei", type=int, default=100_000, help="number of nuclei that are written")
     parser.add_argument("--out", type=Path, help="Markdown file; printed without")
     args = parser.parse_args(arguments)
     for path in (*args.he, *args.ki67):

@@ -1,4 +1,4 @@
-"""What the rows of ``benchmarks.speed`` share: processor time, composed slides, plans, and lines of the table."""
+"""Code that the rows of ``benchmarks.speed`` share: processor time, composed slides, plans, and lines of the table."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from wsipsm.slide.open import open_slide
 from wsipsm.stages.plan import SlidePlan, plan_slide
 
 MPP = 0.25
-"""Of every composed slide, um/px."""
+"""Pixel size of every composed slide, um/px."""
 
 
 class Skipped(Exception):
-    """Why a row or one of its lines was not measured."""
+    """A row, or one of its lines, cannot be measured; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Line:
     what: str
     unit: str = ""
     ours: Sequence[float] = ()
-    """One value a repeat."""
+    """Value of each repeat."""
     beside: str = ""
-    """What it is compared with."""
+    """Name of the reference that it is compared with."""
     theirs: Sequence[float] = ()
-    """None where the target is a plain number."""
+    """Value of the reference in each repeat; empty where the target is a plain number."""
     faster: bool = False
     """Whether the ratio says how many times as fast wsipsm is; else it is wsipsm's value over the other."""
     at_most: float | None = None
@@ -46,7 +46,7 @@ class Line:
     note: str = ""
 
     def cells(self) -> list[str]:
-        """Cells of the line."""
+        """Write the cells of the line."""
         if not self.ours:
             return [self.row, self.what, "not measured", self.note, "", "", ""]
         ratio = statistics.median(self.ours)
@@ -73,20 +73,23 @@ def spread(values: Sequence[float]) -> str:
 
 
 def cpu_now() -> float:
-    """Seconds of processor time, user and system, of this process and of its children that have ended."""
+    """Return the processor time in seconds, user and system, of this process and its children that have ended."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """Processor time that some work takes."""
+    """Measure the processor time of some work, seconds."""
     started = cpu_now()
     work()
     return cpu_now() - started
 
 
 def in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Processor times of some works, taken in turn so that a busy machine slows all alike; once before, unmeasured."""
+    """Measure the processor times of several works in turn, so that a busy machine slows all equally.
+
+    Each work runs once before, without measurement.
+    """
     for work in works.values():
         work()
     found: dict[str, list[float]] = {name: [] for name in works}
@@ -122,7 +125,10 @@ class Bench:
         return self._composed[stain]
 
     def plan(self, stain: str, model: str, block_px: int | None = None) -> SlidePlan:
-        """Plan a run over all of a stain's slide, with one thread a network; blocks as a run chooses them, or given."""
+        """Plan a run over all of a stain's slide, with one thread for the network.
+
+        The size of blocks is ``block_px``; None: as a run chooses it.
+        """
         path, key = self.slide(stain), (stain, model, block_px)
         if key not in self._plans:
             run_dir = RunDir(self.folder / f"{stain}-{model}-{block_px}")

@@ -1,8 +1,9 @@
-"""A process that runs a block twice: what its first one costs, with the start of Python, and what a second one does.
+"""Runs a block twice in a new process, and prints the processor time of the first run and of the second.
 
     python -m benchmarks.speed_first_block JOB
 
-JOB is a pickled pair of a job and a block, which ``benchmarks.speed`` wrote itself. The output is two numbers.
+JOB is a pickled pair of a job and a block, which ``benchmarks.speed`` wrote. The time of the first run includes the
+start of Python.
 """
 
 from __future__ import annotations

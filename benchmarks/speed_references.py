@@ -1,4 +1,4 @@
-"""What the blocks of a run are held against: what nothing can go below, HoVer-Net, and a method without a network."""
+"""References for the speed of blocks: lower bounds of the time, HoVer-Net, and a method without a network."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MATRIX_SIDE = 2048
 COUNTED_PX = 256
 """Side of the image on which multiplications are counted."""
 HOVERNET_PX, HOVERNET_KEPT_PX = 256, 164
-"""Sides of a patch that HoVer-Net's fast mode sees, and of what it says something about."""
+"""Sides in pixels of the input and of the output of HoVer-Net's fast mode."""
 NUCLEUS_UM = 7.5
 """Diameter of a typical nucleus, for the method without a network."""
 
 Work = tuple[Callable[[], object], float]
-"""Some work, and by what its seconds are to be multiplied for those of one mm2."""
+"""Some work, and the factor from its seconds to seconds per mm2."""
 
 
 def decoding(slide: Path) -> Work:

@@ -1,4 +1,4 @@
-"""Writing nuclei, beside orjson, igzip and pyarrow on the same text and table."""
+"""Measures the writing of nuclei, beside orjson, igzip and pyarrow on the same text and table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wsipsm.stages.block import segment_block
 from wsipsm.stages.plan import SlidePlan
 
 IGZIP_LEVEL = 3
-"""As wsipsm compresses GeoJSON."""
+"""Level at which wsipsm compresses GeoJSON."""
 
 
 def measure_writing(row: str, bench: Bench) -> list[Line]:

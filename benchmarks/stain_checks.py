@@ -1,9 +1,9 @@
-"""Figures of the stain checks by image, on real pictures and on stains drawn on them.
+"""Prints the figures of the stain checks for real images, and for the same images with other stains drawn.
 
     python benchmarks/stain_checks.py IMAGE... [--um 0.25] [--draw] [--out stain_checks.md]
 
-Images are brought to 0.5 um/px, as a run samples them. With ``--draw`` every image is also shown with other
-chromogens, counterstains, pigments, strengths and glass (the drawing of `tests/drawn/virtual_stains.py`).
+Images are scaled to 0.5 um/px, at which a run samples them. With ``--draw`` every image is also drawn with other
+chromogens, counterstains, pigments, strengths and glass (by `tests/drawn/virtual_stains.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = ("colour", "hematoxylin_share", "counterstain_hue", "green_share", "chro
 
 
 def variants(rgb: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Give the picture with every fault that is drawn, and with every change that is none."""
+    """Yield the image with every fault that can be drawn, and with changes that are no faults, by name."""
     for factor in (0.4, 0.6, 1.3, 1.6):
         yield f"DAB x {factor}", drawn.with_strength(rgb, dab=factor)
         yield f"hematoxylin x {factor}", drawn.with_strength(rgb, hematoxylin=factor)
@@ -50,7 +50,7 @@ def variants(rgb: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 
 def row(name: str, rgb: NDArray[np.uint8]) -> str:
-    """Row of a Markdown table: a flagged figure is bold, one that withholds the index bold with a star."""
+    """Write a row of a Markdown table; a flagged figure is bold, and one that withholds the index also has a star."""
     found = {finding.name: finding for finding in check_hues(rgb.reshape(-1, 3))}
     cells = []
     for key in NAMES:

@@ -1,4 +1,4 @@
-"""Tables of the benchmarks: Markdown, written into a file or printed."""
+"""Writes the tables of the benchmarks as Markdown into a file, or prints them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def give_table(first: str, head: Sequence[str], rows: Iterable[Sequence[str]], out: Path | None) -> None:
-    """Write a line and a table below it into ``out``; without it, print them."""
+    """Write a line and a table below it into the file ``out``; print them when it is None."""
     body = ["| " + " | ".join(row) + " |" for row in rows]
     text = "\n".join([first, "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head), *body]) + "\n"
     if out:
