@@ -173,6 +173,10 @@ FORMS = {
     "lambda": "f = lambda: __import__('pkg.found')",
     "async": "async def f():\n    from pkg.found import x",
     "match": "match 1:\n    case 1:\n        import pkg.found",
+    "last of many": "A = 1\nB = '''\ndef f():\n'''\nC = (\nA\n)\ndef g():\n    import pkg.found\nD = 2",
+    "behind texts that look like code": "'''\nimport that\nclass A:\n'''\n@f\nclass B:\n    from pkg import found",
+    "on a line of its own": "from pkg \\\n    import \\\n    found\nX = 1",
+    "public attribute in brackets": "import pkg\nX = (\npkg\n# a word\n.Found\n)\nY = 1",
 }
 
 

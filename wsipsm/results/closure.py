@@ -6,7 +6,9 @@ Imports are read from the source text, so the answer is the same in every proces
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,28 +62,47 @@ def import_closure(roots: tuple[str, ...], package: Path) -> Closure:
     FileNotFoundError
         When a root does not exist.
     """
-    found: dict[Path, None] = {}
-    libraries: set[str] = set()
+    modules = _modules_in(package)
+    found: set[Path] = set()
+    names: set[str] = set()
     waiting = list(roots)
     for root in roots:
-        if not _file_of(root, package):
+        if root not in modules:
             raise FileNotFoundError(f"{package}: no module {root}")
     while waiting:
         name = waiting.pop()
-        if name.partition(".")[0] != package.name:
-            libraries.add(name.partition(".")[0])
+        if name in names:
             continue
-        for file in _files_on_the_way(name, package):
+        names.add(name)
+        if name.partition(".")[0] != package.name:
+            continue
+        for file in _files_on_the_way(name, modules):
             if file not in found:
-                found[file] = None
-                waiting += _imported_by(file, package)
-        if name.count(".") == 1 and not _file_of(name, package):
+                found.add(file)
+                waiting += _imported_by(file, package, modules)
+        if name.count(".") == 1 and name not in modules:
             # A public name, which the package's ``__getattr__`` loads on demand.
-            waiting += _homes_of_public_names(package)
+            waiting += _homes_of_public_names(package, modules)
+    libraries = {name.partition(".")[0] for name in names} - {package.name}
     return Closure(tuple(sorted(found)), frozenset(libraries))
 
 
-def _imported_by(file: Path, package: Path) -> Iterator[str]:
+def _modules_in(package: Path) -> dict[str, Path]:
+    """List the files of a package by the dotted names of their modules; a folder goes before a file of its name."""
+    modules: dict[str, Path] = {}
+    for folder, _, files in os.walk(package):
+        place = Path(folder)
+        parts = [package.name, *place.relative_to(package).parts]
+        for file in files:
+            stem, ending = os.path.splitext(file)
+            if ending == ".py" and stem != "__init__":
+                modules.setdefault(".".join([*parts, stem]), place / file)
+        if "__init__.py" in files:
+            modules[".".join(parts)] = place / "__init__.py"
+    return modules
+
+
+def _imported_by(file: Path, package: Path, modules: Mapping[str, Path]) -> Iterator[str]:
     imports = _read_imports(file.read_text(encoding="utf-8"), package.name)
     yield from imports.modules
     parts = [package.name, *file.relative_to(package).with_suffix("").parts]
@@ -91,34 +112,23 @@ def _imported_by(file: Path, package: Path) -> Iterator[str]:
         yield ".".join([*base, name] if name else base)
     if imports.by_computed_name:
         is_root = file == package / "__init__.py"
-        yield from () if is_root else (text for text in imports.texts if _file_of(text, package))
+        yield from () if is_root else (text for text in imports.texts if text in modules)
     if imports.lists_modules:
         yield from (".".join([*own, beside.stem]) for beside in sorted(file.parent.glob("*.py")) if beside != file)
 
 
-def _homes_of_public_names(package: Path) -> list[str]:
+def _homes_of_public_names(package: Path, modules: Mapping[str, Path]) -> list[str]:
     imports = _read_imports((package / "__init__.py").read_text(encoding="utf-8"), package.name)
-    return [text for text in imports.texts if _file_of(text, package)]
+    return [text for text in imports.texts if text in modules]
 
 
-def _files_on_the_way(name: str, package: Path) -> Iterator[Path]:
+def _files_on_the_way(name: str, modules: Mapping[str, Path]) -> Iterator[Path]:
     """List the files of a module, or of the module of a name, and of the packages around it, which run before."""
     parts = name.split(".")
     for n in range(1, len(parts) + 1):
-        file = _file_of(".".join(parts[:n]), package)
+        file = modules.get(".".join(parts[:n]))
         if file is not None:
             yield file
-
-
-def _file_of(name: str, package: Path) -> Path | None:
-    head, *rest = name.split(".")
-    if head != package.name or not all(part.isidentifier() for part in rest):
-        return None
-    place = package.joinpath(*rest)
-    for file in (place / "__init__.py", place.with_suffix(".py")):
-        if file.is_file():
-            return file
-    return None
 
 
 @lru_cache(maxsize=1024)
@@ -128,7 +138,7 @@ def _read_imports(source: str, package: str) -> _Imports:
     relative: list[tuple[int, str]] = []
     texts: list[str] = []
     by_computed_name = lists_modules = False
-    for node in _nodes_that_run(ast.parse(source)):
+    for node in _nodes_that_run(_parsed_as_far_as_imports_go(source, package)):
         match node:
             case ast.Import(names=names):
                 modules += [alias.name for alias in names]
@@ -150,6 +160,25 @@ def _read_imports(source: str, package: str) -> _Imports:
             case _:
                 pass
     return _Imports(tuple(modules), tuple(relative), tuple(texts), by_computed_name, lists_modules)
+
+
+def _parsed_as_far_as_imports_go(source: str, package: str) -> ast.Module:
+    """Parse a text up to the statement behind which no word stands that an import needs: mostly a few lines of many.
+
+    A text that is cut between statements means the same as far as it goes; one that is cut in the midst of a
+    statement is no Python.
+    """
+    words = "|".join((r"\bimport\b", rf"\b{package}\s*[.)\\#'\"]", *_BY_NAME, *_BY_LISTING))
+    last = 0
+    for found in re.finditer(words, source):
+        last = found.end()
+    behind = re.compile(r"^(?=[^\W\d]|@)", re.MULTILINE).search(source, last)
+    if behind is not None:
+        try:
+            return ast.parse(source[: behind.start()])
+        except SyntaxError:
+            pass  # what looked like a statement lies in a text or in brackets
+    return ast.parse(source)
 
 
 def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 
-from wsipsm.results.closure import import_closure
+from wsipsm.results.closure import Closure, import_closure
 
 SHARD_ROOTS = ("wsipsm.stages.block",)
 """Module that a worker runs on a block; it and all that it imports decide what a shard holds."""
@@ -80,7 +80,8 @@ def code_digest(roots: tuple[str, ...], package: Path | None = None) -> str:
     folder = package or _own_folder()
     data = (file for file in folder.rglob("*") if file.is_file() and file.suffix not in _NO_DATA)
     whole = hashlib.sha256()
-    for file in sorted({*import_closure(roots, folder).files, *data}):
+    closure = _own_closure(roots) if package is None else import_closure(roots, folder)
+    for file in sorted({*closure.files, *data}):
         content = file.read_bytes()
         whole.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode())
         whole.update(content)
@@ -106,8 +107,13 @@ def _name_code(roots: tuple[str, ...]) -> str:
 @lru_cache(maxsize=8)
 def libraries_of(roots: tuple[str, ...]) -> tuple[str, ...]:
     """List the distributions that modules import and whose version may change results, installed or not."""
-    imported = import_closure(roots, _own_folder()).libraries - sys.stdlib_module_names - set(WITHOUT_INFLUENCE)
+    imported = _own_closure(roots).libraries - sys.stdlib_module_names - set(WITHOUT_INFLUENCE)
     return tuple(sorted(name for module in imported for name in DISTRIBUTIONS.get(module, (module,))))
+
+
+@lru_cache(maxsize=8)
+def _own_closure(roots: tuple[str, ...]) -> Closure:
+    return import_closure(roots, _own_folder())
 
 
 def _own_folder() -> Path:
