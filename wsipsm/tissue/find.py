@@ -23,9 +23,9 @@ from wsipsm.facts import TissueFacts
 from wsipsm.geometry import Box, Size
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
-from wsipsm.stain import Vector, estimate_background, optical_density
+from wsipsm.stain import Vector, estimate_background
 from wsipsm.tissue.ink import find_ink, ink_on_tissue
-from wsipsm.tissue.outline import STAINED_OD, close_and_fill, grow, mean_and_spread, outline_tissue
+from wsipsm.tissue.outline import STAINED_OD, close_and_fill, extremes, grow, mean_and_spread, outline_tissue
 
 _SMOOTHING_PX0 = 6.0
 _SPECK_PX0 = 60.0
@@ -221,7 +221,7 @@ def find_tissue(
     [True, False]
     """
     _require_whole(thumbnail, px0_per_pixel, slide_size)
-    dark = thumbnail.max(axis=2) < _DARK_LEVEL
+    dark = extremes(thumbnail)[1] < _DARK_LEVEL
     if (lit := _missing_light(thumbnail, dark)) is not None:
         black = (
             f"tissue: {dark.mean():.0%} of the slide is black and {lit:.1%} of the rest is light; brightfield tissue "
@@ -229,7 +229,8 @@ def find_tissue(
         )
         nothing = np.zeros(dark.shape, dtype=np.bool_)
         return TissueMask(nothing, px0_per_pixel, black, nothing)
-    glass, seen = estimate_background(thumbnail[~dark])
+    pixels = thumbnail.reshape(-1, 3)
+    glass, seen = estimate_background(pixels[np.flatnonzero(~dark)] if dark.any() else pixels)
     if not seen:
         # A dark border is no tissue, so only an image without one is taken whole.
         mask = ~np.zeros_like(dark) if dark.mean() < 0.05 else _close_and_widen(~grow(dark, 2), px0_per_pixel)
@@ -267,7 +268,7 @@ def _searched(
     stained = _stained(thumbnail, glass, px0_per_pixel)
     if px0_per_pixel >= _DARK_FROM_PX0_PER_PIXEL:
         stained &= ~grow(dark | ink, 3)
-    mask = _close_and_widen(_without_specks(stained, optical_density(thumbnail, glass), px0_per_pixel), px0_per_pixel)
+    mask = _close_and_widen(_without_specks(stained, thumbnail, glass, px0_per_pixel), px0_per_pixel)
     whole = np.ones(dark.shape, dtype=np.bool_)
     if not mask.any():
         return whole, "tissue: none found on the thumbnail; the whole slide was searched."
@@ -304,7 +305,7 @@ def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
     UnsupportedSlideError
         When it is one. A grey or many-coloured label image, or a dark border of the scanner, passes.
     """
-    brightest, darkest = thumbnail.max(axis=2), thumbnail.min(axis=2)
+    darkest, brightest = extremes(thumbnail)
     lit = brightest >= _DARK_LEVEL
     share_lit = float(lit.mean())
     if not 0.002 < share_lit < 0.6:
@@ -336,25 +337,26 @@ def _stained(thumbnail: NDArray[np.uint8], glass: tuple[float, float, float], px
     """Find the pixels that absorb more than glass; colour weighs more than grey, which may be dust or shade."""
     sigma = max(0.7, _SMOOTHING_PX0 / px0_per_pixel)
     smooth = cv2.GaussianBlur(thumbnail, (0, 0), sigma)
-    od = optical_density(np.asarray(smooth, dtype=np.uint8), glass)
-    mean, spread = mean_and_spread(od)
+    mean, spread = mean_and_spread(np.asarray(smooth, dtype=np.uint8), glass)
     return np.asarray(mean + spread > STAINED_OD, dtype=np.bool_)
 
 
-def _without_specks(stained: Mask, od: NDArray[np.float32], px0_per_pixel: float) -> Mask:
+def _without_specks(stained: Mask, thumbnail: NDArray[np.uint8], glass: Vector, px0_per_pixel: float) -> Mask:
     """Remove dust, and thin grey lines such as edges of glass."""
-    if not stained.any():
+    places = np.flatnonzero(stained)
+    if not len(places):
         return stained
     count, labels, stats, _ = cv2.connectedComponentsWithStats(stained.astype(np.uint8), connectivity=8)
-    mean, spread = mean_and_spread(od)
-    grey = np.bincount(labels.ravel(), spread.ravel(), count) < 0.25 * np.bincount(labels.ravel(), mean.ravel(), count)
-    distance = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
-    half_width = np.asarray(
-        ndimage.maximum(distance[stained], np.asarray(labels[stained], dtype=np.int32), np.arange(count)),
-        dtype=np.float64,
-    )
-    thin = half_width < 0.12 * np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
-    keep = (stats[:, cv2.CC_STAT_AREA] >= max(3.0, (_SPECK_PX0 / px0_per_pixel) ** 2)) & ~(grey & thin)
+    owners = labels.ravel()[places].astype(np.intp)
+    mean, spread = mean_and_spread(thumbnail.reshape(-1, 3)[places], glass)
+    grey = np.bincount(owners, spread, count) < 0.25 * np.bincount(owners, mean, count)
+    keep = stats[:, cv2.CC_STAT_AREA] >= max(3.0, (_SPECK_PX0 / px0_per_pixel) ** 2)
+    if (keep & grey).any():
+        distance = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
+        half_width = np.zeros(count, dtype=distance.dtype)
+        np.maximum.at(half_width, owners, distance.ravel()[places])
+        longer = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
+        keep &= ~(grey & (half_width.astype(np.float64) < 0.12 * longer))
     keep[0] = False
     return np.asarray(keep[labels], dtype=np.bool_)
 
