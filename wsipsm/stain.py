@@ -122,8 +122,7 @@ def optical_density(rgb: NDArray[np.uint8], background: Vector) -> NDArray[np.fl
     Returns
     -------
     Optical density, shape (..., 3), float32, clipped to 0..``OD_CAP``: pixels brighter than glass count as glass, and
-    those
-    of black pixels, which are unknown, stay finite and comparable.
+    the densities of black pixels, which are unknown, stay finite and comparable.
     """
     # A table of the 256 densities of a channel is far faster than a logarithm for each pixel.
     levels = np.arange(256, dtype=np.float64)[:, None]

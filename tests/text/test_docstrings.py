@@ -118,6 +118,14 @@ def parameters(doc: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_rule_of_a_section_is_a_line_of_its_own(path: Path) -> None:
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    faults = [found[0] for node in nodes if (found := re.search(r"\S -{5,} .*", ast.get_docstring(node) or ""))]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_docstrings_are_sentences(path: Path) -> None:
     faults = [f"{one.place}: {one.text!r} {said}" for one in texts(path) if (said := fault(one.kind, one.text))]
     assert not faults, "\n".join(faults)

@@ -272,9 +272,8 @@ def _find_seeds(
     pairs = cKDTree(np.column_stack([rows, columns])).query_pairs(radius, output_type="ndarray")
     links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(rows), len(rows)))
     _, group = connected_components(links, directed=False)
-    _, first = np.unique(
-        group, return_index=True
-    )  # np.nonzero is in scan order, so the first pixel represents its group
+    # np.nonzero is in scan order, so the first pixel represents its group.
+    _, first = np.unique(group, return_index=True)
     return rows[first], columns[first]
 
 

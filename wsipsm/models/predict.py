@@ -39,8 +39,10 @@ class Predictor(Protocol):
         rgb
             Image of shape (h, w, 3), uint8; h and w multiples of the card's stride.
 
-        Returns ------- Scores 0..1, shape (outputs, h, w), float32. Those farther than ``card.reach_px`` from the
-        border do not depend on what lies outside the image.
+        Returns
+        -------
+        Scores 0..1, shape (outputs, h, w), float32. Those farther than ``card.reach_px`` from the border do not depend
+        on what lies outside the image.
 
         Raises
         ------

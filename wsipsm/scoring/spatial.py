@@ -104,10 +104,9 @@ def block_bootstrap_interval(
     inside it. No method has its stated coverage then, and this one adds a flag where few independent areas or a small
     region show the danger.
 
-    1. Residuals e = positive - index x all are summed in cells. Their products over pairs of cells are added up, one
-    ring
-       of distances after the other, until the first ring whose sum is not positive (initial positive sequence: Geyer
-       1992, Statistical Science 7:473; as a spatial covariance estimate: Conley 1999, J Econometrics 92:1). The sum is
+    1. Residuals e = positive - index x all are summed in cells. Their products over pairs of cells are added up, ring
+       by ring of distance, until the first ring whose sum is not positive (initial positive sequence: Geyer 1992,
+       Statistical Science 7:473; as a spatial covariance estimate: Conley 1999, J Econometrics 92:1). The sum is
        divided by 1 - s, where s is the share of all pairs within reach, since subtracting the slide's own index lowers
        it by that share. With few independent areas Student's t with 1 / s degrees of freedom widens the interval.
     2. Square blocks as wide as the reach, between 20 and about 300 of them, are drawn with replacement; quantiles of
