@@ -136,9 +136,9 @@ class ClusterSection(_Section):
     """How often clusters are fitted: for each image, which suits images of different slides, or once for a slide or
     set."""
     min_area_px: int = Field(200, ge=0)
-    """Area in pixels below which a part of the pseudo mask is removed."""
+    """Smallest area of a part of the pseudo mask that is kept, pixels."""
     max_hole_px: int = Field(64, ge=0)
-    """Area in pixels below which a hole of the pseudo mask is filled."""
+    """Largest area of a hole of the pseudo mask that is filled, pixels."""
     opening_px: int = Field(0, ge=0, le=20)
     """Radius in pixels of a morphological opening that cuts threads off nuclei; the paper has no such step."""
 

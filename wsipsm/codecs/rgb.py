@@ -36,5 +36,5 @@ def compose_premultiplied_over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint
     RGB of shape (h, w, 3), uint8.
     """
     transparency = 255 - rgba[..., 3:]
-    # A premultiplied colour cannot exceed its alpha; where it does, the sum would overflow, so the pixel becomes white.
+    # A channel above alpha is not premultiplied, and the sum would overflow; such a channel becomes 255.
     return np.where(rgba[..., :3] > 255 - transparency, 255, rgba[..., :3] + transparency).astype(np.uint8)

@@ -54,7 +54,7 @@ def decode_segment(
     index
         Number of the tile or strip, counted row by row in units of `segment_size`.
     must_end
-        Whether compressed data without its end marker is refused; JPEG decoders fill the rest with grey.
+        Whether compressed data without its end marker is refused; JPEG decoders would silently fill the rest with grey.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def _decode_jpeg2000(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int
 
 
 def _require_size(width: int, height: int, n_components: int, shape: tuple[int, int, int]) -> None:
-    """Check the size before anything is allocated; some writers give edge tiles and strips the full height."""
+    """Check the size before anything is allocated; some writers give edge strips the full height, but never more."""
     if width < shape[1] or height < shape[0] or width > shape[1] + 64 or height > max(shape[0] + 64, 4096):
         raise ValueError(f"a compressed tile of {width} x {height} px where {shape[1]} x {shape[0]} belong")
     if n_components != shape[2]:

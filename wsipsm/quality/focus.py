@@ -64,7 +64,7 @@ def check_focus(patches: Sequence[Picture], mpp: float | None) -> Finding:
     patches
         RGB at ``FOCUS_MPP``, each of shape (height, width, 3), uint8, drawn from the tissue.
     mpp
-        Pixel size of the slide that they were read from, um/px; None: unknown.
+        Pixel size that the patches really have, um/px: that of the slide where it is coarser; None: unknown.
 
     Returns
     -------

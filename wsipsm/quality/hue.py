@@ -1,7 +1,7 @@
 """A check, before nuclei are searched, that the colours of a slide are those of hematoxylin and DAB.
 
-Every figure is a ratio of optical densities, so that the strength of a stain hardly changes it. "Real" below means
-Ki-67 images of real slides.
+Every figure is a ratio of optical densities over glass, so that neither the strength of a stain nor the tint of the
+glass changes it much. "Real" below means Ki-67 images of real slides.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def check_stain(pixels: NDArray[np.uint8], decision: StainDecision, card: ModelC
 
 
 def _check_model(decision: StainDecision, card: ModelCard) -> tuple[Finding, ...]:
-    """Flag a model that the user named and that is made for another stain than the slide's."""
+    """Make a finding where the model is made for another stain than the slide's, which only a named model can be."""
     if card.stain == decision.stain:
         return ()
     looks = f"the slide looks like {STAIN_NAMES[decision.stain]}, and the model {card.name} is made for"

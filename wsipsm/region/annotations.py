@@ -137,7 +137,7 @@ def _children(feature: JsonObject, label: str) -> list[Any]:
 
 
 def _read_feature(feature: JsonObject, label: str, left_out: Counter[str]) -> Drawn | None:
-    """Read the annotation of a feature; None, and counted in ``left_out``, without polygons on the first plane."""
+    """Read a feature; None, and counted in ``left_out``, if it is no annotation with polygons on the first plane."""
     properties = _properties(feature, label)
     kind = _kind(feature, properties)
     if kind not in (Kind.ANNOTATION, Kind.TMA_CORE):

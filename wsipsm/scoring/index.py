@@ -25,7 +25,8 @@ class LabellingIndex:
     n_scored: int
     low: float | None
     high: float | None
-    """Both ends of the 95 % interval of the fraction, which allows for counting alone, not for the choice of a cut."""
+    """Both ends of the 95 % interval of the fraction. It allows for counting alone, not for the choice of the region or
+    of the cut."""
     method: str
     region: str
     flags: tuple[str, ...]

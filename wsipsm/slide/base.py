@@ -75,8 +75,8 @@ class SlideInfo:
     """Hex SHA-256 digest that identifies the pixels, of all bytes of every file of the slide; empty where the slide was
     opened without it."""
     bounds: Box | None = None
-    """Part of the canvas that holds pixels, as the file states it, in level-0 pixels; None where the file states none.
-    See ``slide/frame.py``."""
+    """Part of the canvas that holds pixels, as the file states it, never empty, in level-0 pixels; None where the file
+    states none. See ``slide/frame.py``."""
     vendor: str | None = None
     objective_power: float | None = None
     """Nominal magnification; it is shown, and nothing is computed from it."""

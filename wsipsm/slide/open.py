@@ -160,7 +160,7 @@ def _require_image(slide: Slide, image: int | None) -> None:
 
 
 def _readers_for(path: Path, image: int | None) -> list[tuple[str, Reader]]:
-    # Imported here, so that planning and the command line, which open no slide, do not load the readers' libraries.
+    # Imported here, because the command line and the plan of a run import this module long before they open a slide.
     from wsipsm.slide.readers.image import ImageSlide
     from wsipsm.slide.readers.openslide import OpenSlideSlide, is_vendor_slide
     from wsipsm.slide.readers.tiatoolbox import TiatoolboxSlide

@@ -48,8 +48,8 @@ class TiatoolboxSlide(ReaderSlide):
         arrays = getattr(self._reader, "level_arrays", None)
         try:
             facts = self._reader.info
-            # WSIReader reads level 0 only: in 2.1.3 its read_rect takes level-0 bounds for those of an NGFF level.
-            # NGFF levels are sliced from the arrays instead.
+            # WSIReader is used for level 0 only, because in 2.1.3 its read_rect takes level-0 bounds for those of an
+            # NGFF level. NGFF levels are sliced from the arrays instead.
             if arrays is not None:
                 self._levels: list[Any] = [arrays[key] for key in sorted(arrays)]
                 found = [(level.shape[1], level.shape[0]) for level in self._levels]

@@ -84,7 +84,7 @@ def open_image(path: Path, number: int | None = None) -> ChosenImage:
 
 
 def _ome_images(tif: tifffile.TiffFile, path: Path) -> list[OmeImage]:
-    """List the images of the OME-XML that have pages; empty for a TIFF without OME-XML."""
+    """List the images of the OME-XML that have pages, here or in another file; empty for a TIFF without OME-XML."""
     if not tif.is_ome:
         return []
     try:
