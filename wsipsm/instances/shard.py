@@ -48,7 +48,7 @@ class ShardFacts:
 
 
 def write_shard(path: Path, table: pa.Table, facts: ShardFacts) -> None:
-    """Write a shard, so that its final name never shows a part of it.
+    """Write a shard so that it is always whole under its final name.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class Limit:
     """Whether an index that is exactly the limit lies in the upper band."""
 
     def is_below(self, index: float) -> bool:
-        """Tell whether an index, a fraction, lies in the upper of the two bands."""
+        """Check whether an index, a fraction, lies in the upper of the two bands."""
         return index >= self.value if self.starts_upper else index > self.value
 
 
@@ -120,6 +120,6 @@ class ComparedBands:
     title: str
     """Title of the comparison in reports."""
     column: str
-    """Name of the column in tables, behind ``reference_`` and ``cohort_``."""
+    """Name of the column in tables, after ``reference_`` and ``cohort_``."""
     words: str
     """One sentence about the limits and their source."""

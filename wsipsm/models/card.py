@@ -79,4 +79,4 @@ class ModelCard(BaseModel):
     training: dict[str, str | int | float | bool] = {}
     """Settings of the recipe that made it."""
     scores: dict[str, float] = {}
-    """Scores, by 'set/metric'; how they were made stands in the README."""
+    """Scores, by 'set/metric'; the README says how they were measured."""

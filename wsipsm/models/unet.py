@@ -46,7 +46,7 @@ HEAD_STRIDE = 2
 
 
 def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
-    # The ImageNet weights of Lite0 were trained with TensorFlow's SAME padding, which this is for even sizes.
+    # This is TensorFlow's SAME padding for even sizes, with which the ImageNet weights of Lite0 were trained.
     total = kernel - stride
     before = total // 2
     return functional.pad(x, (before, total - before, before, total - before))

@@ -104,7 +104,7 @@ def measure_reach(network: nn.Module) -> int:
     """Measure how far an input pixel can be from an output pixel that it changes.
 
     An impulse is sent through a copy of the network in which all weights are positive and norms change nothing, so that
-    nothing cancels or saturates. With no other weights can the impulse reach farther. It is sent from every position
+    nothing cancels or saturates. No other weights would let it reach farther. It is sent from every position
     modulo the stride, along both axes.
 
     Parameters

@@ -65,7 +65,7 @@ def self_activation_map(
     stage: int = 1,
     rectified_sign: float | None = None,
 ) -> NDArray[np.float32]:
-    """Map one image, shape (height, width), float32; see :func:`self_activation_maps`."""
+    """Compute the map of one image, shape (height, width), float32; see :func:`self_activation_maps`."""
     return next(self_activation_maps(network, weights, [rgb], stage, rectified_sign=rectified_sign))
 
 
@@ -82,7 +82,7 @@ def self_activation_maps(
     Parameters
     ----------
     network
-        Network in evaluation mode, on any device; nothing behind the stage is run and no graph is kept.
+        Network in evaluation mode, on any device; later stages are not run, and no graph is kept.
     weights
         Weights of the same stage, as :func:`activation_weights` returns them.
     images

@@ -155,7 +155,7 @@ def _blocks_of(stage: nn.Module) -> list[nn.Module]:
 
 
 def import_timm() -> ModuleType:
-    """Import timm after torchvision, which it needs and which may import only by :func:`import_torchvision`.
+    """Import timm, after :func:`import_torchvision` has made the torchvision that it needs importable.
 
     Raises
     ------

@@ -28,7 +28,7 @@ class Agreement:
     confidence: NDArray[np.float64]
     """Confidence by label, as :func:`take_greedily` gives it, shape (n + 1,); entry 0 is unused."""
     generous: NDArray[np.bool_]
-    """Pixels where nuclei are possible, shape (h, w)."""
+    """Pixels that belong to an object at the lowest threshold of any density, shape (h, w)."""
 
     def means(self, plane: NDArray[np.float32]) -> NDArray[np.float64]:
         """Average a plane (h, w) over each object; shape (n + 1,), by label, with NaN as entry 0."""

@@ -126,7 +126,7 @@ def check_picture_size(
 
 
 def _measure(sample: _Sample, ruler: Ruler) -> float | None:
-    """Estimate octaves between the true and the stated pixel size; far from it, measure again around the estimate."""
+    """Estimate the octaves between the true and the stated pixel size; if they are many, measure again around them."""
     seen = sample.seen(STEPS, N_PATCHES)
     octaves = estimate_octaves(seen, ruler)
     if octaves is None:

@@ -21,7 +21,7 @@ from wsipsm.region.pieces import areas_in_boxes, subdivide
 class Region(Protocol):
     """A part of a slide whose nuclei count: tissue that was found, or a region that a person drew.
 
-    Its ground is the part of it whose area counts, which density and coverage refer to.
+    Its ground is the part whose area counts: density and coverage refer to it.
     """
 
     @property
@@ -173,7 +173,7 @@ class PolygonRegion:
         return self.shape if self.ground is None else self.ground
 
     def facts(self) -> PolygonFacts:
-        """Return the region as JSON files store it; ``hash`` does not depend on the order of the vertices."""
+        """Return the region as JSON files store it; ``hash`` identifies outline and ground in any order of vertices."""
         shapes = [self.shape] if self.ground is None else [self.shape, self.ground]
         outlines = b"".join(shapely.to_wkb(shapely.normalize(shape), byte_order=1) for shape in shapes)
         return PolygonFacts(

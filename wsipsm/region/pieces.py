@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 _MAX_VERTICES = 256
 _MAX_HALVINGS = 40
-"""Most times that a polygon is halved; far fewer do, unless hundreds of its vertices lie in one place."""
+"""Most times that a polygon is halved; far fewer suffice, unless hundreds of its vertices lie in one place."""
 
 
 def polygons_of(shapes: BaseGeometry | NDArray[np.object_]) -> NDArray[np.object_]:

@@ -197,7 +197,7 @@ def _text(drawn: _Labelled) -> str:
 
 
 def _example(drawn: Sequence[_Labelled]) -> str:
-    """Choose a class or name that the user may mean: rather one like tumour, and only then one like an exclusion."""
+    """Choose a class or name that the user may mean, preferably one like tumour, and last one like an exclusion."""
     kept = [one for one in drawn if not _LIKE_EXCLUDED.search(_text(one))] or drawn
     texts = list(dict.fromkeys(one.classification or one.name for one in kept if one.classification or one.name))
     cancer = [text for text in texts if re.search(r"carcinom|cancer|invasi|malign", text.casefold())]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_CACHE_BYTES = 100 * 2**30
 """Default size of the cache, which holds about fifty slides."""
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Seconds before each further try of a connection that transferred less than 1 MiB."""
+"""Seconds before each further try after a connection that transferred almost nothing."""
 
 _ENOUGH_BYTES = 2**20
 """Bytes from which a connection counts as one that works, so that the count of failures begins again."""
@@ -90,7 +90,7 @@ class SlideCache:
     schemes
         Schemes of the addresses that are followed.
     pauses_s
-        Seconds before each further try of a connection that transferred less than 1 MiB.
+        Seconds before each further try after a connection that transferred almost nothing.
     allow_private
         Whether connections to this machine and to private networks are allowed.
     announce
@@ -316,7 +316,7 @@ class SlideCache:
         folder.rmdir()
 
     def _hold(self, key: str, stack: ExitStack) -> None:
-        """Keep an entry from removal by a lock, which the system releases when the process dies."""
+        """Lock an entry against removal; the system releases the lock when the process dies."""
         path = self.folder / f"{key}.{uuid.uuid4().hex}.use"
         with self._lock(_WHOLE_LOCK):
             lock = self._lock(path.name)

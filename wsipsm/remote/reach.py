@@ -19,7 +19,7 @@ class UnreachableError(OSError):
 
 
 def is_private(host: str) -> bool:
-    """Check whether an IP address belongs to this machine, a private network, or otherwise not to the internet."""
+    """Check whether an IP address belongs to this machine or a private network, or is not on the internet otherwise."""
     ip = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour

@@ -144,7 +144,7 @@ def failure_of(url: str, error: Exception) -> SlideOpenError:
     reason = re.sub(r"\?[^\s'\")]+", "?...", without_secrets(reason))[:300]
     if is_final(url, error):
         return SlideOpenError(
-            f"{shown_url(url)}: the server refuses it ({reason}); a slide that may be read is needed. Check the "
+            f"{shown_url(url)}: the server does not send it ({reason}); a slide that may be read is needed. Check the "
             "address, and the credentials of the storage."
         )
     return NoAnswerError(

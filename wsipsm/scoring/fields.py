@@ -138,8 +138,8 @@ def area_weighted_mean(
 
     After the "weighted global" score of the International Ki67 in Breast Cancer Working Group, where each of the 4
     fields is weighted by the share of the tumour that a person takes it to stand for (Leung et al. 2016, npj Breast
-    Cancer 2:16014). Ours differs: the fields tile the region, so a field stands for itself, and weights are areas.
-    Whole fields weigh alike; those that the outline cuts weigh less, the only difference from the unweighted mean.
+    Cancer 2:16014). Here the fields tile the region, so each represents itself, and weights are areas. Whole fields
+    have equal weights; only those that the outline cuts weigh less than in the unweighted mean.
 
     Parameters
     ----------

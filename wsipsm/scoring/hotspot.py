@@ -21,8 +21,8 @@ PLACE_CELLS = 2
 MAX_SIDE_UM = 1500.0
 """Largest side of a field, um; a wider one is no spot, since 500 nuclei on 2.25 mm2 is sparse tissue."""
 MANY_NUCLEI, FEWEST_SEARCHES = 1_000_000, 20
-"""Number of nuclei from which a bootstrap makes only the fewest searches: among 100,000 places their gain hardly
-varies."""
+"""Number of nuclei from which the bootstrap makes the fewest searches, and their number: among 100,000 places the gain
+of a search hardly varies."""
 MAX_CELLS = 2**21
 """Largest number of lattice cells; on a wider slide the cells grow."""
 
@@ -95,7 +95,7 @@ def find_hot_spot(
     al. 2016, npj Breast Cancer 2:16014); here every place is tried. Fields are squares and not discs because the edges
     of squares lie on a lattice, so that all counts, also of bootstrap resamples, are exact sums of a table (Crow 1984).
 
-    The interval is one of the expected index at the chosen place, which is the mean over its nuclei of their
+    The interval is that of the expected index at the chosen place, which is the mean over its nuclei of their
     probability of being positive. The highest of many counts is high partly by chance. This gain of the search is
     estimated by a bootstrap: classes are drawn at random from a smoothed map of this slide, the search is repeated on
     them, and the index of the field that it finds is compared with the mean of the map there. The map shrinks local
@@ -232,7 +232,7 @@ def _search_gains(lattice: Lattice, places: _Places, n_resamples: int, seed: int
 
 
 def _smooth(lattice: Lattice, side: int) -> NDArray[np.float64]:
-    """Smooth and shrink the index around each cell towards the slide's, so that it varies as the tissue does."""
+    """Smooth the index around each cell and shrink it towards the slide's, so that it varies as the tissue does."""
     total = lattice.whole.sum()
     share = float(np.clip(lattice.part.sum() / total, 0.5 / total, 1 - 0.5 / total))
     fields = merge_cells(lattice, side)

@@ -29,7 +29,7 @@ MIN_BLOCKS, MAX_BLOCKS = 20, 300
 FEWEST_BLOCKS = 6
 """Fewest blocks that an interval is made from; fewer do not show how alike neighbours are."""
 FEWEST_OF_A_KIND = 5
-"""Fewest positive, and fewest negative, nuclei that are resampled."""
+"""Fewest positive, and fewest negative, nuclei that are resampled; fewer show no clusters."""
 MAX_PAIR_SHARE = 0.35
 """Share of all pairs of nuclei that may lie within reach; with more, too few pairs are left to compare with."""
 RING_GROWTH = 1.3
@@ -98,7 +98,7 @@ def block_bootstrap_interval(
 ) -> SpatialInterval:
     """Compute the interval of the global index, positive / all, that allows for clusters.
 
-    The interval is one of the expected index of tissue like this, E[density x probability] / E[density] of the random
+    The interval is that of the expected index of tissue like this, E[density x probability] / E[density] of the random
     process that placed the nuclei and made them positive. It answers "what would another piece of this tumour give",
     not "how many of these nuclei are positive", which is known. Clusters wider than the region cannot be seen from
     inside it. No method has its stated coverage then, and this one adds a flag where few independent areas or a small

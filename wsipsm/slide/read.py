@@ -71,7 +71,7 @@ class _AxisWeights:
         self._ends = ends
 
     def rows(self, start: int, stop: int) -> tuple[int, sp.csr_array]:
-        """Find the first level pixel that some working pixels need, counted from ``first``, and weights."""
+        """Find the first level pixel that some working pixels need, counted from ``first``, and their weights."""
         low, high = self._ends[start], self._ends[stop]
         taps = self._taps[low:high]
         base = int(taps.min())

@@ -36,7 +36,7 @@ _MARGIN_PX0 = 120.0
 60 um is added."""
 _WHOLE_FROM = 0.85
 _WHOLE_CROP_FROM = 0.7
-"""Share of tissue on a slide, and on a crop, from which the whole image is searched."""
+"""Share of a slide, and of a crop, that the mask must cover for the whole image to be searched."""
 _CROP_PX0 = 4096
 """Longest side of a crop that somebody chose, whose pale parts are more likely stroma than glass."""
 _DARK_FROM_PX0_PER_PIXEL = 3.0
@@ -324,7 +324,10 @@ def refuse_fluorescence(thumbnail: NDArray[np.uint8], path: str) -> None:
 
 
 def _missing_light(thumbnail: NDArray[np.uint8], dark: Mask) -> float | None:
-    """Compute the share of light grey pixels among the others of a mostly black image; None when it is high enough."""
+    """Compute the share of light grey among the pixels of a mostly black image that are not black.
+
+    It is None when the image is not mostly black, or the share is high enough.
+    """
     if dark.mean() < 0.5:
         return None
     rest = thumbnail[~dark]

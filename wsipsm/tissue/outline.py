@@ -15,7 +15,7 @@ STAINED_OD = 0.06
 below 0.03, and pale IHC stroma is 0.07."""
 _SMOOTHING_UM = 1.5
 _CLOSING_UM = 20.0
-"""Radius of the disk that closes gaps; pale stroma between nuclei hardly differs from glass."""
+"""Radius of the disk that closes gaps of up to twice this: pale stroma between nuclei hardly differs from glass."""
 _LARGEST_HOLE_UM2 = 10_000.0
 """Largest hole that is filled: adipocytes, vessels and glands up to this size belong to the tissue around them."""
 _SMALLEST_PIECE_UM2 = 1_000.0

@@ -129,7 +129,7 @@ class OpenSlideSlide(ReaderSlide):
         return self._read_by_openslide(level, box)
 
     def _open_tiles(self) -> None:
-        """Find the levels whose tiles are decoded here; the first read calls this, because it has to decode tiles."""
+        """Find the levels whose tiles are decoded here; only the first read calls this, since it decodes some tiles."""
         if self._convert_ycbcr:
             return  # The effect of a wrong tag is known for OpenSlide's pixels only, which are corrected when read.
         self._tiles = open_vendor_tiles(self._file, self._info.vendor, self._all_sizes, self._level_index)
