@@ -77,7 +77,7 @@ class RunOptions(BaseModel):
     seed: int = 0
     """Seed of the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
-    """What runs the network: one of ``keys.BACKENDS``."""
+    """Backend that runs the network, one of ``keys.BACKENDS``."""
     stain: FixedStain | None = None
     """Stains and DAB cut of a reference; None: fitted on each slide."""
 

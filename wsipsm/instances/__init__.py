@@ -1,1 +1,1 @@
-"""Score maps to nuclei to tables."""
+"""Nuclei: from score maps to outlines, and from these to tables."""

@@ -114,7 +114,7 @@ def _overlaps(first: _Pending, second: _Pending) -> NDArray[np.int64]:
         different &= left < right
     left, right = left[different], right[different]
     smaller = np.minimum(first.areas[left], second.areas[right])
-    # Most are one outline that two blocks found, which is their common part too.
+    # Most pairs are one outline that two blocks found, which then is their common part, too.
     common = np.where(first.nuclei.wkb[left] == second.nuclei.wkb[right], smaller, -1.0)
     others = np.flatnonzero(common < 0)
     common[others] = shapely.area(shapely.intersection(first.polygons[left[others]], second.polygons[right[others]]))

@@ -12,7 +12,7 @@ __all__ = ["DEFAULT_MARKER", "is_marker_name", "marker_of"]
 
 
 def is_marker_name(text: str) -> bool:
-    """Tell whether a text may be the name of a marker."""
+    """Check whether a text may be the name of a marker."""
     return re.fullmatch(NAME_PATTERN, text) is not None
 
 

@@ -24,7 +24,7 @@ _SMALL_WEIGHT = 1e-3
 
 
 class Describer:
-    """Describes patches by the maps of a network.
+    """A network that describes patches by statistics of its maps.
 
     Parameters
     ----------

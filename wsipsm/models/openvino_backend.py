@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class OpenVinoNetwork:
-    """Runs a network with OpenVINO.
+    """A network that OpenVINO runs.
 
     Parameters
     ----------

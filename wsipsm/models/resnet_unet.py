@@ -13,7 +13,7 @@ _DECODER = ((512 + 256, 256), (256 + 128, 128), (128 + 64, 64), (64 + 64, 64))
 
 
 class ResnetUnet(nn.Module):
-    """ResNet-34 encoder, decoder with skip connections, logits at full resolution.
+    """A ResNet-34 encoder and a decoder with skip connections, which give logits at full resolution.
 
     Parameters
     ----------

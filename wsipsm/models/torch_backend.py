@@ -15,7 +15,7 @@ from wsipsm.models.forms import Form, formed_network
 
 
 class TorchNetwork:
-    """Runs a network with torch.
+    """A network that torch runs.
 
     Parameters
     ----------

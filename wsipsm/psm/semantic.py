@@ -40,7 +40,7 @@ class SemanticClusters:
     """Text on the classes that no cluster has by the colour prior; empty when there is none."""
 
     def nearest(self, fused: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Give the number of the nearest centre of every pixel, shape (h, w)."""
+        """Find the number of the nearest centre of every pixel, shape (h, w)."""
         # |a - c|^2 without |a|^2, which is the same for every centre.
         cost = (self.centres**2).sum(axis=1) - 2 * fused @ self.centres.T
         return np.asarray(cost.argmin(axis=-1), dtype=np.uint8)

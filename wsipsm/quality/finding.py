@@ -55,6 +55,6 @@ def flags_of(findings: Iterable[Finding]) -> list[str]:
 
 
 def reason_to_withhold(findings: Iterable[Finding]) -> str | None:
-    """Give the reasons for which no index may be given, joined; None when there is none."""
+    """Join the reasons for which no index may be given; None when there is none."""
     reasons = [finding.text for finding in findings if finding.verdict == Verdict.WITHHOLD]
     return " ".join(reasons) or None

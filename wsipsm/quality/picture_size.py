@@ -194,7 +194,7 @@ def refuse_picture_size(findings: Sequence[Finding], info: SlideInfo) -> None:
     Raises
     ------
     MissingMppError
-        With the pixel size that would fit.
+        When it does not; the error holds the pixel size that would fit.
     """
     for finding in findings:
         if finding.name == "pixel_size" and finding.verdict == Verdict.FLAG:

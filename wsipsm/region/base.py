@@ -160,7 +160,7 @@ class PolygonRegion:
 
         Returns
         -------
-        Level-0 pixels, shape (m,).
+        Areas in level-0 pixels, shape (m,).
         """
         return areas_in_boxes(self._pieces, np.asarray(boxes_px0, dtype=np.float64).reshape(-1, 4))
 

@@ -149,7 +149,7 @@ class SlideCache:
         UsageError
             For an address that is not read, or when the library for its scheme is not installed.
         SlideOpenError
-            When the server does not give the slide.
+            When the server does not send the slide.
         BudgetError
             When the slide does not fit the cache.
         OutputError

@@ -108,7 +108,7 @@ def unweighted_mean(
 
     After the "unweighted global" score of the International Ki67 in Breast Cancer Working Group, where a person
     chooses 4 fields, counts 100 cells in each and takes the plain mean (Leung et al. 2016, npj Breast Cancer 2:16014;
-    counting rules Dowsett et al. 2011, J Natl Cancer Inst 103:1656). Ours differs: the fields tile the region instead
+    counting rules Dowsett et al. 2011, J Natl Cancer Inst 103:1656). Here the fields tile the region instead
     of being chosen, and each counts all of its nuclei, whatever cell they are of.
 
     Parameters

@@ -91,7 +91,7 @@ def require_mpp(info: SlideInfo) -> float:
     Raises
     ------
     MissingMppError
-        When the slide states none, or one that cannot show nuclei; the message has the value and names ``--mpp``.
+        When the slide states none, or one outside `PLAUSIBLE_MPP`; the message has the value and names ``--mpp``.
     """
     low, high = PLAUSIBLE_MPP
     needed = f"nuclei need one between {low} and {high} um/px"

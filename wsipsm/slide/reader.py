@@ -133,7 +133,7 @@ def agree_mpp(mpp_x: float | None, mpp_y: float | None) -> tuple[float | None, s
 
 
 def parse_number(text: str | None) -> float | None:
-    """Read a finite number in a metadata text, or None; decimal commas occur in the wild."""
+    """Read a finite number in a metadata text, or None; some files use decimal commas."""
     if text is None:
         return None
     try:

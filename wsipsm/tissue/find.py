@@ -123,7 +123,7 @@ class TissueMask:
 
         Returns
         -------
-        Level-0 pixels, shape (m,).
+        Areas in level-0 pixels, shape (m,).
         """
         height, width = self.mask.shape
         summed = np.zeros((height + 1, width + 1))

@@ -1,1 +1,1 @@
-"""One module a way to read a slide; `slide/open.py` tries them in order."""
+"""Readers of slides, one module for each kind; `slide/open.py` tries them in order."""
