@@ -317,7 +317,7 @@ def _time_there(folder: Path) -> float | None:
 
 
 def _name_of(found: LockNote | None) -> str:
-    return "a process that says nothing of itself" if found is None else found.name
+    return "a process that its lock does not name" if found is None else found.name
 
 
 def _refusal(path: Path, found: LockNote | None) -> str:

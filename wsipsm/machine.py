@@ -33,7 +33,7 @@ def loopback_problem() -> str:
             with socket.create_connection(server.getsockname(), timeout=_CONNECT_S):
                 server.accept()[0].close()
     except OSError as error:
-        return f"127.0.0.1, the loopback network, cannot be used ({_reason(error)}); processes talk over it"
+        return f"127.0.0.1, the loopback network, cannot be used ({_reason(error)}); processes communicate over it"
     return ""
 
 

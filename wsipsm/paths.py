@@ -82,7 +82,7 @@ def require_plain_name(path: str | Path) -> None:
 
 def _why_absent(path: Path, error: OSError) -> tuple[str, str]:
     if error.errno == errno.ELOOP:
-        return "a link that leads in a circle", "Name the file itself."
+        return "a link that leads back to itself", "Name the file itself."
     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
         return error.strerror or str(error), "Check its rights and the path."
     if os.path.islink(path):

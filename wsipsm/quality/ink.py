@@ -22,7 +22,7 @@ def check_ink(ink_fraction: float) -> Finding:
     """
     share = f"{ink_fraction:.1%} of the tissue is covered by ink and was left out."
     if ink_fraction > MAX_INK:
-        text, verdict = f"{share} What is left may not stand for the slide.", Verdict.FLAG
+        text, verdict = f"{share} The rest may not represent the slide.", Verdict.FLAG
     else:
         text, verdict = share if ink_fraction > 0 else "no ink was found on the tissue.", Verdict.OK
     return Finding(name="ink_fraction", value=round(ink_fraction, 4), high=MAX_INK, verdict=verdict, text=text)

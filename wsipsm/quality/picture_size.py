@@ -199,7 +199,7 @@ def refuse_picture_size(findings: Sequence[Finding], info: SlideInfo) -> None:
     for finding in findings:
         if finding.name == "pixel_size" and finding.verdict == Verdict.FLAG:
             raise MissingMppError(
-                f"{info.path}: {finding.text} A pixel size that fits is needed, as --on-pixel-size refuse asks. "
+                f"{info.path}: {finding.text} A pixel size that fits is needed, as --on-pixel-size refuse demands. "
                 f"--mpp {finding.value:.2g} would fit.",
                 path=info.path,
                 value=info.mpp,

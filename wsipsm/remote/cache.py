@@ -240,8 +240,8 @@ class SlideCache:
         if part.stat().st_size != remote.size or self._ask(remote.url, self._pauses_s).entry != remote.entry:
             part.unlink()
             raise NoAnswerError(
-                f"{shown_url(remote.url)}: it changed on its server during the download; a slide that stays is needed. "
-                "Run the same command again."
+                f"{shown_url(remote.url)}: it changed on its server during the download; a slide that does not change "
+                "is needed. Run the same command again."
             )
         os.replace(part, path)
 

@@ -90,7 +90,7 @@ def stated_by_tags(per_x: float | None, per_y: float | None, um: float | None, u
     if per_x == per_y == 1:
         return []  # writers put 1 where they know nothing
     if unit == "absent":
-        text = "no ResolutionUnit, so that the inch counts, as the TIFF standard has it"
+        text = "no ResolutionUnit, so the inch is assumed, as the TIFF standard says"
         return stated_mpp(TIFF_TAGS, UM_PER_UNIT["inch"] / per_x, UM_PER_UNIT["inch"] / per_y, text)
     guesses = ", ".join(f"{UM_PER_UNIT[name] / per_x:.4g} um/px if per {name}" for name in ("cm", "inch"))
     return [StatedMpp(TIFF_TAGS, None, f"{per_x:g} pixels per unit, and the unit is {unit} ({guesses})")]

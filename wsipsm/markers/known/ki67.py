@@ -52,7 +52,7 @@ MARKER = Marker(
     aliases=frozenset({"mib1", "309", "sp6"}),
     place=Place.NUCLEI,
     min_nuclei=500,
-    min_nuclei_reference="500 to 1000 are asked for: Dowsett et al. 2011, J Natl Cancer Inst 103:1656, "
+    min_nuclei_reference="500 to 1000 are recommended: Dowsett et al. 2011, J Natl Cancer Inst 103:1656, "
     "10.1093/jnci/djr393",
     # Both sets were made for scores of invasive tumour by people, or by the approved test; none for automated scores.
     bands=(PROGNOSTIC, DRUG),
