@@ -69,7 +69,7 @@ class Outcome:
 
 
 def draw_waves(random: np.random.Generator, n: int, length_um: float, *, rough: bool = False) -> NDArray[np.float64]:
-    """Draw a Gaussian field of n x n cells, sd 1, correlation exp(-(distance / length)^2), unsquared when rough."""
+    """Draw a Gaussian field of n x n cells, sd 1, of correlation exp(-(d / length)^2), or exp(-d / length) if rough."""
     length = length_um / CELL_UM
     size = next_fast_len(n + math.ceil((5 if rough else 3) * length), real=True)
     step = np.minimum(np.arange(size), size - np.arange(size))

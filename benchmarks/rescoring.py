@@ -2,8 +2,8 @@
 
     python benchmarks/rescoring.py [--nuclei 500000] [--repeats 3]
 
-A small slide is drawn and run; its nuclei are then replaced by ``--nuclei`` many, in clusters on a slide of usual
-size. The region has 40 parts with holes, and 25 exclusions. Times are wall-clock and processor time of the whole
+A small slide is drawn and run; its nuclei are then replaced by as many as ``--nuclei`` says, in clusters on a slide of
+usual size. The region has 40 parts with holes, and 25 exclusions. Times are wall-clock and processor time of the whole
 command, the start of Python included.
 """
 

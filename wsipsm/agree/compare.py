@@ -43,9 +43,9 @@ class AgreementOptions:
     """Options for the columns that are compared, and for the units of their numbers."""
 
     ref_column: str | None = None
-    """Column of the reference; None: the column with a usual name of an index."""
+    """Column of the reference; None: the one whose name is usual for an index."""
     column: str | None = None
-    """Column of the cohort's table; None: the column with a usual name of an index."""
+    """Column of the cohort's table; None: the one whose name is usual for an index."""
     unit: Unit | None = None
     """Unit of the reference; ``count`` applies to both tables. None: found from the values, or an error if unclear."""
     cohort_unit: Unit | None = None
@@ -97,7 +97,7 @@ def compare_tables(
     out_dir
         Folder for agreement.md, agreement.csv and bland_altman.png; it is made if it does not exist.
     options
-        Columns and units; None: those that the tables show.
+        Columns and units; None: those that are found from the tables.
 
     Raises
     ------

@@ -44,12 +44,13 @@ class Source:
 
     path: Path
     column: str | None = None
-    """Column of the values; None: the column with a usual name of an index."""
+    """Column of the values; None: the one whose name is usual for an index."""
     unit: Unit | None = None
     """Unit of the values; None: found from the values, or an error if unclear."""
     column_flag: str = "--ref-column"
+    """Option that names the column, for error messages."""
     unit_flag: str = "--unit"
-    """Options that set both, for error messages."""
+    """Option that names the unit, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ UnitOption = Annotated[
         "--unit",
         metavar="percent|fraction|count",
         help="Unit of the numbers in REF.csv; with count, both tables hold counts.",
-        show_default="percent, if the median is above 1",
+        show_default="percent if the median is above 1, else needed",
     ),
 ]
 CohortUnit = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from wsipsm.errors import UsageError
 from wsipsm.keys import QuPathFrame
 from wsipsm.markers.known import known_markers
 from wsipsm.models.shipped import shipped_names
-
-if TYPE_CHECKING:
-    pass
 
 SlidePath = Annotated[Path, typer.Argument(metavar="SLIDE", help="Slide or image file.", show_default=False)]
 Mpp = Annotated[

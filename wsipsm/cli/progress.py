@@ -58,7 +58,7 @@ class SlideCounts:
 
     @classmethod
     def of_plan(cls, plan: RunPlanned, clock: Callable[[], float] = time.monotonic) -> SlideCounts:
-        """Start with the counts of blocks that an earlier run finished."""
+        """Start with the counts of blocks, tiles and nuclei that an earlier run left."""
         return cls(
             slide=plan.slide,
             n_blocks=plan.n_blocks,

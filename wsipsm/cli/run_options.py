@@ -1,6 +1,6 @@
 """The options of a run, which ``wsipsm run`` and ``wsipsm cohort`` share, and the ``RunOptions`` made from them.
 
-An option more is a field of ``RunOptions`` and a line of `_RUN_OPTIONS`: no command names it.
+A new option needs a field of ``RunOptions`` and a line in `_RUN_OPTIONS`; no command names it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ N_PROCESSES = 4
 PATIENCE_S = 300.0
 """Seconds that one slide may take to open; on a slow network share this takes some seconds."""
 _SLIDES_A_PROCESS = 16
-"""Slides for which one more process is started, which takes about as long as opening that many slides."""
+"""Slides for which one more process is started, since its start takes about as long as opening that many slides."""
 _N_TRIES = 2
 _JOIN_S = 10.0
 

@@ -120,7 +120,7 @@ def _is_searched(folder: Path, base: Path, out_dir: Path) -> bool:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """List a folder by name; an entry says whether it is a folder without a further call, which slow shares need."""
+    """List a folder by name; an entry knows without a further call whether it is a folder: calls are slow on shares."""
     try:
         with os.scandir(folder) as listing:
             return sorted(listing, key=lambda entry: entry.name)

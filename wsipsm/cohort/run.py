@@ -206,7 +206,7 @@ class RunningCohort:
 
     @contextmanager
     def _journalled_when_stopped(self) -> Iterator[None]:
-        """Write the reason to the journal and the last table when an error stops the cohort, if the disk has room."""
+        """Write the table, and the reason to the journal, when an error stops the cohort and the disk has room."""
         try:
             yield
         except BaseException as error:

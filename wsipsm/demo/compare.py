@@ -89,8 +89,8 @@ def compare(truth: DrawnTruth, cells: Path | pa.Table) -> Comparison:
     """Match found nuclei to drawn ones, one to one, and count.
 
     A pair may match when the found centroid lies within the drawn nucleus' radius (that of the circle of its area)
-    of the drawn centroid. The matching has the largest possible number of pairs, and of such matchings the closest
-    (Hungarian method).
+    of the drawn centroid. Of all matchings with the largest possible number of pairs, the closest is taken (Hungarian
+    method).
 
     Parameters
     ----------

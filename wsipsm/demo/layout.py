@@ -177,7 +177,7 @@ def _raster(outline: NDArray[np.float64], left: int, top: int, width: int, heigh
 
 
 def _take_room(taken: NDArray[np.uint8], outline: NDArray[np.float64], gap_px: float) -> bool:
-    """Mark a nucleus and its gap as taken, unless it leaves the image or overlaps taken pixels; return whether."""
+    """Mark a nucleus and its gap as taken, unless it leaves the image or overlaps; return whether it was marked."""
     margin = math.ceil(gap_px) + 2
     left, top = np.floor(outline.min(axis=0)).astype(int) - margin
     right, bottom = np.ceil(outline.max(axis=0)).astype(int) + margin

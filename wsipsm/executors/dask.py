@@ -1,7 +1,6 @@
 """The executor that runs tasks as Dask futures.
 
-A run without workers imports ``task``, ``serial``, ``budget`` and ``scheduler_address`` alone, which do not import
-Dask.
+A run without workers needs ``task``, ``serial`` and ``budget`` alone, and these do not import Dask.
 """
 
 from __future__ import annotations

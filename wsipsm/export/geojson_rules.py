@@ -117,7 +117,7 @@ class FeatureRules:
 
     @property
     def detection_area_px2(self) -> float:
-        """Summed area of detections and cells, pixels."""
+        """Summed area of detections and cells, square pixels."""
         return self._shapes.detection_area_px2
 
     def _id(self, feature: JsonObject) -> Iterator[Found]:

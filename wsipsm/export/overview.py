@@ -48,7 +48,8 @@ class OverviewCanvas:
     Parameters
     ----------
     thumbnail
-        RGB, uint8, shape (h, w, 3). A small slide needs a large one: with 3000 px outlines show up to about 1 mm.
+        RGB, uint8, shape (h, w, 3). A small slide needs a large one: at 3000 px, outlines are
+        drawn on slides up to about 1 mm wide.
     px0_per_pixel
         Level-0 pixels per thumbnail pixel.
     region_outline

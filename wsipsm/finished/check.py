@@ -214,7 +214,8 @@ def _check_score(run_dir: RunDir, summary: RunSummary, score: ScoreRecord, total
     index = score.index
     if index is not None and (index.n_positive, index.n_scored) != (totals.n_positive, totals.n_nuclei):
         counted = f"{totals.n_positive} of {totals.n_nuclei}"
-        yield f"{Artefact.SCORE}: {index.n_positive} of {index.n_scored} nuclei are positive; counted it is {counted}"
+        found = f"{index.n_positive} of {index.n_scored} nuclei"
+        yield f"{Artefact.SCORE}: {found} are positive; counted again, {counted} are"
     if score.cut.dab_od != summary.scoring.dab_cut_od:
         expected_od = summary.scoring.dab_cut_od
         yield f"{Artefact.SCORE}: its cut is {score.cut.dab_od}; that of {Artefact.SUMMARY} is {expected_od}"

@@ -1,9 +1,9 @@
 """The scoring that the top of a slide's folder shows, and how its files are replaced by those of another scoring.
 
-``scores/run`` keeps all files of the run's own scoring. ``scores/<key>`` keeps the files of a later scoring but the
-nuclei, which can be made again from the others. The top shows one of these scorings. ``summary.json`` is removed
-first and written last, so that a command that ends in between, for whatever reason, leaves a folder that does not
-count as finished; the next ``run`` or ``score`` repairs it from ``scores/run``.
+``scores/run`` keeps all files of the run's own scoring. ``scores/<key>`` keeps the files of a later scoring without
+its nuclei, which can be made again from those of the run. The top shows one of these scorings. ``summary.json`` is
+removed first and written last, so that a command that ends in between, for whatever reason, leaves a folder that does
+not count as finished; the next ``run`` or ``score`` repairs it from ``scores/run``.
 """
 
 from __future__ import annotations

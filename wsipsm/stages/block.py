@@ -350,7 +350,7 @@ def _measured_table(
 
 
 def _with_seam_columns(job: SlideJob, core: Box, table: pa.Table, polygons: NDArray[np.object_]) -> pa.Table:
-    """Add the columns of the seam step: is a nucleus owned, does it lie at a seam, how deep in the core does it lie."""
+    """Add the columns of the seam step: whether a nucleus is owned or at a seam, and how deep in the core it lies."""
     centroids = centroids_px0(table)
     owned = _inside(core, _working(job, centroids))
     # Other blocks decode only this far into the core, so their nuclei cannot overlap one that lies deeper.

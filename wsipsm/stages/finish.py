@@ -39,7 +39,8 @@ if TYPE_CHECKING:  # executors do not change results, so they must not count as 
 
 _PICTURE_PX = 3000
 _LARGE_PICTURE_UP_TO_PX0 = 8192
-"""Longest side of a slide whose picture has up to ``_PICTURE_PX``: this is quickly read and shows single nuclei."""
+"""Longest level-0 side of a slide whose picture has sides of up to ``_PICTURE_PX``, which are read quickly here and
+show single nuclei."""
 _PICTURE_QUALITY = 92
 _SHARED_DISK_TIMEOUT_S = 60.0
 

@@ -18,7 +18,7 @@ from wsipsm.stages.preview import preview_slide
 
 @dataclass(frozen=True, slots=True)
 class SlideReport:
-    """Facts from the file, and what a run would find before it searches nuclei."""
+    """Facts from the file, and what a run would find before it looks for nuclei."""
 
     info: SlideInfo
     tissue_fraction: float | None

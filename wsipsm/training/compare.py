@@ -135,7 +135,7 @@ class Comparison:
             f"  median area: {area:.1f} um2 (x {self.area_ratio:.2f}); {before}: {area_before:.1f}",
             f"  the same at IoU {MATCH_IOU:g}: {of_new:.0%} of its nuclei; {of_start:.0%} of those of {before}",
             f"  found again at other scales and turned: {again:.0%}; {before}: {again_before:.0%}",
-            "This shows whether the model finds more, larger, other or less steady nuclei than the one before.",
+            "This shows whether it finds more, larger or other nuclei than the one before, or fewer of them again.",
             "It cannot show which of the two is right: that takes labels, or a comparison of both on a slide.",
         ]
         if self.n_images < FEW_COMPARED:
