@@ -1,4 +1,4 @@
-"""The preview of a slide before its nuclei are searched: the same for ``wsipsm info`` and for a run."""
+"""The preview of a slide, made before nuclei are looked for; ``wsipsm info`` and a run make the same."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class SlidePreview:
 
     tissue: TissueMask
     pixels: NDArray[np.uint8]
-    """Sample of tissue, with the glass between it, shape (n, 3); none where there is no tissue."""
+    """Sampled pixels of tissue and of the glass between it, shape (n, 3); empty where there is no tissue."""
     decision: StainDecision
     sizes: tuple[Finding, ...]
     """Findings on the pixel size; none where it is not stated, or cannot be checked."""
     quality: tuple[Finding, ...]
     """Findings on focus and ink."""
     n_unread: int
-    """Parts of the overview, and patches of the sample, that could not be read."""
+    """Number of parts of the overview and patches of the sample that could not be read."""
 
 
 def preview_slide(slide: Slide, seed: int = 0) -> SlidePreview:
@@ -71,7 +71,7 @@ def preview_slide(slide: Slide, seed: int = 0) -> SlidePreview:
 
 
 def _with_unread(tissue: TissueMask, unread: list[Box]) -> TissueMask:
-    """Count unreadable parts as tissue, so that a part that failed does not pass for an empty one."""
+    """Count unreadable parts as tissue, so that none of them counts as empty."""
     if not unread:
         return tissue
     mask, outline = tissue.mask.copy(), tissue.tissue.copy()

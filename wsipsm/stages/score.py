@@ -1,4 +1,4 @@
-"""A marker's score from the nuclei in a folder, and what is written of it there."""
+"""The score of a marker from the nuclei in a folder, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class RegionFacts:
     """The facts that a reader should know about the region of a score."""
 
     coverage: float
-    """Share of it that could be read and searched, 0..1."""
+    """Share of the region that could be read and searched, 0..1."""
     notes: tuple[str, ...] = ()
     annotations: tuple[AnnotationFacts, ...] = ()
-    """What each drawn annotation was taken for."""
+    """How each drawn annotation was used."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ class Scored:
 
     folder: Path
     record: ScoreRecord
-    """The score as ``score.json`` holds it: with the index, all that gives it away is withheld."""
+    """The score as ``score.json`` holds it; where the index is withheld, so are all figures that would reveal it."""
     score: MarkerScore
     withheld: str | None = None
-    """Why no index may be given; the counts stand."""
+    """Why the index is withheld; the counts are given nevertheless. None where it is not withheld."""
     flags: tuple[str, ...] = ()
-    """What the checks of the picture say beside the number."""
+    """Sentences of the picture's checks that are not ok."""
     coverage: float = 1.0
     """Share of the region that could be read and searched, 0..1."""
 
     @property
     def scoring(self) -> Scoring:
-        """Which nuclei count, and from which cut."""
+        """The nuclei that count, and the cut from which they are positive."""
         return self.record.scoring
 
     @property
@@ -155,7 +155,7 @@ def _record(
     facts: RegionFacts,
     findings: tuple[Finding, ...],
 ) -> ScoreRecord:
-    """Put together what ``score.json`` holds."""
+    """Make the record that ``score.json`` holds."""
     info, frame, region = origin
     withheld = reason_to_withhold(findings)
     record = ScoreRecord(
@@ -185,7 +185,7 @@ def _record(
 
 
 def write_region(run_dir: RunDir, info: SlideInfo, frame: SlideFrame, region: Region, scoring: Scoring) -> None:
-    """Keep the region of a scoring, so that it can be scored again without the slide.
+    """Write the region of a scoring, so that it can be scored again without the slide.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def _read_nuclei(path: Path, region: Region) -> tuple[NDArray[np.float64], NDArr
 def read_annotation_rows(
     run_dir: RunDir, region: Region, mpp: float, searched: Region | None = None
 ) -> tuple[AnnotationFacts, ...]:
-    """Say what each annotation of a region was taken for, with its nuclei in cells.parquet.
+    """List how each annotation of a region was used, with the number of its nuclei in cells.parquet.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def read_stains(
     cut_od
         DAB density from which a nucleus is positive; None on H&E.
     background
-        Grey levels of empty glass; None where none was seen.
+        Grey levels of empty glass; None where no glass was found.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def read_stains(
 
 
 def _annotations(score: MarkerScore, frame: SlideFrame, mpp: float, marker: str) -> list[Annotation]:
-    """Make annotations of hot spot and fields: squares cut to the slide, whole also where the region cuts them."""
+    """Make annotations of hot spot and fields: squares, which the slide's edge cuts but the region does not."""
     areas = []
     if score.hot_spot.spot is not None:
         spot = score.hot_spot.spot
