@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wsipsm.instances.rings import Rings
 
-_COMMA, _OPEN, _CLOSE = b",[]"
+_COMMA, _CLOSE = b",]"
 
 
 def join_features(
@@ -69,11 +69,24 @@ def ring_texts(rings: Rings) -> pa.Array:
     """Write the coordinates of polygons of one ring each as JSON, shape (n,)."""
     if len(rings.starts) < 2:
         return pa.array([], pa.string())
-    text = np.frombuffer(orjson.dumps(rings.xy, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)[1:].copy()
-    ends = np.append(np.flatnonzero(text == _OPEN)[rings.starts[1:-1]], len(text))
+    # Outlines run along rows and columns, so that a few thousand numbers make up hundreds of thousands of points.
+    columns, x_texts = _distinct(rings.xy[:, 0], "[{},")
+    rows, y_texts = _distinct(rings.xy[:, 1], "{}],")
+    chosen = np.column_stack([columns, rows + len(x_texts)]).ravel()
+    _, offsets, content = pa.concat_arrays([x_texts, y_texts]).take(pa.array(chosen)).buffers()
+    ends = np.frombuffer(offsets, np.int32, len(chosen) + 1)[2 * rings.starts[1:]]
+    text = np.frombuffer(content, np.uint8).copy()
     # The comma between two rings is not needed; the closing bracket is written in its place.
     text[ends - 1] = _CLOSE
     return _joined("[[", _strings(text, ends), "]")
+
+
+def _distinct(values: NDArray[np.float64], form: str) -> tuple[NDArray[np.int32], pa.Array]:
+    """Write each different number once, as JSON in a form; gives which of them every number is, and their texts."""
+    before, after = form.split("{}")
+    coded = pa.array(values).dictionary_encode()
+    texts = number_texts(np.from_dlpack(coded.dictionary)).fill_null("null")
+    return np.from_dlpack(coded.indices), _joined(before, texts, after)
 
 
 def polygon_texts(polygons: NDArray[np.object_]) -> pa.Array:
