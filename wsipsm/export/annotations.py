@@ -68,13 +68,13 @@ def annotation_bytes(
         Part of the outline whose area counts, for :func:`read_ground`; None: all of it.
     """
     lines = []
-    for annotation in annotations:
-        shape = _in_frame(annotation.shape, frame)
+    shapes = _in_frame([annotation.shape for annotation in annotations], frame)
+    for annotation, shape in zip(annotations, shapes, strict=True):
         if shape is not None:
             name = f"{about.slide_fingerprint} {clean_text(annotation.name)} {shapely.to_wkb(shape, hex=True)}"
             lines.append(orjson.dumps(_feature(annotation, shape, name)))
-    shapes = {_OUTLINE: outline, _GROUND: ground}
-    exact = {name: shapely.to_wkb(shape, hex=True) for name, shape in shapes.items() if shape is not None}
+    exact_shapes = {_OUTLINE: outline, _GROUND: ground}
+    exact = {name: shapely.to_wkb(shape, hex=True) for name, shape in exact_shapes.items() if shape is not None}
     header = json.dumps({**clean_json(about), **exact}, sort_keys=True, allow_nan=False)
     opening = f'{{"type":"FeatureCollection","wsipsm":{header},"features":['.encode("ascii")
     return opening + (b"\n" if lines else b"") + b",\n".join(lines) + b"\n]}\n"
@@ -116,19 +116,19 @@ def _read_exact(content: bytes, name: str) -> Polygon | MultiPolygon | None:
     return shape
 
 
-def _in_frame(shape: BaseGeometry, frame: SlideFrame) -> BaseGeometry | None:
-    """Cut a level-0 shape to the slide and give it in QuPath's frame, to a hundredth; None when nothing is left."""
-    moved = shapely.transform(shape.intersection(frame.outline), frame.to_qupath)
+def _in_frame(shapes: Sequence[BaseGeometry], frame: SlideFrame) -> list[BaseGeometry | None]:
+    """Cut level-0 shapes to the slide and give them in QuPath's frame, to a hundredth; None where nothing is left."""
+    inside = shapely.intersection(np.array(shapes, dtype=object), frame.outline)
     # set_precision rounds and keeps the shape valid; np.round below removes its errors in the last bits.
-    snapped = shapely.set_precision(moved, 10.0**-_DECIMALS)
-    parts = [
-        shapely.transform(shapely.remove_repeated_points(part), lambda xy: np.round(xy, _DECIMALS))
-        for part in shapely.get_parts(snapped)
-        if part.geom_type == "Polygon" and part.area > _MIN_AREA_PX2
-    ]
-    if not parts:
-        return None
-    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
+    snapped = shapely.set_precision(shapely.transform(inside, frame.to_qupath), 10.0**-_DECIMALS)
+    parts, owner = shapely.get_parts(snapped, return_index=True)
+    kept = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > _MIN_AREA_PX2)
+    plain = shapely.remove_repeated_points(parts[kept])
+    rounded = shapely.transform(plain, lambda xy: np.round(xy, _DECIMALS))
+    grouped: list[list[Polygon]] = [[] for _ in shapes]
+    for number, part in zip(owner[kept].tolist(), rounded, strict=True):
+        grouped[number].append(part)
+    return [MultiPolygon(one) if len(one) > 1 else one[0] if one else None for one in grouped]
 
 
 def _feature(annotation: Annotation, shape: BaseGeometry, name: str) -> JsonObject:

@@ -84,8 +84,9 @@ def classify(dab_od: NDArray[np.floating] | None, n: int, dab_cut_od: float | No
     if dab_od is None or dab_cut_od is None:
         return [NucleusClass.NUCLEUS.value] * n
     # The table holds float32, and scoring from the table must give the same class.
-    stored = dab_od.astype(np.float32).tolist()
-    return [(NucleusClass.POSITIVE if od >= dab_cut_od else NucleusClass.NEGATIVE).value for od in stored]
+    is_positive = dab_od.astype(np.float32).astype(np.float64) >= dab_cut_od
+    classes: list[str] = np.where(is_positive, NucleusClass.POSITIVE.value, NucleusClass.NEGATIVE.value).tolist()
+    return classes
 
 
 def build_table(
