@@ -28,8 +28,12 @@ from machine import describe_machine
 from wsipsm.config import RunOptions
 from wsipsm.demo.draw import draw_slide
 from wsipsm.events import ignore_events
+from wsipsm.export.geojson import GeoJsonWriter
 from wsipsm.instances.table import centroids_px0
 from wsipsm.keys import Artefact, Column
+from wsipsm.results.file_facts import nuclei_facts
+from wsipsm.results.shown_scoring import nuclei_sha256, own_results
+from wsipsm.results.stored_run import open_run
 from wsipsm.stages.run import run_slide
 
 SIDE_PX0 = 80_000
@@ -48,7 +52,7 @@ def make_result(folder: Path, n_nuclei: int) -> Path:
     own = result / Artefact.SCORES / "run"
     table = pq.read_table(own / Artefact.CELLS)
     table = table.take(pa.array(rng.integers(table.num_rows, size=n_nuclei)))
-    shift = xy - centroids_px0(table)
+    shift = np.rint(xy - centroids_px0(table))  # outlines lie on the grid of pixels
     outlines = shapely.from_wkb(table.column(Column.GEOMETRY.value).to_numpy(zero_copy_only=False))
     counts = shapely.get_num_coordinates(outlines)
     moved = shapely.set_coordinates(outlines, shapely.get_coordinates(outlines) + np.repeat(shift, counts, axis=0))
@@ -67,7 +71,20 @@ def make_result(folder: Path, n_nuclei: int) -> Path:
     (result / Artefact.RUN).write_bytes(orjson.dumps(run))
     cv2.imwrite(str(result / Artefact.PICTURE), np.full((2000, 2000, 3), 240, np.uint8))
     cv2.imwrite(str(own / Artefact.TISSUE), np.full((2000, 2000), 255, np.uint8))
+    write_features(result, table)
     return result
+
+
+def write_features(result: Path, table: pa.Table) -> None:
+    """Write the run's own GeoJSON of the nuclei, and note that nobody edited them since."""
+    stored = open_run(result)
+    own = own_results(stored.run_dir)
+    about = nuclei_facts(stored.info, stored.frame, (stored.model, stored.weights_sha256), stored.summary.scoring)
+    own.path(Artefact.GEOJSON).unlink()
+    with GeoJsonWriter(own.path(Artefact.GEOJSON), stored.frame, about) as geojson:
+        geojson.add(table)
+    summary = orjson.loads(own.path(Artefact.SUMMARY).read_bytes())
+    own.path(Artefact.SUMMARY).write_bytes(orjson.dumps({**summary, "nuclei_sha256": nuclei_sha256(own)}))
 
 
 def write_region(path: Path) -> None:

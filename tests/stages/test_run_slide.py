@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -68,9 +69,11 @@ def test_results_and_what_is_told_on_the_way(slide: Path, tmp_path: Path) -> Non
     assert check_geojson(folder / Artefact.GEOJSON) == []
 
     stored = json.loads((folder / Artefact.SUMMARY).read_text())
-    sizes = stored.pop("file_bytes")
+    sizes, digests = stored.pop("file_bytes"), stored.pop("nuclei_sha256")
     assert stored == summary.to_dict()
     assert sizes == {name: (folder / name).stat().st_size for name in sizes}
+    assert digests == {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in digests}
+    assert list(digests) == [Artefact.CELLS, Artefact.GEOJSON]
     assert summary.coverage == 1
     assert summary.exit_code == 0
     assert summary.labelling_index is not None

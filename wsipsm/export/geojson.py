@@ -8,7 +8,7 @@ for a ``.zip`` of parts of 10,000; that form is not written yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
@@ -20,6 +20,7 @@ from isal import igzip
 
 from wsipsm.export.geojson_fit import fit_outlines
 from wsipsm.export.geojson_text import join_features, number_texts
+from wsipsm.export.geojson_written import OtherFeatures, WrittenFeatures
 from wsipsm.facts import FileFacts
 from wsipsm.keys import Column, NucleusClass
 from wsipsm.slide.frame import SlideFrame
@@ -47,6 +48,8 @@ MEASUREMENTS: dict[Column, tuple[str, int]] = {
 
 _BATCH_ROWS = 4096
 """Number of nuclei that are written at once, as some megabytes of text."""
+_SAMPLE_ROWS = 64
+"""Number of nuclei whose features are made anew, to see that those of a file are of today's form."""
 _COMPRESSION = 3
 """Level of igzip, 0 to 3; files are as small as those of gzip's level 4, in a third of the time."""
 
@@ -65,6 +68,9 @@ class GeoJsonWriter:
         Frame of the slide, with what QuPath shows of it.
     run
         Facts about the slide and the run, written under the key ``wsipsm``, which QuPath ignores.
+    written
+        Features of the same nuclei in another file, which need not be made again; ``add`` raises OtherFeatures where
+        they are not those that it would write.
 
     Raises
     ------
@@ -72,8 +78,15 @@ class GeoJsonWriter:
         When the file cannot be opened; ``add`` and ``close`` raise it when the disk is full.
     """
 
-    def __init__(self, path: str | Path, frame: SlideFrame, run: FileFacts | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        frame: SlideFrame,
+        run: FileFacts | None = None,
+        written: WrittenFeatures | None = None,
+    ) -> None:
         self._frame = frame
+        self._written = written
         self.n_written = 0
         self.n_repaired = 0
         """Number of outlines that rounding or the image's edge had made invalid and that were repaired."""
@@ -105,7 +118,7 @@ class GeoJsonWriter:
             Columns of ``keys.Column``; geometry as WKB in level-0 pixels.
         """
         for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-            text, n = self._features(batch)
+            text, n = self._features(batch) if self._written is None else self._taken(batch, self._written)
             self._file.write(text if self.n_written else text[1:])
             self.n_written += n
 
@@ -128,12 +141,32 @@ class GeoJsonWriter:
             self.n_dropped += coordinates.null_count
             kept = coordinates.is_valid()
             batch, coordinates = batch.filter(kept), coordinates.filter(kept)
-        classes = batch.column(Column.CLASS.value).dictionary_encode()
-        named = [{"name": name, "color": CLASS_COLOURS[name]} for name in classes.dictionary.to_pylist()]
-        texts = pa.array([orjson.dumps(value).decode() for value in named], pa.string())
-        classifications = texts.take(classes.indices)
         ids = batch.column(Column.NUCLEUS_ID.value)
-        return join_features(ids, coordinates, classifications, _measurement_texts(batch)), len(ids)
+        return join_features(ids, coordinates, _classifications(batch), _measurement_texts(batch)), len(ids)
+
+    def _taken(self, batch: pa.RecordBatch, written: WrittenFeatures) -> tuple[memoryview, int]:
+        """Give the same text from features that were written before."""
+        names, kinds = batch.column(Column.NUCLEUS_ID.value), _classifications(batch)
+        features = written.take(names.cast(pa.binary()).to_pylist(), kinds.cast(pa.binary()).to_pylist())
+        if not self.n_written:
+            made, n = self._features(batch.slice(0, _SAMPLE_ROWS))
+            if made != _after_commas(features[:n]):
+                raise OtherFeatures("another form")
+        return _after_commas(features), len(features)
+
+
+def _after_commas(features: Sequence[bytes]) -> memoryview:
+    """Join features into a text in which a comma stands before each; they may have one behind them."""
+    text = b"\n".join([b",", *features])
+    return memoryview(text.removesuffix(b","))
+
+
+def _classifications(batch: pa.RecordBatch) -> pa.Array:
+    """Write the class of each nucleus as JSON."""
+    classes = batch.column(Column.CLASS.value).dictionary_encode()
+    named = [{"name": name, "color": CLASS_COLOURS[name]} for name in classes.dictionary.to_pylist()]
+    texts = pa.array([orjson.dumps(value).decode() for value in named], pa.string())
+    return texts.take(classes.indices)
 
 
 def _measurement_texts(batch: pa.RecordBatch) -> Iterable[tuple[str, pa.Array]]:

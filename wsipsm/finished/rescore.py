@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from wsipsm.errors import UsageError
 from wsipsm.export.geojson import GeoJsonWriter
+from wsipsm.export.geojson_written import OtherFeatures, WrittenFeatures, open_features
 from wsipsm.export.overview import OverviewCanvas
 from wsipsm.folderlock import hold_folder, holder_of
 from wsipsm.instances.cells import CellsWriter, open_cells, read_columns
@@ -26,7 +28,7 @@ from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
 from wsipsm.region.coverage import read_coverage
 from wsipsm.results.file_facts import nuclei_facts
-from wsipsm.results.shown_scoring import Scoring, own_results, publish, show_own, staged
+from wsipsm.results.shown_scoring import Scoring, nuclei_sha256, own_results, publish, show_own, staged
 from wsipsm.results.stored_run import StoredRun, no_run, open_run
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, link_file, write_aside
@@ -158,6 +160,17 @@ def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple
 
 
 def _write_nuclei(stored: StoredRun, aside: RunDir, region: Region, scoring: Scoring) -> Totals:
+    """Write nuclei as tables and picture, with the run's own features where nobody edited its files of nuclei."""
+    own, known = own_results(stored.run_dir), stored.summary.nuclei_sha256
+    if Artefact.GEOJSON in known and nuclei_sha256(own) == known:
+        with suppress(OtherFeatures), open_features(own.path(Artefact.GEOJSON)) as features:
+            return _write_all(stored, aside, region, scoring, features)
+    return _write_all(stored, aside, region, scoring, None)
+
+
+def _write_all(
+    stored: StoredRun, aside: RunDir, region: Region, scoring: Scoring, features: WrittenFeatures | None
+) -> Totals:
     """Write nuclei as tables and picture in one pass over those of the run."""
     totals = Totals()
     about = nuclei_facts(stored.info, stored.frame, (stored.model, stored.weights_sha256), scoring)
@@ -165,7 +178,7 @@ def _write_nuclei(stored: StoredRun, aside: RunDir, region: Region, scoring: Sco
     with (
         write_aside(aside.path(Artefact.GEOJSON)) as geojson_path,
         write_aside(aside.path(Artefact.CELLS)) as cells_path,
-        GeoJsonWriter(geojson_path, stored.frame, about) as geojson,
+        GeoJsonWriter(geojson_path, stored.frame, about, features) as geojson,
         CellsWriter(cells_path, about) as cells,
     ):
         for table in _counted(own_results(stored.run_dir).path(Artefact.CELLS), region, scoring.dab_cut_od or 0.0):
@@ -231,6 +244,7 @@ def _summarise(
         notes=[*(text for text in own.notes if text not in _notes_of(stored.region)), *scored.record.notes],
         seconds={**own.seconds, "score": round(seconds, 3)},
         file_bytes={},
+        nuclei_sha256={},
         was_done=False,
     )
 

@@ -8,6 +8,7 @@ not count as finished; the next ``run`` or ``score`` repairs it from ``scores/ru
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -139,7 +140,8 @@ def finish_own(run_dir: RunDir, summary: RunSummary) -> None:
         for artefact in SHOWN:
             if run_dir.path(artefact).exists():
                 link_file(run_dir.path(artefact), aside.path(artefact))
-        summary.model_copy(update={"file_bytes": _sizes(run_dir)}).write(aside)
+        checks = {"file_bytes": _sizes(run_dir), "nuclei_sha256": nuclei_sha256(run_dir)}
+        summary.model_copy(update=checks).write(aside)
         _replace_folder(aside.root, own_results(run_dir).root)
         link_file(own_results(run_dir).path(Artefact.SUMMARY), run_dir.path(Artefact.SUMMARY))
         flush_folder(run_dir.root)
@@ -149,6 +151,15 @@ def _sizes(run_dir: RunDir) -> dict[str, int]:
     """Read the size of each file of the run's own scoring, by which a file that was cut off is recognised."""
     paths = {artefact: run_dir.path(artefact) for artefact in (*SHOWN, *_BESIDE)}
     return {artefact.value: path.stat().st_size for artefact, path in paths.items() if path.exists()}
+
+
+def nuclei_sha256(folder: RunDir) -> dict[str, str]:
+    """Compute the SHA-256 of the files of nuclei in a folder, by name, those that can be read."""
+    found = {}
+    for artefact in _NOT_KEPT:
+        with suppress(OSError), open(folder.path(artefact), "rb") as stream:
+            found[artefact.value] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 def is_whole(run_dir: RunDir, file_bytes: Mapping[str, int]) -> bool:

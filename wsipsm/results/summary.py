@@ -99,7 +99,7 @@ def scored_region(region: Region, annotations: Sequence[AnnotationFacts]) -> Sco
 
 
 class RunSummary(Record):
-    """The result of one slide; ``summary.json`` holds the same, and the sizes of the run's files."""
+    """The result of one slide; ``summary.json`` holds the same, and the sizes and digests of the run's files."""
 
     artefact: ClassVar[Artefact] = Artefact.SUMMARY
     only_if_any: ClassVar[frozenset[str]] = frozenset({"restored"})
@@ -159,6 +159,8 @@ class RunSummary(Record):
     the result is not finished."""
     file_bytes: dict[str, int] = Field(default_factory=dict, exclude=True)
     """Size in bytes of each file of the run's own scoring; empty for a later scoring, and not part of ``--json``."""
+    nuclei_sha256: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """SHA-256 of the files of nuclei, which tells whether somebody edited them; stored where ``file_bytes`` is."""
     was_done: bool = Field(default=False, exclude=True)
     """Whether an earlier run made these results; never stored."""
     restored: str = ""
@@ -188,15 +190,16 @@ class RunSummary(Record):
         return {**super().to_dict(), "exit_code": self.exit_code}
 
     def write(self, run_dir: RunDir) -> None:
-        """Write the file into a folder, with the sizes of the run's files where there are some.
+        """Write the file into a folder, with the sizes and digests of the run's files where there are some.
 
         Raises
         ------
         OutputError
             When it cannot be written.
         """
-        sizes = {"file_bytes": self.file_bytes} if self.file_bytes else {}
-        run_dir.write_json(self.artefact, {**self.to_dict(), **sizes})
+        checks = {"file_bytes": self.file_bytes, "nuclei_sha256": self.nuclei_sha256}
+        known = {name: values for name, values in checks.items() if values}
+        run_dir.write_json(self.artefact, {**self.to_dict(), **known})
 
     def replaced(self, **values: Any) -> Self:
         """Make a copy of the summary with other values, which are checked as in a new one."""
