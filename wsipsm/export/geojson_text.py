@@ -85,8 +85,8 @@ def _distinct(values: NDArray[np.float64], form: str) -> tuple[NDArray[np.int32]
     """Write each different number once, as JSON in a form; gives which of them every number is, and their texts."""
     before, after = form.split("{}")
     coded = pa.array(values).dictionary_encode()
-    texts = number_texts(np.from_dlpack(coded.dictionary)).fill_null("null")
-    return np.from_dlpack(coded.indices), _joined(before, texts, after)
+    texts = number_texts(np.asarray(np.from_dlpack(coded.dictionary), np.float64)).fill_null("null")
+    return np.asarray(np.from_dlpack(coded.indices), np.int32), _joined(before, texts, after)
 
 
 def polygon_texts(polygons: NDArray[np.object_]) -> pa.Array:
