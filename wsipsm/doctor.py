@@ -150,7 +150,7 @@ def _check_torchvision() -> Finding:
 
 def _check_openvino() -> Finding:
     try:
-        core = import_module("openvino").Core()
+        core = import_module("wsipsm.models.quiet_openvino").openvino.Core()
         devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
     except _LOAD_ERRORS as error:
         return Finding("openvino", "note", f"does not load: {error}", "pip install openvino; torch is used until then.")

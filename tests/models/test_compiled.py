@@ -34,6 +34,26 @@ print("torch" in sys.modules)
 """
 
 
+QUIET = """
+import multiprocessing.process, sys
+multiprocessing.process.BaseProcess.start = lambda self: print("a process was started")
+from wsipsm.models.openvino_backend import open_compiled
+import threading
+for thread in threading.enumerate():
+    if thread is not threading.current_thread():
+        thread.join(20)
+print("openvino_telemetry" in sys.modules)
+import importlib.util
+importlib.util.find_spec("openvino_telemetry")
+"""
+
+
+def test_openvino_reports_nothing_when_it_is_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+    assert not done.stderr
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float32], Path]:
     """Scores of a network that was just converted, and the entry that it left."""

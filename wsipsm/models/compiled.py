@@ -17,10 +17,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import openvino
-
 from wsipsm.errors import OutputError
 from wsipsm.models.card import ModelCard
+from wsipsm.models.quiet_openvino import openvino
 from wsipsm.models.registry import read_weights
 from wsipsm.rundir import TEMPORARY_PREFIX, digest, write_aside
 

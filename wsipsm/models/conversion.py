@@ -5,13 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import openvino
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from wsipsm.models.card import ModelCard
 from wsipsm.models.forms import Form, formed_network
+from wsipsm.models.quiet_openvino import openvino
 
 
 def convert_network(weights: Path, card: ModelCard, form: Form) -> openvino.Model:
@@ -25,6 +23,8 @@ def convert_network(weights: Path, card: ModelCard, form: Form) -> openvino.Mode
     ModelError
         When the weights are unusable.
     """
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # not before OpenVINO, which is quiet
+
     example = torch.zeros((1, 4 * card.stride, 4 * card.stride, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
         # OpenVINO reads TorchScript. That torch deprecates it concerns OpenVINO and no user.
@@ -32,7 +32,7 @@ def convert_network(weights: Path, card: ModelCard, form: Form) -> openvino.Mode
         network = formed_network(weights, card, form)
         traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion: the frontend holds no reference
-        frontend = FrontEndManager().load_by_framework("pytorch")
+        frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
     model.reshape([1, -1, -1, 3])
     return model

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from wsipsm.models.card import ModelCard
 from wsipsm.models.compiled import open_compiled
+from wsipsm.models.quiet_openvino import openvino
 
 if TYPE_CHECKING:
     from wsipsm.models.forms import Form
