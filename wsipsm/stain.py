@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 
 from wsipsm.keys import Stain
 
@@ -374,6 +373,8 @@ def _cut_by_ratio(nuclear: NDArray[np.float32]) -> float:
 
 
 def _otsu(values: NDArray[np.floating[Any]]) -> float:
+    from skimage.filters import threshold_otsu  # a worker fits no cut, and need not load it
+
     return float(threshold_otsu(values))  # type: ignore[no-untyped-call]
 
 

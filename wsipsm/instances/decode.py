@@ -14,16 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from skimage.segmentation import watershed
 
-from wsipsm.instances.labels import framed, keep_labels
+from wsipsm.instances.labels import framed, keep_labels, least_of_linked
 from wsipsm.instances.outline import open_outlines
 
 _LEVELS = 1024
 """Steps to which maps are rounded: differences of 1e-6 between tilings vanish, and 0.001 changes no nucleus visibly."""
+_PARTS_AT_ONCE = 32
+"""Parts that are divided in one call."""
 _KERNEL_SUM = 128
 """Sum of a smoothing kernel. 1024 * 128 * 128 is 2**24, so every partial sum of the separable filter is a whole number
 that float32 can hold."""
@@ -192,15 +191,49 @@ def _flooded(
     markers: NDArray[np.int32],
     distance: NDArray[np.float32],
 ) -> NDArray[np.int32]:
-    """Divide parts by a watershed from their markers, one by one: short queues take half the time of a long one."""
+    """Fill parts from the markers in them, some at a time.
+
+    A call costs as much as the work on some hundred small parts, and one queue for all parts takes twice as long as
+    short ones. Which of two markers of the same height comes first may depend on all that is in the queue, so a part
+    with such markers is filled alone.
+    """
     flooded = np.zeros_like(parts)
-    for part in shared:
-        left, top, width, height = stats[part, : cv2.CC_STAT_AREA].tolist()
-        window = np.s_[top : top + height, left : left + width]
-        own = parts[window] == part
-        basins = watershed(-distance[window], markers[window] * own, mask=own)  # type: ignore[no-untyped-call]
-        flooded[window] += basins  # windows overlap, parts do not
+    seeds = np.flatnonzero(markers)
+    owners, heights = parts.ravel()[seeds], distance.ravel()[seeds]
+    order = np.lexsort((heights, owners))
+    tie = (np.diff(owners[order]) == 0) & (np.diff(heights[order]) == 0)
+    alone = np.isin(shared, owners[order][1:][tie])
+    # Parts of about one height waste little of the array that holds them side by side.
+    together = shared[~alone]
+    together = together[np.argsort(stats[together, cv2.CC_STAT_HEIGHT], kind="stable")]
+    batches = [together[n : n + _PARTS_AT_ONCE] for n in range(0, len(together), _PARTS_AT_ONCE)]
+    for batch in (*batches, *shared[alone][:, None]):
+        _flood_side_by_side(flooded, batch, (parts, markers, distance), stats)
     return flooded
+
+
+def _flood_side_by_side(
+    flooded: NDArray[np.int32],
+    batch: NDArray[np.intp],
+    planes: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]],
+    stats: NDArray[np.integer],
+) -> None:
+    """Fill some parts in one watershed, each as if it were alone, since nothing flows between them."""
+    parts, markers, distance = planes
+    boxes = stats[batch, : cv2.CC_STAT_AREA].tolist()
+    shape = max((height for *_, height in boxes), default=0), sum(width + 1 for _, _, width, _ in boxes)
+    own, seeds, height_of = np.zeros(shape, bool), np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    places, at = [], 0
+    for part, (left, top, width, height) in zip(batch, boxes, strict=True):
+        window, place = np.s_[top : top + height, left : left + width], np.s_[:height, at : at + width]
+        own[place] = parts[window] == part
+        seeds[place] = markers[window]
+        height_of[place] = distance[window]
+        places.append((window, place))
+        at += width + 1
+    basins = watershed(-height_of, seeds * own, mask=own)  # type: ignore[no-untyped-call]
+    for window, place in places:
+        flooded[window] += basins[place]  # windows overlap, parts do not
 
 
 def _join_shallow(
@@ -243,10 +276,7 @@ def _join_shallow(
     np.maximum.at(saddle, position, np.concatenate(borders))
     low, high = pairs // n_labels, pairs % n_labels
     shallow = saddle >= saddle_share * np.minimum(peak[low], peak[high]).astype(np.float64)
-    links = coo_array((np.ones(int(shallow.sum()), bool), (low[shallow], high[shallow])), shape=(n_labels, n_labels))
-    _, group = connected_components(links, directed=False)
-    _, first_label = np.unique(group, return_index=True)
-    return np.asarray(first_label[group][owners], dtype=np.int32)
+    return least_of_linked(n_labels, low[shallow], high[shallow])[owners].astype(np.int32)
 
 
 def _find_seeds(
@@ -265,16 +295,19 @@ def _find_seeds(
     # Few pixels pass the 3 x 3 test, so the wide one is done at each of them and not by a filter of the image.
     near_rows = np.clip(rows[:, None] + dy[disc], 0, height - 1)
     near_columns = np.clip(columns[:, None] + dx[disc], 0, width - 1)
-    highest = distance[rows, columns] >= distance[near_rows, near_columns].max(axis=1, initial=0)
-    rows, columns = rows[highest], columns[highest]
-    if len(rows) < 2:
-        return rows, columns
-    pairs = cKDTree(np.column_stack([rows, columns])).query_pairs(radius, output_type="ndarray")
-    links = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(rows), len(rows)))
-    _, group = connected_components(links, directed=False)
+    own, near = distance[rows, columns], distance[near_rows, near_columns]
+    highest = np.flatnonzero(own >= near.max(axis=1, initial=0))
+    if not len(highest):
+        return rows[highest], columns[highest]
+    # Of two that are highest in each other's reach neither is higher.
+    peak, step = np.nonzero(near[highest] == own[highest, None])
+    place = rows[highest] * width + columns[highest]
+    tied = near_rows[highest[peak], step] * width + near_columns[highest[peak], step]
+    other = np.minimum(np.searchsorted(place, tied), len(place) - 1)
+    linked = place[other] == tied
     # np.nonzero is in scan order, so the first pixel represents its group.
-    _, first = np.unique(group, return_index=True)
-    return rows[first], columns[first]
+    first = least_of_linked(len(highest), peak[linked], other[linked]) == np.arange(len(highest))
+    return rows[highest[first]], columns[highest[first]]
 
 
 def _fill_label_holes(labels: NDArray[np.int32]) -> None:

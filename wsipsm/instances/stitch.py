@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from wsipsm.instances.labels import least_of_linked
 
 MAX_OVERLAP = 0.5
 """Two nuclei are one when their common part is more than this share of the smaller; an IoU above it implies this."""
@@ -130,10 +130,9 @@ def _finished(seams: _Seams, last_row: int | None) -> Iterator[NDArray[np.bool_]
     links = np.concatenate([*seams.links, np.empty((0, 2), np.int64)])
     links = links[links.min(axis=1, initial=np.iinfo(np.int64).max) >= start]
     n = seams.n_added - start
-    graph = coo_array((np.ones(len(links), bool), (links[:, 0] - start, links[:, 1] - start)), shape=(n, n))
-    n_components, component = connected_components(graph, directed=False)
+    component = least_of_linked(n, links[:, 0] - start, links[:, 1] - start)
     row_of = np.concatenate([np.full(len(row.kept), row.nuclei.row) for row in seams.rows])
-    lowest = np.full(n_components, -1)
+    lowest = np.full(n, -1)
     np.maximum.at(lowest, component, row_of)
     complete = np.ones(n, dtype=bool) if last_row is None else lowest[component] <= last_row
     _decide(seams.rows, links - start, complete)

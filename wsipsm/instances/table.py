@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Mapping
 
 import numpy as np
@@ -75,7 +74,8 @@ def nucleus_ids(wkb: NDArray[np.object_], fingerprint: str) -> list[str]:
         raw = bytearray(whole.digest()[:16])
         raw[6] = (raw[6] & 0x0F) | 0x80
         raw[8] = (raw[8] & 0x3F) | 0x80
-        names.append(str(uuid.UUID(bytes=bytes(raw))))
+        digits = raw.hex()
+        names.append(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
     return names
 
 
