@@ -28,7 +28,7 @@ from wsipsm.paths import find_bad_name, find_no_file, require_plain_name
         ("'a b.svs'", "quotes are a part", "Leave them out"),
         ("\u201ca.svs\u201d", "quotes are a part", "Leave them out"),
         ("x" * 300, "too long", "path"),
-        ("loop.svs", "in a circle", "Name the file itself"),
+        ("loop.svs", "leads back to itself", "Name the file itself"),
         ("dangling.svs", "a link to gone.svs, where nothing is", "Name the file itself"),
         ("folder", "a folder", "Check the path"),
         ("pipe.svs", "a named pipe", "Check the path"),

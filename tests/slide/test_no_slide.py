@@ -83,7 +83,7 @@ def test_pipes_devices_loops_and_folders_do_not_stop_the_command(tmp_path: Path)
     (tmp_path / "folder.svs").mkdir()
     for name, words in (
         ("pipe.svs", "a named pipe"),
-        ("loop.svs", "in a circle"),
+        ("loop.svs", "leads back to itself"),
         ("dangling.svs", "a link to gone.svs"),
         ("folder.svs", "a folder without DICOM"),
         ("/dev/zero", "a device"),
