@@ -1,4 +1,4 @@
-"""A finished slide scored with another region or cut: every file at the top of its folder is of that scoring then."""
+"""Scores a finished slide again, with another region, cut or marker; all files of its folder then show that scoring."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def score_result(
     qupath_frame: QuPathFrame | None = None,
     marker: str | None = None,
 ) -> Scored:
-    """Score a finished run again and show it: nuclei, pictures and figures of the folder are of this scoring then.
+    """Score a finished run again; nuclei, pictures and figures of its folder then show this scoring.
 
-    Nothing is inferred anew, and the nuclei are always the run's own, whatever was scored in between. Without region
-    and cut the run's own scoring is shown again. Earlier scorings stay in ``scores``.
+    The network is not run again, and the nuclei are always the run's own, whatever was scored in between. With the
+    folder alone the run's own scoring is shown again. Earlier scorings stay in ``scores``.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def score_result(
     dab_cut_od
         DAB optical density from which a nucleus is positive; None: the run's own.
     rules
-        Which annotations of ``roi`` count; None: the usual classes.
+        Rules on which annotations of ``roi`` count; None: the usual classes.
     qupath_frame
-        What QuPath shows of the slide, for the ROI and for what is written for it; None: as for the run.
+        Frame that QuPath shows of the slide, for the ROI and the written files; None: that of the run.
     marker
         Nuclear marker that DAB shows; None: the run's.
 
@@ -108,7 +108,7 @@ def _known_marker(text: str) -> str:
 
 
 def holds_result(folder: Path) -> bool:
-    """Tell whether a folder is a slide's: with results, or with a command that works on them."""
+    """Find out whether a folder belongs to a slide: it has results, or a command works on it."""
     run_dir = RunDir(folder)
     return any(run_dir.path(one).exists() for one in (Artefact.RUN, Artefact.SLIDE)) or bool(holder_of(folder))
 
@@ -125,7 +125,7 @@ def _show_own_again(stored: StoredRun) -> Scored:
 
 
 def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
-    """Prepare every file of a scoring aside, then show them."""
+    """Prepare every file of a scoring in a folder aside, then show them."""
     started = time.perf_counter()
     own = own_results(stored.run_dir)
     annotations = stored.annotations
@@ -144,14 +144,14 @@ def _score_anew(stored: StoredRun, region: Region, scoring: Scoring) -> Scored:
 
 
 def _checked_again(stored: StoredRun, region: Region, scoring: Scoring) -> tuple[Finding, ...]:
-    """Take the findings of the run, those on the cut made again for the nuclei and the cut of a scoring."""
+    """Return the run's findings, with those on the cut computed again for the nuclei and the cut of a scoring."""
     columns = (Column.CENTROID_X_PX0, Column.CENTROID_Y_PX0, Column.DAB_OD, Column.SOLIDITY)
     x, y, dab_od, solidity = read_columns(
         own_results(stored.run_dir).path(Artefact.CELLS), [column.value for column in columns]
     )
     inside = region.contains(np.stack([x, y], axis=1))
     cut_od, marker = scoring.dab_cut_od or 0.0, marker_of(scoring.marker)
-    # Where the brown lies was measured on the slide, which a score does not need; the run's findings on it stand.
+    # The place of the brown was measured on the slide, which is not opened here, so the run's findings on it are kept.
     anew = (*check_modes(dab_od[inside], cut_od), check_solidity(solidity[inside & (dab_od >= cut_od)], marker))
     on_cut = {finding.name: finding for finding in anew}
     before = marker_of(stored.marker)
@@ -205,7 +205,7 @@ def _canvas(stored: StoredRun, region: Region) -> OverviewCanvas:
 
 
 def _counted(path: Path, region: Region, cut_od: float) -> Iterator[pa.Table]:
-    """Count the nuclei of a file that lie in a region, classed by a cut, some ten thousand at a time."""
+    """Yield the nuclei of a file that lie in a region, classed by a cut, in tables of some ten thousand."""
     with open_cells(path) as cells:
         for table in cells.batches():
             dab = table.column(Column.DAB_OD.value)
@@ -254,7 +254,7 @@ def _notes_of(region: Region) -> tuple[str, ...]:
 
 
 def _beyond(searched: Region) -> str:
-    """Say where that is which the run never looked at."""
+    """Say where the run did not look for nuclei."""
     if isinstance(searched, PolygonRegion):
         return "outside the region of the run, where no nucleus was looked for (run the slide with this --roi for it)"
     return "outside the tissue that was found, where no nucleus was looked for"
