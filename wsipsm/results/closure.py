@@ -36,16 +36,16 @@ class _Imports:
     modules: tuple[str, ...]
     """Dotted names; the last part may be a name in a module."""
     relative: tuple[tuple[int, str], ...]
-    """Dots and name of each import that counts from the module's own package."""
+    """Number of dots and name of each relative import."""
     texts: tuple[str, ...]
-    """Dotted names that stand in texts, wherever; they count where a module is imported by a name that is computed."""
+    """Dotted names in any text of the module; they count where it imports a module by a name that is computed."""
     by_computed_name: bool
     lists_modules: bool
-    """Whether it lists a package's modules, as one does that imports every module beside it."""
+    """Whether it lists a package's modules, as a module does that imports all modules beside it."""
 
 
 def import_closure(roots: tuple[str, ...], package: Path) -> Closure:
-    """Find every module of a package that some of them reach, imports in functions included.
+    """Find every module of a package that root modules import, directly or not, also inside functions.
 
     Imports for type checkers alone are left out; so is what a package's ``__getattr__`` would load, unless a module
     asks the package for such a name.
@@ -133,7 +133,7 @@ def _files_on_the_way(name: str, modules: Mapping[str, Path]) -> Iterator[Path]:
 
 @lru_cache(maxsize=1024)
 def _read_imports(source: str, package: str) -> _Imports:
-    """Read what a module imports; the same text is read once."""
+    """Read the imports of a module's text; the result is cached, so the same text is parsed once."""
     modules: list[str] = []
     relative: list[tuple[int, str]] = []
     texts: list[str] = []
