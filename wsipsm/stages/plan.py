@@ -41,12 +41,12 @@ NOT_IN_SHARD_KEY = MappingProxyType(
         "folder": "may be moved",
     }
 )
-"""What of a job shapes no shard, and why; all else of it makes another shard."""
+"""Fields of a job that do not change a shard, and why; another value of any other field makes another shard."""
 
 
 @dataclass(frozen=True)
 class SlidePlan:
-    """Everything that is decided before the first block is read; small, since it goes from process to process."""
+    """Everything that is decided before the first block is read; it is small, since processes send it to each other."""
 
     info: SlideInfo
     frame: SlideFrame
@@ -58,13 +58,13 @@ class SlidePlan:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    """What was checked of the picture before its nuclei were searched."""
+    """Findings of the picture's checks before its nuclei were looked for."""
     n_unread_in_plan: int = 0
-    """Parts of the overview, and patches of the sample that stains are fitted on, that could not be read."""
+    """Number of parts of the overview and patches of the stain sample that could not be read."""
 
     @property
     def n_tiles(self) -> int:
-        """Tiles of all planned blocks."""
+        """Number of tiles of all planned blocks."""
         return sum(self.job.geometry.count_tiles(block.core) for block in self.blocks)
 
     @property
@@ -83,7 +83,7 @@ class SlidePlan:
 
 
 def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
-    """Look at the thumbnail and a sample of the tissue, and decide.
+    """Plan the run of a slide by its thumbnail and a sample of its tissue.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
     options
         Options of the run.
     run_dir
-        Where shards will go.
+        Folder of the results, in which shards will be written.
 
     Raises
     ------
     MissingMppError, UnsupportedSlideError, SlideReadError
         When the slide cannot be scored.
     RoiError, ModelError
-        When what the user gave cannot be used.
+        When the region or the model that the user gave cannot be used.
     """
     info = slide.info
     slide_mpp = require_mpp(info)
@@ -154,7 +154,7 @@ def _job(
 ) -> SlideJob:
     card = chosen.card
     job = SlideJob(
-        # Absolute paths, since workers of a running scheduler have other current folders.
+        # The paths must be absolute, since workers of a running scheduler have other current folders.
         slide_path=os.path.abspath(info.path),
         mpp=options.mpp,
         image=info.image,
@@ -189,7 +189,7 @@ def _region_notes(region: Region, tissue: TissueMask) -> tuple[str, ...]:
 
 
 def _choose_model(options: RunOptions, decision: StainDecision) -> _ChosenModel:
-    """Take the model that the user named, or the one for the stain that the slide shows."""
+    """Choose the model that the user named, or the one for the stain that the slide shows."""
     if options.model is None:
         return _ChosenModel(*resolve_model(DEFAULT_MODELS[decision.stain]), decision.reason)
     weights, card = resolve_model(options.model)

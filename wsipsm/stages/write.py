@@ -34,7 +34,7 @@ _SEAM_COLUMNS = (OWNED, BORDER_PX, Column.GEOMETRY.value)
 
 @dataclass
 class Totals:
-    """The figures on a slide's nuclei, collected while they are written."""
+    """Counts and areas of a slide's nuclei, collected while these are written."""
 
     n_nuclei: int = 0
     n_positive: int = 0
@@ -42,9 +42,9 @@ class Totals:
     n_seam_dropped: int = 0
     """Number of nuclei that another block found again."""
     n_outside: int = 0
-    """Outside the region."""
+    """Number of nuclei outside the region."""
     area_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_N_AREA_STEPS, np.int64))
-    """Nuclei by area, in steps of ``AREA_STEP_UM2``; the last step is open."""
+    """Numbers of nuclei by area, in steps of ``AREA_STEP_UM2``; the last step is open."""
     area_sum_um2: float = 0.0
 
     def add(self, table: pa.Table) -> None:
@@ -79,7 +79,7 @@ def write_cells(
     blocks
         Blocks that have a shard, in row-major order.
     lost_px0
-        Level-0 boxes that could not be read; nuclei that touch one are left out, whichever block saw them.
+        Level-0 boxes that could not be read; nuclei that touch one are left out, whichever block found them.
     about
         Facts on their making that the files carry; they are the same for the same input.
     canvas
@@ -113,7 +113,7 @@ def write_cells(
 def _final_tables(
     plan: SlidePlan, run_dir: RunDir, blocks: Sequence[Block], lost_px0: Sequence[Box], totals: Totals
 ) -> Iterator[pa.Table]:
-    """Yield the nuclei of one block after the other: seams resolved, cut to the region."""
+    """Yield the nuclei of one block after the other, each nucleus at a seam once, and only those in the region."""
     names = nuclei_schema().names
     lost = shapely.union_all([shapely.box(box.x, box.y, box.right, box.bottom) for box in lost_px0])
     shapely.prepare(lost)
