@@ -1,4 +1,4 @@
-"""Features of a file of nuclei that are written again: a scoring changes which of them count, and their classes."""
+"""Reads the features of a file of nuclei, to write them again in a scoring with other nuclei and other classes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class OtherFeatures(Exception):
 
 
 class WrittenFeatures:
-    """Features of a file that `GeoJsonWriter` wrote, taken in their order; see :func:`open_features`."""
+    """Features of a file that `GeoJsonWriter` wrote, read in their order; see :func:`open_features`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._lines = chain.from_iterable(_read_parts(file))
 
     def take(self, ids: Iterable[bytes], classifications: Iterable[bytes]) -> list[bytes]:
-        """Give the features of nuclei.
+        """Read the features of the next nuclei.
 
         Parameters
         ----------
         ids
-            Names of nuclei in the order of the file; those between them are passed over.
+            Ids of nuclei in the order of the file; nuclei between them are skipped.
         classifications
-            Class of each, as JSON, which takes the place of the one in the file.
+            Class of each nucleus, as JSON, which replaces the one in the file.
 
         Returns
         -------
@@ -43,7 +43,7 @@ class WrittenFeatures:
         Raises
         ------
         OtherFeatures
-            When the rest of the file has none of that name.
+            When the rest of the file has no nucleus of that id.
         """
         taken, lines = [], self._lines
         for name, kind in zip(ids, classifications, strict=True):
@@ -67,7 +67,7 @@ def open_features(path: Path) -> Iterator[WrittenFeatures]:
     Raises
     ------
     OSError
-        When it cannot be opened or is no gzip; what is taken from it raises the same where a part is damaged.
+        When it cannot be opened or is no gzip; reading a damaged part of it raises the same.
     """
     with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
         yield WrittenFeatures(cast(BinaryIO, file))
