@@ -72,7 +72,7 @@ def sample_stain(task: SampleTask) -> StainSample:
 
 
 def fit_fixed_stain(samples: Sequence[StainSample], source: str, seed: int) -> FixedStain:
-    """Fit stains and cut to the pixels of all samples together.
+    """Fit stains and cut to the pixels of all samples together, so that each slide weighs by its pixels.
 
     Parameters
     ----------

@@ -180,9 +180,9 @@ def summarise(
 
 
 def overview_caption(path: str, totals: Totals, scoring: Scoring, findings: Sequence[Finding]) -> str:
-    """Write the caption of an overview: figures, then names, which may be cut off, the most serious flag and the use.
+    """Write the lines of an overview's caption: figures and names, then the most serious flag, then the use.
 
-    Each stands on a line of its own but figures and names, which share the first.
+    Names come after figures, since a line that is too long is cut.
     """
     n_scored = totals.n_positive + totals.n_negative
     withheld = reason_to_withhold(findings) is not None

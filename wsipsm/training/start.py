@@ -68,7 +68,7 @@ def load_start(init: str, stain: Stain | None) -> Start | None:
 
 
 def load_compared(start: Start, stain: Stain) -> Start:
-    """Load the model that a new one is compared with: its start, or the shipped one where it has none.
+    """Load the model that a new one is compared with: its start, or the shipped one if that is no model of the stain.
 
     Raises
     ------
