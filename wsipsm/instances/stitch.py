@@ -18,6 +18,8 @@ from wsipsm.instances.labels import least_of_linked
 
 MAX_OVERLAP = 0.5
 """Two nuclei are one when their common part is more than this share of the smaller; an IoU above it implies this."""
+_ROUNDING = 1e-9
+"""Far more than the relative error of an area in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class _Pending:
     nuclei: SeamRow
     polygons: NDArray[np.object_]
     areas: NDArray[np.float64]
+    bounds: NDArray[np.float64]
+    """Left, top, right and bottom of each, shape (n, 4)."""
     tree: shapely.STRtree
     kept: NDArray[np.bool_]
     decided: NDArray[np.bool_]
@@ -94,6 +98,7 @@ def _add(seams: _Seams, nuclei: SeamRow, reach_rows: int) -> None:
         nuclei=nuclei,
         polygons=polygons,
         areas=shapely.area(polygons),
+        bounds=shapely.bounds(polygons),
         tree=shapely.STRtree(polygons),
         kept=np.zeros(n, dtype=bool),
         decided=np.zeros(n, dtype=bool),
@@ -116,10 +121,18 @@ def _overlaps(first: _Pending, second: _Pending) -> NDArray[np.int64]:
     smaller = np.minimum(first.areas[left], second.areas[right])
     # Most pairs are one outline that two blocks found, which then is their common part, too.
     common = np.where(first.nuclei.wkb[left] == second.nuclei.wkb[right], smaller, -1.0)
-    others = np.flatnonzero(common < 0)
+    # Neighbours mostly touch: where even their boxes share too little, the outlines need not be cut with each other.
+    shared = _box_areas(first.bounds[left], second.bounds[right])
+    others = np.flatnonzero((common < 0) & (shared > MAX_OVERLAP * smaller * (1 - _ROUNDING)))
     common[others] = shapely.area(shapely.intersection(first.polygons[left[others]], second.polygons[right[others]]))
     linked = common > MAX_OVERLAP * smaller
     return np.column_stack([left[linked] + first.offset, right[linked] + second.offset]).astype(np.int64)
+
+
+def _box_areas(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the area that two boxes share, for pairs of left, top, right and bottom, shape (n, 4)."""
+    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+    return np.asarray(np.maximum(sides, 0.0).prod(axis=1))
 
 
 def _finished(seams: _Seams, last_row: int | None) -> Iterator[NDArray[np.bool_]]:
@@ -154,7 +167,7 @@ def _decide(rows: list[_Pending], links: NDArray[np.int64], complete: NDArray[np
     linked[links.ravel()] = True
     kept[open_before & ~linked] = True
     neighbours: dict[int, list[int]] = {}
-    for left, right in links[open_before[links[:, 0]]].tolist():
+    for left, right in _without_pairs(rows, links[open_before[links[:, 0]]], kept).tolist():
         neighbours.setdefault(left, []).append(right)
         neighbours.setdefault(right, []).append(left)
     order = _intrinsic_order(rows, np.array(sorted(neighbours), dtype=np.int64))
@@ -166,6 +179,19 @@ def _decide(rows: list[_Pending], links: NDArray[np.int64], complete: NDArray[np
         row.kept[:] = kept[start:stop]
         row.decided |= open_before[start:stop]
         start = stop
+
+
+def _without_pairs(rows: list[_Pending], links: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Decide, in place, the components of two nuclei, which are nearly all; gives the links of the others."""
+    owned = np.concatenate([row.nuclei.owned for row in rows])
+    border = np.concatenate([row.nuclei.border_px for row in rows])
+    is_pair = (np.bincount(links.ravel(), minlength=len(kept))[links] == 1).all(axis=1)
+    left, right = links.T
+    by_border = owned[left] == owned[right]
+    is_pair &= ~by_border | (border[left] != border[right])
+    left_first = np.where(by_border, border[left] > border[right], owned[left])
+    kept[np.where(left_first, left, right)[is_pair]] = True
+    return np.asarray(links[~is_pair])
 
 
 def _intrinsic_order(rows: list[_Pending], positions: NDArray[np.int64]) -> list[int]:
