@@ -179,7 +179,7 @@ def test_fractions_called_percent_are_doubted(tmp_path: Path, cohort: Path) -> N
     reference = table(tmp_path, "slide,index\na,0.04\nb,0.1\nc,0.27\nd,0.4\n")
     summary = compare_tables(reference, cohort, tmp_path / "out", AgreementOptions(unit=Unit.PERCENT))
     assert "no value above 1 %" in summary.notes[0]
-    assert "To be looked at" in (tmp_path / "out" / "agreement.md").read_text(encoding="utf-8")
+    assert "To be checked" in (tmp_path / "out" / "agreement.md").read_text(encoding="utf-8")
 
 
 def test_a_file_name_of_two_slides_is_not_guessed(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def agreement_markdown(summary: AgreementSummary, plot_name: str, compared_by: S
         "\n".join(_not_compared(reference, "reference") + _not_compared(cohort, "cohort")) or "None.",
     ]
     if summary.notes:
-        parts += ["## To be looked at", "\n".join(f"- {_escaped(note)}" for note in summary.notes)]
+        parts += ["## To be checked", "\n".join(f"- {_escaped(note)}" for note in summary.notes)]
     return "\n\n".join([*parts, _METHODS + _band_methods(compared_by) + _CAUTION])
 
 
