@@ -44,16 +44,18 @@ def multiplying(card: ModelCard, weights: Path) -> Work:
 
     torch.set_num_threads(1)
     left = torch.rand(MATRIX_SIDE, MATRIX_SIDE)
-    per_mm2 = count_macs(card, weights) / mm2(1, card.mpp)
+    per_mm2 = count_macs(card, weights) / mm2(COUNTED_PX**2, card.mpp)
     return lambda: left @ left, per_mm2 / MATRIX_SIDE**3
 
 
-def count_macs(card: ModelCard, weights: Path) -> float:
-    """Count a network's multiply-accumulates a pixel that it sees, of its convolutions alone."""
+def count_macs(
+    card: ModelCard, weights: Path, size_px: tuple[int, int] = (COUNTED_PX, COUNTED_PX), margin_px: int = 0
+) -> int:
+    """Count a network's multiply-accumulates for an image of some height and width, of its convolutions alone."""
     import torch
     from torch import nn
 
-    network = build_network(card, weights).eval()
+    network = build_network(card, weights).to("meta")  # shapes are enough, nothing is computed
     macs = 0
 
     def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -64,8 +66,8 @@ def count_macs(card: ModelCard, weights: Path) -> float:
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(count)
     with torch.inference_mode():
-        network(torch.zeros(1, 3, COUNTED_PX, COUNTED_PX))
-    return macs / COUNTED_PX**2
+        network(torch.empty(1, 3, *size_px, device="meta"), margin_px)
+    return macs
 
 
 def hovernet() -> Work:

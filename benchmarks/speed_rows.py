@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -134,21 +135,27 @@ def measure_inferred(row: str, bench: Bench) -> list[Line]:
         except Skipped as why:
             lines.append(Line(row, f"pixels inferred, {model}", note=str(why)))
             continue
-        seen = sum(seen_px(plan, block) for block in plan.blocks)
+        sizes = Counter(size for block in plan.blocks for size in tile_sizes(plan, block))
+        seen = sum(n * height * width for (height, width), n in sizes.items())
         owned = sum(block.core.area for block in plan.blocks)
         lines.append(Line(row, f"pixels inferred a pixel of tissue, {model}", "", [seen / owned], at_most=1.5))
+        card, weights = plan.job.card, Path(plan.job.weights)
+        done = sum(n * references.count_macs(card, weights, size, card.margin_px) for size, n in sizes.items())
+        once = references.count_macs(card, weights) / references.COUNTED_PX**2
+        multiplied = done / (once * owned)
+        lines.append(Line(row, "multiplications, for one of a pixel seen once", "", [multiplied], at_most=1.2))
     return lines
 
 
-def seen_px(plan: SlidePlan, block: Block) -> int:
-    """Count the pixels that the network sees for a block, in all tiles with their margins."""
+def tile_sizes(plan: SlidePlan, block: Block) -> list[tuple[int, int]]:
+    """List heights and widths of the tiles that the network sees for a block, with their margins."""
     geometry = plan.job.geometry
     box, tile_px = geometry.decoded_box(block.core), geometry.even_tile_px(block.core)
     rows, columns = (
         [min(tile_px, side - start) + 2 * geometry.margin_px for start in range(0, side, tile_px)]
         for side in (box.height, box.width)
     )
-    return sum(rows) * sum(columns)
+    return [(height, width) for height in rows for width in columns]
 
 
 def measure_first_block(row: str, bench: Bench) -> list[Line]:

@@ -15,11 +15,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from wsipsm.errors import ModelError
 from wsipsm.keys import Stain
 from wsipsm.models.card import ModelCard
-from wsipsm.models.predict import Predictor, open_predictor, predict_tiled
+from wsipsm.models.predict import Predictor, open_inner_predictor, open_predictor, predict_tiled
 from wsipsm.models.smooth import smooth_image
 from wsipsm.models.unet import NucleusUnet
 from wsipsm.models.weights import save_model
@@ -112,6 +113,42 @@ def test_tile_size_leaves_no_trace(
         assert maps.shape == (3, 192, 176)
         difference = np.abs(maps - whole).max()
         assert difference < 1e-5, f"tile of {tile} px: {difference}"
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_inner_scores_are_those_of_the_whole(
+    open_once: Callable[[str, int], Predictor], model: Model, rgb: NDArray[np.uint8], backend: str
+) -> None:
+    whole = open_once(backend, 1).predict(rgb)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    inner = open_inner_predictor(model.weights, model.card, backend, 1)
+    assert inner.margin_px == MARGIN
+    np.testing.assert_allclose(inner.predict(rgb), whole, rtol=0, atol=1e-5)
+    for tile in (48, 512):
+        np.testing.assert_allclose(predict_tiled(inner, rgb, MARGIN, tile), whole, rtol=0, atol=1e-5)
+    wider = MARGIN + 16
+    within = predict_tiled(inner, rgb, wider, 64)
+    np.testing.assert_allclose(within, whole[:, 16:-16, 16:-16], rtol=0, atol=1e-5)
+
+
+def test_a_margin_is_not_decoded(model: Model) -> None:
+    network = NucleusUnet(len(OUTPUTS)).to("meta")
+    image = torch.empty((1, 3, 1024, 1024), device="meta")
+    n = {margin: n_multiplied(network, image, margin) for margin in (0, 32, MARGIN)}
+    assert n[MARGIN] < 0.7 * n[0]
+    assert n[MARGIN] < n[32] < n[0]
+    assert network(image, MARGIN).shape == (1, len(OUTPUTS), 1024 - 2 * MARGIN, 1024 - 2 * MARGIN)
+
+
+def n_multiplied(network: NucleusUnet, image: torch.Tensor, margin_px: int) -> int:
+    with FlopCounterMode(display=False) as counter:
+        network(image, margin_px)
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("margin_px", [-16, 16, 40])
+def test_margins_that_do_not_fit_the_network_are_refused(model: Model, margin_px: int) -> None:
+    with pytest.raises(ValueError, match="multiple of 16 of at least 32"):
+        model.network(torch.zeros(1, 3, 256, 256), margin_px)
 
 
 def test_threads_leave_no_trace(open_once: Callable[[str, int], Predictor], rgb: NDArray[np.uint8]) -> None:

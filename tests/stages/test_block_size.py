@@ -33,6 +33,7 @@ class CountingPredictor:
     """Counts the pixels that a network is shown."""
 
     backend = "count"
+    margin_px = 0
 
     def __init__(self, card: ModelCard) -> None:
         self.card, self.n_px = card, 0

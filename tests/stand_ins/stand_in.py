@@ -40,6 +40,7 @@ class DarknessPredictor:
 
     card = CARD
     backend = "stand-in"
+    margin_px = 0
 
     def predict(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         delay = os.environ.get("WSIPSM_STAND_IN_DELAY_S")

@@ -80,3 +80,8 @@ class ModelCard(BaseModel):
     """Settings of the recipe that made it."""
     scores: dict[str, float] = {}
     """Scores, by 'set/metric'; the README says how they were measured."""
+
+    @property
+    def margin_px(self) -> int:
+        """Margin around what is kept of the network's output, pixels: its reach, in whole strides."""
+        return -(-self.reach_px // self.stride) * self.stride

@@ -104,7 +104,7 @@ def _chosen_folder() -> Path | None:
 def _name(core: openvino.Core, card: ModelCard, form: Form, settings: dict[str, Any]) -> str:
     """Compute the hash of all that decides a compiled network: network, code, libraries and processor."""
     facts = {
-        "card": [card.sha256.lower(), card.architecture, card.stride, card.outputs],
+        "card": [card.sha256.lower(), card.architecture, card.stride, card.reach_px, card.outputs],
         "form": form,
         "settings": {name: value for name, value in settings.items() if name != "INFERENCE_NUM_THREADS"},
         "code": [hashlib.sha256(Path(__file__).with_name(name).read_bytes()).hexdigest() for name in _MADE_BY],

@@ -25,7 +25,8 @@ def convert_network(weights: Path, card: ModelCard, form: Form) -> openvino.Mode
     """
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # not before OpenVINO, which is quiet
 
-    example = torch.zeros((1, 4 * card.stride, 4 * card.stride, 3), dtype=torch.uint8)
+    side = 2 * card.margin_px + 4 * card.stride
+    example = torch.zeros((1, side, side, 3), dtype=torch.uint8)
     with warnings.catch_warnings():
         # OpenVINO reads TorchScript. That torch deprecates it concerns OpenVINO and no user.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)

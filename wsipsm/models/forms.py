@@ -1,4 +1,7 @@
-"""The two forms of a network: one gives the scores of an image, the other all its maps. The module needs torch."""
+"""The forms of a network: two give scores, of an image or of what lies within a margin; one gives all maps.
+
+The module needs torch.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,21 @@ from wsipsm.models.card import ModelCard
 from wsipsm.models.unet import HEAD_STRIDE, NucleusUnet
 from wsipsm.models.weights import build_network
 
-Form = Literal["scores", "maps"]
+Form = Literal["scores", "inner scores", "maps"]
 
 
 class _Scores(nn.Module):
-    """A network that maps an image, (1, h, w, 3) uint8, to scores 0..1 of shape (1, outputs, h, w)."""
+    """A network that maps an image, (1, h, w, 3) uint8, to scores 0..1 of shape (1, outputs, h, w).
 
-    def __init__(self, network: NucleusUnet) -> None:
+    With a margin, which both h and w then lose twice, it gives the scores within.
+    """
+
+    def __init__(self, network: NucleusUnet, margin_px: int = 0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.margin_px = network, margin_px
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, ...]:
-        logits: Tensor = self.network(rgb.permute(0, 3, 1, 2).float())
+        logits: Tensor = self.network(rgb.permute(0, 3, 1, 2).float(), self.margin_px)
         return (torch.sigmoid(logits),)
 
 
@@ -52,4 +58,6 @@ def formed_network(weights: Path, card: ModelCard, form: Form) -> nn.Module:
         When the weights are unusable.
     """
     network = build_network(card, weights)
-    return (_Scores(network) if form == "scores" else _Maps(network)).eval()
+    if form == "maps":
+        return _Maps(network).eval()
+    return _Scores(network, card.margin_px if form == "inner scores" else 0).eval()

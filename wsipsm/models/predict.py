@@ -30,6 +30,8 @@ class Predictor(Protocol):
     card: ModelCard
     backend: str
     """Library, version, device and precision, as run.json records it."""
+    margin_px: int
+    """Width of what :meth:`predict` leaves out along the image's border, pixels."""
 
     def predict(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score an image.
@@ -41,8 +43,8 @@ class Predictor(Protocol):
 
         Returns
         -------
-        Scores 0..1, shape (outputs, h, w), float32. Those farther than ``card.reach_px`` from the border do not depend
-        on what lies outside the image.
+        Scores 0..1, shape (outputs, h - 2 * margin_px, w - 2 * margin_px), float32. Those farther than
+        ``card.reach_px`` from the image's border do not depend on what lies outside the image.
 
         Raises
         ------
@@ -67,13 +69,15 @@ class NetworkPredictor:
     Parameters
     ----------
     network
-        Network of the form that gives scores.
+        Network of a form that gives scores.
     card
         Card of the network.
+    margin_px
+        What the form leaves out along the border, pixels.
     """
 
-    def __init__(self, network: Network, card: ModelCard) -> None:
-        self.card, self.backend = card, network.backend
+    def __init__(self, network: Network, card: ModelCard, margin_px: int = 0) -> None:
+        self.card, self.backend, self.margin_px = card, network.backend, margin_px
         self._network = network
 
     def predict(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -108,6 +112,22 @@ def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", thread
     (3, 64, 64)
     """
     return NetworkPredictor(open_network(weights, card, "scores", backend, threads), card)
+
+
+def open_inner_predictor(weights: Path, card: ModelCard, backend: str = "auto", threads: int = 1) -> Predictor:
+    """Load a network whose scores leave out the card's margin, for which it multiplies less.
+
+    Parameters
+    ----------
+    weights, card, backend, threads
+        The same as in :func:`open_predictor`.
+
+    Raises
+    ------
+    ModelError
+        When the weights are unusable, or the backend is unknown or not installed.
+    """
+    return NetworkPredictor(open_network(weights, card, "inner scores", backend, threads), card, card.margin_px)
 
 
 def open_network(weights: Path, card: ModelCard, form: Form, backend: str, threads: int) -> Network:
@@ -174,7 +194,7 @@ def predict_tiled(predictor: Predictor, rgb: NDArray[np.uint8], margin_px: int, 
     ValueError
         When the margin or tile does not suit the network, or nothing is left within the margin.
     """
-    stride, reach = predictor.card.stride, predictor.card.reach_px
+    stride, reach = predictor.card.stride, max(predictor.card.reach_px, predictor.margin_px)
     height, width = rgb.shape[0] - 2 * margin_px, rgb.shape[1] - 2 * margin_px
     if margin_px < reach or margin_px % stride:
         raise ValueError(f"margin_px={margin_px}: a multiple of {stride} of at least {reach} is needed.")
@@ -184,10 +204,11 @@ def predict_tiled(predictor: Predictor, rgb: NDArray[np.uint8], margin_px: int, 
         raise ValueError(f"image of {rgb.shape[1]} x {rgb.shape[0]} px: nothing is left within {margin_px} px.")
     # The network takes whole strides only. The added pixels are farther than the reach from every score that is kept.
     rgb = np.pad(rgb, ((0, -height % stride), (0, -width % stride), (0, 0)), constant_values=_WHITE)
+    rest = margin_px - predictor.margin_px
     maps = np.empty((len(predictor.card.outputs), height, width), dtype=np.float32)
     for y in range(0, height, tile_px):
         for x in range(0, width, tile_px):
             tile = predictor.predict(rgb[y : y + tile_px + 2 * margin_px, x : x + tile_px + 2 * margin_px])
             kept = maps[:, y : y + tile_px, x : x + tile_px]
-            kept[...] = tile[:, margin_px:, margin_px:][:, : kept.shape[1], : kept.shape[2]]
+            kept[...] = tile[:, rest:, rest:][:, : kept.shape[1], : kept.shape[2]]
     return maps

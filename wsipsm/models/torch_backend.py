@@ -34,7 +34,7 @@ class TorchNetwork:
 
     def __init__(self, weights: Path, card: ModelCard, form: Form, threads: int) -> None:
         # Maps are computed for a few patches only, which takes less time than a GPU needs to start.
-        on_gpu = form == "scores" and torch.cuda.is_available()
+        on_gpu = form != "maps" and torch.cuda.is_available()
         self._device = torch.device("cuda" if on_gpu else "cpu")
         self.backend = f"torch {torch.__version__} {self._device.type} f32"
         network = formed_network(weights, card, form)

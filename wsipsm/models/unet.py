@@ -7,6 +7,7 @@ pixel does not depend on where a tile was cut. Lite0 is that of Tan & Le 2019.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,9 @@ _SKIP_AFTER = (0, 2, 4)
 _DECODER_CHANNELS = (64, 40, 24)
 HEAD_STRIDE = 2
 """Stride of the head's maps: image pixels for each of their pixels, in both directions."""
+_RIM = 2
+"""Pixels of a decoder map that are kept around what is asked for. Interpolation makes four pixels of the next map of
+them, of which the interpolation itself and the convolution behind it each spoil one, so that two good ones are left."""
 
 
 def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -50,6 +54,10 @@ def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
     total = kernel - stride
     before = total // 2
     return functional.pad(x, (before, total - before, before, total - before))
+
+
+def _cropped(x: Tensor, n: int) -> Tensor:
+    return x[:, :, n:-n, n:-n] if n else x
 
 
 class _Conv(nn.Module):
@@ -137,21 +145,46 @@ class NucleusUnet(nn.Module):
 
     def maps(self, rgb: Tensor) -> list[Tensor]:
         """Map RGB as in :meth:`forward` to the encoder's four maps and then the decoder's three."""
-        maps: list[Tensor] = self.encoder(rgb / 127.5 - 1.0)
-        *skips, y = maps
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            y = functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
-            y = block(torch.cat([y, skip], dim=1))
-            maps.append(y)
-        return maps
+        encoded = self._encode(rgb)
+        return [*encoded, *self._decode(encoded, margin_px=0)]
 
-    def forward(self, rgb: Tensor) -> Tensor:
-        """Map RGB in 0..255, shape (n, 3, h, w) with h and w multiples of 16, to logits (n, outputs, h, w)."""
-        y = self.maps(rgb)[-1]
+    def forward(self, rgb: Tensor, margin_px: int = 0) -> Tensor:
+        """Map RGB in 0..255, shape (n, 3, h, w) with h and w multiples of 16, to logits (n, outputs, h, w).
+
+        With a margin, the logits are those within it, of shape (n, outputs, h - 2 * margin_px, w - 2 * margin_px), and
+        the decoder does not work on the margin. A margin is a multiple of 16 of at least 32. Where it is less than the
+        network's reach, the outer logits depend on the image's border.
+
+        Raises
+        ------
+        ValueError
+            When the margin is another.
+        """
+        if margin_px % ENCODER_STRIDE or (margin_px and margin_px < _RIM * ENCODER_STRIDE):
+            raise ValueError(f"margin_px={margin_px}: 0, or a multiple of {ENCODER_STRIDE} of at least 32 is needed.")
+        y = self._decode(self._encode(rgb), margin_px)[-1]
         logits = functional.interpolate(
             self.head(y), scale_factor=float(HEAD_STRIDE), mode="bilinear", align_corners=False
         )
-        return logits if self.detail is None else logits + functional.pixel_shuffle(self.detail(y), HEAD_STRIDE)
+        if self.detail is not None:
+            logits = logits + functional.pixel_shuffle(self.detail(y), HEAD_STRIDE)
+        return _cropped(logits, HEAD_STRIDE * _RIM) if margin_px else logits
+
+    def _encode(self, rgb: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.encoder(rgb / 127.5 - 1.0)
+        return maps
+
+    def _decode(self, encoded: Sequence[Tensor], margin_px: int) -> list[Tensor]:
+        """Map the encoder's maps to the decoder's, each of what lies within the margin and of a rim around it."""
+        rim, stride = _RIM if margin_px else 0, ENCODER_STRIDE
+        *skips, y = encoded
+        y, maps = _cropped(y, margin_px // stride - rim), []
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            stride //= 2
+            y = functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = _cropped(block(torch.cat([y, _cropped(skip, margin_px // stride - 2 * rim)], dim=1)), rim)
+            maps.append(y)
+        return maps
 
 
 def refine_head(network: NucleusUnet) -> NucleusUnet:

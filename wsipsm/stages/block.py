@@ -82,9 +82,9 @@ class _Steps:
 
 def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) -> Predictor:
     """Open a network; this is the only place at which a run loads torch or OpenVINO."""
-    from wsipsm.models.predict import open_predictor
+    from wsipsm.models.predict import open_inner_predictor
 
-    return open_predictor(Path(weights), card, backend=backend, threads=threads)
+    return open_inner_predictor(Path(weights), card, backend=backend, threads=threads)
 
 
 @lru_cache(maxsize=1)
