@@ -354,10 +354,11 @@ def _without_specks(stained: Mask, thumbnail: NDArray[np.uint8], glass: Vector, 
     mean, spread = mean_and_spread(thumbnail.reshape(-1, 3)[places], glass)
     grey = np.bincount(owners, spread, count) < 0.25 * np.bincount(owners, mean, count)
     keep = stats[:, cv2.CC_STAT_AREA] >= max(3.0, (_SPECK_PX0 / px0_per_pixel) ** 2)
-    if (keep & grey).any():
+    doubtful = (keep & grey)[owners]
+    if doubtful.any():
         distance = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
         half_width = np.zeros(count, dtype=distance.dtype)
-        np.maximum.at(half_width, owners, distance.ravel()[places])
+        np.maximum.at(half_width, owners[doubtful], distance.ravel()[places[doubtful]])
         longer = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
         keep &= ~(grey & (half_width.astype(np.float64) < 0.12 * longer))
     keep[0] = False
