@@ -17,6 +17,8 @@ _BY_NAME = frozenset(("import_module", "__import__", "find_spec", "run_module", 
 """Functions that import what a text names."""
 _BY_LISTING = frozenset(("iter_modules", "walk_packages"))
 """Functions that list a package's modules, to import them."""
+_BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
+"""Fields of a statement that hold other statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,9 @@ def _read_imports(source: str, package: str) -> _Imports:
     relative: list[tuple[int, str]] = []
     texts: list[str] = []
     by_computed_name = lists_modules = False
-    for node in _nodes_that_run(_parsed_as_far_as_imports_go(source, package)):
+    with_expressions = _may_name_modules(source, package)
+    tree = ast.parse(source) if with_expressions else _parsed_as_far_as_imports_go(source)
+    for node in _nodes_that_run(tree, with_expressions):
         match node:
             case ast.Import(names=names):
                 modules += [alias.name for alias in names]
@@ -162,17 +166,21 @@ def _read_imports(source: str, package: str) -> _Imports:
     return _Imports(tuple(modules), tuple(relative), tuple(texts), by_computed_name, lists_modules)
 
 
-def _parsed_as_far_as_imports_go(source: str, package: str) -> ast.Module:
-    """Parse a text up to the statement behind which no word stands that an import needs: mostly a few lines of many.
+def _may_name_modules(source: str, package: str) -> bool:
+    """Whether an expression may name a module: by a function, by a text, or as an attribute of the package."""
+    texts = (f'"{package}.', f"'{package}.", *_BY_NAME, *_BY_LISTING)
+    return any(text in source for text in texts) or bool(
+        re.search(rf"import[\s\\]*[^\n]*\b{package}\b", source)  # which makes it a name
+    )
+
+
+def _parsed_as_far_as_imports_go(source: str) -> ast.Module:
+    """Parse a text up to the statement after the last word ``import``: mostly a few lines of many.
 
     A text that is cut between statements means the same as far as it goes; one that is cut in the midst of a
     statement is no Python.
     """
-    words = "|".join((r"\bimport\b", rf"\b{package}\s*[.)\\#'\"]", *_BY_NAME, *_BY_LISTING))
-    last = 0
-    for found in re.finditer(words, source):
-        last = found.end()
-    behind = re.compile(r"^(?=[^\W\d]|@)", re.MULTILINE).search(source, last)
+    behind = re.compile(r"^(?=[^\W\d]|@)", re.MULTILINE).search(source, source.rfind("import") + 1)
     if behind is not None:
         try:
             return ast.parse(source[: behind.start()])
@@ -181,16 +189,18 @@ def _parsed_as_far_as_imports_go(source: str, package: str) -> ast.Module:
     return ast.parse(source)
 
 
-def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield every node except those under ``if TYPE_CHECKING``."""
+def _nodes_that_run(tree: ast.AST, with_expressions: bool) -> Iterator[ast.AST]:
+    """Yield every statement, and expression where they are asked for, except those under ``if TYPE_CHECKING``."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
         yield node
         if isinstance(node, ast.If) and _asks_for_type_checking(node.test):
             waiting += node.orelse
-        else:
+        elif with_expressions:
             waiting += ast.iter_child_nodes(node)
+        else:
+            waiting += (inner for name in _BLOCKS for inner in getattr(node, name, ()))
 
 
 def _asks_for_type_checking(test: ast.expr) -> bool:
