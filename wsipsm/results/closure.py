@@ -167,7 +167,7 @@ def _read_imports(source: str, package: str) -> _Imports:
 
 
 def _may_name_modules(source: str, package: str) -> bool:
-    """Whether an expression may name a module: by a function, by a text, or as an attribute of the package."""
+    """Tell whether an expression may name a module: by a function, by a text, or as an attribute of the package."""
     texts = (f'"{package}.', f"'{package}.", *_BY_NAME, *_BY_LISTING)
     return any(text in source for text in texts) or bool(
         re.search(rf"import[\s\\]*[^\n]*\b{package}\b", source)  # which makes it a name
@@ -190,7 +190,7 @@ def _parsed_as_far_as_imports_go(source: str) -> ast.Module:
 
 
 def _nodes_that_run(tree: ast.AST, with_expressions: bool) -> Iterator[ast.AST]:
-    """Yield every statement, and expression where they are asked for, except those under ``if TYPE_CHECKING``."""
+    """Yield every statement, and every expression if asked to, except those under ``if TYPE_CHECKING``."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
