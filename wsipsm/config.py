@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from wsipsm.text import JsonObject
 
 if TYPE_CHECKING:
     from wsipsm.region import RoiRules
+    from wsipsm.stain import StainProfile
 
 
 class FixedStain(BaseModel):
@@ -33,6 +35,22 @@ class FixedStain(BaseModel):
     """Mean DAB OD from which a nucleus counts as positive."""
     notes: tuple[str, ...] = ()
     """Which of these values are a fixed default because they could not be fitted, and why."""
+
+    def replace_in(self, profile: StainProfile) -> StainProfile:
+        """Put these stains and this cut in the place of a slide's own.
+
+        The slide's glass stays, and a profile of H&E is returned unchanged.
+        """
+        if profile.stain is not Stain.IHC:
+            return profile
+        return replace(
+            profile,
+            hematoxylin=self.hematoxylin,
+            counterstain=self.dab,
+            dab_cut_od=self.dab_cut_od,
+            notes=(*profile.glass_notes, *(f"{self.source}: {note}" for note in self.notes)),
+            cut_from=f"fixed, from {self.source}",
+        )
 
 
 class RunOptions(BaseModel):

@@ -8,7 +8,7 @@ import pytest
 from wsipsm.cli.score_text import lines_about_index
 from wsipsm.cli.summary_text import lines_about_run
 from wsipsm.quality.finding import Finding, Verdict
-from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.scoring_key import Scoring
 from wsipsm.results.summary import RunSummary, ScoredTissue, ScoreFacts
 from wsipsm.scoring.drift import StainStatistics
 from wsipsm.scoring.index import labelling_index

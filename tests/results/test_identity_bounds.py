@@ -28,7 +28,7 @@ from wsipsm.results.provenance import (
     shard_code,
     worker_code,
 )
-from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.scoring_key import Scoring
 from wsipsm.results.slide_folder import choose_folder_name, claim_slide_folder, locked_slide_folder
 from wsipsm.rundir import RunDir
 from wsipsm.slide.base import SlideInfo

@@ -56,8 +56,8 @@ def run(
     options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
     from wsipsm.cli.summary_text import lines_about_run
+    from wsipsm.cohort.fixed_stain import fixed_stain_of
     from wsipsm.results.folder_names import check_folder_name
-    from wsipsm.stages.fixed_stain import fixed_stain_of
     from wsipsm.stages.run import run_slide
 
     if name is not None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wsipsm.cohort.fixed_stain import BATCH
 from wsipsm.config import RunOptions
 from wsipsm.errors import UsageError
 from wsipsm.remote.address import is_url, shown_url
 from wsipsm.remote.cache import DEFAULT_CACHE_BYTES
 from wsipsm.rundir import write_aside
-from wsipsm.stages.fixed_stain import BATCH
 
 REQUEST_NAME = "cohort.request.json"
 _LEFT_OUT = "?..."

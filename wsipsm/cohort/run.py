@@ -12,6 +12,16 @@ from pathlib import Path
 from wsipsm.cohort.check import check_slides
 from wsipsm.cohort.discover import CohortSlide, Problem, read_cohort, refusal
 from wsipsm.cohort.fetch import Fetcher
+from wsipsm.cohort.fixed_stain import (
+    BATCH,
+    MAX_SLIDES,
+    SampleTask,
+    StainSample,
+    fit_fixed_stain,
+    read_fixed_stain,
+    sample_stain,
+    write_fixed_stain,
+)
 from wsipsm.cohort.flow import SlideEnd, SlideFlow
 from wsipsm.cohort.ids import keep_known, read_known
 from wsipsm.cohort.journal import Journal
@@ -37,16 +47,6 @@ from wsipsm.keys import Artefact
 from wsipsm.remote.cache import SlideCache
 from wsipsm.results.provenance import worker_code
 from wsipsm.stages.block_size import wanted_sides
-from wsipsm.stages.fixed_stain import (
-    BATCH,
-    MAX_SLIDES,
-    SampleTask,
-    StainSample,
-    fit_fixed_stain,
-    read_fixed_stain,
-    sample_stain,
-    write_fixed_stain,
-)
 from wsipsm.stages.segment import opened_executor
 
 _USUAL_HALO_PX, _USUAL_MARGIN_PX = 288, 160

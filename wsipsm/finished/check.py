@@ -24,7 +24,8 @@ from wsipsm.keys import Artefact, Column, NucleusClass
 from wsipsm.region import Region
 from wsipsm.results.run_record import RunRecord
 from wsipsm.results.score_record import ScoreRecord
-from wsipsm.results.shown_scoring import OWN, Scoring, own_results
+from wsipsm.results.scoring_key import Scoring
+from wsipsm.results.shown_scoring import OWN, own_results
 from wsipsm.results.slide_folder import SlideOwner
 from wsipsm.results.stored_run import no_run, read_region
 from wsipsm.results.summary import RunSummary

@@ -28,7 +28,8 @@ from wsipsm.quality.finding import Finding, flags_of
 from wsipsm.region import PolygonRegion, Region, RoiRules, on_searched, read_roi
 from wsipsm.region.coverage import read_coverage
 from wsipsm.results.file_facts import nuclei_facts
-from wsipsm.results.shown_scoring import Scoring, nuclei_sha256, own_results, publish, show_own, staged
+from wsipsm.results.scoring_key import Scoring
+from wsipsm.results.shown_scoring import nuclei_sha256, own_results, publish, show_own, staged
 from wsipsm.results.stored_run import StoredRun, no_run, open_run
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, link_file, write_aside

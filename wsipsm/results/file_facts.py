@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wsipsm.facts import FileFacts
 from wsipsm.results.provenance import package_version
-from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.scoring_key import Scoring
 from wsipsm.slide.base import SlideInfo
 from wsipsm.slide.frame import SlideFrame
 

@@ -11,7 +11,7 @@ from wsipsm.keys import Artefact
 from wsipsm.markers.bands import BandCall
 from wsipsm.region import AnnotationFacts
 from wsipsm.results.record import Record
-from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.scoring_key import Scoring
 from wsipsm.scoring.fields import FieldMean
 from wsipsm.scoring.hotspot import HotSpotSearch
 from wsipsm.scoring.index import LabellingIndex

@@ -13,21 +13,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wsipsm.errors import OutputError
 from wsipsm.keys import Artefact
-from wsipsm.markers.registry import DEFAULT_MARKER
-from wsipsm.region import Region
-from wsipsm.results.provenance import package_version
-from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, digest, flush_folder, link_file, output_error
-from wsipsm.slide.base import SlideInfo
-from wsipsm.slide.frame import SlideFrame
-
-if TYPE_CHECKING:  # a summary holds a scoring
-    from wsipsm.results.summary import RunSummary
+from wsipsm.results.summary import RunSummary
+from wsipsm.rundir import TEMPORARY_PREFIX, RunDir, flush_folder, link_file, output_error
 
 OWN = "run"
 """Name of the run's own scoring in the folder ``scores``."""
@@ -45,64 +36,6 @@ _BESIDE = (Artefact.RUN, Artefact.PICTURE)
 """Files of the run that are the same for every scoring."""
 _NOT_KEPT = (Artefact.CELLS, Artefact.GEOJSON)
 """Files that are not kept: they follow from the run's nuclei, region and cut, and would fill a disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """The nuclei that count and the cut from which they are positive; every file of a scoring carries it."""
-
-    key: str
-    """Digest of slide, model, region, cut, marker and version."""
-    made_by: str
-    """Command that made the scoring, 'run' or 'score'."""
-    region: str
-    """Name of the region."""
-    region_hash: str
-    dab_cut_od: float | None
-    """DAB optical density from which a nucleus is positive; None on H&E."""
-    cut_from: str
-    """How the cut was found."""
-    marker: str = DEFAULT_MARKER.name
-    """Name of the marker, as reports spell it."""
-
-    @classmethod
-    def of(
-        cls,
-        made_by: str,
-        slide: tuple[SlideInfo, SlideFrame],
-        weights_sha256: str,
-        region: Region,
-        cut: tuple[float | None, str],
-        marker: str = DEFAULT_MARKER.name,
-    ) -> Scoring:
-        """Make a scoring, with a key from everything that decides it.
-
-        Parameters
-        ----------
-        made_by
-            ``"run"`` or ``"score"``.
-        slide
-            Facts and frame of the slide.
-        weights_sha256
-            SHA-256 of the model's weights.
-        region
-            Region that is scored.
-        cut
-            DAB optical density from which a nucleus is positive, None on H&E, and how it was found.
-        marker
-            Name of the marker, as reports spell it.
-        """
-        info, frame = slide
-        outline = region.facts().hash
-        place = frame.facts().to_dict()
-        key = digest([info.fingerprint, place, weights_sha256, outline, *cut, marker, package_version()])
-        return cls(key, made_by, region.name, outline, *cut, marker)
-
-    @property
-    def text(self) -> str:
-        """Region and cut, in words for the user."""
-        cut = "" if self.dab_cut_od is None else f", DAB cut {self.dab_cut_od:.3f} OD"
-        return f"{self.region}{cut}"
 
 
 def own_results(run_dir: RunDir) -> RunDir:

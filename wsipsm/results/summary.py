@@ -16,7 +16,7 @@ from wsipsm.quality.finding import Finding
 from wsipsm.region import AnnotationFacts, Region
 from wsipsm.results.record import Record
 from wsipsm.results.score_record import CutFacts
-from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.scoring_key import Scoring
 from wsipsm.rundir import RunDir
 from wsipsm.scoring.drift import StainStatistics
 from wsipsm.scoring.fields import FieldMean

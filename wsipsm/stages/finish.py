@@ -21,7 +21,8 @@ from wsipsm.markers.registry import marker_of
 from wsipsm.region import PolygonRegion
 from wsipsm.region.coverage import read_coverage
 from wsipsm.results.file_facts import nuclei_facts
-from wsipsm.results.shown_scoring import Scoring, finish_own
+from wsipsm.results.scoring_key import Scoring
+from wsipsm.results.shown_scoring import finish_own
 from wsipsm.results.summary import RunSummary
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.slide.open import open_slide

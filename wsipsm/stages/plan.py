@@ -25,7 +25,6 @@ from wsipsm.slide.open import require_mpp
 from wsipsm.slide.pixel_size import notes_on_mpp
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.block_size import choose_job, job_budget, wanted_sides
-from wsipsm.stages.fixed_stain import apply_fixed_stain
 from wsipsm.stages.preview import preview_slide
 from wsipsm.stain import StainDecision, StainProfile, fit_stain_profile
 from wsipsm.tiling import Block, BlockGeometry, BlockSides
@@ -110,7 +109,7 @@ def plan_slide(slide: Slide, options: RunOptions, run_dir: RunDir) -> SlidePlan:
         refuse_picture_size(preview.sizes, info)
     profile = fit_stain_profile(preview.pixels, chosen.card.stain, options.seed)
     if options.stain is not None:
-        profile = apply_fixed_stain(profile, options.stain)
+        profile = options.stain.replace_in(profile)
     region = _choose_region(options, info, preview.tissue)
     grid = frame.grid(slide_mpp, chosen.card.mpp)
     jobs = [_job(info, options, grid, sides, chosen, profile, run_dir) for sides in wanted_sides(options)]

@@ -21,7 +21,7 @@ from wsipsm.region import PLAIN_CLASS, AnnotationFacts, PolygonRegion, Region, a
 from wsipsm.results.file_facts import ScoringFileFacts
 from wsipsm.results.provenance import package_version
 from wsipsm.results.score_record import CurveFacts, CutFacts, ScoreRecord
-from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.scoring_key import Scoring
 from wsipsm.rundir import RunDir, write_aside
 from wsipsm.scoring.drift import StainStatistics, stain_statistics
 from wsipsm.scoring.score import MarkerScore, score_nuclei

@@ -26,7 +26,7 @@ from wsipsm.results.run_record import (
     SecondsFacts,
     StainFacts,
 )
-from wsipsm.results.shown_scoring import Scoring
+from wsipsm.results.scoring_key import Scoring
 from wsipsm.results.summary import (
     RESEARCH_USE,
     RESULTS,

@@ -7,7 +7,7 @@ makes indices comparable, as long as the batch was stained alike. The laboratory
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from wsipsm.keys import Stain
 from wsipsm.rundir import write_aside
 from wsipsm.slide.open import open_slide
 from wsipsm.slide.partial import read_partial_thumbnail
-from wsipsm.stain import FALLBACK_BACKGROUND, StainProfile, detect_stain, estimate_background, fit_stain_profile
+from wsipsm.stain import FALLBACK_BACKGROUND, detect_stain, estimate_background, fit_stain_profile
 from wsipsm.tissue import find_slide_tissue, sample_tissue
 
 BATCH = "batch"
@@ -118,20 +118,6 @@ def fixed_stain_of(path: Path, mpp: float | None, seed: int) -> FixedStain:
         When the slide cannot be read.
     """
     return fit_fixed_stain([sample_stain(SampleTask(str(path), mpp, seed))], path.name, seed)
-
-
-def apply_fixed_stain(profile: StainProfile, fixed: FixedStain) -> StainProfile:
-    """Replace a slide's stains and cut by fixed ones; its glass stays, and a profile of H&E is returned unchanged."""
-    if profile.stain is not Stain.IHC:
-        return profile
-    return replace(
-        profile,
-        hematoxylin=fixed.hematoxylin,
-        counterstain=fixed.dab,
-        dab_cut_od=fixed.dab_cut_od,
-        notes=(*profile.glass_notes, *(f"{fixed.source}: {note}" for note in fixed.notes)),
-        cut_from=f"fixed, from {fixed.source}",
-    )
 
 
 def read_fixed_stain(folder: Path) -> FixedStain | None:

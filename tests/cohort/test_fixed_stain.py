@@ -10,6 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import MPP, draw_nuclei, draw_slide
 
+from wsipsm.cohort.fixed_stain import (
+    STAIN_NAME,
+    SampleTask,
+    fit_fixed_stain,
+    fixed_stain_of,
+    read_fixed_stain,
+    sample_stain,
+)
 from wsipsm.cohort.request import CohortOptions
 from wsipsm.cohort.run import run_cohort
 from wsipsm.config import RunOptions
@@ -18,15 +26,6 @@ from wsipsm.events import ignore_events
 from wsipsm.finished.rescore import score_result
 from wsipsm.keys import Artefact, Stain
 from wsipsm.slide.open import open_slide
-from wsipsm.stages.fixed_stain import (
-    STAIN_NAME,
-    SampleTask,
-    apply_fixed_stain,
-    fit_fixed_stain,
-    fixed_stain_of,
-    read_fixed_stain,
-    sample_stain,
-)
 from wsipsm.stages.run import run_slide
 from wsipsm.stain import REFERENCE_EOSIN, REFERENCE_HEMATOXYLIN, StainProfile, fit_stain_profile
 
@@ -127,7 +126,7 @@ def test_pink_slides_have_no_cut(tmp_path: Path) -> None:
 def test_he_is_left_alone(tmp_path: Path) -> None:
     fixed = fixed_stain_of(draw_slide(tmp_path / "a.png", 500, 500), MPP, 0)
     profile = StainProfile(Stain.HE, (245.0,) * 3, REFERENCE_HEMATOXYLIN, REFERENCE_EOSIN, None, 10, 0, ())
-    assert apply_fixed_stain(profile, fixed) == profile
+    assert fixed.replace_in(profile) == profile
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"source": "x", "dab_cut_od": "much"}'])
