@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsipsm.errors import UsageError
-from wsipsm.keys import QuPathFrame, Stain
+from wsipsm.keys import DEVICE_PATTERN, QuPathFrame, Stain
 from wsipsm.markers.marker import NAME_PATTERN
 from wsipsm.markers.registry import DEFAULT_MARKER
+from wsipsm.models.inference import Inference, choose_inference
 from wsipsm.text import JsonObject
 
 if TYPE_CHECKING:
@@ -96,8 +97,34 @@ class RunOptions(BaseModel):
     """Seed of the sample of tissue pixels that the stain profile is fitted on."""
     backend: str = "auto"
     """Backend that runs the network, one of ``keys.BACKENDS``."""
+    device: str = Field("auto", pattern=rf"^({DEVICE_PATTERN})$")
+    """Device that runs the network."""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Number format of the network, one of ``keys.PRECISIONS``."""
+    inference: Inference | None = None
+    """Backend, device and number format as chosen by these three, once for a run or cohort; None before the choice."""
     stain: FixedStain | None = None
     """Stains and DAB cut of a reference; None: fitted on each slide."""
+
+    def how_to_infer(self, elsewhere: bool = False) -> Inference:
+        """Give what runs the network, chosen now where that was not done before.
+
+        Parameters
+        ----------
+        elsewhere
+            Whether the work is done on other machines although no scheduler is named yet.
+
+        Raises
+        ------
+        ModelError
+            When it is not there.
+        """
+        here = self.scheduler is None and not elsewhere
+        return self.inference or choose_inference(self.backend, self.device, self.precision, here)
+
+    def with_inference(self, elsewhere: bool = False) -> RunOptions:
+        """Choose what runs the network, for good; see :meth:`how_to_infer`."""
+        return self.model_copy(update={"inference": self.how_to_infer(elsewhere)})
 
     def roi_rules(self) -> RoiRules:
         """Return the rules that decide which annotations of a region of interest count."""

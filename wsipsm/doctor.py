@@ -85,6 +85,7 @@ def examine_machine() -> list[Finding]:
         "torch": _check_torch,
         "torchvision": _check_torchvision,
         "openvino": _check_openvino,
+        "device": _check_device,
         "tiatoolbox": _check_tiatoolbox,
         "processors": _check_cpus,
         "memory": _check_memory,
@@ -155,6 +156,16 @@ def _check_openvino() -> Finding:
     except _LOAD_ERRORS as error:
         return Finding("openvino", "note", f"does not load: {error}", "pip install openvino; torch is used until then.")
     return Finding("openvino", "ok", f"{version('openvino')}, devices: {', '.join(devices)}")
+
+
+def _check_device() -> Finding:
+    from wsipsm.models.gpu import gpu_name, gpu_problem
+    from wsipsm.models.inference import choose_inference
+
+    chosen, problem = choose_inference(), gpu_problem("cuda")
+    about = f"no GPU: {problem}" if problem else f"GPU: {gpu_name('cuda')}"
+    found = f"networks run on {chosen.device}, by {chosen.library}, in {chosen.precision}; {about}"
+    return Finding("device", "ok", found)
 
 
 def _check_tiatoolbox() -> Finding:

@@ -15,7 +15,13 @@ class Stain(StrEnum):
 
 
 BACKENDS = ("auto", "openvino", "torch")
-"""Backends that can run a network; ``auto`` uses OpenVINO where it is installed."""
+"""Backends that can run a network; ``auto`` uses torch on a GPU, and on a processor OpenVINO where it is installed."""
+
+DEVICE_PATTERN = r"auto|cpu|cuda(:\d{1,3})?"
+"""Where a network may run; auto takes the first GPU that torch can use, else the processor."""
+
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+"""Formats in which a network may multiply; auto takes float16 on a GPU, else float32."""
 
 
 class QuPathFrame(StrEnum):

@@ -18,6 +18,7 @@ from wsipsm.cohort import flow
 from wsipsm.config import FixedStain, RunOptions
 from wsipsm.errors import RoiError
 from wsipsm.geometry import Size
+from wsipsm.models.inference import Inference
 from wsipsm.results.closure import import_closure
 from wsipsm.results.provenance import (
     DISTRIBUTIONS,
@@ -254,13 +255,14 @@ def test_libraries_are_known_by_the_distributions_they_come_in() -> None:
 
 INFO = SlideInfo("a.svs", "tiff", (Size(10, 10),), 0.5, "f" * 64)
 STAIN = FixedStain(source="a", hematoxylin=(1, 0, 0), dab=(0, 1, 0), dab_cut_od=0.2)
+GIVEN = {"stain": STAIN, "inference": Inference("torch", "cuda", "bfloat16"), "device": "cuda"}
 
 
 def other_value(name: str, tmp_path: Path) -> Any:
     """Another value of an option than its default."""
     field = RunOptions.model_fields[name]
-    if name == "stain":
-        return STAIN
+    if name in GIVEN:
+        return GIVEN[name]
     if Path in (field.annotation, *get_args(field.annotation)):
         file = tmp_path / name
         file.write_text("{}")

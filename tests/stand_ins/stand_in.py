@@ -17,6 +17,7 @@ from PIL import Image
 
 from wsipsm.keys import Stain
 from wsipsm.models.card import DecodeSettings, ModelCard
+from wsipsm.models.inference import Inference
 
 MPP = 0.5
 HERE = str(Path(__file__).resolve())
@@ -56,7 +57,7 @@ class DarknessPredictor:
         return np.stack([nucleus, distance]).astype(np.float32)
 
 
-def load_stand_in(weights: str, card: ModelCard, backend: str, threads: int) -> DarknessPredictor:
+def load_stand_in(weights: str, card: ModelCard, inference: Inference, threads: int) -> DarknessPredictor:
     return DarknessPredictor()
 
 

@@ -16,7 +16,7 @@ import typer
 
 from wsipsm.cli.options import ImageNumber, Marker, Model, Mpp, QuPathFrameOption, Roi, Workers, check_mpp
 from wsipsm.errors import UsageError
-from wsipsm.keys import BACKENDS, QuPathFrame
+from wsipsm.keys import BACKENDS, PRECISIONS, QuPathFrame
 from wsipsm.markers.registry import DEFAULT_MARKER
 
 if TYPE_CHECKING:
@@ -75,7 +75,25 @@ Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of all rand
 Backend = Annotated[
     str,
     typer.Option(
-        "--backend", metavar="|".join(BACKENDS), help="Library that runs the network; auto uses OpenVINO on a CPU."
+        "--backend",
+        metavar="|".join(BACKENDS),
+        help="Library that runs the network; auto uses torch on a GPU and OpenVINO on a CPU.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:N]",
+        help="Device that runs the network; auto uses a GPU where torch can, else the CPU.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="|".join(PRECISIONS),
+        help="Number format of the network; auto uses float16 on a GPU, else float32.",
     ),
 ]
 
@@ -98,6 +116,8 @@ _RUN_OPTIONS: Mapping[str, tuple[Any, object]] = MappingProxyType(
         "tile_px": (TilePx, None),
         "seed": (Seed, 0),
         "backend": (Backend, "auto"),
+        "device": (Device, "auto"),
+        "precision": (Precision, "auto"),
     }
 )
 """Flag and default of each field of ``RunOptions`` that a command line can give, in the order of ``--help``."""

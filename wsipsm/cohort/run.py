@@ -101,6 +101,7 @@ def run_cohort(
     out, how = Path(out_dir), cohort_options or CohortOptions()
     # A class that is absent from some slides' annotations only is hardly a typing error.
     options = options.model_copy(update={"absent_class_is_error": False})
+    chosen = options.with_inference(elsewhere=how.slurm is not None)
     found = read_cohort([str(source) for source in sources], out, tuple(COLUMNS), options.image)
     _require_annotations(options, found.slides)
     with hold_folder(out) as lock, Journal(out) as journal:
@@ -114,7 +115,7 @@ def run_cohort(
         keep_known(out, found.known)
         keep_request(out, [str(source) for source in sources], options, how)
         with Fetcher(cache) as fetcher:
-            cohort = RunningCohort(out, found.slides, options, how, listener, journal, lock, fetcher)
+            cohort = RunningCohort(out, found.slides, chosen, how, listener, journal, lock, fetcher)
             cohort.run(problems)
     return CohortSummary(str(out / CSV_NAME), tuple(cohort.rows))
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsipsm.models.card import ModelCard
+from wsipsm.models.inference import choose_inference
 from wsipsm.models.predict import Network, open_network
 from wsipsm.models.smooth import network_input
 
@@ -74,7 +75,8 @@ def open_describer(weights: Path, card: ModelCard) -> Describer:
     ModelError
         When the weights are unusable.
     """
-    return Describer(open_network(weights, card, "maps", "auto", threads=1), card)
+    # A few patches, as maps are asked of, cost less than a GPU's start.
+    return Describer(open_network(weights, card, "maps", choose_inference(device="cpu"), threads=1), card)
 
 
 def _statistics(maps: NDArray[np.float32], nucleus: NDArray[np.float32], edge_px: int) -> NDArray[np.float32]:

@@ -1,21 +1,19 @@
 """Prediction of score maps from pixels, by OpenVINO or torch, in tiles whose borders do not show in the result.
 
-Both backends are set to float32 explicitly: OpenVINO would silently take bfloat16 where the processor has it, and cuDNN
-TF32. A backend is imported only when it is chosen, because torch takes seconds to import.
+Both backends are told the chosen number format explicitly: OpenVINO would silently take bfloat16 where the
+processor has it, and cuDNN TF32. A backend is imported only when it is chosen, because torch takes seconds to import.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsipsm.errors import ModelError
-from wsipsm.keys import BACKENDS
 from wsipsm.models.card import ModelCard
+from wsipsm.models.inference import Inference, choose_inference
 from wsipsm.models.smooth import network_input
 
 if TYPE_CHECKING:
@@ -86,23 +84,29 @@ class NetworkPredictor:
         return scores
 
 
-def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", threads: int = 1) -> Predictor:
+def open_predictor(
+    weights: Path,
+    card: ModelCard,
+    backend: str = "auto",
+    threads: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Predictor:
     """Load a network.
 
     Parameters
     ----------
     weights, card
         The same as :func:`wsipsm.models.registry.resolve_model` returns.
-    backend
-        ``openvino``, ``torch``, or ``auto``: OpenVINO where it is installed, since it is 3 to 4 times faster on a
-        processor, else torch.
+    backend, device, precision
+        The same as :func:`wsipsm.models.inference.choose_inference` takes.
     threads
         Number of processor threads.
 
     Raises
     ------
     ModelError
-        When the weights are unusable, or the backend is unknown or not installed.
+        When the weights are unusable, or what shall run them is unknown or not there.
 
     Examples
     --------
@@ -111,61 +115,47 @@ def open_predictor(weights: Path, card: ModelCard, backend: str = "auto", thread
     >>> predictor.predict(np.full((64, 64, 3), 240, np.uint8)).shape
     (3, 64, 64)
     """
-    return NetworkPredictor(open_network(weights, card, "scores", backend, threads), card)
+    inference = choose_inference(backend, device, precision)
+    return NetworkPredictor(open_network(weights, card, "scores", inference, threads), card)
 
 
-def open_inner_predictor(weights: Path, card: ModelCard, backend: str = "auto", threads: int = 1) -> Predictor:
+def open_inner_predictor(weights: Path, card: ModelCard, inference: Inference, threads: int) -> Predictor:
     """Load a network whose scores leave out the card's margin, for which it multiplies less.
 
     Parameters
     ----------
-    weights, card, backend, threads
+    weights, card, threads
         The same as in :func:`open_predictor`.
+    inference
+        Library, device and number format, as chosen before.
 
     Raises
     ------
     ModelError
-        When the weights are unusable, or the backend is unknown or not installed.
+        When the weights are unusable, or the GPU is not there.
     """
-    return NetworkPredictor(open_network(weights, card, "inner scores", backend, threads), card, card.margin_px)
+    return NetworkPredictor(open_network(weights, card, "inner scores", inference, threads), card, card.margin_px)
 
 
-def open_network(weights: Path, card: ModelCard, form: Form, backend: str, threads: int) -> Network:
+def open_network(weights: Path, card: ModelCard, form: Form, inference: Inference, threads: int) -> Network:
     """Load a network in one of its forms.
 
     Parameters
     ----------
-    weights, card, backend, threads
-        The same as in :func:`open_predictor`.
+    weights, card, inference, threads
+        The same as in :func:`open_inner_predictor`.
     form
         Which maps the network gives of an image.
 
     Raises
     ------
     ModelError
-        When the weights are unusable, or the backend is unknown or not installed.
+        When the weights are unusable, or the GPU is not there.
     """
-    if backend not in BACKENDS:
-        known = ", ".join(BACKENDS)
-        raise ModelError(
-            f"backend {backend!r}: unknown; {known} are known. Check --backend.",
-            value=backend,
-            needed=known,
-            option="--backend",
-        )
-    has_openvino = importlib.util.find_spec("openvino") is not None
-    if backend == "openvino" and not has_openvino:
-        raise ModelError(
-            "backend 'openvino': OpenVINO is not installed; it is needed for this backend. "
-            "Run pip install openvino, or choose torch.",
-            value=backend,
-            needed="openvino, which is not installed",
-            option="--backend",
-        )
-    if backend == "torch" or not has_openvino:
+    if inference.library == "torch":
         from wsipsm.models.torch_backend import TorchNetwork
 
-        return TorchNetwork(weights, card, form, threads)
+        return TorchNetwork(weights, card, form, inference, threads)
     from wsipsm.models.openvino_backend import OpenVinoNetwork
 
     return OpenVinoNetwork(weights, card, form, threads)

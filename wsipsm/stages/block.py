@@ -34,6 +34,7 @@ from wsipsm.stain import StainProfile, separate
 from wsipsm.tiling import Block, BlockGeometry
 
 if TYPE_CHECKING:
+    from wsipsm.models.inference import Inference
     from wsipsm.models.predict import Predictor
 
 
@@ -53,7 +54,8 @@ class SlideJob:
     """Path of the network's weights."""
     card: ModelCard
     profile: StainProfile
-    backend: str
+    inference: Inference
+    """What runs the network, on every worker alike."""
     threads: int
     key: str
     """Digest of everything that decides the content of a shard."""
@@ -80,11 +82,11 @@ class _Steps:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
 
 
-def load_predictor(weights: str, card: ModelCard, backend: str, threads: int) -> Predictor:
+def load_predictor(weights: str, card: ModelCard, inference: Inference, threads: int) -> Predictor:
     """Open a network; this is the only place at which a run loads torch or OpenVINO."""
     from wsipsm.models.predict import open_inner_predictor
 
-    return open_inner_predictor(Path(weights), card, backend=backend, threads=threads)
+    return open_inner_predictor(Path(weights), card, inference, threads)
 
 
 @lru_cache(maxsize=1)
@@ -97,9 +99,9 @@ def _opened_slide(path: str, mpp: float | None, image: int, fingerprint: str) ->
 
 
 @lru_cache(maxsize=1)
-def opened_predictor(weights: str, card_json: str, backend: str, threads: int) -> Predictor:
+def opened_predictor(weights: str, card_json: str, inference: Inference, threads: int) -> Predictor:
     """Open the network of a card, or return the one that was opened last if it is the same."""
-    return load_predictor(weights, ModelCard.model_validate_json(card_json), backend, threads)
+    return load_predictor(weights, ModelCard.model_validate_json(card_json), inference, threads)
 
 
 def release_worker() -> None:
@@ -233,7 +235,7 @@ def _lost_px0(job: SlideJob, core: Box, failed: list[Box]) -> tuple[Box, ...]:
 def _predict(job: SlideJob, block: Block, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], str]:
     from wsipsm.models.predict import predict_tiled
 
-    predictor = opened_predictor(job.weights, job.card.model_dump_json(), job.backend, job.threads)
+    predictor = opened_predictor(job.weights, job.card.model_dump_json(), job.inference, job.threads)
     return predict_tiled(
         predictor, rgb, job.geometry.margin_px, job.geometry.even_tile_px(block.core)
     ), predictor.backend

@@ -168,7 +168,7 @@ def _job(
         weights=os.path.abspath(chosen.weights),
         card=card,
         profile=profile,
-        backend=options.backend,
+        inference=options.how_to_infer(),
         threads=1,
         key="",
         folder=os.path.abspath(run_dir.root),
@@ -208,5 +208,10 @@ def _shard_key(job: SlideJob) -> str:
     """Compute the digest of everything that decides a shard's content; machine and folder do not count."""
     own = {item.name: getattr(job, item.name) for item in fields(job) if item.name not in NOT_IN_SHARD_KEY}
     card = job.card.model_dump(mode="json", exclude={"name", "licence", "data", "training", "scores"})
-    decisive = {"geometry": asdict(job.geometry), "card": card, "profile": job.profile}
+    decisive = {
+        "geometry": asdict(job.geometry),
+        "card": card,
+        "profile": job.profile,
+        "inference": asdict(job.inference.kind),
+    }
     return digest({**own, **decisive, "code": shard_code()})

@@ -45,6 +45,7 @@ NOT_IN_REQUEST = MappingProxyType(
         "on_pixel_size": "it decides whether a slide is refused, and changes no result",
         "absent_class_is_error": "it decides whether a region is refused, never what it holds",
         "model": "the request holds the model's card, with the checksum of its weights, in its place",
+        "inference": "it follows from what is asked of backend, device and precision, and from the machine",
     }
 )
 """Options that are no part of a request's key, and why; a change of any other option makes another request."""
