@@ -106,6 +106,9 @@ class RunOptions(BaseModel):
     stain: FixedStain | None = None
     """Stains and DAB cut of a reference; None: fitted on each slide."""
 
+    profile: bool = False
+    """Whether the results get a trace of when each step ran on which worker."""
+
     def how_to_infer(self, elsewhere: bool = False) -> Inference:
         """Give what runs the network, chosen now where that was not done before.
 

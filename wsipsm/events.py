@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from wsipsm.geometry import Box
+from wsipsm.timing import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,11 @@ class BlockReport:
     failed: tuple[Box, ...] = ()
     """Level-0 boxes inside the core whose pixels could not be read."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by step: read, predict, decode, write; empty when an earlier run did the block."""
+    """Seconds by step: read, predict, decode, trace, measure, write; empty when an earlier run did the block."""
     backend: str = ""
     """Backend that ran the network; empty where no pixel could be read."""
+    spans: tuple[Span, ...] = ()
+    """The steps one by one, where the run is profiled."""
 
 
 @dataclass(frozen=True, slots=True)

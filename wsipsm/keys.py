@@ -75,6 +75,8 @@ class Artefact(StrEnum):
     GEOJSON = "cells.geojson.gz"
     SUMMARY = "summary.json"
     RUN = "run.json"
+    TRACE = "trace.json"
+    """Times at which each step ran, and on which worker; written by a profiled run alone."""
     SLIDE = "slide.json"
     """Identity of the slide to which the folder belongs, written when the folder is made."""
     OVERVIEW = "overview.png"

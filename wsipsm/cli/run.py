@@ -55,7 +55,7 @@ def run(
     """
     options = read_run_options(context)
     from wsipsm.cli.progress import open_listener
-    from wsipsm.cli.summary_text import lines_about_run
+    from wsipsm.cli.summary_text import lines_about_run, lines_about_time
     from wsipsm.cohort.fixed_stain import fixed_stain_of
     from wsipsm.results.folder_names import check_folder_name
     from wsipsm.stages.run import run_slide
@@ -69,5 +69,5 @@ def run(
     if as_json:
         show_json(summary.to_dict())
     elif not quiet:
-        show_lines(lines_about_run(summary))
+        show_lines([*lines_about_run(summary), *(lines_about_time(summary) if options.profile else [])])
     raise typer.Exit(summary.exit_code)

@@ -96,6 +96,10 @@ Precision = Annotated[
         help="Number format of the network; auto uses float16 on a GPU, else float32.",
     ),
 ]
+Profile = Annotated[
+    bool,
+    typer.Option("--profile", help="Write trace.json: when each step ran, on which worker.", show_default="no"),
+]
 
 _RUN_OPTIONS: Mapping[str, tuple[Any, object]] = MappingProxyType(
     {
@@ -118,6 +122,7 @@ _RUN_OPTIONS: Mapping[str, tuple[Any, object]] = MappingProxyType(
         "backend": (Backend, "auto"),
         "device": (Device, "auto"),
         "precision": (Precision, "auto"),
+        "profile": (Profile, False),
     }
 )
 """Flag and default of each field of ``RunOptions`` that a command line can give, in the order of ``--help``."""

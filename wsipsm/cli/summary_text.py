@@ -54,3 +54,21 @@ def _lines_about_files(summary: RunSummary) -> list[str]:
         *(["  to compute them again, pass --overwrite"] if summary.was_done else []),
         f"{RESEARCH_USE}.",
     ]
+
+
+def lines_about_time(summary: RunSummary) -> list[str]:
+    """Say how long each stage and step of a profiled run took, and where its trace lies."""
+    from wsipsm.results.run_record import RunRecord
+
+    if summary.was_done:
+        return ["profile: nothing was timed, since the results were there already"]
+    seconds = RunRecord.read(Path(summary.folder)).seconds
+    shown = {
+        "stages, s": seconds.stages,
+        "blocks, s of all workers": seconds.block_steps,
+        "write, s": seconds.write_steps,
+    }
+    return [
+        *(f"{title}: {', '.join(f'{name} {s:.2f}' for name, s in steps.items())}" for title, steps in shown.items()),
+        f"trace: {Path(summary.folder) / Artefact.TRACE} (open it at ui.perfetto.dev or in chrome://tracing)",
+    ]

@@ -89,10 +89,11 @@ class AreaFacts(Facts):
 
 
 class SecondsFacts(Facts):
-    """Seconds by stage on the clock, and by step of a block summed over workers."""
+    """Seconds by stage on the clock, by step of a block summed over workers, and by step of writing the results."""
 
     stages: dict[str, Number]
     block_steps: dict[str, Number]
+    write_steps: dict[str, Number]
 
 
 class RunRecord(Record):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ from wsipsm.slide.opened import OpenedSlide, changed_error
 from wsipsm.slide.partial import RETRY_BOXES_PX, read_what_can_be_read, slices_of
 from wsipsm.stain import StainProfile, separate
 from wsipsm.tiling import Block, BlockGeometry
+from wsipsm.timing import Steps
 
 if TYPE_CHECKING:
     from wsipsm.models.inference import Inference
@@ -57,6 +57,8 @@ class SlideJob:
     inference: Inference
     """What runs the network, on every worker alike."""
     threads: int
+    timed: bool
+    """Whether reports say when each step ran."""
     key: str
     """Digest of everything that decides the content of a shard."""
     folder: str
@@ -65,21 +67,6 @@ class SlideJob:
     def place_of(self, block: Block) -> ShardPlace:
         """Describe the shard of a block, which distinguishes it from those of other slides, settings and blocks."""
         return ShardPlace(self.key, self.fingerprint, block.row, block.column, block.core)
-
-
-@dataclass(slots=True)
-class _Steps:
-    """Seconds that each step took."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
 
 
 def load_predictor(weights: str, card: ModelCard, inference: Inference, threads: int) -> Predictor:
@@ -146,14 +133,14 @@ def segment_block(job: SlideJob, block: Block) -> BlockReport:
     OutputError
         When the shard cannot be written. Unreadable pixels raise no error; the report lists them.
     """
-    steps = _Steps()
+    steps = Steps(job.timed)
     with _limited_threads(job.threads):
         with steps.timed("read"):
             rgb, failed = _read_pixels(job, block)
         table, facts = _fill_shard(job, block, rgb, failed, steps)
         with steps.timed("write"):
             write_shard(RunDir(job.folder).shard_path(job.key, block), table, facts)
-    return report_of(block, facts, steps.seconds)
+    return report_of(block, facts, steps)
 
 
 def _read_pixels(job: SlideJob, block: Block) -> tuple[NDArray[np.uint8] | None, list[Box]]:
@@ -171,15 +158,14 @@ def _read_pixels(job: SlideJob, block: Block) -> tuple[NDArray[np.uint8] | None,
 
 
 def _fill_shard(
-    job: SlideJob, block: Block, rgb: NDArray[np.uint8] | None, failed: list[Box], steps: _Steps
+    job: SlideJob, block: Block, rgb: NDArray[np.uint8] | None, failed: list[Box], steps: Steps
 ) -> tuple[pa.Table, ShardFacts]:
     """Make the content of a block's shard and its facts; a block without readable pixels has an empty table."""
     table, n_too_large, backend = shard_schema().empty_table(), 0, ""
     if rgb is not None:
         with steps.timed("predict"):
             maps, backend = _predict(job, block, rgb)
-        with steps.timed("decode"):
-            table, n_too_large = find_nuclei(job, block, rgb, maps, failed)
+        table, n_too_large = find_nuclei(job, block, rgb, maps, failed, steps)
     return table, ShardFacts(
         place=job.place_of(block),
         n_owned=int(np.count_nonzero(table.column(OWNED).to_numpy())),
@@ -190,7 +176,7 @@ def _fill_shard(
     )
 
 
-def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None = None) -> BlockReport:
+def report_of(block: Block, facts: ShardFacts, steps: Steps | None = None) -> BlockReport:
     """Make the report of a block, which events carry, from the facts of its shard."""
     return BlockReport(
         index=block.index,
@@ -198,8 +184,9 @@ def report_of(block: Block, facts: ShardFacts, seconds: dict[str, float] | None 
         n_tiles=facts.n_tiles,
         n_too_large=facts.n_too_large,
         failed=facts.failed,
-        seconds=seconds or {},
+        seconds={} if steps is None else steps.seconds,
         backend=facts.backend,
+        spans=() if steps is None else tuple(steps.spans),
     )
 
 
@@ -242,7 +229,7 @@ def _predict(job: SlideJob, block: Block, rgb: NDArray[np.uint8]) -> tuple[NDArr
 
 
 def find_nuclei(
-    job: SlideJob, block: Block, rgb: NDArray[np.uint8], maps: NDArray[np.float32], failed: list[Box]
+    job: SlideJob, block: Block, rgb: NDArray[np.uint8], maps: NDArray[np.float32], failed: list[Box], steps: Steps
 ) -> tuple[pa.Table, int]:
     """Decode, trace and measure the nuclei that a block owns, and those near its core, which the seam step compares.
 
@@ -256,6 +243,8 @@ def find_nuclei(
         Scores of the decoded box, shape (outputs, height, width), float32.
     failed
         Working-pixel boxes that could not be read.
+    steps
+        Times decoding, tracing and measuring.
 
     Returns
     -------
@@ -263,19 +252,24 @@ def find_nuclei(
     large.
     """
     box, card = job.geometry.decoded_box(block.core), job.card
-    maps = _without_unreadable(job, maps, box, failed)
-    decoded = decode(maps, card.outputs, card.decode, card.mpp)
-    labels = _drop_cut(job, decoded.labels, box, failed)
-    outlines = trace_outlines(labels, (box.x, box.y), job.geometry.grid.scale, job.geometry.grid.origin_px0)
-    centroids = shapely.get_coordinates(shapely.centroid(outlines.polygons)).reshape(-1, 2)
-    chosen = np.flatnonzero(_depth_px(job, block.core, centroids) >= -job.geometry.strip_px)
-    # Bytes of a shard must not depend on how instances were numbered.
-    chosen = chosen[np.lexsort((centroids[chosen, 0], centroids[chosen, 1]))]
-    renumber = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int32)
-    renumber[outlines.labels[chosen]] = np.arange(1, len(chosen) + 1)
-    table = _measured_table(job, renumber[labels], outlines.polygons[chosen], _crop(rgb, job.geometry.margin_px), maps)
+    with steps.timed("decode"):
+        maps = _without_unreadable(job, maps, box, failed)
+        decoded = decode(maps, card.outputs, card.decode, card.mpp)
+        labels = _drop_cut(job, decoded.labels, box, failed)
+    with steps.timed("trace"):
+        outlines = trace_outlines(labels, (box.x, box.y), job.geometry.grid.scale, job.geometry.grid.origin_px0)
+    with steps.timed("measure"):
+        centroids = shapely.get_coordinates(shapely.centroid(outlines.polygons)).reshape(-1, 2)
+        chosen = np.flatnonzero(_depth_px(job, block.core, centroids) >= -job.geometry.strip_px)
+        # Bytes of a shard must not depend on how instances were numbered.
+        chosen = chosen[np.lexsort((centroids[chosen, 0], centroids[chosen, 1]))]
+        renumber = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int32)
+        renumber[outlines.labels[chosen]] = np.arange(1, len(chosen) + 1)
+        polygons = outlines.polygons[chosen]
+        table = _measured_table(job, renumber[labels], polygons, _crop(rgb, job.geometry.margin_px), maps)
+        table = _with_seam_columns(job, block.core, table, polygons)
     n_too_large = int(np.count_nonzero(_inside(block.core, np.add(decoded.too_large_xy_px, [box.x, box.y]))))
-    return _with_seam_columns(job, block.core, table, outlines.polygons[chosen]), n_too_large
+    return table, n_too_large
 
 
 def _crop(rgb: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from PIL import Image
 from wsipsm.config import RunOptions
 from wsipsm.errors import SlideOpenError, SlideReadError, UsageError
 from wsipsm.export.overview import OverviewCanvas
+from wsipsm.export.trace import write_trace
 from wsipsm.geometry import Box
 from wsipsm.keys import Artefact, Stain
 from wsipsm.markers.registry import marker_of
@@ -34,6 +35,7 @@ from wsipsm.stages.score import RegionFacts, Scored, read_annotation_rows, read_
 from wsipsm.stages.summarise import SlideResult, overview_caption, provenance, summarise
 from wsipsm.stages.write import write_cells
 from wsipsm.tiling import Block
+from wsipsm.timing import Steps
 
 if TYPE_CHECKING:  # executors do not change results, so they must not count as code of this module
     from wsipsm.stages.segment import Segmented
@@ -72,18 +74,20 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     UsageError
         When shards that workers of a scheduler wrote are not seen on this machine.
     """
-    started = time.perf_counter()
+    started, steps = time.perf_counter(), Steps(options.profile)
     plan, run_dir = prepared.plan, RunDir(prepared.folder)
     made = [block for block in plan.blocks if block.index in segmented.reports]
     if options.scheduler is not None:
         _wait_for_shards([run_dir.shard_path(plan.job.key, block) for block in made], options.scheduler)
-    result = _write_results(plan, run_dir, segmented, made, options)
+    result = _write_results(plan, run_dir, segmented, made, options, steps)
     writing = time.perf_counter() - started
     seconds = {"plan": prepared.seconds, "segment": segmented.seconds, "write": round(writing, 3)}
     seconds["total"] = round(sum(seconds.values()), 3)
-    scored = _score(result, run_dir)
+    with steps.timed("score"):
+        scored = _score(result, run_dir)
     summary = summarise(result, run_dir.root, seconds, prepared.request, prepared.notes, scored)
-    provenance(result, options, summary).write(run_dir)
+    provenance(result, options, summary, steps.seconds).write(run_dir)
+    _write_trace(run_dir, prepared, segmented, steps)
     # The folder is marked as finished last. Then shards are not needed, unless a part must be read again.
     finish_own(run_dir, summary)
     kept = [] if summary.is_finished else made
@@ -91,8 +95,18 @@ def finish_slide(prepared: PreparedSlide, segmented: Segmented, options: RunOpti
     return summary
 
 
+def _write_trace(run_dir: RunDir, prepared: PreparedSlide, segmented: Segmented, steps: Steps) -> None:
+    """Write when each step ran, where that was asked for; what an earlier run left is removed."""
+    if not steps.keeps_spans:
+        run_dir.remove(Artefact.TRACE)
+        return
+    blocks = ((span, {"block": index}) for index, report in segmented.reports.items() for span in report.spans)
+    own = ((span, dict[str, int]()) for span in (*prepared.spans, *steps.spans))
+    write_trace(run_dir.path(Artefact.TRACE), [*own, *blocks])
+
+
 def _write_results(
-    plan: SlidePlan, run_dir: RunDir, segmented: Segmented, made: Sequence[Block], options: RunOptions
+    plan: SlidePlan, run_dir: RunDir, segmented: Segmented, made: Sequence[Block], options: RunOptions, steps: Steps
 ) -> SlideResult:
     """Write nuclei and overview from the blocks that have a shard."""
     lost = _lost_boxes(plan, segmented)
@@ -105,21 +119,23 @@ def _write_results(
             value="no pixel of the region could be read",
             needed="a readable slide",
         )
-    picture, px0_per_pixel = _read_picture(plan, run_dir, options)
+    with steps.timed("picture"):
+        picture, px0_per_pixel = _read_picture(plan, run_dir, options)
     region = plan.region.shape if isinstance(plan.region, PolygonRegion) else None
     grid = plan.job.geometry.grid
     scoring = _scoring_of(plan, options)
     canvas = OverviewCanvas(picture, px0_per_pixel, region, grid.slide_mpp, grid.origin_px0)
     card, profile = plan.job.card, plan.job.profile
     about = nuclei_facts(plan.info, plan.frame, (card.name, card.sha256), scoring)
-    totals = write_cells(plan, run_dir, made, lost, about, canvas)
+    totals = write_cells(plan, run_dir, made, lost, about, canvas, steps)
     _keep_picture(run_dir, picture)
     stains = read_stains(run_dir, profile.dab_cut_od, None if profile.glass_notes else profile.background)
     annotations = read_annotation_rows(run_dir, plan.region, plan.job.geometry.grid.slide_mpp)
-    findings = (*plan.findings, *check_nuclei(plan, run_dir, options))
+    with steps.timed("check"):
+        findings = (*plan.findings, *check_nuclei(plan, run_dir, options))
     facts = (scoring, stains, px0_per_pixel)
     result = SlideResult(plan, segmented, totals, lost, coverage, *facts, findings, annotations)
-    with write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
+    with steps.timed("overview"), write_aside(run_dir.path(Artefact.OVERVIEW)) as temporary:
         caption = overview_caption(plan.info.path, totals, scoring, result.findings)
         canvas.save(temporary, caption, {"wsipsm scoring": scoring.key})
     return result

@@ -36,6 +36,7 @@ NOT_IN_SHARD_KEY = MappingProxyType(
         "mpp": "the geometry holds it",
         "weights": "the card holds their checksum",
         "threads": "no result depends on them",
+        "timed": "no result depends on whether steps are timed",
         "key": "is made of the others",
         "folder": "may be moved",
     }
@@ -170,6 +171,7 @@ def _job(
         profile=profile,
         inference=options.how_to_infer(),
         threads=1,
+        timed=options.profile,
         key="",
         folder=os.path.abspath(run_dir.root),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +36,7 @@ from wsipsm.slide.open import open_slide, require_mpp
 from wsipsm.stages.block import report_of
 from wsipsm.stages.plan import SlidePlan, plan_slide
 from wsipsm.tiling import Block
+from wsipsm.timing import Span, Steps
 
 NOT_IN_REQUEST = MappingProxyType(
     {
@@ -46,6 +47,7 @@ NOT_IN_REQUEST = MappingProxyType(
         "absent_class_is_error": "it decides whether a region is refused, never what it holds",
         "model": "the request holds the model's card, with the checksum of its weights, in its place",
         "inference": "it follows from what is asked of backend, device and precision, and from the machine",
+        "profile": "it times what is done, and changes none of it",
     }
 )
 """Options that are no part of a request's key, and why; a change of any other option makes another request."""
@@ -68,6 +70,8 @@ class PreparedSlide:
     """Sentences on what happened to earlier results."""
     seconds: float
     """Seconds that planning took."""
+    spans: tuple[Span, ...] = ()
+    """Steps of planning one by one, where the run is profiled."""
 
     @property
     def todo(self) -> tuple[Block, ...]:
@@ -125,8 +129,10 @@ def prepare_slide(
     WsipsmError
         When the slide cannot be scored or its folder cannot be written; a subclass says which.
     """
-    started = time.perf_counter()
-    with open_slide(slide_path, options.mpp, options.image) as slide:
+    started, steps = time.perf_counter(), Steps(options.profile)
+    with ExitStack() as stack:
+        with steps.timed("open"):
+            slide = stack.enter_context(open_slide(slide_path, options.mpp, options.image))
         require_mpp(slide.info)
         run_dir = RunDir(Path(out_dir) / name)
         request = request_key(slide.info, options)
@@ -138,7 +144,8 @@ def prepare_slide(
             return _shown(run_dir, finished)
         _make_folder(run_dir, start_anew=finished is not None)
         listener(StageStarted("plan", str(slide_path)))
-        plan = plan_slide(slide, options, run_dir)
+        with steps.timed("plan"):
+            plan = plan_slide(slide, options, run_dir)
     before = {}
     for block in plan.blocks:
         facts = check_shard(run_dir.shard_path(plan.job.key, block), plan.job.place_of(block))
@@ -153,6 +160,7 @@ def prepare_slide(
         request=request,
         notes=_notes_on_replaced(run_dir, request),
         seconds=round(time.perf_counter() - started, 3),
+        spans=tuple(steps.spans),
     )
 
 

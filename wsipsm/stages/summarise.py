@@ -196,7 +196,9 @@ def round_down(share: float) -> float:
     return math.floor(share * 1e6) / 1e6
 
 
-def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) -> RunRecord:
+def provenance(
+    result: SlideResult, options: RunOptions, summary: RunSummary, write_steps: dict[str, float]
+) -> RunRecord:
     """Make the record of how the results came about."""
     plan, segmented, totals = result.plan, result.segmented, result.totals
     job: SlideJob = plan.job
@@ -223,7 +225,7 @@ def provenance(result: SlideResult, options: RunOptions, summary: RunSummary) ->
         failures={str(index): reason for index, reason in segmented.failures.items()},
         seam=SeamFacts(n_found_again=totals.n_seam_dropped, n_outside_region=totals.n_outside),
         areas=AreaFacts(step_um2=AREA_STEP_UM2, n_nuclei=tuple(totals.area_counts.tolist())),
-        seconds=SecondsFacts(stages=dict(summary.seconds), block_steps=steps),
+        seconds=SecondsFacts(stages=dict(summary.seconds), block_steps=steps, write_steps=dict(write_steps)),
     )
 
 

@@ -26,6 +26,7 @@ from wsipsm.rundir import RunDir, write_aside
 from wsipsm.stages.block import SlideJob
 from wsipsm.stages.plan import SlidePlan
 from wsipsm.tiling import Block
+from wsipsm.timing import Steps
 
 AREA_STEP_UM2 = 10.0
 _N_AREA_STEPS = 41
@@ -67,6 +68,7 @@ def write_cells(
     lost_px0: Sequence[Box],
     about: FileFacts,
     canvas: OverviewCanvas,
+    steps: Steps,
 ) -> Totals:
     """Write cells.parquet and cells.geojson.gz from shards, and count and draw what goes into them.
 
@@ -84,6 +86,8 @@ def write_cells(
         Facts on their making that the files carry; they are the same for the same input.
     canvas
         Canvas of the overview, on which the nuclei are drawn.
+    steps
+        Times what is done to the nuclei of each block.
 
     Raises
     ------
@@ -98,10 +102,13 @@ def write_cells(
         geojson = GeoJsonWriter(geojson_path, plan.frame, about)
         try:
             with CellsWriter(cells_path, about) as cells:
-                for table in _final_tables(plan, run_dir, blocks, lost_px0, totals):
-                    cells.add(table)
-                    geojson.add(table)
-                    canvas.add(table)
+                for table in steps.each("join", _final_tables(plan, run_dir, blocks, lost_px0, totals)):
+                    with steps.timed("cells"):
+                        cells.add(table)
+                    with steps.timed("geojson"):
+                        geojson.add(table)
+                    with steps.timed("draw"):
+                        canvas.add(table)
                     totals.add(table)
         finally:
             geojson.close()
