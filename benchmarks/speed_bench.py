@@ -133,7 +133,7 @@ class Bench:
         if key not in self._plans:
             run_dir = RunDir(self.folder / f"{stain}-{model}-{block_px}")
             run_dir.create()
-            options = RunOptions(model=model, roi=region_of(path), workers=0, block_px=block_px)
+            options = RunOptions(model=model, roi=region_of(path), workers=0, block_px=block_px, device="cpu")
             with open_slide(path) as slide:
                 plan = plan_slide(slide, options, run_dir)
             self._plans[key] = plan.with_threads(1)

@@ -99,7 +99,7 @@ def run_command(bench: Bench) -> tuple[float, RunRecord]:
     slide, out = bench.slide("he"), bench.folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     command = [str(Path(sys.executable).with_name("wsipsm")), "run", str(slide), "--out", str(out), "--quiet"]
-    command += ["--workers", "0", "--model", FAST, "--roi", str(region_of(slide))]
+    command += ["--workers", "0", "--device", "cpu", "--model", FAST, "--roi", str(region_of(slide))]
     seconds = cpu_seconds(partial(subprocess.run, command, check=True))
     return seconds, RunRecord.read(out / slide_stem(slide))
 

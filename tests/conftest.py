@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_gpu_is_seen() -> Iterator[None]:
+    """Hide GPUs from torch, here and in processes that tests start: results are those of any other machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_network_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep compiled networks for these tests alone: no test finds, or leaves, one among the user's."""
     with pytest.MonkeyPatch.context() as patch:

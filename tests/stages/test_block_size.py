@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,9 @@ class CountingPredictor:
     def predict(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.n_px += rgb.shape[0] * rgb.shape[1]
         return np.zeros((1, *rgb.shape[:2]), np.float32)
+
+    def predict_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        return map(self.predict, images)
 
 
 @pytest.mark.parametrize(("sides", "most"), [(LARGE_SIDES, 1.5), (USUAL_SIDES, 2.1)])

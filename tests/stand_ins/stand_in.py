@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ class DarknessPredictor:
         inside = (nucleus > 0.5).astype(np.float32)
         distance = cv2.filter2D(inside, cv2.CV_32F, np.ones((2 * _PEAK + 1,) * 2, np.float32)) / (2 * _PEAK + 1) ** 2
         return np.stack([nucleus, distance]).astype(np.float32)
+
+    def predict_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        return map(self.predict, images)
 
 
 def load_stand_in(weights: str, card: ModelCard, inference: Inference, threads: int) -> DarknessPredictor:

@@ -31,7 +31,7 @@ class _Scores(nn.Module):
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, ...]:
         logits: Tensor = self.network(rgb.permute(0, 3, 1, 2).float(), self.margin_px)
-        return (torch.sigmoid(logits),)
+        return (torch.sigmoid(logits.float()),)  # where the network multiplies in 16 bits, too
 
 
 class _Maps(nn.Module):

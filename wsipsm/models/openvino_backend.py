@@ -34,6 +34,9 @@ class OpenVinoNetwork:
         When the weights are unusable.
     """
 
+    batch_px = 0
+    """A processor is busy with one image."""
+
     def __init__(self, weights: Path, card: ModelCard, form: Form, threads: int) -> None:
         self.backend = f"openvino {openvino.__version__.split('-')[0]} cpu f32"
         settings = {

@@ -6,6 +6,7 @@ processor has it, and cuDNN TF32. A backend is imported only when it is chosen, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,15 +51,30 @@ class Predictor(Protocol):
             When the image has another shape or type.
         """
 
+    def predict_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Score images one after the other; those of one shape may go through the network together.
+
+        Parameters
+        ----------
+        images
+            Each as :meth:`predict` takes it. Few are held at a time.
+
+        Returns
+        -------
+        Scores of each image, in their order, to be read before the next ones are asked for.
+        """
+
 
 class Network(Protocol):
     """A network that a backend has loaded."""
 
     backend: str
     """Library, version, device and precision."""
+    batch_px: int
+    """Pixels of all images that are given to it together; a single image may have more."""
 
     def run(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Compute the maps of an image of shape (1, h, w, 3), uint8; each has shape (1, channels, h, w), float32."""
+        """Compute the maps of n images, (n, h, w, 3), uint8; each has shape (n, channels, h, w), float32."""
 
 
 class NetworkPredictor:
@@ -80,8 +96,26 @@ class NetworkPredictor:
 
     def predict(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Score an image; see :class:`Predictor`."""
-        scores: NDArray[np.float32] = self._network.run(network_input(rgb, self.card))[0][0]
-        return scores
+        return next(self.predict_many([rgb]))
+
+    def predict_many(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Score images; see :class:`Predictor`."""
+        inputs = (network_input(rgb, self.card) for rgb in images)
+        for batch in _batches(inputs, self._network.batch_px):
+            yield from self._network.run(batch)[0]
+
+
+def _batches(inputs: Iterable[NDArray[np.uint8]], batch_px: int) -> Iterator[NDArray[np.uint8]]:
+    """Join neighbours of one shape, (1, h, w, 3), into batches of at most so many pixels."""
+    waiting: list[NDArray[np.uint8]] = []
+    for image in inputs:
+        most = max(1, batch_px // (image.shape[1] * image.shape[2]))
+        if waiting and (len(waiting) >= most or waiting[0].shape != image.shape):
+            yield np.concatenate(waiting)
+            waiting = []
+        waiting.append(image)
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def open_predictor(
@@ -196,9 +230,10 @@ def predict_tiled(predictor: Predictor, rgb: NDArray[np.uint8], margin_px: int, 
     rgb = np.pad(rgb, ((0, -height % stride), (0, -width % stride), (0, 0)), constant_values=_WHITE)
     rest = margin_px - predictor.margin_px
     maps = np.empty((len(predictor.card.outputs), height, width), dtype=np.float32)
-    for y in range(0, height, tile_px):
-        for x in range(0, width, tile_px):
-            tile = predictor.predict(rgb[y : y + tile_px + 2 * margin_px, x : x + tile_px + 2 * margin_px])
-            kept = maps[:, y : y + tile_px, x : x + tile_px]
-            kept[...] = tile[:, rest:, rest:][:, : kept.shape[1], : kept.shape[2]]
+    side = tile_px + 2 * margin_px
+    places = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
+    tiles = predictor.predict_many(rgb[y : y + side, x : x + side] for y, x in places)
+    for (y, x), tile in zip(places, tiles, strict=True):
+        kept = maps[:, y : y + tile_px, x : x + tile_px]
+        kept[...] = tile[:, rest:, rest:][:, : kept.shape[1], : kept.shape[2]]
     return maps

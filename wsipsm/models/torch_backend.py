@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from wsipsm.errors import BudgetError
 from wsipsm.models.card import ModelCard
 from wsipsm.models.forms import Form, formed_network
 from wsipsm.models.gpu import gpu_name, is_gpu, require_gpu
 from wsipsm.models.inference import Inference
 
 _SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_GPU_BATCH_PX = 2**23
+"""Pixels that a GPU gets at once: four tiles of 1,024 px with their margins. It is chosen, not measured: a GPU is busy
+with so many, and several workers can share its memory."""
 
 
 class TorchNetwork:
@@ -45,6 +50,8 @@ class TorchNetwork:
             named = f"cuda ({gpu_name(named)})"
         self.backend = f"torch {torch.__version__} {named} {_SHORT[inference.precision]}"
         self._device = torch.device(inference.device)
+        self._on_gpu = is_gpu(inference.device)
+        self.batch_px = _GPU_BATCH_PX if self._on_gpu else 0
         self._dtype: torch.dtype = getattr(torch, inference.precision)
         network = formed_network(weights, card, form)
         # Mypy sees only the overload without a memory format.
@@ -52,10 +59,51 @@ class TorchNetwork:
         self._threads = threads
 
     def run(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Compute the maps of an image of shape (1, h, w, 3), uint8; each has shape (1, channels, h, w), float32."""
-        image = torch.from_numpy(batch).to(self._device)
+        """Compute the maps of n images, (n, h, w, 3), uint8; where memory is short, of fewer at a time.
+
+        Raises
+        ------
+        BudgetError
+            When the device's memory does not hold even one.
+        """
+        with suppress(torch.OutOfMemoryError):
+            return self._run(batch)
+        # Outside, so that what the failed try held is free again; other workers may need what torch keeps for later.
+        torch.cuda.empty_cache()
+        if len(batch) == 1:
+            raise self._too_large(batch)
+        half = len(batch) // 2
+        parts = zip(self.run(batch[:half]), self.run(batch[half:]), strict=True)
+        return [np.concatenate(pair) for pair in parts]
+
+    def _run(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        images = torch.from_numpy(batch)
+        if self._on_gpu:  # from memory that cannot be swapped the GPU fetches it by itself
+            images = images.pin_memory()
+        images = images.to(self._device, non_blocking=True)
         with torch.inference_mode(), torch_threads(self._threads), _strict_float32(), self._casting():
-            return [one.float().contiguous().cpu().numpy() for one in self._network(image)]
+            return self._fetched([one.float().contiguous() for one in self._network(images)])
+
+    def _fetched(self, maps: list[Tensor]) -> list[NDArray[np.float32]]:
+        """Bring maps to the processor, with one wait for all."""
+        if not self._on_gpu:
+            return [one.numpy() for one in maps]
+        here = [torch.empty(one.shape, dtype=one.dtype, pin_memory=True) for one in maps]
+        for place, one in zip(here, maps, strict=True):
+            place.copy_(one, non_blocking=True)
+        torch.cuda.current_stream(self._device).synchronize()
+        return [place.numpy() for place in here]
+
+    def _too_large(self, batch: NDArray[np.uint8]) -> BudgetError:
+        _, height, width, _ = batch.shape
+        free = torch.cuda.mem_get_info(self._device)[0] if self._on_gpu else None
+        said = "" if free is None else f", of which {free / 2**20:,.0f} MiB are free"
+        return BudgetError(
+            f"device '{self._device}': its memory{said} does not hold a tile of {width} x {height} px with its margin. "
+            "Use a smaller --tile-px, fewer --workers, which share it, or --device cpu.",
+            value=free,
+            option="--tile-px",
+        )
 
     def _casting(self) -> AbstractContextManager[object]:
         """Make the context in which the network multiplies in the format that was chosen."""

@@ -52,6 +52,8 @@ them, of which the interpolation itself and the convolution behind it each spoil
 def _same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
     # This is TensorFlow's SAME padding for even sizes, with which the ImageNet weights of Lite0 were trained.
     total = kernel - stride
+    if total == 0:  # torch would copy the map
+        return x
     before = total // 2
     return functional.pad(x, (before, total - before, before, total - before))
 
