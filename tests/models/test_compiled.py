@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import wsipsm
 from wsipsm.errors import ModelError
 from wsipsm.models.card import ModelCard
 from wsipsm.models.describe import open_describer
@@ -52,6 +54,16 @@ def test_openvino_reports_nothing_when_it_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
     assert not done.stderr
+
+
+def test_openvino_is_imported_in_one_place() -> None:
+    package = Path(wsipsm.__file__).parent
+    plain = re.compile(r"^(import|from) openvino\b|import_module\(.openvino\b", re.MULTILINE)
+    named = {file.name for file in package.rglob("*.py") if plain.search(file.read_text())}
+    inside = {
+        file.name for file in package.rglob("*.py") if re.search(r"^    import openvino\b", file.read_text(), re.M)
+    }
+    assert (named, inside) == (set(), {"quiet_openvino.py"})
 
 
 @pytest.fixture(scope="module")
