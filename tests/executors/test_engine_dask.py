@@ -104,12 +104,12 @@ def test_outcomes_make_further_tasks_ready(executor: DaskExecutor) -> None:
 
 
 def test_leaving_early_cancels_the_rest(executor: DaskExecutor) -> None:
-    outcomes = executor.run(time.sleep, [0.01] * 500)
+    outcomes = executor.run(time.sleep, [0.5] * 500)
     next(outcomes)
     outcomes.close()
     started = time.monotonic()
     assert len(list(executor.run(reciprocal, [1, 2]))) == 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60, "the rest was not cancelled: it takes minutes"
 
 
 def test_a_lost_worker_costs_nothing_when_the_second_try_succeeds(tmp_path: Path) -> None:
