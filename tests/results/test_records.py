@@ -97,6 +97,13 @@ def test_a_run_as_it_was(summary: RunSummary) -> None:
     assert slide_of_run(RunDir(summary.folder)) == (run.slide.path, run.slide.fingerprint)
 
 
+def test_a_run_of_a_version_that_timed_less(summary: RunSummary, tmp_path: Path) -> None:
+    values = values_of(summary, Artefact.RUN)
+    del values["seconds"]["write_steps"]
+    RunDir(tmp_path).path(Artefact.RUN).write_text(json.dumps(values))
+    assert RunRecord.read(tmp_path).seconds.write_steps == {}
+
+
 def test_a_whole_number_stays_one() -> None:
     facts = {"kind": "tissue", "name": "n", "area_px0": 7, "n_parts": 1, "fraction": 1, "ink_fraction": 0.0}
     facts |= {"px0_per_pixel": 1, "origin_px0": [0, 0], "note": None, "hash": "h"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from wsipsm.config import RunOptions
 from wsipsm.facts import Facts, FrameFacts, Number, RegionRecord
 from wsipsm.keys import Artefact, QuPathFrame
@@ -93,7 +95,8 @@ class SecondsFacts(Facts):
 
     stages: dict[str, Number]
     block_steps: dict[str, Number]
-    write_steps: dict[str, Number]
+    write_steps: dict[str, Number] = Field(default_factory=dict)
+    """Empty in files of versions that did not time them."""
 
 
 class RunRecord(Record):
