@@ -18,7 +18,11 @@ from wsipsm.keys import BACKENDS, Artefact
 from wsipsm.models.shipped import DEFAULT_MODELS, shipped_names
 
 RUNNER = CliRunner()
-FILES = {artefact.value for artefact in Artefact} - {Artefact.SHARDS.value, Artefact.REGION.value}
+FILES = {artefact.value for artefact in Artefact} - {
+    Artefact.SHARDS.value,
+    Artefact.REGION.value,
+    Artefact.TRACE.value,
+}
 
 
 def wsipsm(*args: object) -> Result:

@@ -55,6 +55,7 @@ def test_results_and_what_is_told_on_the_way(slide: Path, tmp_path: Path) -> Non
     assert {path.name for path in folder.iterdir()} == {a.value for a in Artefact} - {
         Artefact.SHARDS.value,
         Artefact.REGION.value,
+        Artefact.TRACE.value,
     }
 
     table = pq.read_table(folder / Artefact.CELLS)
@@ -89,7 +90,7 @@ def test_results_and_what_is_told_on_the_way(slide: Path, tmp_path: Path) -> Non
     reports = [event.report for event in events if isinstance(event, BlockDone)]
     assert plan.n_blocks == 6
     assert plan.n_tiles == sum(report.n_tiles for report in reports)
-    assert {"read", "predict", "decode", "write"} == set(reports[0].seconds)
+    assert list(reports[0].seconds) == ["read", "predict", "decode", "trace", "measure", "write"]
 
 
 def test_a_finished_run_is_left_alone_until_told_otherwise(slide: Path, tmp_path: Path) -> None:
