@@ -86,6 +86,7 @@ def examine_machine() -> list[Finding]:
         "torchvision": _check_torchvision,
         "openvino": _check_openvino,
         "device": _check_device,
+        "network cache": _check_network_cache,
         "tiatoolbox": _check_tiatoolbox,
         "processors": _check_cpus,
         "memory": _check_memory,
@@ -166,6 +167,21 @@ def _check_device() -> Finding:
     about = f"no GPU: {problem}" if problem else f"GPU: {gpu_name('cuda')}"
     found = f"networks run on {chosen.device}, by {chosen.library}, in {chosen.precision}; {about}"
     return Finding("device", "ok", found)
+
+
+def _check_network_cache() -> Finding:
+    try:
+        from wsipsm.models.compiled import FOLDER_VARIABLE, find_folder
+    except _LOAD_ERRORS:
+        return Finding("network cache", "ok", "only OpenVINO's networks are kept")
+    folder, problem = find_folder()
+    if problem:
+        remedy = (
+            "Each process compiles its network anew, which takes seconds. Make a folder that you alone can enter "
+            f"(chmod 700), and name it in {FOLDER_VARIABLE}."
+        )
+        return Finding("network cache", "note", f"{folder or FOLDER_VARIABLE} is not used: {problem}", remedy)
+    return Finding("network cache", "ok", str(folder or "none is wanted"))
 
 
 def _check_tiatoolbox() -> Finding:

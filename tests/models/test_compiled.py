@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import wsipsm
+from wsipsm.doctor import _check_network_cache
 from wsipsm.errors import ModelError
 from wsipsm.models.card import ModelCard
 from wsipsm.models.describe import open_describer
@@ -166,6 +167,7 @@ def test_a_folder_that_others_enter_is_not_trusted(
     (other,) = set(folder.iterdir()) - {filled}
     filled.write_bytes(other.read_bytes())
     folder.chmod(mode)
+    assert compiled.find_folder() == (folder, "other users can enter it")
     before = entries(folder)
     assert np.array_equal(scores(), made[0])
     assert entries(folder) == before
@@ -177,6 +179,9 @@ def test_a_link_to_a_folder_is_not_followed(folder: Path, tmp_path: Path) -> Non
     elsewhere.mkdir(mode=0o700)
     folder.symlink_to(elsewhere)
     assert compiled.private_folder() is None
+    finding = _check_network_cache()
+    assert (finding.state, finding.found) == ("note", f"{folder} is not used: it is a link or a file")
+    assert compiled.FOLDER_VARIABLE in finding.remedy
     scores()
     assert not list(elsewhere.iterdir())
 
@@ -198,7 +203,7 @@ def test_the_users_folder_is_taken_where_none_is_named(tmp_path: Path, monkeypat
     monkeypatch.delenv(compiled.FOLDER_VARIABLE, raising=False)
     for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(variable, str(tmp_path))
-    assert compiled.private_folder() == tmp_path / "wsipsm" / "networks"
+    assert compiled.find_folder() == (tmp_path / "wsipsm" / "networks", "")
 
 
 def test_only_some_entries_are_kept(folder: Path) -> None:

@@ -78,19 +78,33 @@ def open_compiled(weights: Path, card: ModelCard, form: Form, settings: dict[str
 
 def private_folder() -> Path | None:
     """Return the folder of the cache, made when absent; None where there is none that this user alone can enter."""
+    folder, problem = find_folder()
+    return None if problem else folder
+
+
+def find_folder() -> tuple[Path | None, str]:
+    """Find the folder of the cache, made when absent, and why it is not used.
+
+    Returns
+    -------
+    The folder, None where the user wants none or none can be named; and the reason not to use it, empty where it is
+    used or none is wanted.
+    """
     try:
         folder = _chosen_folder()
         if folder is None:
-            return None
+            return None, ""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = os.lstat(folder)
-    except (OSError, RuntimeError, ValueError):  # no home folder, or an impossible path
-        return None
+    except (OSError, RuntimeError, ValueError) as error:  # no home folder, or an impossible path
+        return None, f"no folder can be made: {error}"
     if not stat.S_ISDIR(facts.st_mode):
-        return None
-    if os.name == "posix" and (facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077):
-        return None
-    return folder
+        return folder, "it is a link or a file"
+    if os.name == "posix" and facts.st_uid != os.geteuid():
+        return folder, "it belongs to another user"
+    if os.name == "posix" and stat.S_IMODE(facts.st_mode) & 0o077:
+        return folder, "other users can enter it"
+    return folder, ""
 
 
 def _chosen_folder() -> Path | None:
