@@ -8,7 +8,7 @@ import typer
 from wsipsm.cli.main import app
 from wsipsm.config import RunOptions
 
-NOT_AN_OPTION = {"stain", "absent_class_is_error"}
+NOT_AN_OPTION = {"stain", "absent_class_is_error", "inference"}
 """Fitted from the slide of ``--stain-from``; set by the command."""
 
 

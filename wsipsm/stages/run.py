@@ -64,12 +64,12 @@ def run_slide(
     True
     """
     source = str(slide_path)
-    options = options.with_inference()
     with locked_own_folder(Path(slide_path), Path(out_dir), name, options.image) as (own_name, lock):
         prepared = prepare_slide(slide_path, out_dir, options, own_name, listener=listener)
         if isinstance(prepared, RunSummary):
             summary = prepared
         else:
+            options = options.model_copy(update={"inference": prepared.plan.job.inference})
             segmented = segment_slide(prepared, options, listener, executor)
             lock.check()
             listener(StageStarted("write", source))
