@@ -129,7 +129,8 @@ def prepare_slide(
     WsipsmError
         When the slide cannot be scored or its folder cannot be written; a subclass says which.
     """
-    started, steps, options = time.perf_counter(), Steps(options.profile), options.with_inference()
+    started, steps = time.perf_counter(), Steps(options.profile)
+    options = options.with_inference()
     with ExitStack() as stack:
         with steps.timed("open"):
             slide = stack.enter_context(open_slide(slide_path, options.mpp, options.image))

@@ -69,6 +69,7 @@ def run_slide(
         if isinstance(prepared, RunSummary):
             summary = prepared
         else:
+            # What was chosen for the plan is what run.json records.
             options = options.model_copy(update={"inference": prepared.plan.job.inference})
             segmented = segment_slide(prepared, options, listener, executor)
             lock.check()
