@@ -122,3 +122,11 @@ class WorkingGrid:
             math.ceil(box_px.right * s) + x0,
             math.ceil(box_px.bottom * s) + y0,
         )
+
+
+def round_up(value: float, step: int) -> int:
+    """Round up to the smallest multiple of ``step`` that is not below ``value``."""
+    whole = int(value)
+    if whole < value:
+        whole += 1
+    return -(-whole // step) * step

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from wsipsm.geometry import Box, WorkingGrid
+from wsipsm.geometry import Box, WorkingGrid, round_up
 from wsipsm.region import Region
 
 STRIP_UM = 8.0
@@ -43,14 +43,6 @@ class Block:
     column: int
     core: Box
     """Working pixels that the block owns, clipped to the grid."""
-
-
-def round_up(value: float, step: int) -> int:
-    """Round up to the smallest multiple of ``step`` that is not below ``value``."""
-    whole = int(value)
-    if whole < value:
-        whole += 1
-    return -(-whole // step) * step
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wsipsm.geometry import Box, Size, WorkingGrid
-from wsipsm.tiling import BlockGeometry, BlockSides, round_up
+from wsipsm.geometry import Box, Size, WorkingGrid, round_up
+from wsipsm.tiling import BlockGeometry, BlockSides
 
 SIDES = st.integers(1, 300)
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wsipsm.geometry import round_up
 from wsipsm.keys import Stain
 
 OUTPUTS = {Stain.HE: ("nucleus", "distance"), Stain.IHC: ("nucleus", "distance", "positive")}
@@ -84,4 +85,4 @@ class ModelCard(BaseModel):
     @property
     def margin_px(self) -> int:
         """Margin around what is kept of the network's output, pixels: its reach, in whole strides."""
-        return -(-self.reach_px // self.stride) * self.stride
+        return round_up(self.reach_px, self.stride)

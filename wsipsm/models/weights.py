@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from wsipsm.errors import ModelError
+from wsipsm.geometry import round_up
 from wsipsm.models.card import ModelCard
 from wsipsm.models.registry import card_path, check_weights_suffix, read_weights
 from wsipsm.models.unet import ENCODER_STRIDE, NucleusUnet
@@ -121,7 +122,7 @@ def measure_reach(network: nn.Module) -> int:
     while True:
         farthest = max(_reach_along(probe, axis, length) for axis in (0, 1))
         if farthest < length // 2 - ENCODER_STRIDE:
-            return -(-farthest // ENCODER_STRIDE) * ENCODER_STRIDE
+            return round_up(farthest, ENCODER_STRIDE)
         length *= 2  # the impulse came near the border, which may have cut it off
 
 
